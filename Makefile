@@ -1,0 +1,28 @@
+# make demo · make test · make lint · make bench; each makes .venv first.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test lint bench
+
+.venv: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch .venv
+
+demo: .venv
+	$(BIN)/python -m pipelines.fetch crowdflower
+	$(BIN)/python -m pipelines.train --data_dir data/crowdflower --num_workers 2 --run_name demo
+	$(BIN)/python -m pipelines.evaluate --checkpoints_dir checkpoints/demo --baseline
+	$(BIN)/python -m pipelines.score --checkpoints_dir checkpoints/demo \
+		--input data/crowdflower/shards --output scored --keep_columns id text label
+
+test: .venv
+	$(BIN)/python -m pytest
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv
+	$(BIN)/python -m benchmarks.tokenize
+	$(BIN)/python -m benchmarks.kernel

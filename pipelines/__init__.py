@@ -1,0 +1,1 @@
+"""The programs, `python -m pipelines.NAME`: thin over `sentiment` and Ray."""

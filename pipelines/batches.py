@@ -1,0 +1,144 @@
+"""The cache -> batches: the batch of any step, from the step's number alone.
+
+Every epoch goes through the rows in another order. Chunks of consecutive rows, cut at an offset
+of the epoch's own, are put in random order and read in windows of `WINDOW` batches. Within a window
+the rows are sorted by length, ties at random, cut into batches, and the batches put in random
+order: a batch pads little, and since the cache's order is random, which lengths meet in a step is
+the only thing that is not. Every row is in one batch an epoch, save the remainder that does not
+fill one, which is other rows each time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sentiment import storage
+from sentiment.inference import pad
+
+CHUNK = 1024
+"""Consecutive rows that stay together; the memory of an epoch's order is rows / CHUNK numbers."""
+
+WINDOW = 64
+"""Batches that are sorted by length together."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded token ids with their lengths and labels."""
+
+    ids: np.ndarray
+    """int32 (n, longest), zeros to the right of each text."""
+    lengths: np.ndarray
+    """int32 (n,)."""
+    labels: np.ndarray
+    """int32 (n,), 0 or 1."""
+
+    def part(self, rank: int, of: int) -> "Batch":
+        """Every `of`-th row from row `rank` on, as wide as the whole."""
+        return Batch(self.ids[rank::of], self.lengths[rank::of], self.labels[rank::of])
+
+
+class CachedRows:
+    """The rows of a split of a prepared corpus, by range, without holding them in memory."""
+
+    def __init__(self, directory: str, files: list[str], longest: int) -> None:
+        """`longest`: tokens kept of a text; the rest of it is cut off."""
+        self._longest = longest
+        self._files = [_open(storage.join(directory, name)) for name in files]
+        self._starts = np.cumsum([0, *(len(labels) for labels, _, _ in self._files)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def ranges(self, ranges: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows of some ranges: labels (n,), lengths (n,), and their ids one after another."""
+        labels, lengths, ids = [], [], []
+        for start, stop in ranges:
+            for begin, (file_labels, offsets, values) in zip(
+                self._starts[:-1], self._files, strict=True
+            ):
+                first = max(start - begin, 0)
+                last = min(stop - begin, len(file_labels))
+                if first < last:
+                    labels.append(file_labels[first:last])
+                    lengths.append(np.diff(offsets[first : last + 1]))
+                    ids.append(values[offsets[first] : offsets[last]])
+        return _concatenate(labels), _concatenate(lengths), _concatenate(ids)
+
+    def padded(self, labels, lengths, starts, ids, rows: np.ndarray) -> Batch:
+        """The batch of some of the rows that `ranges` gave; their ids begin at `starts`."""
+        kept = np.minimum(lengths[rows], self._longest).astype(np.int32)
+        return Batch(pad(ids, starts[rows], kept), kept, labels[rows].astype(np.int32))
+
+    def in_order(self, batch_size: int, most: int):
+        """Batches of the first `most` rows, as they stand."""
+        rows = min(most, len(self))
+        for start in range(0, rows, batch_size):
+            labels, lengths, ids = self.ranges([(start, min(start + batch_size, rows))])
+            starts = np.cumsum(lengths) - lengths
+            yield self.padded(labels, lengths, starts, ids, np.arange(len(labels)))
+
+
+class TrainingBatches:
+    """The batches of training, by step."""
+
+    def __init__(self, rows: CachedRows, batch_size: int, random_state: int) -> None:
+        self._rows, self._batch_size, self._random_state = rows, batch_size, random_state
+        self.steps_an_epoch = len(rows) // batch_size
+        self._epoch, self._window = -1, (-1, -1)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, from 0: the same whatever was asked for before."""
+        epoch, place = divmod(step, self.steps_an_epoch)
+        window, index = divmod(place, WINDOW)
+        if self._window != (epoch, window):
+            self._load(epoch, window)
+        return self._rows.padded(*self._loaded, self._batches[index])
+
+    def _load(self, epoch: int, window: int) -> None:
+        size = self._batch_size
+        first = window * WINDOW * size
+        batches = min(WINDOW, self.steps_an_epoch - window * WINDOW)
+        labels, lengths, ids = self._rows.ranges(self._ranges(epoch, first, first + batches * size))
+        random = np.random.default_rng([self._random_state, epoch, window + 1])
+        by_length = np.lexsort((random.random(len(lengths)), lengths))
+        self._batches = random.permutation(by_length.reshape(batches, size))
+        self._loaded = (labels, lengths, np.cumsum(lengths) - lengths, ids)
+        self._window = (epoch, window)
+
+    def _ranges(self, epoch: int, first: int, last: int) -> list[tuple[int, int]]:
+        """The cache's ranges that stand at places `first` to `last` of an epoch's order."""
+        rows = len(self._rows)
+        if epoch != self._epoch:
+            random = np.random.default_rng([self._random_state, epoch, 0])
+            edges = np.arange(random.integers(CHUNK), rows, CHUNK)
+            starts = np.concatenate([[0], edges, [rows]])
+            chunks = np.stack([starts[:-1], starts[1:]], axis=1)
+            self._chunks = random.permutation(chunks[chunks[:, 0] < chunks[:, 1]])
+            self._places = np.cumsum([0, *(self._chunks[:, 1] - self._chunks[:, 0])])
+            self._epoch = epoch
+        found = []
+        index = int(np.searchsorted(self._places, first, side="right")) - 1
+        while first < last:
+            start, stop = self._chunks[index]
+            offset = first - self._places[index]
+            taken = min(stop - start - offset, last - first)
+            found.append((int(start + offset), int(start + offset + taken)))
+            first += taken
+            index += 1
+        return found
+
+
+def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, offsets and ids of a cached file: mapped, not read, where it is on a disk."""
+    filesystem, inner = storage.resolve(path)
+    local = filesystem.type_name == "local"
+    source = pa.memory_map(inner) if local else pa.BufferReader(storage.read(path))
+    batch = pa.ipc.open_file(source).get_batch(0)
+    ids = batch.column("ids")
+    return batch.column("label").to_numpy(), ids.offsets.to_numpy(), ids.values.to_numpy()
+
+
+def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.empty(0, np.int64)

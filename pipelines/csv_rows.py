@@ -1,0 +1,269 @@
+"""CSV -> rows, as bytes: a malformed row costs itself alone and is known by its number.
+
+A scan of our own finds where rows begin and how many fields each has; pyarrow parses the rows
+that are whole, every column as binary. Quoting is pyarrow's (and RFC 4180's): a field that begins
+with a quote ends at the next one that is not doubled, newlines included. Lines end in LF, CRLF or
+CR; blank lines are no rows.
+"""
+
+import codecs
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from numba import njit
+
+from pipelines.rows import BadRow, Rows, Span, choose_columns
+from sentiment.errors import InputError
+
+CHUNK = 8 * 2**20
+"""Bytes read at a time."""
+
+LONGEST_ROW = 64 * 2**20
+"""Bytes. A longer row is taken for a quote that was never closed."""
+
+_LF, _CR, _QUOTE, _COMMA = 10, 13, 34, 44
+
+
+def read_csv(
+    source: pa.NativeFile,
+    path: str,
+    columns: Sequence[str] | None,
+    encoding: str,
+    span: Span | None = None,
+    optional: Sequence[str] = (),
+) -> Iterator[Rows]:
+    """The rows of a CSV file with a header line, decompressed; the arguments are `Shard.rows`'s.
+
+    UTF-8 is not checked here, so that one invalid row can be told from the others; any other
+    encoding is transcoded and must be valid throughout.
+    """
+    present, blocks = _after_header(source, path, encoding)
+    wanted = choose_columns(path, present, columns, optional)
+    before = 0
+    if span is not None and span.mark_byte:
+        source.seek(span.mark_byte)
+        before, blocks = span.mark_row, _blocks(source, path, encoding)
+    for block in blocks:
+        first, before = before, before + len(block.starts)
+        if span is None:
+            yield _parse(block, present, wanted, first)
+        elif before > span.first:
+            yield _parse(block, present, wanted, first).between(span.first, span.first + span.rows)
+            if before >= span.first + span.rows:
+                return
+
+
+def count_csv(
+    source: pa.NativeFile, path: str, encoding: str
+) -> tuple[list[str], int, list[tuple[int, int]]]:
+    """The columns of a CSV file, its number of rows, bad ones included, and marks in it.
+
+    A mark is a row, by the number of rows before it, and the byte at which it begins, of the file
+    decompressed and without transcoding.
+    """
+    present, blocks = _after_header(source, path, encoding)
+    rows, marks = 0, []
+    for block in blocks:
+        marks.append((rows, block.position + int(block.starts[0])))
+        rows += len(block.starts)
+    return present, rows, marks
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Whole rows: where each starts and ends, and how many fields it has (-1: unclosed quote)."""
+
+    data: bytes
+    position: int
+    """Where the data begins in the file."""
+    starts: np.ndarray
+    ends: np.ndarray
+    fields: np.ndarray
+
+
+def _after_header(source, path: str, encoding: str) -> tuple[list[str], Iterator[_Block]]:
+    """The names of the columns, and the rows below them."""
+    blocks = _blocks(source, path, encoding)
+    block = next(blocks, None)
+    if block is None:
+        raise InputError(f"{path} is empty: a CSV file begins with a line that names its columns")
+    present = _header(block, path)
+    if len(block.starts) == 1:
+        return present, blocks
+    below = replace(block, starts=block.starts[1:], ends=block.ends[1:], fields=block.fields[1:])
+    return present, itertools.chain([below], blocks)
+
+
+def _blocks(source, path: str, encoding: str) -> Iterator[_Block]:
+    """The file's rows, some at a time, none of the blocks empty."""
+    pending, position = b"", 0
+    for chunk, start, last in _utf8_chunks(source, path, encoding):
+        position = position or start
+        pending += chunk
+        starts, ends, fields, consumed = _split(pending, last)
+        if not consumed and len(pending) > LONGEST_ROW:
+            raise InputError(
+                f"{path}, from byte {position} on: a row longer than {LONGEST_ROW >> 20} MiB; "
+                "is there a quote that is not closed?"
+            )
+        if len(starts):
+            yield _Block(pending, position, starts, ends, fields)
+        pending = pending[consumed:]
+        position += consumed
+
+
+def _utf8_chunks(source, path: str, encoding: str) -> Iterator[tuple[bytes, int, bool]]:
+    """The file as UTF-8 without its byte order mark: chunks, where each begins, which is last."""
+    utf8 = codecs.lookup(encoding).name == "utf-8"
+    decoder = None if utf8 else codecs.getincrementaldecoder(encoding)()
+    position = start = source.tell()
+    while True:
+        try:
+            chunk = source.read(CHUNK)
+        except (OSError, pa.ArrowInvalid) as error:
+            message = " ".join(str(error).split())
+            raise InputError(f"{path} cannot be read after byte {position}: {message}") from error
+        last, begins = not chunk, position
+        position += len(chunk)
+        if decoder is not None:
+            try:
+                chunk = decoder.decode(chunk, last).encode()
+            except UnicodeError as error:
+                raise InputError(f"{path} is not {encoding}: {error}") from None
+        if begins == start == 0:
+            if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise InputError(f"{path} is UTF-16: pass --encoding utf-16")
+            if chunk.startswith(codecs.BOM_UTF8):
+                chunk, begins = chunk.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
+        yield chunk, begins, last
+        if last:
+            return
+
+
+def _header(block: _Block, path: str) -> list[str]:
+    width = int(block.fields[0])
+    if width < 0:
+        raise InputError(f"{path}: a quote in its first line is not closed")
+    line = block.data[block.starts[0] : block.ends[0]]
+    try:
+        present = [name.decode() for name in _arrow(line, width).to_pylist()[0].values()]
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path}: its first line is not UTF-8: pass --encoding (latin-1, utf-16, ...)"
+        ) from None
+    if any("\0" in name for name in present):
+        raise InputError(f"{path} is no UTF-8 text (NUL bytes): pass --encoding utf-16-le or -be")
+    return present
+
+
+def _parse(block: _Block, present: list[str], wanted: list[str], before: int) -> Rows:
+    good = block.fields == len(present)
+    numbers = np.arange(before + 1, before + 1 + len(good))
+    if good.all():
+        whole = block.data[block.starts[0] : block.ends[-1]]
+    else:
+        kept = zip(block.starts[good], block.ends[good], strict=True)
+        whole = b"\n".join(block.data[start:end] for start, end in kept)
+    table = _arrow(whole, len(present))
+    if len(table) != good.sum():
+        raise RuntimeError(f"{good.sum()} CSV rows were parsed as {len(table)}")
+    bad = [
+        BadRow(
+            int(numbers[i]),
+            _reason(int(block.fields[i]), len(present)),
+            block.data[block.starts[i] : block.ends[i]],
+        )
+        for i in np.flatnonzero(~good)
+    ]
+    table = table.select([present.index(name) for name in wanted]).rename_columns(wanted)
+    return Rows(table, numbers[good], bad)
+
+
+def _reason(fields: int, width: int) -> str:
+    if fields < 0:
+        return "a quote is not closed"
+    return f"{fields} field{'' if fields == 1 else 's'} where the header has {width}"
+
+
+def _arrow(rows: bytes, width: int) -> pa.Table:
+    """Whole rows, some or none, as binary columns named "0", "1", ..."""
+    names = [str(i) for i in range(width)]
+    if not rows:
+        return pa.table({name: pa.array([], pa.binary()) for name in names})
+    rows += b"\n"
+    return pacsv.read_csv(
+        pa.BufferReader(rows),
+        pacsv.ReadOptions(
+            use_threads=False,
+            block_size=len(rows) + 1,
+            column_names=names,
+        ),
+        pacsv.ParseOptions(newlines_in_values=True),
+        pacsv.ConvertOptions(
+            check_utf8=False,
+            strings_can_be_null=False,
+            column_types=dict.fromkeys(names, pa.binary()),
+        ),
+    )
+
+
+def _split(data: bytes, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Where the whole rows of `data` start and end, how many fields they have, bytes consumed."""
+    view = np.frombuffer(data, np.uint8)
+    most = np.count_nonzero((view == _LF) | (view == _CR)) + 1
+    starts, ends, fields = (np.empty(most, np.int64) for _ in range(3))
+    rows, consumed = _scan(view, last, starts, ends, fields)
+    return starts[:rows], ends[:rows], fields[:rows], consumed
+
+
+@njit(cache=True, nogil=True)
+def _scan(data, last, starts, ends, fields):
+    n = len(data)
+    rows = 0
+    consumed = 0
+    i = 0
+    while i < n:
+        if data[i] == _LF or data[i] == _CR:
+            i += 1
+            consumed = i
+            continue
+        start = i
+        count = 1
+        field_start = True
+        quoted = False
+        ended = False
+        while i < n:
+            c = data[i]
+            if quoted:
+                if c == _QUOTE:
+                    if i + 1 < n and data[i + 1] == _QUOTE:
+                        i += 1
+                    elif i + 1 == n and not last:
+                        # The next chunk tells whether this quote is doubled.
+                        return rows, consumed
+                    else:
+                        quoted = False
+                i += 1
+            elif c == _COMMA:
+                count += 1
+                field_start = True
+                i += 1
+            elif c in (_LF, _CR):
+                ended = True
+                break
+            else:
+                quoted = field_start and c == _QUOTE
+                field_start = False
+                i += 1
+        if not ended and not last:
+            return rows, consumed
+        starts[rows] = start
+        ends[rows] = i
+        fields[rows] = -1 if quoted else count
+        rows += 1
+        consumed = i
+    return rows, consumed

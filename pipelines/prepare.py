@@ -1,0 +1,200 @@
+"""Labelled shards -> the cache: token ids of every text, sorted by a hash of it, as Arrow files.
+
+Sorted by hash, the order is a shuffle that no sharding can change, and any range of rows is a
+random sample. A cache directory holds
+
+    train-00000.arrow ...       Arrow IPC, one record batch: hash (uint64), label (int8), ids (list)
+    validation-00000.arrow ...
+    corpus.json                 counts, vocabulary, settings; written last: without it, no cache
+
+Its name is a hash of the shards and of every setting that changes its content.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from pipelines import ipc
+from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
+from pipelines.shards import Shard
+from sentiment import storage, vocabulary
+from sentiment.errors import InputError
+from sentiment.tokenizer import SPECIALS, Encoder, Tokenizer
+
+FORMAT = 1
+CORPUS = "corpus.json"
+SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+
+ROWS_A_FILE = 1_000_000
+"""Rows that are sorted in memory and become one file: about 100 MB of short texts."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is known of a prepared corpus."""
+
+    directory: str
+    rows: dict[str, int]
+    """Rows in `train`, `validation` and `test`."""
+    positive: dict[str, int]
+    longest: int
+    """Tokens of the longest text."""
+    longest_row: str
+    """Where it stands, as "shard, row number"."""
+    sample_below: int | None
+    """See `Split.sample_below`."""
+    vocabulary: tuple[str, ...]
+    files: dict[str, list[str]]
+    """Names of the files of `train` and `validation`, in order."""
+
+
+def prepare(
+    shards: list[Shard],
+    source: Source,
+    stop_words: tuple[str, ...],
+    split: Split,
+    n_samples: int | None,
+    cache_dir: str,
+) -> Corpus:
+    """The prepared corpus, from the cache if it is there, else made with Ray Data.
+
+    Raises InputError, naming file and row, where a row cannot be learnt from.
+    """
+    settings = {
+        "format": FORMAT,
+        "shards": [asdict(shard) for shard in shards],
+        "source": asdict(source),
+        "stop_words": stop_words,
+        "split": asdict(split),
+        "n_samples": n_samples,
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    directory = storage.join(cache_dir, key)
+    try:
+        known = json.loads(storage.read(storage.join(directory, CORPUS)))
+    except FileNotFoundError:
+        known = _make(shards, source, stop_words, split, n_samples, directory)
+        storage.write(storage.join(directory, CORPUS), json.dumps(known).encode())
+    return Corpus(directory=directory, **known | {"vocabulary": tuple(known["vocabulary"])})
+
+
+def _make(shards, source, stop_words, split, n_samples, directory) -> dict[str, Any]:
+    tokenizer = Tokenizer(stop_words)
+    paths = ray.data.from_items([asdict(shard) for shard in shards])
+    sample_below = None
+    if n_samples is not None:
+        hashed = paths.map(lambda shard: _smallest(shard, source, tokenizer, split, n_samples))
+        sample_below = _threshold([row["hashes"] for row in hashed.iter_rows()], n_samples)
+    split = Split(split.random_state, split.test_size, sample_below)
+
+    counted = paths.map(lambda shard: _count(shard, source, tokenizer, split))
+    counts = list(counted.iter_rows())
+    rows = {name: sum(count[name] for count in counts) for name in SPLITS.values()}
+    positive = {name: sum(count[f"positive_{name}"] for count in counts) for name in rows}
+    longest = max(counts, key=lambda count: count["longest"])
+    frequencies = vocabulary.merge([ipc.from_bytes(count["frequencies"]) for count in counts])
+    tokens = vocabulary.build(frequencies, rows["train"])
+    if len(tokens) == len(SPECIALS):
+        raise InputError(
+            f"no word is in more than a {vocabulary.MIN_SHARE} share of the training texts: "
+            "there is nothing to learn from"
+        )
+
+    encoder = tokenizer.encoder(tokens)
+    files = math.ceil(max(rows["train"], rows["validation"], 1) / ROWS_A_FILE)
+    written = (
+        paths.map_batches(
+            lambda batch: _encode(batch, source, encoder, split, files),
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        .groupby("file", num_partitions=min(2 * files, 64))
+        .map_groups(lambda rows: _write_sorted(rows, files, directory), batch_format="pyarrow")
+    )
+    names = sorted(row["name"] for row in written.iter_rows())
+    return {
+        "rows": rows,
+        "positive": positive,
+        "longest": longest["longest"],
+        "longest_row": longest["longest_row"],
+        "sample_below": sample_below,
+        "vocabulary": tokens,
+        "files": {
+            name: [file for file in names if file.startswith(name)]
+            for name in ("train", "validation")
+        },
+    }
+
+
+def _smallest(shard, source: Source, tokenizer: Tokenizer, split: Split, n: int) -> dict[str, Any]:
+    smallest = np.empty(0, np.uint64)
+    for _, _, _, tokens in source.read(Shard(**shard), tokenizer.tokens):
+        smallest = np.append(smallest, split.sampling_hashes(tokens.hashes))
+        smallest = np.sort(smallest)[: n + 1]
+    return {"hashes": smallest.tobytes()}
+
+
+def _threshold(hashes: list[bytes], n: int) -> int | None:
+    """The greatest bound that at most n rows are below: equal texts stay together."""
+    smallest = np.sort(np.concatenate([np.frombuffer(some, np.uint64) for some in hashes]))
+    return int(smallest[n]) if len(smallest) > n else None
+
+
+def _count(shard, source: Source, tokenizer: Tokenizer, split: Split) -> dict[str, Any]:
+    count: dict[str, Any] = dict.fromkeys(SPLITS.values(), 0)
+    count |= {f"positive_{name}": 0 for name in SPLITS.values()}
+    count |= {"longest": 0, "longest_row": ""}
+    frequencies = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
+    for rows, _, labels, tokens in source.read(Shard(**shard), tokenizer.tokens):
+        parts = split(tokens.hashes)
+        for part, name in SPLITS.items():
+            count[name] += int(np.count_nonzero(parts == part))
+            count[f"positive_{name}"] += int(np.count_nonzero(labels[parts == part]))
+        lengths = np.diff(tokens.tokens.offsets.to_numpy())
+        if len(lengths) and lengths.max() > count["longest"]:
+            row = int(lengths.argmax())
+            count["longest"] = int(lengths[row])
+            count["longest_row"] = f"{shard['path']}, row {rows.numbers[row]}"
+        training = tokens.tokens.filter(pa.array(parts == TRAIN))
+        frequencies.append(vocabulary.document_frequencies(training))
+    return count | {"frequencies": ipc.to_bytes(vocabulary.merge(frequencies))}
+
+
+def _encode(
+    batch: pa.Table, source: Source, encoder: Encoder, split: Split, files: int
+) -> Iterator[pa.Table]:
+    for shard in batch.to_pylist():
+        for _, _, labels, tokens in source.read(Shard(**shard), encoder):
+            parts = split(tokens.hashes)
+            # Equal ranges of the hash: about equally many rows each, in order from file to file.
+            number = np.minimum(tokens.hashes / 2.0**64 * files, files - 1).astype(np.int64)
+            table = pa.table(
+                {
+                    "file": parts * files + number,
+                    "hash": tokens.hashes,
+                    "label": labels,
+                    "ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
+                }
+            )
+            yield table.filter(pa.array((parts == TRAIN) | (parts == VALIDATION)))
+
+
+def _write_sorted(rows: pa.Table, files: int, directory: str) -> pa.Table:
+    part, number = divmod(rows["file"][0].as_py(), files)
+    name = f"{SPLITS[part]}-{number:05d}.arrow"
+    # Rows of equal hash have equal ids, so hash and label alone decide the order.
+    rows = rows.drop_columns("file").sort_by([("hash", "ascending"), ("label", "ascending")])
+    batch = rows.combine_chunks().to_batches()[0]
+    with (
+        storage.writing(storage.join(directory, name)) as file,
+        pa.ipc.new_file(file, batch.schema) as writer,
+    ):
+        writer.write_batch(batch)
+    return pa.table({"name": [name]})

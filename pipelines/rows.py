@@ -1,0 +1,111 @@
+"""What a shard yields: rows with their numbers, and the rows that are none. Parquet -> rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentiment.errors import InputError
+
+ROWS_A_READ = 65_536
+"""Rows that Parquet is read by: some ten MB of short texts."""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row whose fields cannot be told apart."""
+
+    number: int
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some consecutive rows of a shard. Row numbers count data rows from 1, bad ones included."""
+
+    table: pa.Table
+    """The columns asked for. CSV columns are binary: nothing is lost that is not valid UTF-8."""
+    numbers: np.ndarray
+    """int64: the number of each of the table's rows."""
+    bad: Sequence[BadRow] = field(default=())
+
+    def between(self, first: int, last: int) -> "Rows":
+        """Those with numbers above `first` and up to `last`."""
+        start, stop = np.searchsorted(self.numbers, [first, last], side="right")
+        bad = [row for row in self.bad if first < row.number <= last]
+        return Rows(self.table[start:stop], self.numbers[start:stop], bad)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive rows of a shard, and where to begin to look for them."""
+
+    first: int
+    """Rows before them."""
+    rows: int
+    mark_row: int = 0
+    """CSV: a row at or before the first, by the number of rows before it ..."""
+    mark_byte: int = 0
+    """... and the byte of the file at which it begins; 0: unknown, read from the start."""
+
+
+def choose_columns(
+    path: str, present: Sequence[str], wanted: Sequence[str] | None, optional: Sequence[str]
+) -> list[str]:
+    """The columns to read, each once: those wanted (None: all), then the optional ones present.
+
+    Raises InputError for the first that is missing or there twice.
+    """
+    chosen = list(present) if wanted is None else list(wanted)
+    chosen = list(dict.fromkeys([*chosen, *(name for name in optional if name in present)]))
+    for name in chosen:
+        if present.count(name) != 1:
+            problem = "has no column" if name not in present else "has more than one column"
+            raise InputError(f"{path} {problem} {name!r}; its columns: {', '.join(present)}")
+    return chosen
+
+
+def read_parquet(
+    source: pa.NativeFile,
+    path: str,
+    columns: Sequence[str] | None,
+    span: Span | None = None,
+    optional: Sequence[str] = (),
+) -> Iterator[Rows]:
+    """The rows of a Parquet file; the arguments are those of `Shard.rows`."""
+    try:
+        file = pq.ParquetFile(source)
+        columns = choose_columns(path, file.schema_arrow.names, columns, optional)
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        starts = np.cumsum([0, *sizes])
+        span = span or Span(0, int(starts[-1]))
+        last = span.first + span.rows
+        groups = [i for i in range(len(sizes)) if starts[i] < last and starts[i + 1] > span.first]
+        before = int(starts[groups[0]]) if groups else 0
+        for batch in file.iter_batches(
+            ROWS_A_READ, columns=columns, row_groups=groups, use_threads=False
+        ):
+            table = pa.Table.from_batches([batch]).select(columns)
+            numbers = np.arange(before + 1, before + 1 + len(batch))
+            before += len(batch)
+            rows = Rows(table, numbers).between(span.first, last)
+            if len(rows.numbers):
+                yield rows
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
+    """The number of rows of a Parquet file, and its columns."""
+    try:
+        file = pq.ParquetFile(source)
+        return file.metadata.num_rows, file.schema_arrow.remove_metadata()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> InputError:
+    return InputError(f"{path} does not read as Parquet: {' '.join(str(error).split())}")

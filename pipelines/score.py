@@ -1,0 +1,105 @@
+"""Score a corpus: every text's probability of being positive, into Parquet, exactly once.
+
+    python -m pipelines.score --checkpoints_dir checkpoints/demo --input data/crowdflower/shards \\
+        --output scored
+    ray job submit -- python -m pipelines.score --checkpoints_dir s3://... --input s3://... ...
+
+Shards -> plan (`pipelines.plan`) -> parts, each read, tokenized, scored and written on its own
+(`pipelines.parts`) -> `_SUCCESS`. Any process may die at any moment: the same command again
+finishes what is missing.
+"""
+
+from dataclasses import dataclass
+
+from pipelines import cli
+from pipelines.output import Output
+from pipelines.shards import find_shards
+from sentiment import storage
+from sentiment.checkpoint import load
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Score texts with a checkpoint, into Parquet. The same command again finishes a job that was
+    interrupted, and scores only shards that are new."""
+
+    checkpoints_dir: str
+    """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
+    input: tuple[str, ...]
+    """Files and directories, or URIs, of CSV (.csv, .csv.gz) and Parquet shards."""
+    output: str
+    """Directory or URI for the scored parts."""
+    text_column: str = "text"
+    """Column that holds the texts."""
+    keep_columns: tuple[str, ...] | None = None
+    """Columns to keep in the output; None: all but the text."""
+    encoding: str = "utf-8"
+    """Encoding of CSV shards, as Python names it: utf-8, latin-1, utf-16, ..."""
+    max_tokens: int = 512
+    """Longer texts are scored on so many tokens from their beginning, and counted."""
+    part_rows: int = 100_000
+    """Rows a part, about."""
+    num_actors: int | None = None
+    """Actors that score; None: one a CPU, or one a GPU with --use_gpu."""
+    use_gpu: bool = False
+    """Give each actor a GPU."""
+    batch_size: int = 4096
+    """Texts that a GPU computes at once."""
+    max_rejected: str | None = None
+    """Stop, without success, when more rows are rejected: a number, or a share such as 1%."""
+    overwrite: bool = False
+    """Remove what an earlier job of this program left in --output, and begin anew."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "part_rows", "num_actors", "batch_size"):
+            value = getattr(self, name)
+            cli.require(value is None or value >= 1, name, value, "at least 1")
+        cli.require_encoding(self.encoding)
+        if self.max_rejected is not None:
+            self.most_rejected(0)
+
+    def most_rejected(self, rows: int) -> float:
+        """Rows that may be rejected of so many."""
+        if self.max_rejected is None:
+            return float("inf")
+        number = self.max_rejected.removesuffix("%")
+        try:
+            most = float(number)
+        except ValueError:
+            most = -1.0
+        cli.require(
+            0 <= most < float("inf"), "max_rejected", self.max_rejected, "a number or a share (1%)"
+        )
+        return most * rows / 100 if number != self.max_rejected else most
+
+
+def main(config: ScoreConfig) -> None:
+    """Plan, score what is missing, and mark the output as complete."""
+    checkpoint = load(config.checkpoints_dir)
+    shards = find_shards([storage.absolute(path) for path in config.input], "--input")
+    settings = {
+        "model_hash": checkpoint.model_hash,
+        "text_column": config.text_column,
+        "keep_columns": config.keep_columns and list(config.keep_columns),
+        "encoding": config.encoding,
+        "max_tokens": config.max_tokens,
+        "part_rows": config.part_rows,
+    }
+    output = Output(storage.absolute(config.output))
+    if config.overwrite:
+        output.clear()
+    storage.require_writable(output.directory, "--output")
+    output.require_same(settings)
+    new = output.new_shards(shards)
+    if output.complete and not new:
+        print(f"Nothing to do: every shard of the input is scored in {config.output}")
+        return
+
+    # Ray takes seconds to load: only where there is work.
+    from pipelines.score_job import run
+
+    run(config, checkpoint, output, new, settings)
+
+
+if __name__ == "__main__":
+    cli.run(main, ScoreConfig)

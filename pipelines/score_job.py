@@ -1,0 +1,221 @@
+"""The scoring job on Ray Data: count shards, score the missing parts, say how it goes."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy
+
+from pipelines import cli, plan
+from pipelines.output import Output
+from pipelines.parts import PartReader, PartScorer, to_item
+from pipelines.plan import Part, Plan
+from pipelines.score import ScoreConfig
+from pipelines.session import session
+from pipelines.shards import Counted, Shard
+from sentiment.checkpoint import Checkpoint
+from sentiment.errors import InputError
+from sentiment.tokenizer import Tokenizer
+
+EVERY = 5.0
+"""Seconds between two lines of progress, at least."""
+
+
+def run(
+    config: ScoreConfig,
+    checkpoint: Checkpoint,
+    output: Output,
+    new: list[Shard],
+    settings: dict[str, Any],
+) -> None:
+    """Plan the new shards, score every part that is missing, and mark the output as complete.
+
+    Raises Failure where more rows are rejected than `--max_rejected` allows.
+    """
+    began = time.time()
+    with session():
+        if new:
+            _plan(new, settings, output)
+        missing = output.missing()
+        there = {part.name for part in output.parts} - {part.name for part, _ in missing}
+        tally = _Tally(config, output)
+        for part in output.parts:
+            if part.name in there:
+                tally.add(output.done(part), earlier=True)
+        tally.start(len(missing))
+        try:
+            for planned in output.plans:
+                parts = [part for part, its in missing if its is planned]
+                for done in _score(config, checkpoint, output.directory, planned, parts):
+                    tally.add(done)
+        finally:
+            record = tally.record(began)
+            output.record(record, int(began * 1000))
+    output.finish(tally.totals)
+    tally.say_done(output.directory)
+
+
+def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
+    print(f"Counting the rows of {len(new):,} shards ...", flush=True)
+    counts = list(_count_all(new, settings["encoding"], settings["text_column"]))
+    if not output.plans and not any(isinstance(count, Counted) for count in counts):
+        raise InputError(counts[0])
+    output.add(plan.make(new, counts, settings, first_part=len(output.parts)))
+
+
+def _count_all(shards: list[Shard], encoding: str, text_column: str) -> Iterator[Counted | str]:
+    items = [{"index": i, "shard": shard} for i, shard in enumerate(shards)]
+
+    def count(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            counted = row["shard"].count(encoding)
+            counted.require_text(row["shard"].path, text_column)
+        except InputError as error:
+            return {"index": row["index"], "counted": str(error)}
+        return {"index": row["index"], "counted": counted}
+
+    rows = ray.data.from_items(items).map(count).iter_rows()
+    for row in sorted(rows, key=lambda row: row["index"]):
+        yield row["counted"]
+
+
+def _score(
+    config: ScoreConfig,
+    checkpoint: Checkpoint,
+    directory: str,
+    planned: Plan,
+    parts: list[Part],
+) -> Iterator[dict[str, Any]]:
+    """What was done for each part, as they are done."""
+    if not parts:
+        return
+    reader = PartReader(
+        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary),
+        text_column=config.text_column,
+        schema=planned.schema,
+        encoding=config.encoding,
+        max_tokens=config.max_tokens,
+    )
+    resources = _resources(config)
+    items = [to_item(part, planned.shards) for part in parts]
+    done = (
+        ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
+        .map(reader, num_cpus=resources["task_cpus"])
+        .map(
+            PartScorer,
+            fn_constructor_kwargs={
+                "weights": ray.put(dict(checkpoint.weights)),
+                "output": directory,
+                "model_hash": checkpoint.model_hash,
+                "use_gpu": config.use_gpu,
+                "batch_size": config.batch_size,
+            },
+            compute=ActorPoolStrategy(size=resources["actors"]),
+            num_cpus=resources["actor_cpus"],
+            num_gpus=1 if config.use_gpu else None,
+        )
+    )
+    yield from done.iter_rows()
+
+
+def _resources(config: ScoreConfig) -> dict[str, Any]:
+    """Actors and what they and the reading tasks ask for: tasks must always find a CPU.
+
+    Reading is an eighth of the work, so on CPUs actors and tasks each count half: as many scorers
+    as CPUs run, and as many readers have room beside them and wait on what is scored.
+    """
+    have = ray.cluster_resources()
+    cpus, gpus = have.get("CPU", 1.0), have.get("GPU", 0.0)
+    if config.use_gpu:
+        actors = config.num_actors or int(gpus)
+        if not gpus or actors > gpus:
+            raise InputError(
+                f"--use_gpu: {gpus:.0f} GPUs here; use at most as many --num_actors, or a cluster"
+            )
+        return {"actors": actors, "actor_cpus": 0, "task_cpus": min(1.0, cpus / 2)}
+    actors = config.num_actors or max(int(cpus), 1)
+    # Ray counts resources in ten-thousandths.
+    share = int(min(0.5, cpus / 2 / actors) * 10_000) / 10_000
+    return {"actors": actors, "actor_cpus": share, "task_cpus": 0.4}
+
+
+class _Tally:
+    """Counts what was done, and says so."""
+
+    def __init__(self, config: ScoreConfig, output: Output) -> None:
+        self._config = config
+        names = ("rows", "rejected", "truncated", "positive", "tokens")
+        self.totals = dict.fromkeys(names, 0)
+        self._unreadable = len(output.unreadable())
+        self._planned = sum(part.rows for part in output.parts)
+        self._parts = len(output.parts)
+        self._now = self._done = 0
+        self._began = self._printed = time.monotonic()
+        self._most = config.most_rejected(self._planned)
+
+    def start(self, parts: int) -> None:
+        """Say what is about to be done."""
+        earlier = f" ({self._parts - parts:,} are there)" if parts < self._parts else ""
+        print(
+            f"Scoring {self._planned - self._done:,} rows in {parts:,} parts{earlier} ...",
+            flush=True,
+        )
+        self._began = self._printed = time.monotonic()
+
+    def add(self, done: dict[str, Any], earlier: bool = False) -> None:
+        """Count a part."""
+        for name in self.totals:
+            self.totals[name] += done[name]
+        self._done += done["rows"] + done["rejected"]
+        rejected = self.totals["rejected"] + self._unreadable
+        if rejected > self._most:
+            raise cli.Failure(
+                f"{rejected:,} rows or shards are rejected, more than "
+                f"--max_rejected {self._config.max_rejected}: see _rejected/ in the output"
+            )
+        if earlier:
+            return
+        self._now += done["rows"] + done["rejected"]
+        now = time.monotonic()
+        if now - self._printed >= EVERY:
+            self._printed = now
+            rate = self._now / (now - self._began)
+            left = (self._planned - self._done) / max(rate, 1)
+            print(
+                f"{self._done:,} of {self._planned:,} rows, {rate:,.0f} rows/s, "
+                f"{self.totals['rejected']:,} rejected, {left:,.0f} s left",
+                flush=True,
+            )
+
+    def record(self, began: float) -> dict[str, Any]:
+        """What this run did, for `_manifest/`."""
+        seconds = time.time() - began
+        return {
+            "began": began,
+            "seconds": seconds,
+            "rows": self._now,
+            "rows/s": self._now / seconds,
+            "totals": self.totals,
+            "flags": asdict(self._config),
+            "version": version("sentiment-pipelines"),
+        }
+
+    def say_done(self, directory: str) -> None:
+        """The last lines."""
+        totals = self.totals
+        share = totals["positive"] / max(totals["rows"], 1)
+        print(f"{totals['rows']:,} rows scored, {share:.1%} positive, in {directory}")
+        if totals["truncated"]:
+            print(
+                f"{totals['truncated']:,} texts were scored on their first "
+                f"{self._config.max_tokens} tokens"
+            )
+        if totals["rejected"] or self._unreadable:
+            print(
+                f"{totals['rejected']:,} rows and {self._unreadable:,} shards were rejected: "
+                f"see {directory}/_rejected"
+            )

@@ -1,0 +1,58 @@
+"""The Ray session of a program: the cluster it is submitted to, else a quiet local one."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+import ray.data
+
+from sentiment.errors import InputError
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Ray for the length of a block, found as every Ray program finds it.
+
+    `RAY_ADDRESS` and `ray job submit` name a cluster; without them a local Ray is started and
+    stopped. The workers' own output stays in Ray's logs.
+    """
+    # What Ray would print is either progress, which the programs show themselves, or
+    # addressed to its developers.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    ray.init(
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        include_dashboard=False,
+        ignore_reinit_error=True,
+    )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def resources_per_worker(workers: int, use_gpu: bool) -> dict[str, float]:
+    """What each training worker asks for: a CPU, or its share where one machine has fewer.
+
+    Raises InputError where one machine is all there is and it lacks the GPUs.
+    """
+    have = ray.cluster_resources()
+    alone = len(ray.nodes()) == 1 and have.get("CPU", 0) > 0
+    if alone and use_gpu and have.get("GPU", 0) < workers:
+        raise InputError(
+            f"--use_gpu --num_workers {workers}: this machine has {have.get('GPU', 0):.0f} GPUs; "
+            "use fewer workers, or a cluster"
+        )
+    # Ray counts resources in ten-thousandths.
+    share = math.floor(have.get("CPU", 0) / workers * 10_000) / 10_000
+    return {"CPU": min(1.0, share) if alone else 1.0} | ({"GPU": 1.0} if use_gpu else {})

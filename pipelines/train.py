@@ -1,0 +1,166 @@
+"""Train the LSTM on labelled texts, data-parallel on Ray Train workers.
+
+    python -m pipelines.train --data_dir data/crowdflower --num_workers 2
+    ray job submit -- python -m pipelines.train --data_dir s3://bucket/tweets --use_gpu
+
+Shards -> cache of token ids (`pipelines.prepare`) -> batches (`pipelines.batches`) -> steps
+(`pipelines.train_loop`) -> checkpoint (`sentiment.checkpoint`).
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+
+from pipelines import cli
+from pipelines.labelled import Source
+from pipelines.shards import find_labelled
+from sentiment import storage
+from sentiment.checkpoint import MANIFEST, save
+from sentiment.errors import InputError
+from sentiment.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train an LSTM on labelled texts and save a checkpoint that scores others."""
+
+    data_dir: str = "data/crowdflower"
+    """Directory or URI with data.csv, or with any mix of CSV (.csv, .csv.gz) and Parquet shards."""
+    text_column: str = "SentimentText"
+    """Column that holds the texts."""
+    label_column: str = "Sentiment"
+    """Column that holds the labels: 0, or 1 for positive."""
+    encoding: str = "utf-8"
+    """Encoding of CSV shards, as Python names it: utf-8, latin-1, utf-16, ..."""
+    stopwords_file: str | None = "data/stopwords.txt"
+    """Words to leave out, one a line; None: no stop words."""
+    n_samples: int | None = None
+    """Use at most so many rows, drawn by --random_state; None: all."""
+    cache_dir: str | None = None
+    """Where tokenized shards are kept; None: in _prepared below --data_dir."""
+    checkpoints_root: str = "checkpoints"
+    """Directory or URI; the model is saved in ROOT/RUN_NAME."""
+    summaries_dir: str = "logs"
+    """Directory or URI of TensorBoard summaries; this run's are in DIR/RUN_NAME."""
+    run_name: str | None = None
+    """Name of the run; the same name again resumes it. None: the Unix time."""
+    batch_size: int = 100
+    """Rows a step, over all workers together."""
+    train_steps: int = 300
+    """Steps."""
+    epochs: int | None = None
+    """Passes over the training rows, instead of --train_steps."""
+    hidden_size: int = 75
+    """Units of the LSTM."""
+    embedding_size: int = 75
+    """Numbers a token is embedded in."""
+    random_state: int = 0
+    """Seeds split, initialisation, order and dropout. At least 0."""
+    learning_rate: float = 0.01
+    """Learning rate of RMSProp."""
+    test_size: float = 0.2
+    """Share of the rows held out for `pipelines.evaluate`; 0 < x < 1."""
+    dropout_keep_prob: float = 0.5
+    """Share of the LSTM's inputs and outputs that dropout keeps; 0 < x <= 1."""
+    sequence_len: int | None = None
+    """Longest text in tokens; a longer one is an error unless --truncate. None: the longest."""
+    truncate: bool = False
+    """Cut texts longer than --sequence_len."""
+    validate_every: int = 100
+    """Steps between validations; each saves a checkpoint."""
+    num_workers: int = 1
+    """Ray Train workers that share each batch."""
+    use_gpu: bool = False
+    """Give each worker a GPU."""
+
+    def __post_init__(self) -> None:
+        at_least_one = ("n_samples", "batch_size", "train_steps", "epochs", "hidden_size")
+        at_least_one += ("embedding_size", "sequence_len", "validate_every", "num_workers")
+        for name in at_least_one:
+            value = getattr(self, name)
+            cli.require(value is None or value >= 1, name, value, "at least 1")
+        cli.require(0 <= self.random_state < 2**31, "random_state", self.random_state, "0 to 2^31")
+        cli.require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        cli.require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")
+        cli.require(
+            0 < self.dropout_keep_prob <= 1,
+            "dropout_keep_prob",
+            self.dropout_keep_prob,
+            "above 0 and at most 1",
+        )
+        cli.require(
+            self.batch_size >= self.num_workers,
+            "batch_size",
+            self.batch_size,
+            f"at least --num_workers ({self.num_workers})",
+        )
+        cli.require_encoding(self.encoding)
+        if self.run_name is not None:
+            plain = self.run_name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+            cli.require(
+                plain and not self.run_name.startswith((".", "_")),
+                "run_name",
+                self.run_name,
+                "letters, digits, - . and _, and not begin with . or _",
+            )
+        if self.truncate and self.sequence_len is None:
+            raise InputError("--truncate needs --sequence_len: the length to cut texts to")
+
+
+def main(config: TrainConfig) -> None:
+    """Check what can be checked at once, then prepare, train, and save the best checkpoint."""
+    stop_words = read_stop_words(config.stopwords_file)
+    shards = find_labelled(config.data_dir, "--data_dir")
+    source = Source(config.text_column, config.label_column, config.encoding)
+    source.require_columns(shards[0])
+    name = config.run_name or str(int(time.time()))
+    model = storage.join(config.checkpoints_root, name)
+    cache = config.cache_dir or storage.join(config.data_dir, "_prepared")
+    storage.require_writable(config.checkpoints_root, "--checkpoints_root")
+    storage.require_writable(cache, "--cache_dir")
+    storage.require_writable(config.summaries_dir, "--summaries_dir")
+    runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
+    _claim(config, storage.join(runs, name, "flags.json"))
+    if storage.exists(storage.join(model, MANIFEST)):
+        print(f"Run {name} is finished: nothing to do.")
+    else:
+        # Ray and TensorFlow take seconds to load: only where there is work.
+        from pipelines.train_job import run
+
+        checkpoint = run(config, shards, source, stop_words, storage.absolute(cache), runs, name)
+        save(checkpoint, model)
+    print(f"Model saved in: {model}")
+
+
+def read_stop_words(path: str | None) -> tuple[str, ...]:
+    """The stop words of a file, one a line; of no file, none."""
+    if path is None:
+        return ()
+    try:
+        lines = storage.read(path).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--stopwords_file {path} cannot be read: {error}") from None
+    words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    Tokenizer(words)
+    return words
+
+
+def _claim(config: TrainConfig, path: str) -> None:
+    """Note the run's flags, or see that they are those it was begun with."""
+    flags = {
+        name: value for name, value in asdict(config).items() if name not in ("run_name", "use_gpu")
+    }
+    if not storage.exists(path):
+        storage.write(path, json.dumps(flags, indent=1).encode())
+        return
+    begun = json.loads(storage.read(path))
+    for name in flags:
+        if begun.get(name) != flags[name]:
+            raise InputError(
+                f"--{name} is {flags[name]}, but run {config.run_name} was begun with "
+                f"{begun.get(name)}: resume it with the same flags, or choose another --run_name"
+            )
+
+
+if __name__ == "__main__":
+    cli.run(main, TrainConfig)

@@ -1,0 +1,156 @@
+"""The training job: prepare the corpus on Ray Data, train on Ray Train, take the best weights."""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import ray.train
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from pipelines import cli
+from pipelines.labelled import Source, Split
+from pipelines.prepare import Corpus, prepare
+from pipelines.progress import ProgressLines
+from pipelines.session import resources_per_worker, session
+from pipelines.shards import Shard
+from pipelines.train import TrainConfig
+from pipelines.train_loop import Settings, model_weights, read_state, train_loop
+from sentiment import storage
+from sentiment.checkpoint import Checkpoint
+from sentiment.errors import InputError
+
+MAX_FAILURES = 3
+"""Times that training goes on from its last checkpoint after a worker or node died."""
+
+
+def run(
+    config: TrainConfig,
+    shards: list[Shard],
+    source: Source,
+    stop_words: tuple[str, ...],
+    cache: str,
+    runs: str,
+    name: str,
+) -> Checkpoint:
+    """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
+    with session():
+        print(f"Preparing {_count(len(shards), 'shard')} of {config.data_dir} ...", flush=True)
+        split = Split(config.random_state, config.test_size)
+        corpus = prepare(shards, source, stop_words, split, config.n_samples, cache)
+        settings = _settings(config, corpus, storage.join(config.summaries_dir, name))
+        rows = corpus.rows
+        print(
+            f"{rows['train']:,} rows to train, {rows['validation']:,} to validate, "
+            f"{rows['test']:,} held out; {len(corpus.vocabulary):,} words; "
+            f"longest text {corpus.longest} tokens\n"
+            f"{settings.steps:,} steps of {settings.batch_size} rows on "
+            f"{_count(config.num_workers, 'worker')} ...",
+            flush=True,
+        )
+        weights, history = _fit(config, settings, runs, name)
+    return Checkpoint(weights, corpus.vocabulary, stop_words, _training(config, corpus, history))
+
+
+def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
+    train, validation = corpus.rows["train"], corpus.rows["validation"]
+    if train < config.batch_size or not validation:
+        raise InputError(
+            f"--batch_size {config.batch_size}: {config.data_dir} has {train} rows to train and "
+            f"{validation} to validate; use a smaller --batch_size or more rows"
+        )
+    if corpus.positive["train"] in (0, train):
+        only = int(corpus.positive["train"] > 0)
+        raise InputError(
+            f"--label_column {config.label_column}: every training row of {config.data_dir} "
+            f"is labelled {only}; a classifier needs both 0 and 1"
+        )
+    longest = config.sequence_len or max(corpus.longest, 1)
+    if longest < corpus.longest and not config.truncate:
+        raise InputError(
+            f"--sequence_len {longest}: {corpus.longest_row} has {corpus.longest} tokens; "
+            f"pass --sequence_len {corpus.longest}, or --truncate to cut longer texts"
+        )
+    steps = config.train_steps
+    if config.epochs is not None:
+        steps = config.epochs * (train // config.batch_size)
+    return Settings(
+        corpus=corpus,
+        batch_size=config.batch_size,
+        steps=steps,
+        hidden_size=config.hidden_size,
+        embedding_size=config.embedding_size,
+        random_state=config.random_state,
+        learning_rate=config.learning_rate,
+        dropout_keep_prob=config.dropout_keep_prob,
+        sequence_len=longest,
+        validate_every=config.validate_every,
+        summaries=storage.absolute(summaries),
+        use_gpu=config.use_gpu,
+    )
+
+
+def _fit(
+    config: TrainConfig, settings: Settings, runs: str, name: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Train; the weights that validated best, and the losses and validations of the whole run."""
+    with cli.stderr_closed():  # Ray imports TensorFlow here, only to see that it is there.
+        from ray.train.tensorflow import TensorflowTrainer
+    per_worker = resources_per_worker(config.num_workers, config.use_gpu)
+    with ProgressLines() as progress:
+        trainer = TensorflowTrainer(
+            train_loop,
+            train_loop_config={"settings": settings, "messages": progress.messages},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=config.num_workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker=per_worker,
+            ),
+            run_config=ray.train.RunConfig(
+                name=name,
+                storage_path=runs,
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=ray.train.CheckpointConfig(
+                    num_to_keep=2,
+                    checkpoint_score_attribute="validation_loss",
+                    checkpoint_score_order="min",
+                ),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            raise cli.Failure(f"training failed: {_reason(error)}") from error
+    with result.checkpoint.as_directory() as directory:
+        _, history = read_state(directory)
+    best = result.get_best_checkpoint("validation_loss", "min")
+    with best.as_directory() as directory:
+        state, _ = read_state(directory)
+    return model_weights(state), history
+
+
+def _training(config: TrainConfig, corpus: Corpus, history: dict[str, Any]) -> dict[str, Any]:
+    """How the model came about, for its checkpoint."""
+    best = min(history["validations"], key=lambda validation: validation["validation_loss"])
+    return {
+        "flags": asdict(config),
+        "rows": corpus.rows,
+        "positive": corpus.positive,
+        "sample_below": corpus.sample_below,
+        "longest": corpus.longest,
+        "best": best,
+        "validations": history["validations"],
+        "versions": {name: version(name) for name in ("keras", "ray", "tensorflow")},
+    }
+
+
+def _reason(error: TrainingFailedError) -> str:
+    """What the first worker that failed said last."""
+    failures = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        return f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
+    return str(error).strip().splitlines()[0]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

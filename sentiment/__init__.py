@@ -1,0 +1,1 @@
+"""The model as a library: texts in, tokens, ids and probabilities out. Imports no Ray."""

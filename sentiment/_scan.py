@@ -1,0 +1,383 @@
+"""Folded texts -> tokens: the rules that say where a token begins and ends.
+
+`sentiment.tokenizer` states the rules. Compiled by Numba; one file and no others' functions, since
+its cache sees changes of one file.
+"""
+
+import numpy as np
+from numba import njit
+
+from sentiment._unicode import (
+    ATTACHED,
+    BLANK,
+    EMOJI,
+    IDEOGRAPH,
+    KEYCAP,
+    MODIFIER,
+    OTHER,
+    REGIONAL,
+    REPEAT,
+    TAG,
+)  # fmt: skip
+
+URL, USER = b"<url>", b"<user>"
+"""The marker tokens. The scan finds them at the beginning of the folded texts."""
+
+
+def _bits(characters):
+    """A set of ASCII characters as two numbers: bit c of the first and c - 64 of the second."""
+    number = sum(1 << ord(character) for character in characters)
+    return np.uint64(number & 0xFFFF_FFFF_FFFF_FFFF), np.uint64(number >> 64)
+
+
+_EYES = _bits(":;=")
+_NOSES = _bits("-^o")
+_ROUND = _bits("()")
+_SLASHES = _bits("/\\")
+_MOUTHS = _bits("[]{}|*")
+_COLON_MOUTHS = _bits("@$#>")
+_LETTERS = _bits("dpo")
+_COLON_LETTERS = _bits("bsxc3")
+_ANY_MOUTH = _bits("()/\\[]{}|*@$#>dpobsxc3")
+_SMILEYS = _bits(":;=>")
+_BETWEEN_CARETS = _bits("_.-o")
+_FACES = _bits("-=;*@$~.>")
+_DOTTED_FACES = _bits(">-")
+_BRACKETS = _bits("()[]")
+_TURNED_NOSES = _bits("-'")
+_RAISED = _bits("om")
+_TWIN_LETTERS = _bits("tuxnqvy")
+_WIDE_EYES = _bits("o0")
+_AFTER_FACE_LETTER = _bits("_.-)")
+_AFTER_SCHEME = _bits(":.")
+_SIGNS = _bits(":;=><^-*@$~.()[]\\")
+_URL_ENDS = _bits('"<>')
+_AFTER_URL = _bits(".,:;!?'()[]{}*_~-&")
+
+
+@njit(forceinline=True)
+def is_in(byte, characters):
+    """Whether a byte is one of the ASCII characters of a set that `_bits` made."""
+    low, high = characters
+    half = high if byte & 64 else low
+    return byte < 128 and (half >> np.uint64(byte & 63)) & np.uint64(1) != 0
+
+
+@njit(forceinline=True)
+def run(text, at):
+    """Where the run of bytes equal to the one at `at` ends."""
+    stop = at + 1
+    while text[stop] == text[at]:
+        stop += 1
+    return stop
+
+
+@njit
+def smiley(text, kinds, at, glued):
+    """Where the emoticon of eyes, nose and mouth at `at` ends, or `at`."""
+    eyes = at + (text[at] == ord(">"))
+    if not is_in(text[eyes], _EYES):
+        return at
+    colon = text[eyes] == ord(":")
+    for nose in range(2):
+        mouth = eyes + 1
+        if nose == 0:  # with a nose or tear
+            if is_in(text[mouth], _NOSES):
+                mouth += 1
+            elif text[mouth] == ord("'"):
+                mouth += 1 + (text[mouth + 1] == ord("-"))
+            else:
+                continue
+        byte = text[mouth]
+        if not is_in(byte, _ANY_MOUTH):  # blanks might run on past the margin
+            continue
+        stop = run(text, mouth)
+        free = kinds[stop] > REPEAT
+        if is_in(byte, _ROUND):
+            return stop
+        if is_in(byte, _SLASHES):
+            if stop == mouth + 1 and free and not is_in(text[stop], _SLASHES):
+                return stop
+        elif is_in(byte, _MOUTHS) or (colon and is_in(byte, _COLON_MOUTHS)):
+            if free:
+                return stop
+        elif is_in(byte, _LETTERS) or (colon and is_in(byte, _COLON_LETTERS)):
+            letter_nose = nose == 0 and text[mouth - 1] == ord("o")
+            if free and not glued and not letter_nose:
+                return stop
+    return at
+
+
+@njit
+def emoticon(text, kinds, at, glued):
+    """Where the emoticon that begins with the sign at `at` ends, or `at`."""
+    byte = text[at]
+    after = text[at + 1]
+    if is_in(byte, _SMILEYS):
+        stop = smiley(text, kinds, at, glued)
+        if stop > at:
+            return stop
+    if byte == ord("<"):
+        stop = at + 1 + (after == ord("/"))
+        number = glued and ord("0") <= text[at - 1] <= ord("9")
+        if text[stop] == ord("3") and not number:
+            stop = run(text, stop)
+            if not ord("0") <= text[stop] <= ord("9"):
+                return stop
+    elif byte == ord("^"):
+        if after == ord("^"):
+            return at + 2
+        stop = run(text, at + 1) if after == ord("_") else at + 2
+        if is_in(after, _BETWEEN_CARETS) and text[stop] == ord("^"):
+            return stop + 1
+    elif is_in(byte, _FACES):
+        stop = at
+        if after == ord("_"):
+            stop = run(text, at + 1)
+        elif (after == ord(".") and is_in(byte, _DOTTED_FACES)) or (
+            after == ord("-") and byte == ord("*")
+        ):
+            stop = at + 2
+        other = ord("<") if byte == ord(">") else byte
+        if stop > at and text[stop] == other and kinds[stop + 1] > REPEAT:
+            return stop + 1
+    elif is_in(byte, _BRACKETS):  # seen from the other side
+        stop = at + 1 + is_in(after, _TURNED_NOSES)
+        if kinds[at - 1] == BLANK and is_in(text[stop], _EYES) and kinds[stop + 1] > REPEAT:
+            return stop + 1
+    elif byte == ord("\\") and is_in(after, _RAISED) and text[at + 2] == ord("/"):
+        return at + 3 if not glued and kinds[at + 3] > REPEAT else at
+    return at
+
+
+@njit
+def letter_face(text, kinds, at, brackets):
+    """Where the emoticon that begins with the one-character word at `at` ends, or `at`."""
+    byte = text[at]
+    if byte == ord("8"):
+        stop = at + 1 + (text[at + 1] == ord("-"))
+        if kinds[at - 1] == BLANK and text[stop] == ord(")") and brackets == 0:
+            stop = run(text, stop)
+            if kinds[stop] == BLANK:
+                return stop
+        return at
+    if text[at + 1] != ord("_") and text[at + 1] != ord("."):
+        return at
+    stop = run(text, at + 1)
+    if kinds[stop] > REPEAT or kinds[stop + 1] <= REPEAT:
+        return at
+    same = is_in(byte, _TWIN_LETTERS) and text[at + 1] == ord("_") and text[stop] == byte
+    wide = is_in(byte, _WIDE_EYES) and is_in(text[stop], _WIDE_EYES)
+    # 0.0 is a number.
+    dotted = stop == at + 2 and (byte == ord("o") or text[stop] == ord("o"))
+    if same or (wide and (text[at + 1] == ord("_") or dotted)):
+        return stop + 1
+    return at
+
+
+@njit
+def url(text, kinds, at, stop):
+    """Where the address that begins with the word `text[at:stop]` ends, or `at`."""
+    place = stop
+    if text[stop] == ord(":"):
+        secure = stop == at + 5 and text[at + 4] == ord("s")
+        http = text[at] == ord("h") and text[at + 1] == text[at + 2] == ord("t")
+        if not http or text[at + 3] != ord("p") or (stop != at + 4 and not secure):
+            return at
+        if text[stop + 1] != ord("/") or text[stop + 2] != ord("/"):
+            return at
+        place = stop + 3
+    elif text[stop] == ord(".") and stop == at + 3 and text[at] == ord("w"):
+        if text[at + 1] != ord("w") or text[at + 2] != ord("w"):
+            return at
+        place = stop + 1
+    else:
+        return at
+    first = place
+    while kinds[place] <= REPEAT or (
+        ord(" ") < text[place] < 127 and kinds[place] != BLANK and not is_in(text[place], _URL_ENDS)
+    ):
+        place += 1
+    while place > first and is_in(text[place - 1], _AFTER_URL):
+        place -= 1
+    return place if place > first else at
+
+
+@njit
+def name(text, kinds, at, ideographs):
+    """Where the run of letters, digits and underscores at `at` ends."""
+    while (
+        kinds[at] <= REPEAT
+        or text[at] == ord("_")
+        or (ideographs and kinds[at] in (IDEOGRAPH, ATTACHED))
+    ):
+        at += 1
+    return at
+
+
+@njit
+def hashtag(text, kinds, at, glued):
+    """Where the hashtag or keycap that begins with the # at `at` ends, or `at`."""
+    if kinds[at + 1] == KEYCAP:
+        return at + 4
+    stop = name(text, kinds, at + 1, True)
+    place = at + 1
+    while place < stop and (ord("0") <= text[place] <= ord("9") or text[place] == ord("_")):
+        place += 1
+    return stop if place < stop and not glued else at
+
+
+@njit
+def emoji(text, kinds, at):
+    """Where the emoji sequence at `at` ends (Unicode Technical Standard 51)."""
+    if kinds[at] == REGIONAL:
+        return at + (8 if kinds[at + 4] == REGIONAL else 4)
+    if kinds[at] == MODIFIER:
+        return at + 4
+    while True:
+        at += 4 if text[at] >= 0xF0 else 3
+        if kinds[at] == MODIFIER:
+            at += 4
+        while kinds[at] == TAG:
+            at += 4
+        joined = text[at] == 0xE2 and text[at + 1] == 0x80 and text[at + 2] == 0x8D
+        if not joined or kinds[at + 3] != EMOJI:
+            return at
+        at += 3
+
+
+@njit
+def squeeze(text, kinds, at, stop, emoticon):
+    """Move the token `text[at:stop]` together without its repeats; returns the new end."""
+    end = at
+    for place in range(at, stop):
+        if emoticon:
+            repeat = end >= at + 2 and text[place] == text[end - 1] == text[end - 2]
+        else:
+            repeat = kinds[place] == REPEAT
+        if not repeat:
+            text[end] = text[place]
+            end += 1
+    return end
+
+
+@njit(cache=True, nogil=True)
+def scan(text, kinds, spans, tokens, counts):
+    """Find the tokens of folded texts.
+
+    Args:
+        text: uint8, the folded texts, with URL and USER at its beginning. Repeats are squeezed
+            in place.
+        kinds: uint8, the kinds of its bytes.
+        spans: int64 (rows, 2), where each text begins and ends; an end below the beginning: no
+            text.
+        tokens: int64 (most tokens, 2), gets where each token begins and ends in `text`.
+        counts: int64 (rows,), gets the number of tokens of each text.
+    """
+    count = 0
+    for row in range(len(spans)):
+        at, end = spans[row]
+        before = count
+        brackets = 0  # how many are open
+        alike, alike_at, alike_stop, alike_next = 0, 0, 0, -1  # the last symbol, how many times
+        while at < end:
+            kind = kinds[at]
+            if kind == BLANK:
+                at += 1
+                continue
+            start = at
+            byte = text[at]
+            symbol = False
+            # Whether the character before is in a word; an emoticon's letter or digit is not.
+            glued = kinds[at - 1] <= REPEAT and at != alike_next
+            if kind <= REPEAT:
+                repeats = False
+                while kinds[at] <= REPEAT:
+                    repeats |= kinds[at] == REPEAT
+                    at += 1
+                stop = at
+                following = text[at]
+                if at == start + 1:
+                    if kinds[at] == KEYCAP and byte <= ord("9"):
+                        at = stop = at + 3
+                        symbol = True
+                    elif is_in(following, _AFTER_FACE_LETTER):
+                        face = letter_face(text, kinds, start, brackets)
+                        if face > start:
+                            at = face
+                            stop = squeeze(text, kinds, start, at, True)
+                            symbol = True
+                elif is_in(following, _AFTER_SCHEME):
+                    place = url(text, kinds, start, stop)
+                    if place > start:
+                        at = place
+                        start, stop = 0, len(URL)
+                        repeats = False
+                if repeats:
+                    stop = squeeze(text, kinds, start, stop, False)
+            elif kind == OTHER:
+                if byte == ord("!") or byte == ord("?"):
+                    at += 1
+                    stop = at
+                    symbol = True
+                elif byte == ord("#"):
+                    stop = hashtag(text, kinds, at, glued)
+                    if stop == at:
+                        at += 1
+                        continue
+                    at = stop
+                    symbol = kinds[start + 1] == KEYCAP
+                    if not symbol:
+                        stop = squeeze(text, kinds, start, stop, False)
+                elif is_in(byte, _SIGNS):
+                    stop = emoticon(text, kinds, at, glued)
+                    if stop > at:
+                        at = stop
+                        stop = squeeze(text, kinds, start, stop, True)
+                        symbol = True
+                    elif byte == ord("*") and kinds[at + 1] == KEYCAP:
+                        at = stop = at + 4
+                        symbol = True
+                    elif byte == ord("@"):
+                        stop = name(text, kinds, at + 1, False)
+                        if glued or text[at - 1] == ord("_") or stop == at + 1:
+                            at += 1
+                            continue
+                        at = stop
+                        start, stop = len(URL), len(URL) + len(USER)
+                    else:
+                        if byte == ord("("):
+                            brackets += 1
+                        elif byte == ord(")") and brackets > 0:
+                            brackets -= 1
+                        at += 1
+                        continue
+                else:
+                    at += 1
+                    continue
+            elif kind == IDEOGRAPH:
+                at += 4 if byte >= 0xF0 else 3
+                while kinds[at] == ATTACHED:
+                    at += 1
+                stop = at
+                symbol = True
+            elif kind in (EMOJI, MODIFIER, REGIONAL):
+                at = stop = emoji(text, kinds, at)
+                symbol = True
+            else:
+                at += 1
+                continue
+
+            if symbol:
+                same = start == alike_next and stop - start == alike_stop - alike_at
+                if same:
+                    for place in range(stop - start):
+                        same &= text[start + place] == text[alike_at + place]
+                alike = alike + 1 if same else 1
+                alike_at, alike_stop, alike_next = start, stop, at
+                if alike > 2:
+                    continue
+            tokens[count, 0] = start
+            tokens[count, 1] = stop
+            count += 1
+        counts[row] = count - before

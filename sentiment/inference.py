@@ -1,0 +1,52 @@
+"""Token ids -> probabilities: the kernel on CPUs, Keras on a GPU, behind one call."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+Inference = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""ids, int32, all texts' ids one after another; offsets, int64 (n + 1,), where each text begins
+-> float32 (n,), the probability that each text is positive, in the same order."""
+
+
+def inference(
+    weights: Mapping[str, np.ndarray], use_gpu: bool = False, batch_size: int = 4096
+) -> Inference:
+    """What computes a model's probabilities in this process; see `Checkpoint.weights`.
+
+    `batch_size`: texts that a GPU computes at once. The kernel chooses for itself.
+    """
+    if use_gpu:
+        return _KerasInference(weights, batch_size)
+    # Numba, like TensorFlow, loads only where it computes.
+    from sentiment.kernel import LSTMKernel
+
+    return LSTMKernel(weights)
+
+
+class _KerasInference:
+    """The Keras model over batches of texts of similar length, each padded to its longest."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], batch_size: int) -> None:
+        from sentiment.model import from_weights
+
+        self._model, self._batch_size = from_weights(weights), batch_size
+
+    def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        lengths = np.diff(offsets).astype(np.int32)
+        order = np.argsort(-lengths, kind="stable")
+        probabilities = np.empty(len(lengths), np.float32)
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            padded = pad(ids, offsets[rows], lengths[rows])
+            probabilities[rows] = self._model.probabilities(padded, lengths[rows])
+        return probabilities
+
+
+def pad(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """int32 (n, longest): the ids from each start on, with zeros to the right of each text."""
+    column = np.arange(max(int(lengths.max(initial=0)), 1))
+    inside = column < lengths[:, None]
+    padded = np.zeros(inside.shape, np.int32)
+    padded[inside] = ids[(starts[:, None] + column)[inside]]
+    return padded

@@ -1,0 +1,134 @@
+"""Paths and URIs -> files that are read whole and written whole, on a disk or in a bucket."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from sentiment.errors import InputError
+
+
+def resolve(path: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem of a local path or URI (`s3://`, `gs://`, `file://`) and the path in it.
+
+    Credentials come from the environment, as the cloud's own tools find them.
+    """
+    if "://" not in path:
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+    try:
+        return pafs.FileSystem.from_uri(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{path} is no path or URI that can be used: {error}") from None
+
+
+def absolute(path: str) -> str:
+    """The path as every process of this machine understands it; a URI as it is."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def join(directory: str, *names: str) -> str:
+    """The path or URI of a file below a directory."""
+    return "/".join([directory.rstrip("/") or "/", *names])
+
+
+def read(path: str) -> bytes:
+    """A file's whole content. Raises OSError as `open` does."""
+    filesystem, inner = resolve(path)
+    with filesystem.open_input_file(inner) as file:
+        return file.read()
+
+
+def exists(path: str) -> bool:
+    """Whether a file or directory is there."""
+    filesystem, inner = resolve(path)
+    return filesystem.get_file_info(inner).type != pafs.FileType.NotFound
+
+
+def names(directory: str) -> list[str]:
+    """What is directly in a directory, save names that begin with a dot; none if it is not there."""
+    filesystem, inner = resolve(directory)
+    selector = pafs.FileSelector(inner, allow_not_found=True)
+    found = [info.base_name for info in filesystem.get_file_info(selector)]
+    return [name for name in found if not name.startswith(".")]
+
+
+def remove(path: str) -> None:
+    """Remove a file."""
+    filesystem, inner = resolve(path)
+    filesystem.delete_file(inner)
+
+
+def write(path: str, content: bytes) -> None:
+    """Write a file that is seen whole or not at all."""
+    with writing(path) as file:
+        file.write(content)
+
+
+def write_new(path: str, content: bytes) -> bool:
+    """Write a file that is not there yet, whole; False, and nothing done, if it is there.
+
+    On a disk one of several that try at once succeeds. Object stores offer no such promise through
+    Arrow: there the last of them does.
+    """
+    filesystem, inner = resolve(path)
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        if exists(path):
+            return False
+        write(path, content)
+        return True
+    partial = f"{inner}.{uuid.uuid4().hex[:8]}"
+    write(partial, content)
+    try:
+        os.link(partial, inner)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(partial)
+    return True
+
+
+@contextmanager
+def writing(path: str) -> Iterator[pa.NativeFile]:
+    """A stream into a file that appears, whole, when the block ends without an error.
+
+    On a disk it is written under a name that begins with a dot, brought to the disk and renamed.
+    An object store shows an object when its upload is complete, and closing a stream completes
+    it, after an error too: what is meant for there is held in memory until the block ends.
+    """
+    filesystem, inner = resolve(path)
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        memory = pa.BufferOutputStream()
+        yield memory
+        with filesystem.open_output_stream(inner) as file:
+            file.write(memory.getvalue())
+        return
+    target = Path(inner)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with filesystem.open_output_stream(str(partial)) as file:
+            yield file
+        descriptor = os.open(partial, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_writable(directory: str, flag: str) -> None:
+    """Make `directory` and write a file into it, or raise an InputError that names the flag."""
+    try:
+        probe = join(directory, f".writable.{uuid.uuid4().hex[:8]}")
+        filesystem, inner = resolve(probe)
+        filesystem.create_dir(resolve(directory)[1], recursive=True)
+        filesystem.open_output_stream(inner).close()
+        filesystem.delete_file(inner)
+    except OSError as error:
+        raise InputError(f"{flag} {directory} cannot be written to: {error}") from None
