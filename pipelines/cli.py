@@ -1,9 +1,7 @@
 """Flags in, exit code out: what every program's command line does alike."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -36,22 +34,6 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
                 sys.exit(_complain(cause, 1))
         raise
     sys.exit(0)
-
-
-@contextmanager
-def stderr_closed() -> Iterator[None]:
-    """A block in which nothing reaches stderr, not even from native code.
-
-    For importing TensorFlow, which greets before it has read how much it may say.
-    """
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def require(holds: bool, flag: str, value: object, wanted: str) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 
 from pipelines import ipc
 from pipelines.output import METADATA, REJECTED
@@ -136,9 +135,14 @@ class PartScorer:
     """Scores and writes parts; an actor of the job. A part is visible only when whole."""
 
     def __init__(
-        self, weights: Any, output: str, model_hash: str, use_gpu: bool, batch_size: int
+        self,
+        weights: Mapping[str, np.ndarray],
+        output: str,
+        model_hash: str,
+        use_gpu: bool,
+        batch_size: int,
     ) -> None:
-        self._infer = inference(ray.get(weights), use_gpu, batch_size)
+        self._infer = inference(weights, use_gpu, batch_size)
         self._output, self._model_hash = output, model_hash
 
     def __call__(self, part: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy
@@ -17,9 +18,13 @@ from pipelines.plan import Part, Plan
 from pipelines.score import ScoreConfig
 from pipelines.session import session
 from pipelines.shards import Counted, Shard
+from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
 from sentiment.tokenizer import Tokenizer
+
+SAMPLES = 10
+"""Rows to show at the end."""
 
 EVERY = 5.0
 """Seconds between two lines of progress, at least."""
@@ -56,7 +61,8 @@ def run(
             record = tally.record(began)
             output.record(record, int(began * 1000))
     output.finish(tally.totals)
-    tally.say_done(output.directory)
+    tally.say_done(config.output)
+    _say_how_to_read(config.output, output.parts)
 
 
 def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
@@ -108,7 +114,7 @@ def _score(
         .map(
             PartScorer,
             fn_constructor_kwargs={
-                "weights": ray.put(dict(checkpoint.weights)),
+                "weights": dict(checkpoint.weights),
                 "output": directory,
                 "model_hash": checkpoint.model_hash,
                 "use_gpu": config.use_gpu,
@@ -141,6 +147,18 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
     # Ray counts resources in ten-thousandths.
     share = int(min(0.5, cpus / 2 / actors) * 10_000) / 10_000
     return {"actors": actors, "actor_cpus": share, "task_cpus": 0.4}
+
+
+def _say_how_to_read(directory: str, parts: list[Part]) -> None:
+    """Show the schema and the first rows, and the line that reads them all."""
+    for part in parts[:1]:
+        filesystem, inner = storage.resolve(storage.join(directory, f"{part.name}.parquet"))
+        with filesystem.open_input_file(inner) as file:
+            rows = next(pq.ParquetFile(file).iter_batches(SAMPLES), None)
+        if rows is not None:
+            print(f"\nSchema: {', '.join(f'{f.name} {f.type}' for f in rows.schema)}")
+            print(rows.to_pandas().to_string(max_colwidth=60))
+    print(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")
 
 
 class _Tally:

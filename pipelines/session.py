@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,26 +20,41 @@ def session() -> Iterator[None]:
     `RAY_ADDRESS` and `ray job submit` name a cluster; without them a local Ray is started and
     stopped. The workers' own output stays in Ray's logs.
     """
-    # What Ray would print is either progress, which the programs show themselves, or
-    # addressed to its developers.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    ray.init(
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        include_dashboard=False,
-        ignore_reinit_error=True,
-    )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with _native_stderr_closed():
+        ray.init(
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """A block in which only Python writes to stderr.
+
+    Ray's core and TensorFlow write there of what is no trouble, and cannot all be told not to.
+    """
+    before, kept = sys.stderr, os.dup(2)
+    before.flush()
+    with open(os.devnull, "w") as nowhere, os.fdopen(os.dup(2), "w", buffering=1) as python:
+        os.dup2(nowhere.fileno(), 2)
+        sys.stderr = python
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def resources_per_worker(workers: int, use_gpu: bool) -> dict[str, float]:

@@ -94,8 +94,9 @@ def _fit(
     config: TrainConfig, settings: Settings, runs: str, name: str
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train; the weights that validated best, and the losses and validations of the whole run."""
-    with cli.stderr_closed():  # Ray imports TensorFlow here, only to see that it is there.
-        from ray.train.tensorflow import TensorflowTrainer
+    # Loads TensorFlow, which must not greet: inside the session.
+    from ray.train.tensorflow import TensorflowTrainer
+
     per_worker = resources_per_worker(config.num_workers, config.use_gpu)
     with ProgressLines() as progress:
         trainer = TensorflowTrainer(

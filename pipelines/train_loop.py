@@ -191,10 +191,10 @@ class _Trainer:
         """Everything that the next step depends on besides the data."""
         model = {f"model/{name}": value for name, value in self.model.export().items()}
         slots = {
-            f"optimizer/{i:02d}": np.asarray(variable.numpy())
+            f"optimizer/{i:02d}": variable.numpy()
             for i, variable in enumerate(self.optimizer.variables)
         }
-        return {name: np.ascontiguousarray(value) for name, value in (model | slots).items()}
+        return {name: np.array(value, order="C") for name, value in (model | slots).items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Continue from a `state`."""

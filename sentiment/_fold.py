@@ -19,13 +19,17 @@ from sentiment._unicode import (
     MARK,
     OTHER,
     REPEAT,
+    SIGN,
     TABLE_SIZE,
     TAG,
     WORD,
-)  # fmt: skip
+)
 
-MARGIN = 32
+MARGIN = 16
 """Blank bytes before, between and after texts: the scan may look that far without a check."""
+
+STRIDE = 64
+"""Plain texts are folded by so many bytes at a time: what vector instructions like."""
 
 _REPLACEMENT = 0xFFFD
 
@@ -198,16 +202,16 @@ def fold_any(data, at, stop, tables, text, text_kinds, end):
             if before_kind <= REPEAT:
                 kind = REPEAT if repeated else WORD
             elif before_kind in (IDEOGRAPH, ATTACHED):
-                if repeated:
-                    continue
                 kind = ATTACHED
             else:
                 kind = OTHER
             joiner = -1
-        elif kind == JOINER and before_kind <= REPEAT:
-            joiner = end
         else:
-            joiner = -1
+            joiner = end if kind == JOINER and before_kind <= REPEAT else -1
+            if kind == JOINER:
+                kind = OTHER
+        if repeated and kind in (IDEOGRAPH, ATTACHED):
+            continue
         first = end
         if code < 0x80:
             text[end] = code
@@ -218,6 +222,53 @@ def fold_any(data, at, stop, tables, text, text_kinds, end):
             text_kinds[place] = kind
         before, before_that, before_kind = code, before, kind
     return end
+
+
+@njit(forceinline=True)
+def is_word(byte):
+    """Whether a folded ASCII byte is a letter or digit."""
+    return (np.uint8(byte - np.uint8(ord("a"))) < 26) | (np.uint8(byte - np.uint8(ord("0"))) < 10)
+
+
+@njit
+def fold_plain(data, at, stop, text, text_kinds, end):
+    """`fold_any` for a text that is ASCII without entities; -1 if it is another.
+
+    There must be STRIDE bytes in `data` from `stop` on, and after what is written. The loops are
+    without branches, and over slices, whose indices cannot be negative, so that they become vector
+    instructions.
+    """
+    size = (stop - at + STRIDE - 1) // STRIDE * STRIDE
+    source, target = data[at : at + size], text[end : end + size]
+    highest = np.uint8(0)
+    for place in range(size):
+        byte = source[place]
+        highest = max(highest, np.uint8(255) if byte == ord("&") else byte)
+        upper = np.uint8(byte - np.uint8(ord("A"))) < 26
+        target[place] = byte + np.uint8(32) if upper else byte
+    # Bytes of the next text count as well: where they differ the other way is merely slower.
+    if highest >= 0x80:
+        return -1
+    stop = end + stop - at
+    text[stop : stop + MARGIN] = ord(" ")
+    around, kinds = text[end - 2 : end + size + 1], text_kinds[end : end + size]
+    for place in range(size):
+        before_that, before = around[place], around[place + 1]
+        byte, after = around[place + 2], around[place + 3]
+        repeated = (byte == before) & (byte == before_that) & (byte >= ord("a"))
+        word = is_word(byte) | ((byte == ord("'")) & is_word(before) & is_word(after))
+        sign = (
+            (np.uint8(byte - np.uint8(ord(":"))) < 7)  # : ; < = > ? @
+            | (np.uint8(byte - np.uint8(ord("["))) < 5)  # [ \ ] ^ _
+            | (np.uint8(byte - np.uint8(ord("("))) < 3)  # ( ) *
+            | (np.uint8(byte - np.uint8(ord("-"))) < 2)  # - .
+            | (np.uint8(byte - np.uint8(ord("#"))) < 2)  # # $
+            | (byte == ord("!"))
+            | (byte == ord("~"))
+        )
+        kind = np.uint8(SIGN) if sign else np.uint8(BLANK if byte <= ord(" ") else OTHER)
+        kinds[place] = np.uint8(repeated) if word else kind
+    return stop
 
 
 @njit(cache=True, nogil=True)
@@ -232,24 +283,27 @@ def fold(data, offsets, present, row, last, tables, text, text_kinds, spans):
         last: the row after the last.
         tables: of `sentiment._unicode`.
         text: uint8, gets the folded texts, from MARGIN on; needs twice the rows' bytes and
-            MARGIN bytes a row, and one MARGIN more.
+            MARGIN bytes a row, and MARGIN + STRIDE more.
         text_kinds: uint8, as long, gets the bytes' kinds.
         spans: int64 (last - row, 2), gets where each folded text begins and ends in `text`; the
             end is -1 for a null and for what is not UTF-8.
     """
     end = MARGIN
+    text[:end] = ord(" ")
     text_kinds[:end] = BLANK
     for place in range(row, last):
         start = end
         end = -1
         if len(present) == 0 or present[place]:
             at, stop = offsets[place], offsets[place + 1]
-            end = fold_any(data, at, stop, tables, text, text_kinds, start)
+            if stop + STRIDE <= len(data):
+                end = fold_plain(data, at, stop, text, text_kinds, start)
+            if end < 0:
+                end = fold_any(data, at, stop, tables, text, text_kinds, start)
         spans[place - row, 0] = start
         spans[place - row, 1] = end
         if end < 0:
             end = start
-        for margin in range(end, end + MARGIN):
-            text[margin] = ord(" ")
-            text_kinds[margin] = BLANK
+        text[end : end + MARGIN] = ord(" ")
+        text_kinds[end : end + MARGIN] = BLANK
         end += MARGIN

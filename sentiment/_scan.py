@@ -17,11 +17,16 @@ from sentiment._unicode import (
     OTHER,
     REGIONAL,
     REPEAT,
+    SIGN,
     TAG,
-)  # fmt: skip
+)
 
 URL, USER = b"<url>", b"<user>"
 """The marker tokens. The scan finds them at the beginning of the folded texts."""
+
+_0, _1, _3, _7, _56, _63 = (np.uint64(number) for number in (0, 1, 3, 7, 56, 63))
+_ONES = np.uint64(0x0101_0101_0101_0101)
+_OUTSIDE = np.uint64(0xFE) * _ONES  # kinds that are not inside a word have one of these bits
 
 
 def _bits(characters):
@@ -48,9 +53,6 @@ _TURNED_NOSES = _bits("-'")
 _RAISED = _bits("om")
 _TWIN_LETTERS = _bits("tuxnqvy")
 _WIDE_EYES = _bits("o0")
-_AFTER_FACE_LETTER = _bits("_.-)")
-_AFTER_SCHEME = _bits(":.")
-_SIGNS = _bits(":;=><^-*@$~.()[]\\")
 _URL_ENDS = _bits('"<>')
 _AFTER_URL = _bits(".,:;!?'()[]{}*_~-&")
 
@@ -61,6 +63,25 @@ def is_in(byte, characters):
     low, high = characters
     half = high if byte & 64 else low
     return byte < 128 and (half >> np.uint64(byte & 63)) & np.uint64(1) != 0
+
+
+@njit(forceinline=True)
+def eight(words, at):
+    """The bytes from byte `at` of `words` on as one number, the first the lowest."""
+    place = np.uint64(at)
+    shift = (place & _7) << _3
+    word = place >> _3
+    return (words[word] >> shift) | ((words[word + _1] << _1) << (_63 - shift))
+
+
+@njit(forceinline=True)
+def first_byte(word):
+    """The place, 0 to 7, of the lowest byte that is not zero in a word of even bytes.
+
+    Below the lowest bit that is set, the lowest bits of that byte and all before it are counted.
+    """
+    lowest = word & (~word + _1)
+    return np.int64((((lowest - _1) & _ONES) * _ONES) >> _56) - 1
 
 
 @njit(forceinline=True)
@@ -152,8 +173,10 @@ def emoticon(text, kinds, at, glued):
 
 @njit
 def letter_face(text, kinds, at, brackets):
-    """Where the emoticon that begins with the one-character word at `at` ends, or `at`."""
+    """Where the emoticon or keycap that begins with the one-byte word at `at` ends, or `at`."""
     byte = text[at]
+    if kinds[at + 1] == KEYCAP:
+        return at + 4 if ord("0") <= byte <= ord("9") else at
     if byte == ord("8"):
         stop = at + 1 + (text[at + 1] == ord("-"))
         if kinds[at - 1] == BLANK and text[stop] == ord(")") and brackets == 0:
@@ -217,14 +240,39 @@ def name(text, kinds, at, ideographs):
 
 @njit
 def hashtag(text, kinds, at, glued):
-    """Where the hashtag or keycap that begins with the # at `at` ends, or `at`."""
-    if kinds[at + 1] == KEYCAP:
-        return at + 4
+    """Where the hashtag that begins with the # at `at` ends, or `at`."""
     stop = name(text, kinds, at + 1, True)
     place = at + 1
     while place < stop and (ord("0") <= text[place] <= ord("9") or text[place] == ord("_")):
         place += 1
     return stop if place < stop and not glued else at
+
+
+@njit
+def user(text, kinds, at, glued):
+    """Where the mention that begins with the @ at `at` ends, or `at`."""
+    stop = name(text, kinds, at + 1, False)
+    return at if glued or text[at - 1] == ord("_") or stop == at + 1 else stop
+
+
+@njit
+def sign(text, kinds, at, glued):
+    """Where the symbol that begins with the sign at `at` ends, or `at`."""
+    byte = text[at]
+    if byte == ord("!") or byte == ord("?"):
+        return at + 1
+    if kinds[at + 1] == KEYCAP and (byte == ord("#") or byte == ord("*")):
+        return at + 4
+    return emoticon(text, kinds, at, glued)
+
+
+@njit
+def ideograph(text, kinds, at):
+    """Where the ideograph at `at` and the marks on it end."""
+    at += 4 if text[at] >= 0xF0 else 3
+    while kinds[at] == ATTACHED:
+        at += 1
+    return at
 
 
 @njit
@@ -247,11 +295,11 @@ def emoji(text, kinds, at):
 
 
 @njit
-def squeeze(text, kinds, at, stop, emoticon):
+def squeeze(text, kinds, at, stop, is_emoticon):
     """Move the token `text[at:stop]` together without its repeats; returns the new end."""
     end = at
     for place in range(at, stop):
-        if emoticon:
+        if is_emoticon:
             repeat = end >= at + 2 and text[place] == text[end - 1] == text[end - 2]
         else:
             repeat = kinds[place] == REPEAT
@@ -262,13 +310,14 @@ def squeeze(text, kinds, at, stop, emoticon):
 
 
 @njit(cache=True, nogil=True)
-def scan(text, kinds, spans, tokens, counts):
+def scan(text, kinds, kind_words, spans, tokens, counts):
     """Find the tokens of folded texts.
 
     Args:
         text: uint8, the folded texts, with URL and USER at its beginning. Repeats are squeezed
             in place.
         kinds: uint8, the kinds of its bytes.
+        kind_words: the same as uint64.
         spans: int64 (rows, 2), where each text begins and ends; an end below the beginning: no
             text.
         tokens: int64 (most tokens, 2), gets where each token begins and ends in `text`.
@@ -280,94 +329,66 @@ def scan(text, kinds, spans, tokens, counts):
         before = count
         brackets = 0  # how many are open
         alike, alike_at, alike_stop, alike_next = 0, 0, 0, -1  # the last symbol, how many times
-        while at < end:
-            kind = kinds[at]
-            if kind == BLANK:
+        while True:
+            while (kinds[at] == BLANK or kinds[at] == OTHER) and at < end:
                 at += 1
-                continue
+            if at >= end:
+                break
             start = at
-            byte = text[at]
-            symbol = False
-            # Whether the character before is in a word; an emoticon's letter or digit is not.
-            glued = kinds[at - 1] <= REPEAT and at != alike_next
-            if kind <= REPEAT:
-                repeats = False
-                while kinds[at] <= REPEAT:
-                    repeats |= kinds[at] == REPEAT
-                    at += 1
+            if kinds[at] <= REPEAT:
+                # A word of up to seven bytes takes no branch that depends on its length.
+                repeats = _0
+                ahead = eight(kind_words, at)
+                while ahead & _OUTSIDE == 0:
+                    repeats |= ahead
+                    at += 8
+                    ahead = eight(kind_words, at)
+                rest = first_byte(ahead & _OUTSIDE)
+                repeats |= ahead & ((_1 << np.uint64(8 * rest)) - _1)
+                at += rest
                 stop = at
-                following = text[at]
-                if at == start + 1:
-                    if kinds[at] == KEYCAP and byte <= ord("9"):
-                        at = stop = at + 3
-                        symbol = True
-                    elif is_in(following, _AFTER_FACE_LETTER):
-                        face = letter_face(text, kinds, start, brackets)
-                        if face > start:
-                            at = face
-                            stop = squeeze(text, kinds, start, at, True)
-                            symbol = True
-                elif is_in(following, _AFTER_SCHEME):
-                    place = url(text, kinds, start, stop)
-                    if place > start:
-                        at = place
-                        start, stop = 0, len(URL)
-                        repeats = False
-                if repeats:
-                    stop = squeeze(text, kinds, start, stop, False)
-            elif kind == OTHER:
-                if byte == ord("!") or byte == ord("?"):
-                    at += 1
-                    stop = at
-                    symbol = True
-                elif byte == ord("#"):
-                    stop = hashtag(text, kinds, at, glued)
-                    if stop == at:
-                        at += 1
-                        continue
-                    at = stop
-                    symbol = kinds[start + 1] == KEYCAP
-                    if not symbol:
-                        stop = squeeze(text, kinds, start, stop, False)
-                elif is_in(byte, _SIGNS):
-                    stop = emoticon(text, kinds, at, glued)
-                    if stop > at:
-                        at = stop
-                        stop = squeeze(text, kinds, start, stop, True)
-                        symbol = True
-                    elif byte == ord("*") and kinds[at + 1] == KEYCAP:
-                        at = stop = at + 4
-                        symbol = True
-                    elif byte == ord("@"):
-                        stop = name(text, kinds, at + 1, False)
-                        if glued or text[at - 1] == ord("_") or stop == at + 1:
-                            at += 1
-                            continue
-                        at = stop
-                        start, stop = len(URL), len(URL) + len(USER)
+                symbol = False
+                if kinds[at] > OTHER:
+                    if at == start + 1:
+                        at = max(stop, letter_face(text, kinds, start, brackets))
+                        symbol = at > stop
+                        stop = squeeze(text, kinds, start, at, True)
                     else:
-                        if byte == ord("("):
-                            brackets += 1
-                        elif byte == ord(")") and brackets > 0:
-                            brackets -= 1
-                        at += 1
-                        continue
-                else:
+                        at = max(stop, url(text, kinds, start, stop))
+                        if at > stop:
+                            start, stop = 0, len(URL)
+                            repeats = _0
+                if repeats & _ONES:
+                    stop = squeeze(text, kinds, start, stop, False)
+            else:
+                kind, byte = kinds[at], text[at]
+                # Whether the character before is in a word; an emoticon's letter or digit is not.
+                glued = kinds[at - 1] <= REPEAT and at != alike_next
+                if kind == SIGN:
+                    at = sign(text, kinds, at, glued)
+                elif kind == IDEOGRAPH:
+                    at = ideograph(text, kinds, at)
+                elif kind in (EMOJI, MODIFIER, REGIONAL):
+                    at = emoji(text, kinds, at)
+                stop = at
+                symbol = at > start
+                if symbol:
+                    if kind == SIGN:
+                        stop = squeeze(text, kinds, start, stop, True)
+                elif byte == ord("#"):
+                    at = hashtag(text, kinds, at, glued)
+                    stop = squeeze(text, kinds, start, at, False)
+                elif byte == ord("@"):
+                    at = user(text, kinds, at, glued)
+                    if at > start:
+                        start, stop = len(URL), len(URL) + len(USER)
+                if start == stop:
+                    if byte == ord("("):
+                        brackets += 1
+                    elif byte == ord(")"):
+                        brackets = max(0, brackets - 1)
                     at += 1
                     continue
-            elif kind == IDEOGRAPH:
-                at += 4 if byte >= 0xF0 else 3
-                while kinds[at] == ATTACHED:
-                    at += 1
-                stop = at
-                symbol = True
-            elif kind in (EMOJI, MODIFIER, REGIONAL):
-                at = stop = emoji(text, kinds, at)
-                symbol = True
-            else:
-                at += 1
-                continue
-
             if symbol:
                 same = start == alike_next and stop - start == alike_stop - alike_at
                 if same:

@@ -13,24 +13,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-# What a byte of a folded text belongs to. The order matters: up to REPEAT is inside a word.
+# What a byte of a folded text belongs to. The scan knows by all bits but the lowest whether it is
+# inside a word.
 WORD = 0
 REPEAT = 1  # in a word, and equal to the two characters before it: not part of the token
 BLANK = 2
 OTHER = 3
-IDEOGRAPH = 4  # a letter of a script without spaces: a token of its own
-ATTACHED = 5  # a mark on an ideograph
-EMOJI = 6
-MODIFIER = 7  # a skin tone
-REGIONAL = 8  # half a flag
-TAG = 9
-KEYCAP = 10
-JOINER = 11  # an apostrophe or zero-width joiner that is not inside a word
+SIGN = 4  # an ASCII sign that may begin a token, or go on with a letter to an emoticon
+IDEOGRAPH = 5  # a letter of a script without spaces: a token of its own
+ATTACHED = 6  # a mark on an ideograph
+EMOJI = 7
+MODIFIER = 8  # a skin tone
+REGIONAL = 9  # half a flag
+TAG = 10
+KEYCAP = 11
 # What only a character has, until its neighbours are known.
 LETTER = 12
 DIGIT = 13
 MARK = 14
-IGNORED = 15
+JOINER = 15  # an apostrophe or zero-width joiner
+IGNORED = 16
 
 TABLE_SIZE = 0x20000
 """The tables hold the planes 0 and 1; `_fold.kind_of` knows what lies above."""
@@ -133,6 +135,7 @@ def _kinds(characters: list[str]) -> np.ndarray:
     kinds[0x1F1E6:0x1F200] = REGIONAL
     kinds[0x20E3] = KEYCAP
     kinds[[ord("'"), 0x200C, 0x200D]] = JOINER
+    kinds[list(b"!#$()*-.:;<=>?@[\\]^_~")] = SIGN
     kinds[: ord(" ") + 1] = BLANK
     kinds[0x85] = BLANK
     return kinds

@@ -6,26 +6,26 @@ What becomes a token, in the order of the text:
 - Characters are folded one by one: simple lower case (not full case folding: ß stays ß); the
   apostrophe U+2019 is `'`; full-width ! ? # @ and the Arabic ? are the ASCII ones; soft hyphens,
   direction marks and variation selectors are dropped. Nothing is composed or decomposed.
+- In words and in scripts without spaces a letter or mark three times or more in a row stands
+  there twice (`sooooo`: `soo`); digits stay, since 1000 is not 100.
 - A word is a run of letters, digits and the marks on them, in any script. An apostrophe or
   zero-width joiner between two letters or digits is part of it (`don't`).
-- In a word, a letter or mark three or more times in a row stands there twice (`sooooo`: `soo`);
-  digits stay, since 1000 is not 100.
 - In scripts without spaces (Han, Kana, Thai, Lao, Khmer, Myanmar, Tai) each letter, with its
   marks, is a token.
-- `!` and `?`, emoticons and emoji are tokens. Of the same one three or more times without
-  anything between, and likewise of an ideograph, two remain (`!!!!`: `!`, `!`). In an emoticon
-  three equal characters or more become two (`:)))))`: `:))`).
+- `!` and `?`, emoticons and emoji are tokens. Of the same one three times or more with nothing
+  between, two remain (`!!!!`: `!`, `!`), and so in scripts without spaces. In an emoticon three
+  equal characters or more become two (`:)))))`: `:))`).
 - An emoji takes its skin tone, joined emoji and tags along; a flag is one token; so is a keycap.
 - Emoticons have eyes `: ; =`, perhaps a brow `>`, a nose `- ^ o` or a tear `'`, and a mouth; or
   are such from the other side after a blank, `(:`; or `<3`, `^^`, `-_-`, `o_o`, `8)` and their
   kin (`sentiment._scan.emoticon`). Letters and brackets as mouths need the end of the word; `8)`
   needs blanks around and no open bracket. `xD` is simply a word.
-- `http://`, `https://` or `www.` at the beginning of a word and what follows, up to a blank, a
-  quote, `<`, `>` or what is no letter of a spaced script, is `<url>`. The punctuation it ends
+- `http://`, `https://` or `www.` at the beginning of a word and what follows, up to a blank, `"`,
+  `<`, `>` or a character that is neither ASCII nor in a word, is `<url>`. The punctuation it ends
   with is not part of it.
-- `@` and a run of letters, digits and underscores, not after such, is `<user>`.
-- `#` and such a run with at least one letter, not after a letter or digit, is one token, a
-  hashtag.
+- `@` and a run of words and underscores, not after such, is `<user>`.
+- `#` and a run of words, underscores and letters of any script, not after a word, is one token, a
+  hashtag; but not with ASCII digits and underscores alone.
 - Everything else separates words and is dropped.
 """
 
@@ -47,6 +47,7 @@ SPECIALS = ("<pad>", "<unk>")
 # scan reads them.
 _BLOCK_BYTES = 1 << 16
 _MARKERS = np.frombuffer(_scan.URL + _scan.USER, np.uint8)
+_Table = tuple[np.ndarray, np.uint64, np.ndarray, np.ndarray]
 _INT32_MAX = np.iinfo(np.int32).max
 
 
@@ -89,7 +90,7 @@ class Tokenizer:
         if self.stop_words:
             found = self.tokens(pa.array(self.stop_words, pa.string())).tokens.to_pylist()
             for word, tokens in zip(self.stop_words, found, strict=True):
-                if tokens != [word]:
+                if tokens != [word] and word.encode() not in (_scan.URL, _scan.USER):
                     raise InputError(
                         f"stop word {word!r} is no token but {tokens}: write it as one, in lower "
                         "case and without punctuation around it"
@@ -154,8 +155,8 @@ def mix(hashes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _finish(h: np.ndarray) -> np.ndarray:
-    h = (h ^ (h >> np.uint64(30))) * _lookup._FINAL_1
-    h = (h ^ (h >> np.uint64(27))) * _lookup._FINAL_2
+    h = (h ^ (h >> np.uint64(30))) * _lookup.FINAL_1
+    h = (h ^ (h >> np.uint64(27))) * _lookup.FINAL_2
     return h ^ (h >> np.uint64(31))
 
 
@@ -169,29 +170,40 @@ class _Entries:
         words = [b"" if word in dropped else word.encode() for word in vocabulary]
         words += [word.encode() for word in stop_words]
         self.known = len(vocabulary)
-        self.text = np.frombuffer(b"".join(words), np.uint8)
-        self.ends = np.cumsum([0, *map(len, words)], dtype=np.int64)
-        self._table: tuple[np.ndarray, np.uint64] | None = None
-        repeated = self._fill()
+        self._ends = np.cumsum([0, *map(len, words)], dtype=np.int64)
+        padding = -self._ends[-1] % 8 + _lookup.PADDED
+        self._text = np.frombuffer(b"".join(words) + bytes(padding), np.uint64)
+        self._table, repeated = self._fill()
         if repeated >= 0:
             raise InputError(f"the vocabulary holds {words[repeated].decode()!r} twice")
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_table": None}
 
-    def _fill(self) -> int:
-        bits = max(4, (2 * len(self.ends)).bit_length())
-        slots = np.full((1 << bits, 2), _lookup.EMPTY_SLOT)
-        shift = np.uint64(64 - bits)
-        repeated = _lookup.fill(slots, shift, self.text, self.ends)
-        self._table = slots, shift
-        return repeated
+    def _fill(self) -> tuple[_Table, int]:
+        _freeze(self._text)
+        _freeze(self._ends)
+        count = len(self._ends) - 1
+        bits = max(4, (2 * count).bit_length())
+        table = (
+            np.full(1 << bits, -1, np.int32),
+            np.uint64(64 - bits),
+            np.empty((count, 4), np.uint64),
+            self._text,
+        )
+        return table, _lookup.fill(table, self._ends)
 
-    def table(self) -> tuple[np.ndarray, np.uint64, np.ndarray, np.ndarray, int]:
+    def table(self) -> _Table:
         """What `_lookup.look_up` takes; made again after unpickling."""
         if self._table is None:
-            self._fill()
-        return *self._table, self.text, self.ends, self.known
+            self._table, _ = self._fill()
+        return self._table
+
+
+def _freeze(array: np.ndarray) -> np.ndarray:
+    """The array, read-only: writable ones, as some come from Arrow or a pickle, compile anew."""
+    array.flags.writeable = False
+    return array
 
 
 class _Found(NamedTuple):
@@ -219,24 +231,25 @@ def _find(texts: pa.Array | pa.ChunkedArray, entries: _Entries, keep: bool) -> _
         np.empty(rows, np.int64),
         np.empty(rows, np.uint64),
     )
+    table = entries.table()
     state = np.zeros(3, np.int64)
     invalid = [np.empty(0, np.int64)]
-    text = kinds = np.empty(0, np.uint8)
-    tokens = np.empty((0, 2), np.int64)
+    text = np.empty(0, np.uint8)
     for data, offsets, present in chunks:
         for row, last in _blocks(offsets):
             span = int(offsets[last] - offsets[row])
-            need = 2 * span + _fold.MARGIN * (last - row + 2)
+            need = 2 * span + _fold.MARGIN * (last - row + 1) + _fold.STRIDE
             if need > len(text):
-                text, kinds = np.empty((2, need), np.uint8)
+                words, kind_words = np.empty((2, need // 8 + 1), np.uint64)
+                text, kinds = words.view(np.uint8), kind_words.view(np.uint8)
                 tokens = np.empty((need // 2, 2), np.int64)
             spans = np.empty((last - row, 2), np.int64)
             counts = np.empty(last - row, np.int64)
             _fold.fold(data, offsets, present, row, last, tables(), text, kinds, spans)
             text[: len(_MARKERS)] = _MARKERS
-            _scan.scan(text, kinds, spans, tokens, counts)
+            _scan.scan(text, kinds, kind_words, spans, tokens, counts)
             invalid.append(np.flatnonzero(spans[:, 1] < 0) + state[0])
-            _lookup.look_up(text, tokens, counts, *entries.table(), keep, out, state)
+            _lookup.look_up(text, words, tokens, counts, table, entries.known, keep, out, state)
     token_bytes, token_ends, ids, text_ends, hashes = out
     found, used = state[1:]
     return _Found(
@@ -264,7 +277,11 @@ def _columns(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[np.ndarray, ..
     """The bytes, offsets and presence of each chunk, as `_fold.fold` takes them."""
     if not isinstance(texts, pa.Array | pa.ChunkedArray):
         raise InputError(f"texts are a {type(texts).__name__}; give an Arrow array of strings")
-    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+    if isinstance(texts, pa.ChunkedArray):
+        chunks = texts.chunks or [pa.array([], texts.type)]
+    else:
+        chunks = [texts]
+    for chunk in chunks:
         if pa.types.is_dictionary(chunk.type):
             chunk = chunk.dictionary_decode()
         for other, plain in (
@@ -285,7 +302,7 @@ def _columns(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[np.ndarray, ..
             continue
         _, places, values = chunk.buffers()
         offsets = np.frombuffer(places, offset)[chunk.offset : chunk.offset + len(chunk) + 1]
-        data = np.frombuffer(values or b"", np.uint8)
+        data = _freeze(np.frombuffer(values or b"", np.uint8))
         present = np.empty(0, np.bool_)
         if chunk.null_count:
             present = chunk.is_valid().to_numpy(zero_copy_only=False)

@@ -58,18 +58,16 @@ def shape_of(character: str) -> str:
 def fold(text: str) -> str:
     text = IGNORED.sub("", html.unescape(text))
     text = "".join(character.lower()[0] for character in text).translate(SAME)
-    # Marks repeated on an ideograph; those in words are squeezed with the word.
-    kept: list[str] = []
-    shapes = ""
+    # Repeated ideographs and marks on them go here; words are squeezed later.
+    kept, shapes = "", ""
     for character in text:
         shape = shape_of(character)
-        if shape == "M" and shapes[-1:] in ("I", "A"):
-            if kept[-2:] == [character] * 2:
-                continue
+        if shape == "M" and shapes.endswith(("I", "A")):
             shape = "A"
-        kept.append(character)
-        shapes += shape
-    return "".join(kept)
+        if shape not in ("I", "A") or kept[-2:] != character * 2:
+            kept += character
+            shapes += shape
+    return kept
 
 
 def shape(text: str) -> str:
@@ -236,11 +234,8 @@ class Scanner:
             stop += 1
         if not self.text[self.at + 1 : stop].strip("0123456789_"):
             return False
-        # Only its words are squeezed, not underscores and ideographs.
-        pieces = re.finditer("w+|[^w]+", self.shapes[self.at : stop])
-        texts = [self.text[self.at + p.start() : self.at + p.end()] for p in pieces]
-        words = (squeeze(t) if t[0] not in "#_" else t for t in texts)
-        return self.add("".join(words), stop)
+        pieces = re.split("(_+)", self.text[self.at : stop])
+        return self.add("".join(p if p[:1] == "_" else squeeze(p) for p in pieces), stop)
 
     def exclamation(self) -> bool:
         one = self.text[self.at] in "!?"

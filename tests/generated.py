@@ -1,0 +1,38 @@
+"""Corpora that tests generate: texts whose words tell the label, save for some noise."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+POSITIVE = ("lovely", "great", "sunny", "yay", ":)", "thanks", "win")
+NEGATIVE = ("awful", "sad", "rainy", "ugh", ":(", "sorry", "lost")
+NEUTRAL = tuple(f"word{i}" for i in range(200))
+
+
+def texts_and_labels(rows: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Texts of 3 to 20 words, most of them neutral; one in twenty labels is wrong."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, rows)
+    texts = []
+    for label in labels:
+        told = POSITIVE if label else NEGATIVE
+        words = [*random.choice(NEUTRAL, random.integers(1, 17)), *random.choice(told, 2)]
+        texts.append(" ".join(random.permutation(words)))
+    return texts, np.where(random.random(rows) < 0.05, 1 - labels, labels)
+
+
+def write_shards(directory: Path, rows: int, shards: int, seed: int = 0) -> pa.Table:
+    """Write CSV and Parquet shards in turn; the rows of all of them, in the order of shards."""
+    directory.mkdir(parents=True, exist_ok=True)
+    texts, labels = texts_and_labels(rows, seed)
+    table = pa.table({"id": np.arange(rows), "Sentiment": labels, "SentimentText": texts})
+    for number in range(shards):
+        shard = table.slice(rows * number // shards, rows // shards)
+        if number % 2:
+            pq.write_table(shard, directory / f"shard-{number}.parquet")
+        else:
+            pacsv.write_csv(shard, directory / f"shard-{number}.csv")
+    return table
