@@ -55,15 +55,16 @@ class CachedRows:
         """The rows of some ranges: labels (n,), lengths (n,), and their ids one after another."""
         labels, lengths, ids = [], [], []
         for start, stop in ranges:
-            for begin, (file_labels, offsets, values) in zip(
-                self._starts[:-1], self._files, strict=True
-            ):
-                first = max(start - begin, 0)
-                last = min(stop - begin, len(file_labels))
-                if first < last:
-                    labels.append(file_labels[first:last])
-                    lengths.append(np.diff(offsets[first : last + 1]))
-                    ids.append(values[offsets[first] : offsets[last]])
+            number = int(np.searchsorted(self._starts, start, side="right")) - 1
+            while start < stop:
+                file_labels, offsets, values = self._files[number]
+                first = start - self._starts[number]
+                last = min(stop - self._starts[number], len(file_labels))
+                labels.append(file_labels[first:last])
+                lengths.append(np.diff(offsets[first : last + 1]))
+                ids.append(values[offsets[first] : offsets[last]])
+                start += last - first
+                number += 1
         return _concatenate(labels), _concatenate(lengths), _concatenate(ids)
 
     def padded(self, labels, lengths, starts, ids, rows: np.ndarray) -> Batch:

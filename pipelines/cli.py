@@ -1,7 +1,11 @@
 """Flags in, exit code out: what every program's command line does alike."""
 
+import io
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -21,11 +25,15 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     Exit codes: 0 done; 1 failed; 2 misuse (a flag, file, row or checkpoint that cannot be used);
     130 interrupted. Only an error nobody foresaw shows a traceback.
     """
-    name = sys.modules["__main__"].__spec__.name
     try:
-        program(tyro.cli(config, prog=f"python -m {name}", use_underscores=True))
+        program(_parse(config))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted", 130))
+    except BrokenPipeError:
+        # `head` has seen enough. What is left to write goes nowhere, or Python would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_complain("the output is no longer read", 1))
     except Exception as error:
         for cause in _causes(error):
             if isinstance(cause, InputError):
@@ -46,19 +54,51 @@ def require_encoding(encoding: str) -> None:
     """Raise an InputError unless Python has a text codec of that name."""
     try:
         "".encode(encoding)
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise InputError(
             f"--encoding {encoding} is unknown; examples: utf-8, latin-1, cp1252, utf-16"
         ) from None
 
 
-def _causes(error: BaseException | None):
-    """The error and what it wraps: Ray carries a task's own exception inside `.cause`."""
+def _parse(config: type[Config]) -> Config:
+    """The flags, or an InputError: tyro frames what is wrong with them, over several lines."""
+    spec = sys.modules["__main__"].__spec__
+    framed = io.StringIO()
+    try:
+        with redirect_stderr(framed):
+            return tyro.cli(
+                config, prog=f"python -m {spec.name}" if spec else None, use_underscores=True
+            )
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        # To tyro, what __post_init__ raises is one more value that does not parse.
+        if isinstance(end.__context__, InputError):
+            raise end.__context__ from None
+        raise InputError(_unframed(framed.getvalue())) from None
+
+
+def _unframed(box: str) -> str:
+    """The text in a box of tyro's, without its title, on one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
+    return " ".join("|" if set(line) == {"─"} else line for line in lines if line)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from, from the outside in.
+
+    Ray raises a task's own exception wrapped in one that carries it as `.cause`, is of its type
+    too, and has a traceback for a message: what wraps is left out.
+    """
     while error is not None:
-        yield error
-        error = getattr(error, "cause", None) or error.__cause__
+        wrapped = getattr(error, "cause", None)
+        if not isinstance(wrapped, BaseException):
+            yield error
+            wrapped = error.__cause__
+        error = wrapped
 
 
 def _complain(message: object, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", " ".join(str(message).splitlines()), file=sys.stderr)
     return code

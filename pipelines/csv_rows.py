@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numba import njit
 
-from pipelines.rows import BadRow, Rows, Span, choose_columns
+from pipelines.rows import BadRow, Rows, Span, changed, choose_columns
 from sentiment.errors import InputError
 
 CHUNK = 8 * 2**20
 """Bytes read at a time."""
+
+HEAD = 64 * 2**10
+"""Bytes read first: a reader that seeks on to its rows needs the header alone."""
 
 LONGEST_ROW = 64 * 2**20
 """Bytes. A longer row is taken for a quote that was never closed."""
@@ -52,9 +55,11 @@ def read_csv(
         if span is None:
             yield _parse(block, present, wanted, first)
         elif before > span.first:
-            yield _parse(block, present, wanted, first).between(span.first, span.first + span.rows)
-            if before >= span.first + span.rows:
+            yield _parse(block, present, wanted, first).between(span.first, span.last)
+            if before >= span.last:
                 return
+    if span is not None and before < span.last:
+        raise changed(path, before, span)
 
 
 def count_csv(
@@ -100,10 +105,18 @@ def _after_header(source, path: str, encoding: str) -> tuple[list[str], Iterator
 
 def _blocks(source, path: str, encoding: str) -> Iterator[_Block]:
     """The file's rows, some at a time, none of the blocks empty."""
-    pending, position = b"", 0
-    for chunk, start, last in _utf8_chunks(source, path, encoding):
-        position = position or start
+    pending, position = b"", source.tell()
+    at_start = position == 0
+    for chunk, last in _utf8_chunks(source, path, encoding):
         pending += chunk
+        if at_start:
+            if len(pending) < len(codecs.BOM_UTF8) and not last:
+                continue
+            at_start = False
+            if pending.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise InputError(f"{path} is UTF-16: pass --encoding utf-16")
+            if pending.startswith(codecs.BOM_UTF8):
+                pending, position = pending.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
         starts, ends, fields, consumed = _split(pending, last)
         if not consumed and len(pending) > LONGEST_ROW:
             raise InputError(
@@ -116,30 +129,25 @@ def _blocks(source, path: str, encoding: str) -> Iterator[_Block]:
         position += consumed
 
 
-def _utf8_chunks(source, path: str, encoding: str) -> Iterator[tuple[bytes, int, bool]]:
-    """The file as UTF-8 without its byte order mark: chunks, where each begins, which is last."""
+def _utf8_chunks(source, path: str, encoding: str) -> Iterator[tuple[bytes, bool]]:
+    """The file as UTF-8: chunks, and which is last."""
     utf8 = codecs.lookup(encoding).name == "utf-8"
     decoder = None if utf8 else codecs.getincrementaldecoder(encoding)()
-    position = start = source.tell()
+    position = source.tell()
     while True:
         try:
-            chunk = source.read(CHUNK)
+            chunk = source.read(CHUNK if position else min(CHUNK, HEAD))
         except (OSError, pa.ArrowInvalid) as error:
             message = " ".join(str(error).split())
             raise InputError(f"{path} cannot be read after byte {position}: {message}") from error
-        last, begins = not chunk, position
+        last = not chunk
         position += len(chunk)
         if decoder is not None:
             try:
                 chunk = decoder.decode(chunk, last).encode()
             except UnicodeError as error:
                 raise InputError(f"{path} is not {encoding}: {error}") from None
-        if begins == start == 0:
-            if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise InputError(f"{path} is UTF-16: pass --encoding utf-16")
-            if chunk.startswith(codecs.BOM_UTF8):
-                chunk, begins = chunk.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
-        yield chunk, begins, last
+        yield chunk, last
         if last:
             return
 
@@ -163,11 +171,9 @@ def _header(block: _Block, path: str) -> list[str]:
 def _parse(block: _Block, present: list[str], wanted: list[str], before: int) -> Rows:
     good = block.fields == len(present)
     numbers = np.arange(before + 1, before + 1 + len(good))
-    if good.all():
-        whole = block.data[block.starts[0] : block.ends[-1]]
-    else:
-        kept = zip(block.starts[good], block.ends[good], strict=True)
-        whole = b"\n".join(block.data[start:end] for start, end in kept)
+    edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
+    runs = zip(block.starts[edges[::2]], block.ends[edges[1::2] - 1], strict=True)
+    whole = b"\n".join(block.data[start:end] for start, end in runs)
     table = _arrow(whole, len(present))
     if len(table) != good.sum():
         raise RuntimeError(f"{good.sum()} CSV rows were parsed as {len(table)}")
@@ -194,7 +200,8 @@ def _arrow(rows: bytes, width: int) -> pa.Table:
     names = [str(i) for i in range(width)]
     if not rows:
         return pa.table({name: pa.array([], pa.binary()) for name in names})
-    rows += b"\n"
+    # pyarrow drops a byte order mark at its start: there it reads a blank line.
+    rows = b"\n%b\n" % rows
     return pacsv.read_csv(
         pa.BufferReader(rows),
         pacsv.ReadOptions(

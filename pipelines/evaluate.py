@@ -50,11 +50,15 @@ class EvaluateConfig:
 def main(config: EvaluateConfig) -> None:
     """Measure and print."""
     checkpoint = load(config.checkpoints_dir)
-    flags = checkpoint.training.get("flags")
-    if flags is None:
-        raise InputError(f"checkpoint {config.checkpoints_dir} does not say how it was trained")
-    source = Source(flags["text_column"], flags["label_column"], flags["encoding"])
-    split = Split(flags["random_state"], flags["test_size"], checkpoint.training["sample_below"])
+    try:
+        flags, sample_below = checkpoint.training["flags"], checkpoint.training["sample_below"]
+        source = Source(flags["text_column"], flags["label_column"], flags["encoding"])
+        split = Split(flags["random_state"], flags["test_size"], sample_below)
+    except KeyError as error:
+        raise InputError(
+            f"checkpoint {config.checkpoints_dir} does not say how it was trained: "
+            f"no {error} in its training.json"
+        ) from error
     if config.data_dir is None:
         data_dir, kind = flags["data_dir"], "held-out rows"
         texts, labels = _read(data_dir, source, checkpoint, split, (TEST,))
@@ -76,7 +80,10 @@ def main(config: EvaluateConfig) -> None:
     results = {"this model": measure(labels, probabilities)}
     if config.baseline:
         learnt = _read(flags["data_dir"], source, checkpoint, split, (TRAIN, VALIDATION))
-        regression = logistic_regression(*learnt)
+        try:
+            regression = logistic_regression(*learnt)
+        except ValueError as error:  # No texts, no words, or one label: it has words for each.
+            raise InputError(f"--baseline: {flags['data_dir']}: {error}") from error
         results["TF-IDF + logistic regression"] = measure(labels, regression(texts))
         results["majority class"] = measure(labels, majority(learnt[1], len(texts)))
     _print_results(results)

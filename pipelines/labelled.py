@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.rows import Rows
-from pipelines.shards import Shard
+from pipelines.shards import Counted, Shard
 from sentiment.errors import InputError
 from sentiment.tokenizer import TokenIds, Tokens, mix
 
@@ -63,11 +63,12 @@ class Source:
         """Some rows at a time: the rows, their texts, labels (int8 0/1), and tokens.
 
         Raises InputError, naming file and row, for a row that is malformed, a label that is not
-        0 or 1, and a text that is null or not valid UTF-8.
+        0 or 1, and a text that is null or not valid UTF-8; and for columns of other types.
         """
         for rows in shard.rows([self.text_column, self.label_column], self.encoding):
             for bad in rows.bad[:1]:
                 raise InputError(f"{shard.path}, row {bad.number}: {bad.reason}")
+            Counted(len(rows.table), rows.table.schema).require_text(shard.path, self.text_column)
             texts = rows.table[self.text_column]
             labels = _labels(rows, self.label_column, shard.path)
             tokens = tokenize(texts)
@@ -86,17 +87,20 @@ _LABELS = {"0": 0, "0.0": 0, "False": 0, "1": 1, "1.0": 1, "True": 1}
 
 def _labels(rows: Rows, column: str, path: str) -> np.ndarray:
     values = rows.table[column].combine_chunks()
-    if pa.types.is_nested(values.type):
-        raise InputError(f"{path}: column {column!r} is {values.type}, not labels 0 and 1")
     if not pa.types.is_dictionary(values.type):
-        values = values.dictionary_encode()
+        try:
+            values = values.dictionary_encode()
+        except pa.ArrowNotImplementedError:
+            raise InputError(
+                f"{path}: column {column!r} is {values.type}, not labels 0 and 1"
+            ) from None
     distinct = [_LABELS.get(_shown(value).strip(), -1) for value in values.dictionary.to_pylist()]
-    labels = np.array([*distinct, -1], np.int8)[values.indices.fill_null(len(distinct))]
+    indices = values.indices.cast(pa.int64()).fill_null(len(distinct))
+    labels = np.array([*distinct, -1], np.int8)[indices]
     for index in np.flatnonzero(labels < 0)[:1]:
-        value = _shown(rows.table[column][int(index)].as_py())
-        raise InputError(
-            f"{path}, row {rows.numbers[index]}: {column} is {value[:80]!r}, not 0 or 1"
-        )
+        value = rows.table[column][int(index)].as_py()
+        shown = "null" if value is None else repr(_shown(value)[:80])
+        raise InputError(f"{path}, row {rows.numbers[index]}: {column} is {shown}, not 0 or 1")
     return labels
 
 

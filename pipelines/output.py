@@ -9,6 +9,7 @@ _SUCCESS                      written when nothing is missing, with the totals
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +33,9 @@ REJECTED = pa.schema(
 METADATA = b"sentiment.part"
 """Key of a part's provenance and counts, JSON, in its Parquet footer."""
 
+REMOVALS = 16
+"""Files removed at once."""
+
 
 class Output:
     """An output directory as it was when it was looked at."""
@@ -39,10 +43,14 @@ class Output:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.plans: list[Plan] = []
-        while (path := self._plan_path(len(self.plans))) and storage.exists(path):
-            self.plans.append(Plan.from_json(storage.read(path), path))
-        self._present = set(storage.names(directory))
-        if self._present - {"_manifest"} and not self.plans:
+        try:
+            while (path := self._plan_path(len(self.plans))) and storage.exists(path):
+                self.plans.append(Plan.from_json(storage.read(path), path))
+            self._present = set(storage.names(directory))
+        except OSError as error:
+            message = " ".join(str(error).split())
+            raise InputError(f"--output {directory} cannot be read: {message}") from error
+        if self._present - {"_manifest", "_rejected"} and not self.plans:
             raise InputError(
                 f"--output {directory} is not empty, and no job of this program began there: "
                 "choose another directory"
@@ -101,8 +109,15 @@ class Output:
         return new
 
     def add(self, plan: Plan) -> None:
-        """Make the plan durable, unless another program has just made one: then take that."""
+        """Make the plan durable, unless another program has just made one: then take that.
+
+        `_SUCCESS`, of the plans before it, goes first.
+        """
         path = self._plan_path(len(self.plans))
+        success = storage.join(self.directory, "_SUCCESS")
+        if storage.exists(success):
+            storage.remove(success)
+        self._present.discard("_SUCCESS")
         storage.write_new(path, plan.to_json())
         self.plans.append(Plan.from_json(storage.read(path), path))
 
@@ -126,9 +141,10 @@ class Output:
         try:
             with filesystem.open_input_file(inner) as file:
                 return json.loads((pq.read_metadata(file).metadata or {})[METADATA])["counts"]
-        except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+            message = " ".join(str(error).split())
             raise InputError(
-                f"{path} is not the part that was written: remove it, and run again"
+                f"{path} is not the part that was written ({message}): remove it, and run again"
             ) from error
 
     def finish(self, totals: dict[str, int]) -> None:
@@ -152,19 +168,28 @@ class Output:
         """Remove what a job of this program wrote, `_SUCCESS` first, and nothing else."""
         if not self.plans:
             return
-        names = [f"{part.name}.parquet" for part in self.parts]
-        rejected = [f"_rejected/{name}" for name in [*names, "shards.parquet"]]
-        manifest = [
-            f"_manifest/{name}"
-            for name in storage.names(storage.join(self.directory, "_manifest"))
-            if name.startswith("run-")
-        ]
-        plans = [f"_manifest/plan-{i:05d}.json" for i in reversed(range(len(self.plans)))]
-        for name in ["_SUCCESS", *names, *rejected, *manifest, *plans]:
-            path = storage.join(self.directory, name)
-            if storage.exists(path):
-                storage.remove(path)
-        self.__init__(self.directory)
+        self._remove(["_SUCCESS"])
+        parts = [f"{part.name}.parquet" for part in self.parts]
+        rejected = [f"_rejected/{name}" for name in [*parts, "shards.parquet"]]
+        runs = [f"_manifest/{name}" for name in self._names("_manifest") if name[:4] == "run-"]
+        self._remove([*parts, *rejected, *runs])
+        # The first plan says whose directory it is: should the program die here, run it again.
+        for number in reversed(range(len(self.plans))):
+            storage.remove(self._plan_path(number))
+        self.plans = []
+        self._present = set(storage.names(self.directory))
+
+    def _remove(self, names: list[str]) -> None:
+        """Remove those that are there, some at a time: a bucket takes its time for each."""
+        there = set(storage.names(self.directory))
+        for below in ("_manifest", "_rejected"):
+            there |= {f"{below}/{name}" for name in self._names(below)}
+        paths = [storage.join(self.directory, name) for name in names if name in there]
+        with ThreadPoolExecutor(REMOVALS) as pool:
+            list(pool.map(storage.remove, paths))
+
+    def _names(self, below: str) -> list[str]:
+        return storage.names(storage.join(self.directory, below))
 
     def _plan_path(self, number: int) -> str:
         return storage.join(self.directory, "_manifest", f"plan-{number:05d}.json")

@@ -6,15 +6,19 @@ Its file is JSON (`pipelines.output`); shards that are new when the job runs aga
 """
 
 import base64
+import bisect
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from pipelines.rows import Span
+from pipelines.rows import Span, choose_columns
 from pipelines.shards import Counted, Shard
 from sentiment.errors import InputError
 
@@ -58,14 +62,14 @@ class Plan:
     def to_json(self) -> bytes:
         """The plan's file. Equal plans give equal bytes."""
         parts = [
-            [part.name, [[piece.shard, *asdict(piece.span).values()] for piece in part.pieces]]
+            [part.name, [[piece.shard, *vars(piece.span).values()] for piece in part.pieces]]
             for part in self.parts
         ]
         plan = {
             "format": FORMAT,
             "settings": self.settings,
             "schema": base64.b64encode(self.schema.serialize()).decode(),
-            "shards": [list(asdict(shard).values()) for shard in self.shards],
+            "shards": [list(vars(shard).values()) for shard in self.shards],
             "unreadable": list(self.unreadable.items()),
             "parts": parts,
         }
@@ -91,9 +95,9 @@ class Plan:
                 schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"]))),
                 unreadable=dict(plan["unreadable"]),
             )
-        except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, OSError, pa.ArrowException):
             raise InputError(
                 f"{path} is damaged; choose another --output, or --overwrite"
             ) from None
@@ -111,11 +115,30 @@ def make(
         shards: the shards.
         counts: of each shard, what it holds, or why it cannot be read.
         settings: what the output's bytes follow from; see `pipelines.score`.
-        first_part: the number of the first part's file.
+        first_part: the number of the first part's file; 0: the job begins.
+
+    Raises InputError where the kept columns cannot be, or a job would begin with no shard that
+    can be read. A shard that has a kept column twice cannot.
     """
-    counted = {i: count for i, count in enumerate(counts) if isinstance(count, Counted)}
-    unreadable = {i: count for i, count in enumerate(counts) if isinstance(count, str)}
-    schema = _kept_schema([count.schema for count in counted.values()], settings)
+    counted: dict[int, Counted] = {}
+    unreadable: dict[int, str] = {}
+    schemas: dict[bytes, pa.Schema] = {}
+    for i, (shard, count) in enumerate(zip(shards, counts, strict=True)):
+        if isinstance(count, str):
+            unreadable[i] = count
+            continue
+        content = count.schema.serialize().to_pybytes()
+        if content not in schemas:
+            try:
+                _require_once(shard, count.schema.names, settings)
+            except InputError as error:
+                unreadable[i] = str(error)
+                continue
+            schemas[content] = count.schema
+        counted[i] = count
+    if unreadable and not counted and not first_part:
+        raise InputError(unreadable[0])
+    schema = _kept_schema(list(schemas.values()), settings)
     parts = tuple(
         Part(f"part-{first_part + i:06d}", pieces)
         for i, pieces in enumerate(_divide(counted, settings["part_rows"]))
@@ -135,7 +158,8 @@ def _divide(counted: dict[int, Counted], part_rows: int) -> Iterator[tuple[Piece
             pieces = max(round(count.rows / part_rows), 1)
             edges = [count.rows * i // pieces for i in range(pieces + 1)]
             for first, last in itertools.pairwise(edges):
-                mark = max((m for m in count.marks if m[0] <= first), default=(0, 0))
+                marks = bisect.bisect_right(count.marks, first, key=itemgetter(0))
+                mark = count.marks[marks - 1] if marks else (0, 0)
                 yield (Piece(shard, Span(first, last - first, *mark)),)
         elif count.rows:
             group.append(Piece(shard, Span(0, count.rows)))
@@ -144,13 +168,21 @@ def _divide(counted: dict[int, Counted], part_rows: int) -> Iterator[tuple[Piece
         yield tuple(group)
 
 
+def _require_once(shard: Shard, names: list[str], settings: dict[str, Any]) -> None:
+    """Raise an InputError if a shard has more than one of a column that is kept."""
+    kept = settings["keep_columns"]
+    if kept is not None:
+        kept = [name for name in kept if name in names]
+    choose_columns(shard.path, names, kept, ())
+
+
 def _kept_schema(schemas: list[pa.Schema], settings: dict[str, Any]) -> pa.Schema:
     """Types that hold every shard's kept columns; text where shards disagree."""
     names = dict.fromkeys(name for schema in schemas for name in schema.names)
     names.pop(settings["text_column"], None)
     if settings["keep_columns"] is not None:
         for name in settings["keep_columns"]:
-            if name not in names and name != settings["text_column"]:
+            if schemas and name not in names and name != settings["text_column"]:
                 raise InputError(
                     f"--keep_columns {name}: no shard has that column; "
                     f"the columns: {', '.join([settings['text_column'], *names])}"
@@ -165,16 +197,41 @@ def _kept_schema(schemas: list[pa.Schema], settings: dict[str, Any]) -> pa.Schem
     fields = []
     for name in names:
         types = [schema.field(name).type for schema in schemas if name in schema.names]
-        fields.append(pa.field(name, _common_type(list(dict.fromkeys(types)))))
+        fields.append(pa.field(name, _common_type(name, types)))
     return pa.schema(fields)
 
 
-def _common_type(types: list[pa.DataType]) -> pa.DataType:
-    types = [t.value_type if pa.types.is_dictionary(t) else t for t in types]
+def _common_type(name: str, types: Iterable[pa.DataType]) -> pa.DataType:
+    types = dict.fromkeys(t.value_type if pa.types.is_dictionary(t) else t for t in types)
+    types = list(types) or [pa.null()]
     if len(types) == 1:
         return types[0]
     try:
-        schemas = [pa.schema([("column", given)]) for given in types]
-        return pa.unify_schemas(schemas, promote_options="permissive").field("column").type
-    except pa.ArrowTypeError:
-        return pa.string()
+        schemas = [pa.schema([(name, given)]) for given in types]
+        common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        common = pa.string()
+    for candidate in (common, pa.string()):
+        if all(_holds(candidate, given) for given in types):
+            return candidate
+    raise InputError(
+        f"column {name!r} is {' and '.join(map(str, types))} in different shards, which no type "
+        "holds: choose the columns to keep without it, by --keep_columns"
+    )
+
+
+def _holds(common: pa.DataType, given: pa.DataType) -> bool:
+    """Whether a type holds the values of another: whole numbers exactly, years 1 to 9999."""
+    extremes: list[Any] = []
+    if pa.types.is_decimal(given) and pa.types.is_floating(common):
+        return False
+    if pa.types.is_integer(given):
+        limits = np.iinfo(given.to_pandas_dtype())
+        extremes = [limits.min, limits.max]
+    elif pa.types.is_timestamp(given) and given != common and given.unit != "ns":
+        extremes = [datetime.min, datetime.max.replace(microsecond=0)]
+    try:
+        pa.array(extremes, given).cast(common)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True

@@ -6,18 +6,20 @@ One process, without Ray and TensorFlow.
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import pyarrow as pa
 import tyro
 
 from pipelines import cli
 from sentiment.checkpoint import load
+from sentiment.errors import InputError
 from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 
-LINES_AT_A_TIME = 10_000
+BYTES_AT_A_TIME = 2**20
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,37 @@ def main(config: PredictConfig) -> None:
     checkpoint = load(config.checkpoints_dir)
     encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
     infer = inference(checkpoint.weights)
-
-    def show(texts: list[bytes]) -> None:
-        encoded = encode(pa.array(texts, pa.large_binary()))
-        for index in encoded.invalid[:1]:
-            raise cli.InputError(f"text {shown + index + 1} is not valid UTF-8")
-        for text, probability in zip(texts, infer(encoded.ids, encoded.offsets), strict=True):
-            print(f"{probability:.6f}\t{text.decode()}")
-        sys.stdout.flush()
-
+    output = sys.stdout.buffer
     shown = 0
+
+    def show(texts: list[bytes], kind: str) -> None:
+        nonlocal shown
+        encoded = encode(pa.array(texts, pa.large_binary()))
+        valid = encoded.invalid[0] if len(encoded.invalid) else len(texts)
+        probabilities = infer(encoded.ids, encoded.offsets)[:valid]
+        for text, probability in zip(texts[:valid], probabilities, strict=True):
+            output.write(b"%.6f\t%s\n" % (probability, text.replace(b"\n", b" ")))
+        output.flush()
+        shown += valid
+        if valid < len(texts):
+            raise InputError(f"{kind} {shown + 1} is not valid UTF-8")
+
     if config.texts:
-        show([text.encode("utf-8", "surrogateescape") for text in config.texts])
+        show([text.encode("utf-8", "surrogateescape") for text in config.texts], "text")
         return
-    # A terminal or a pipe that waits for answers gets each line's at once.
-    while lines := sys.stdin.buffer.readlines(1 if sys.stdin.isatty() else 2**20):
-        show([line.rstrip(b"\r\n") for line in lines])
-        shown += len(lines)
+    for lines in _lines(sys.stdin.buffer):
+        show(lines, "standard input, line")
+
+
+def _lines(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """The lines of a stream without their ends: those that have come, as soon as they have."""
+    begun = b""
+    while some := stream.read1(BYTES_AT_A_TIME):
+        *lines, begun = (begun + some).split(b"\n")
+        if lines:
+            yield [line.removesuffix(b"\r") for line in lines]
+    if begun:
+        yield [begun.removesuffix(b"\r")]
 
 
 if __name__ == "__main__":

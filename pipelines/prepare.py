@@ -91,11 +91,11 @@ def _make(shards, source, stop_words, split, n_samples, directory) -> dict[str, 
     sample_below = None
     if n_samples is not None:
         hashed = paths.map(lambda shard: _smallest(shard, source, tokenizer, split, n_samples))
-        sample_below = _threshold([row["hashes"] for row in hashed.iter_rows()], n_samples)
+        sample_below = _threshold([row["hashes"] for row in _checked(hashed)], n_samples)
     split = Split(split.random_state, split.test_size, sample_below)
 
     counted = paths.map(lambda shard: _count(shard, source, tokenizer, split))
-    counts = list(counted.iter_rows())
+    counts = _checked(counted)
     rows = {name: sum(count[name] for count in counts) for name in SPLITS.values()}
     positive = {name: sum(count[f"positive_{name}"] for count in counts) for name in rows}
     longest = max(counts, key=lambda count: count["longest"])
@@ -133,12 +133,27 @@ def _make(shards, source, stop_words, split, n_samples, directory) -> dict[str, 
     }
 
 
+def _checked(outcomes: ray.data.Dataset) -> list[dict[str, Any]]:
+    """The outcomes of all shards. Raises InputError for the first that has an error.
+
+    A task returns it, because what Ray Data raises for one that a task raises has lost its cause.
+    """
+    found = list(outcomes.iter_rows())
+    for outcome in found:
+        if outcome["error"]:
+            raise InputError(outcome["error"])
+    return found
+
+
 def _smallest(shard, source: Source, tokenizer: Tokenizer, split: Split, n: int) -> dict[str, Any]:
     smallest = np.empty(0, np.uint64)
-    for _, _, _, tokens in source.read(Shard(**shard), tokenizer.tokens):
-        smallest = np.append(smallest, split.sampling_hashes(tokens.hashes))
-        smallest = np.sort(smallest)[: n + 1]
-    return {"hashes": smallest.tobytes()}
+    try:
+        for _, _, _, tokens in source.read(Shard(**shard), tokenizer.tokens):
+            smallest = np.append(smallest, split.sampling_hashes(tokens.hashes))
+            smallest = np.sort(smallest)[: n + 1]
+    except InputError as error:
+        return {"error": str(error), "hashes": b""}
+    return {"error": "", "hashes": smallest.tobytes()}
 
 
 def _threshold(hashes: list[bytes], n: int) -> int | None:
@@ -150,20 +165,23 @@ def _threshold(hashes: list[bytes], n: int) -> int | None:
 def _count(shard, source: Source, tokenizer: Tokenizer, split: Split) -> dict[str, Any]:
     count: dict[str, Any] = dict.fromkeys(SPLITS.values(), 0)
     count |= {f"positive_{name}": 0 for name in SPLITS.values()}
-    count |= {"longest": 0, "longest_row": ""}
+    count |= {"longest": 0, "longest_row": "", "error": ""}
     frequencies = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
-    for rows, _, labels, tokens in source.read(Shard(**shard), tokenizer.tokens):
-        parts = split(tokens.hashes)
-        for part, name in SPLITS.items():
-            count[name] += int(np.count_nonzero(parts == part))
-            count[f"positive_{name}"] += int(np.count_nonzero(labels[parts == part]))
-        lengths = np.diff(tokens.tokens.offsets.to_numpy())
-        if len(lengths) and lengths.max() > count["longest"]:
-            row = int(lengths.argmax())
-            count["longest"] = int(lengths[row])
-            count["longest_row"] = f"{shard['path']}, row {rows.numbers[row]}"
-        training = tokens.tokens.filter(pa.array(parts == TRAIN))
-        frequencies.append(vocabulary.document_frequencies(training))
+    try:
+        for rows, _, labels, tokens in source.read(Shard(**shard), tokenizer.tokens):
+            parts = split(tokens.hashes)
+            for part, name in SPLITS.items():
+                count[name] += int(np.count_nonzero(parts == part))
+                count[f"positive_{name}"] += int(np.count_nonzero(labels[parts == part]))
+            lengths = np.diff(tokens.tokens.offsets.to_numpy())
+            if len(lengths) and lengths.max() > count["longest"]:
+                row = int(lengths.argmax())
+                count["longest"] = int(lengths[row])
+                count["longest_row"] = f"{shard['path']}, row {rows.numbers[row]}"
+            training = tokens.tokens.filter(pa.array(parts == TRAIN))
+            frequencies.append(vocabulary.document_frequencies(training))
+    except InputError as error:
+        count["error"] = str(error)
     return count | {"frequencies": ipc.to_bytes(vocabulary.merge(frequencies))}
 
 

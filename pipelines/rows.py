@@ -1,5 +1,6 @@
 """What a shard yields: rows with their numbers, and the rows that are none. Parquet -> rows."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from sentiment.errors import InputError
 
 ROWS_A_READ = 65_536
 """Rows that Parquet is read by: some ten MB of short texts."""
+
+BUFFER = 4 * 2**20
+"""Bytes of a Parquet column read at a time: a row group can be many times what a part needs."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,19 @@ class Span:
     mark_byte: int = 0
     """... and the byte of the file at which it begins; 0: unknown, read from the start."""
 
+    @property
+    def last(self) -> int:
+        """The number of its last row, counted from 1."""
+        return self.first + self.rows
+
+
+def changed(path: str, rows: int, span: Span) -> InputError:
+    """What to raise where a shard ends before a span of it does."""
+    return InputError(
+        f"{path} has {rows:,} rows, not the {span.last:,} or more that were counted: "
+        "was it written again?"
+    )
+
 
 def choose_columns(
     path: str, present: Sequence[str], wanted: Sequence[str] | None, optional: Sequence[str]
@@ -64,7 +81,8 @@ def choose_columns(
     for name in chosen:
         if present.count(name) != 1:
             problem = "has no column" if name not in present else "has more than one column"
-            raise InputError(f"{path} {problem} {name!r}; its columns: {', '.join(present)}")
+            columns = textwrap.shorten(", ".join(present), 1000, placeholder=" ...")
+            raise InputError(f"{path} {problem} {name!r}; its columns: {columns}")
     return chosen
 
 
@@ -77,13 +95,16 @@ def read_parquet(
 ) -> Iterator[Rows]:
     """The rows of a Parquet file; the arguments are those of `Shard.rows`."""
     try:
-        file = pq.ParquetFile(source)
+        file = pq.ParquetFile(source, buffer_size=BUFFER)
         columns = choose_columns(path, file.schema_arrow.names, columns, optional)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         starts = np.cumsum([0, *sizes])
         span = span or Span(0, int(starts[-1]))
-        last = span.first + span.rows
-        groups = [i for i in range(len(sizes)) if starts[i] < last and starts[i + 1] > span.first]
+        if starts[-1] < span.last:
+            raise changed(path, int(starts[-1]), span)
+        groups = [
+            i for i in range(len(sizes)) if starts[i] < span.last and starts[i + 1] > span.first
+        ]
         before = int(starts[groups[0]]) if groups else 0
         for batch in file.iter_batches(
             ROWS_A_READ, columns=columns, row_groups=groups, use_threads=False
@@ -91,9 +112,11 @@ def read_parquet(
             table = pa.Table.from_batches([batch]).select(columns)
             numbers = np.arange(before + 1, before + 1 + len(batch))
             before += len(batch)
-            rows = Rows(table, numbers).between(span.first, last)
+            rows = Rows(table, numbers).between(span.first, span.last)
             if len(rows.numbers):
                 yield rows
+            if before >= span.last:
+                return
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(path, error) from error
 

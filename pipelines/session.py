@@ -18,8 +18,12 @@ def session() -> Iterator[None]:
     """Ray for the length of a block, found as every Ray program finds it.
 
     `RAY_ADDRESS` and `ray job submit` name a cluster; without them a local Ray is started and
-    stopped. The workers' own output stays in Ray's logs.
+    stopped; one that this process has started already is used as it is. The workers' own output
+    stays in Ray's logs.
     """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _native_stderr_closed():
         ray.init(

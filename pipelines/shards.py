@@ -1,6 +1,7 @@
 """Paths -> shards: which files of a corpus are read, and how."""
 
 import codecs
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from sentiment import storage
 from sentiment.errors import InputError
 
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-_TEXT += (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)
+_TEXT += (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_null)
+_IN_URI = "/:@!$&'()*+,;="  # RFC 3986: in a path these stand for themselves.
 EXTENSIONS = (".csv", ".csv.gz", ".parquet")
 
 
@@ -93,7 +95,8 @@ class Shard:
                 return filesystem.open_input_stream(inner, compression="gzip")
             return filesystem.open_input_file(inner)
         except OSError as error:
-            raise InputError(f"{self.path} cannot be opened: {error}") from error
+            message = " ".join(str(error).split())
+            raise InputError(f"{self.path} cannot be opened: {message}") from error
 
 
 def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
@@ -104,7 +107,10 @@ def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
     """
     found: dict[str, Shard] = {}
     for path in paths:
-        shards = [_shard(path, info) for info in _files(path, flag)]
+        shards = [
+            Shard(_full(path, info.path), info.size, info.mtime_ns or 0)
+            for info in _files(path, flag)
+        ]
         if not shards:
             raise InputError(
                 f"{flag} {path} holds no shards: no file ends in {', '.join(EXTENSIONS)}"
@@ -116,7 +122,7 @@ def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
 def find_labelled(data_dir: str, flag: str) -> list[Shard]:
     """The shards to learn from: `data.csv` alone where the directory has one, else all of them."""
     shards = find_shards([data_dir], flag)
-    table = storage.join(storage.absolute(data_dir), "data.csv")
+    table = _full(data_dir, storage.join(storage.resolve(data_dir)[1], "data.csv"))
     return [shard for shard in shards if shard.path == table] or shards
 
 
@@ -131,9 +137,12 @@ def _files(path: str, flag: str) -> list[pafs.FileInfo]:
                 raise InputError(f"{flag} {path} ends in none of {', '.join(EXTENSIONS)}")
             return [info]
         infos = filesystem.get_file_info(pafs.FileSelector(inner, recursive=True))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{flag} {path} cannot be listed: {error}") from error
-    return [info for info in infos if info.is_file and _is_data(info.path, inner)]
+        return [info for info in infos if info.is_file and _is_data(info.path, inner)]
+    except InputError:
+        raise
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{flag} {path} cannot be listed: {message}") from error
 
 
 def _is_data(path: str, root: str) -> bool:
@@ -141,7 +150,9 @@ def _is_data(path: str, root: str) -> bool:
     return path.endswith(EXTENSIONS) and not any(name.startswith((".", "_")) for name in below)
 
 
-def _shard(given: str, info: pafs.FileInfo) -> Shard:
+def _full(given: str, inner: str) -> str:
+    """The local path or URI of what a filesystem found under `given`; `file://` is local."""
     scheme, separator, _ = given.partition("://")
-    path = f"{scheme}{separator}{info.path}" if separator else info.path
-    return Shard(path, info.size, info.mtime_ns or 0)
+    if not separator or scheme == "file":
+        return inner
+    return f"{scheme}://{urllib.parse.quote(inner, safe=_IN_URI)}"

@@ -11,7 +11,7 @@ Loading runs no code from any of them and needs no TensorFlow.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,6 @@ FORMAT = 1
 MANIFEST = "checkpoint.json"
 _WEIGHTS, _VOCABULARY, _STOP_WORDS = "weights.safetensors", "vocabulary.txt", "stopwords.txt"
 _TRAINING = "training.json"
-_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS, _TRAINING)
 _ANSWER_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
 
 
@@ -44,20 +43,27 @@ class Checkpoint:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.vocabulary[: len(SPECIALS)] != SPECIALS:
+            raise InputError(f"{_VOCABULARY} does not begin with {', '.join(SPECIALS)}")
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            raise InputError(f"{_VOCABULARY} holds a token twice")
         shapes = {name: value.shape for name, value in self.weights.items()}
-        if shapes != self._shapes():
-            raise InputError(f"weights of shapes {shapes} do not make a model: {self._shapes()}")
+        wanted = self._shapes()
+        for name in sorted(wanted.keys() | shapes.keys()):
+            if shapes.get(name) != wanted.get(name):
+                raise InputError(
+                    f"{_WEIGHTS}: {name!r:.80} has shape {shapes.get(name)}; "
+                    f"in this model it is {wanted.get(name)}"
+                )
         for name, value in self.weights.items():
             if value.dtype != np.float32 or not np.isfinite(value).all():
-                raise InputError(f"weights {name!r} are not all finite float32 numbers")
-        if self.vocabulary[: len(SPECIALS)] != SPECIALS:
-            raise InputError(f"the vocabulary does not begin with {', '.join(SPECIALS)}")
-        if len(set(self.vocabulary)) != len(self.vocabulary):
-            raise InputError("the vocabulary holds a token twice")
+                raise InputError(f"{_WEIGHTS}: {name!r} is not all finite float32 numbers")
+        if not isinstance(self.training, Mapping):
+            raise InputError(f"{_TRAINING} is no JSON object")
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        embedding = self.weights.get("embedding", np.empty((0, 0))).shape[-1]
-        hidden = self.weights.get("lstm/recurrent_kernel", np.empty((0, 0))).shape[0]
+        """The shapes that weights must have to go with the vocabulary and with each other."""
+        embedding, hidden = self._size("embedding", 1), self._size("lstm/recurrent_kernel", 0)
         return {
             "embedding": (len(self.vocabulary), embedding),
             "lstm/kernel": (embedding, 4 * hidden),
@@ -66,6 +72,10 @@ class Checkpoint:
             "dense/kernel": (hidden, 2),
             "dense/bias": (2,),
         }
+
+    def _size(self, name: str, axis: int) -> int:
+        shape = self.weights[name].shape if name in self.weights else ()
+        return max(shape[axis], 1) if len(shape) == 2 else 1
 
     def files(self) -> dict[str, bytes]:
         """The directory's files by name, the one that makes it complete last.
@@ -98,53 +108,60 @@ def save(checkpoint: Checkpoint, directory: str) -> None:
 
 def load(directory: str) -> Checkpoint:
     """The checkpoint in `directory` (a path or URI), or an InputError that says what is wrong."""
-    try:
-        manifest = _manifest(storage.read(storage.join(directory, MANIFEST)), directory)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{directory} is no checkpoint: it has no {MANIFEST}; "
-            "name a directory that `python -m pipelines.train` printed"
-        ) from None
-    files = {}
-    for name in _FILES:
-        try:
-            files[name] = storage.read(storage.join(directory, name))
-        except FileNotFoundError:
-            raise InputError(
-                f"checkpoint {directory} is incomplete: {name} is missing; copy it again"
-            ) from None
-        if hashlib.sha256(files[name]).hexdigest() != manifest["files"][name]:
+    manifest = _manifest(directory)
+    parts = []
+    for name, parse in _PARSERS.items():
+        content = _read(directory, name)
+        if content is None:
+            raise InputError(f"checkpoint {directory} is incomplete: {name} is missing; {_AGAIN}")
+        if hashlib.sha256(content).hexdigest() != manifest["files"].get(name):
             raise InputError(
                 f"checkpoint {directory} is damaged: {name} is not the file that was saved "
-                "(truncated or edited); copy it again"
+                f"(truncated or edited); {_AGAIN}"
             )
+        try:
+            parts.append(parse(content))
+        except (*_UNREADABLE, safetensors.SafetensorError) as error:
+            reason = " ".join(str(error).splitlines())
+            raise InputError(f"checkpoint {directory} cannot be used: {name}: {reason}") from error
     try:
-        return Checkpoint(
-            weights=safetensors.numpy.load(files[_WEIGHTS]),
-            vocabulary=tuple(files[_VOCABULARY].decode().split("\n")[:-1]),
-            stop_words=tuple(files[_STOP_WORDS].decode().split("\n")[:-1]),
-            training=json.loads(files[_TRAINING]),
-        )
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        return Checkpoint(*parts)
+    except InputError as error:
         raise InputError(f"checkpoint {directory} cannot be used: {error}") from error
 
 
-def _manifest(content: bytes, where: str) -> dict[str, Any]:
-    damaged = InputError(f"checkpoint {where} is damaged: {MANIFEST} does not read; copy it again")
+def _read(directory: str, name: str) -> bytes | None:
+    """A file's content; None: there is none."""
+    try:
+        return storage.read(storage.join(directory, name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = " ".join(str(error).splitlines())
+        raise InputError(f"checkpoint {directory}: {name} cannot be read: {reason}") from error
+
+
+def _manifest(directory: str) -> dict[str, Any]:
+    content = _read(directory, MANIFEST)
+    if content is None:
+        raise InputError(
+            f"{directory} is no checkpoint: it has no {MANIFEST}; "
+            "name a directory that `python -m pipelines.train` printed"
+        )
+    damaged = InputError(f"checkpoint {directory} is damaged: {MANIFEST} does not read; {_AGAIN}")
     try:
         manifest = json.loads(content)
         version = manifest["format"]
-    except (ValueError, TypeError, KeyError) as error:
+        written = content == _json(manifest)
+        whole = written and manifest["model_hash"] == _model_hash(manifest["files"])
+    except _UNREADABLE as error:
         raise damaged from error
-    if version != FORMAT:
+    if isinstance(version, int) and version != FORMAT:
         raise InputError(
-            f"checkpoint {where} has format {version!r}; this version reads format {FORMAT}: "
+            f"checkpoint {directory} has format {version}; this version reads format {FORMAT}: "
             "update the package, or train again"
         )
-    files = manifest.get("files")
-    if not isinstance(files, dict) or set(files) != set(_FILES):
-        raise damaged
-    if manifest.get("model_hash") != _model_hash(files):
+    if version != FORMAT or not whole:
         raise damaged
     return manifest
 
@@ -158,8 +175,32 @@ def _lines(tokens: tuple[str, ...]) -> bytes:
     for token in tokens:
         if not token or "\n" in token:
             raise InputError(f"token {token!r} does not fit on a line")
-    return "".join(f"{token}\n" for token in tokens).encode()
+    try:
+        return "".join(f"{token}\n" for token in tokens).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"a token is no Unicode text: {error}") from error
+
+
+def _tokens(content: bytes) -> tuple[str, ...]:
+    # Not splitlines(): a token may hold U+2028 and its like.
+    *tokens, rest = content.decode().split("\n")
+    if rest or "" in tokens:
+        raise InputError("a line is empty, or the last one has no end")
+    return tuple(tokens)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+_PARSERS: dict[str, Callable[[bytes], Any]] = {
+    _WEIGHTS: safetensors.numpy.load,
+    _VOCABULARY: _tokens,
+    _STOP_WORDS: _tokens,
+    _TRAINING: json.loads,
+}
+"""What reads each file, in the order of the fields of `Checkpoint`."""
+
+_AGAIN = "copy it again"
+_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What parsing a file that nobody vouches for may raise."""

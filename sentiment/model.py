@@ -86,7 +86,15 @@ class SentimentLSTM(keras.Model):
 
     def probabilities(self, ids, lengths) -> np.ndarray:
         """float32 (n,): the probability that each text of a padded batch is positive."""
-        return tf.nn.softmax(self([ids, lengths]))[:, 1].numpy()
+        return self._positive(ids, lengths).numpy()
+
+    # A graph: without, each token of a batch on a CPU is a dozen operations from Python, and a
+    # batch without texts is an error.
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
+    )
+    def _positive(self, ids, lengths):
+        return tf.nn.softmax(self([ids, lengths]))[:, 1]
 
     def export(self) -> dict[str, np.ndarray]:
         """The weights under the names of a checkpoint."""

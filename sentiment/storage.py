@@ -1,6 +1,7 @@
 """Paths and URIs -> files that are read whole and written whole, on a disk or in a bucket."""
 
 import os
+import posixpath
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def absolute(path: str) -> str:
 
 def join(directory: str, *names: str) -> str:
     """The path or URI of a file below a directory."""
-    return "/".join([directory.rstrip("/") or "/", *names])
+    return posixpath.join(directory, *names)
 
 
 def read(path: str) -> bytes:
@@ -49,7 +50,7 @@ def exists(path: str) -> bool:
 
 
 def names(directory: str) -> list[str]:
-    """What is directly in a directory, save names that begin with a dot; none if it is not there."""
+    """What is in a directory, save names that begin with a dot; nothing if it is not there."""
     filesystem, inner = resolve(directory)
     selector = pafs.FileSelector(inner, allow_not_found=True)
     found = [info.base_name for info in filesystem.get_file_info(selector)]
@@ -80,14 +81,14 @@ def write_new(path: str, content: bytes) -> bool:
             return False
         write(path, content)
         return True
-    partial = f"{inner}.{uuid.uuid4().hex[:8]}"
-    write(partial, content)
+    partial = _hidden(Path(inner))
+    write(str(partial), content)
     try:
         os.link(partial, inner)
     except FileExistsError:
         return False
     finally:
-        os.unlink(partial)
+        partial.unlink()
     return True
 
 
@@ -108,7 +109,7 @@ def writing(path: str) -> Iterator[pa.NativeFile]:
         return
     target = Path(inner)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    partial = _hidden(target)
     try:
         with filesystem.open_output_stream(str(partial)) as file:
             yield file
@@ -130,5 +131,10 @@ def require_writable(directory: str, flag: str) -> None:
         filesystem.create_dir(resolve(directory)[1], recursive=True)
         filesystem.open_output_stream(inner).close()
         filesystem.delete_file(inner)
-    except OSError as error:
+    except (OSError, InputError) as error:
         raise InputError(f"{flag} {directory} cannot be written to: {error}") from None
+
+
+def _hidden(target: Path) -> Path:
+    """A name beside the target that nothing else has and no reader looks at."""
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")

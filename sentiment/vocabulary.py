@@ -28,7 +28,9 @@ def document_frequencies(tokens: pa.Array) -> pa.Table:
     distinct = len(words.dictionary)
     pairs = np.unique(text.astype(np.int64) * distinct + word)
     counts = np.bincount(pairs % max(distinct, 1), minlength=distinct)
-    return pa.table({"token": words.dictionary, "texts": pa.array(counts, pa.int64())})
+    # Large lists come with large strings; tables are merged, so all have the same type.
+    token = words.dictionary.cast(pa.string())
+    return pa.table({"token": token, "texts": pa.array(counts, pa.int64())})
 
 
 def merge(frequencies: list[pa.Table]) -> pa.Table:
@@ -56,6 +58,8 @@ def build(
         Tokens, each at the place of its id. The same texts give the same list in whatever order
         and grouping they were counted: ties are broken by the token's UTF-8 bytes.
     """
-    kept = frequencies.filter(pc.greater(frequencies["texts"], min_share * texts))
+    # The quotient, not min_share * texts: 0.29 * 100 is less than 29.
+    share = pc.divide(frequencies["texts"].cast(pa.float64()), float(texts))
+    kept = frequencies.filter(pc.greater(share, min_share))
     kept = kept.sort_by([("texts", "descending"), ("token", "ascending")])
-    return [*SPECIALS, *kept["token"][: max_size - len(SPECIALS)].to_pylist()]
+    return [*SPECIALS, *kept["token"][: max(max_size - len(SPECIALS), 0)].to_pylist()]

@@ -1,18 +1,10 @@
 import pytest
-import ray
 
 from pipelines.cli import Failure
 from pipelines.progress import ProgressLines
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray():
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-def test_lines_show_steps_and_validations(capsys):
+def test_lines_show_steps_and_validations(capsys, local_ray):
     with ProgressLines() as progress:
         progress.messages.put({"kind": "start", "step": 20, "steps": 40})
         progress.messages.put({"kind": "step", "step": 40, "loss": 0.5, "examples/s": 1234.0})
@@ -26,7 +18,7 @@ def test_lines_show_steps_and_validations(capsys):
 
 
 @pytest.mark.parametrize("hashes", [("a", "a"), ("a", "b")])
-def test_replicas_that_differ_are_a_failure(hashes):
+def test_replicas_that_differ_are_a_failure(hashes, local_ray):
     def listen():
         with ProgressLines() as progress:
             for rank, value in enumerate(hashes):

@@ -49,6 +49,9 @@ EXAMPLES = {
     "eight": ("8) cool (18) (or 8) 8)x", ["8)", "cool", "18", "or", "8", "8", "x"]),
     "emoji": ("ok😀👍🏽❤️👩🏽‍🚀", ["ok", "😀", "👍🏽", "❤", "👩🏽‍🚀"]),
     "emoji, many": ("😂😂😂😂 😂", ["😂", "😂", "😂"]),
+    "emoji, not joined": ("👩\u200da 👩\u200d哈 \u200d👩🏽🏽", [
+        "👩", "a", "👩", "哈", "👩🏽", "🏽",
+    ]),
     "flags": ("🇫🇷🇩🇪 🏴󠁧󠁢󠁳󠁣󠁴󠁿", ["🇫🇷", "🇩🇪", "🏴󠁧󠁢󠁳󠁣󠁴󠁿"]),
     "keycaps": ("1️⃣ #⃣", ["1⃣", "#⃣"]),
     "han": ("很好! 哈哈哈哈", ["很", "好", "!", "哈", "哈"]),
@@ -187,6 +190,10 @@ def test_every_sequence_of_two_bytes_and_every_lead_byte():
     values = [bytes([a, b]) for a in range(256) for b in range(256)]
     values += [bytes([lead, b, 0x80, 0x80]) for lead in range(0xE0, 256) for b in range(256)]
     values += [value[:3] for value in values[-8192:]]
+    values += [bytes([lead, b, 0xBF, 0xBF]) for lead in range(0xE0, 256) for b in range(256)]
+    values += [value[:3] for value in values[-8192:]]
+    # Each cut where its neighbour would complete it.
+    values += [b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", b"\xf0\x9f\x98", b"\x80", b"\xf0", b"\x9f"]
 
     def is_invalid(value):
         try:

@@ -1,0 +1,227 @@
+"""The Keras model is the LSTM that the formulas say, and padding never counts."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiment.inference import pad
+from sentiment.model import SentimentLSTM, from_weights
+
+VOCABULARY, EMBEDDING, HIDDEN = 13, 5, 4
+NAMES = {
+    "embedding": (VOCABULARY, EMBEDDING),
+    "lstm/kernel": (EMBEDDING, 4 * HIDDEN),
+    "lstm/recurrent_kernel": (HIDDEN, 4 * HIDDEN),
+    "lstm/bias": (4 * HIDDEN,),
+    "dense/kernel": (HIDDEN, 2),
+    "dense/bias": (2,),
+}
+
+
+def random_weights(shapes=NAMES, seed: int = 0, scale: float = 1.0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {
+        name: (scale * random.normal(size=shape)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def forward(weights: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
+    """float64 (2,): the probabilities of one text, by Hochreiter and Schmidhuber 1997 with the
+    forget gate of Gers et al. 2000, in plain NumPy."""
+    w = {name: value.astype(np.float64) for name, value in weights.items()}
+    units = len(w["lstm/recurrent_kernel"])
+    h, c, total = np.zeros(units), np.zeros(units), np.zeros(units)
+    for token in ids:
+        gates = w["embedding"][token] @ w["lstm/kernel"] + h @ w["lstm/recurrent_kernel"]
+        i, f, g, o = np.split(gates + w["lstm/bias"], 4)
+        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+        h = np.tanh(c) / (1 + np.exp(-o))
+        total += h
+    logits = total / max(len(ids), 1) @ w["dense/kernel"] + w["dense/bias"]
+    e = np.exp(logits - logits.max())
+    return e / e.sum()
+
+
+def padded(texts: list[list[int]], more: int = 0, filler=None) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.array([len(text) for text in texts], np.int32)
+    width = max(lengths.max(initial=0) + more, 1)
+    ids = np.zeros((len(texts), width), np.int32)
+    if filler is not None:
+        ids[:] = filler.integers(0, VOCABULARY, ids.shape)
+    for row, text in zip(ids, texts, strict=True):
+        row[: len(text)] = text
+    return ids, lengths
+
+
+@pytest.fixture(scope="module")
+def model():
+    return from_weights(random_weights())
+
+
+texts = st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=12), min_size=1, max_size=8)
+
+
+@settings(deadline=None, max_examples=25)
+@given(texts=texts)
+def test_it_computes_what_the_formulas_say(model, texts):
+    found = model.probabilities(*padded(texts))
+    expected = [forward(random_weights(), text)[1] for text in texts]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(texts=texts, more=st.integers(0, 40), seed=st.integers(0, 2**32))
+def test_padding_never_counts(model, texts, more, seed):
+    together = model.probabilities(*padded(texts))
+    random = np.random.default_rng(seed)
+    wider = model.probabilities(*padded(texts, more, filler=random))
+    order = random.permutation(len(texts))
+    among_others = [texts[i] for i in order] + [[1] * 15]
+    other = model.probabilities(*padded(among_others, filler=random))
+    np.testing.assert_allclose(wider, together, atol=1e-6)
+    np.testing.assert_allclose(other[:-1], together[order], atol=1e-6)
+    for text, probability in zip(texts[:2], together, strict=False):
+        alone = model.probabilities(*padded([text]))
+        np.testing.assert_allclose(alone, [probability], atol=1e-6)
+
+
+def test_a_text_without_tokens_has_the_answer_of_the_bias(model):
+    logits = random_weights()["dense/bias"]
+    expected = np.exp(logits[1]) / np.exp(logits).sum()
+    for batch in (padded([[]]), padded([[], [1, 2]], 3)):
+        np.testing.assert_allclose(model.probabilities(*batch)[0], expected, rtol=1e-6)
+
+
+def test_no_texts_have_no_probabilities(model):
+    found = model.probabilities(np.zeros((0, 1), np.int32), np.zeros(0, np.int32))
+    assert found.shape == (0,)
+
+
+def logits(model, seed, texts=((1, 2, 3), (4,), (5, 6, 7, 8), ())) -> np.ndarray:
+    seed = None if seed is None else np.array(seed, np.int64)
+    return model(list(padded([list(text) for text in texts])), dropout_seed=seed).numpy()
+
+
+def test_dropout_follows_from_its_seed_alone():
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=0.5)
+    again = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=0.5)
+    first = logits(model, (0, 0))
+    keras.utils.set_random_seed(1)
+    np.testing.assert_array_equal(logits(model, (0, 0)), first)
+    np.testing.assert_array_equal(logits(again, (0, 0)), first)
+    compiled = tf.function(lambda seed: model(list(padded([[1, 2, 3], [4]])), dropout_seed=seed))
+    np.testing.assert_allclose(
+        compiled(np.array([0, 9], np.int64)), logits(model, (0, 9), ((1, 2, 3), (4,))), atol=1e-6
+    )
+    others = [logits(model, seed) for seed in ((0, 1), (0, 2), (1, 0), (2, 0), None)]
+    for i, one in enumerate([first, *others]):
+        for other in others[i:]:
+            assert (one != other).any()
+
+
+def test_without_dropout_the_seed_does_not_matter():
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=1.0)
+    np.testing.assert_array_equal(logits(model, (0, 0)), logits(model, None))
+    np.testing.assert_array_equal(logits(model, (0, 1)), logits(model, None))
+
+
+@pytest.mark.parametrize("keep", [0.25, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(keep):
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
+    ones = tf.ones((200, 50, 10))
+    seed = np.array([3, 4], np.int64)
+    inputs, outputs = (model._dropout(ones, seed, which).numpy() for which in (0, 1))
+    for dropped in (inputs, outputs):
+        np.testing.assert_allclose(np.unique(dropped), [0, 1 / keep], rtol=1e-6)
+        assert abs(dropped.mean() - 1) < 0.02
+    # The masks of input and output have nothing to do with each other.
+    both = ((inputs > 0) & (outputs > 0)).mean()
+    assert abs(both - keep**2) < 0.01
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.8])
+def test_a_step_of_training_changes_every_parameter(keep):
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
+    optimizer = keras.optimizers.RMSprop(0.01)
+    ids, lengths = padded([[1, 2, 3], [4, 5], [6, 7, 8, 2]], 2)
+    before = model.export()
+    with tf.GradientTape() as tape:
+        answers = model([ids, lengths], dropout_seed=np.array([0, 0], np.int64))
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(np.array([1, 0, 1]), answers)
+        loss = tf.reduce_sum(losses) / 3
+    variables = model.trainable_variables
+    assert len(variables) == len(NAMES)
+    gradients = tape.gradient(loss, variables)
+    for gradient in gradients:
+        values = tf.convert_to_tensor(gradient).numpy()
+        assert np.isfinite(values).all()
+        assert values.any()
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    after = model.export()
+    for name, value in before.items():
+        changed = (value != after[name]).reshape(len(value), -1).any(axis=1)
+        # Padding is token 0 in this batch, and trains nothing.
+        expected = [1 <= row <= 8 for row in range(len(value))]
+        np.testing.assert_array_equal(changed, expected if name == "embedding" else True)
+
+
+def test_gradients_are_those_of_the_formulas():
+    weights = random_weights()
+    model = from_weights(weights)
+    text = [3, 1, 4, 1, 5]
+    with tf.GradientTape() as tape:
+        answers = model(list(padded([text], 3)))
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits([1], answers)[0]
+    gradients = tape.gradient(loss, model.trainable_variables)
+    names = ["embedding", "lstm/kernel", "lstm/recurrent_kernel", "lstm/bias", "dense/kernel"]
+    names += ["dense/bias"]
+    random = np.random.default_rng(0)
+    for name, gradient in zip(names, gradients, strict=True):
+        direction = random.normal(size=NAMES[name])
+        losses = [
+            -np.log(forward(weights | {name: weights[name] + step * direction}, text)[1])
+            for step in (1e-5, -1e-5)
+        ]
+        slope = float((tf.convert_to_tensor(gradient).numpy() * direction).sum())
+        assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(slope, abs=1e-4)
+
+
+def test_weights_go_in_and_out_bitwise():
+    weights = random_weights(seed=3)
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN)
+    assert {name: value.shape for name, value in model.export().items()} == NAMES
+    for each in (model, from_weights(weights)):
+        each.restore(weights)
+        found = each.export()
+        assert found.keys() == weights.keys()
+        for name, value in weights.items():
+            assert found[name].dtype == np.float32
+            np.testing.assert_array_equal(found[name], value)
+
+
+def test_the_seed_decides_the_first_weights():
+    one, same, other = (
+        SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, seed=seed).export() for seed in (5, 5, 6)
+    )
+    for name in one:
+        np.testing.assert_array_equal(one[name], same[name])
+        if not name.endswith("bias"):
+            assert (one[name] != other[name]).any()
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.lists(st.integers(1, 99), max_size=9), max_size=9), before=st.integers(0))
+def test_pad_puts_each_text_at_the_left_of_its_row(texts, before):
+    before %= 5
+    ids = np.array([7] * before + [token for text in texts for token in text], np.int32)
+    lengths = np.array([len(text) for text in texts], np.int64)
+    starts = before + np.cumsum(lengths) - lengths
+    found = pad(ids, starts, lengths)
+    expected, _ = padded(texts)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, expected)
