@@ -44,6 +44,11 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     sys.exit(0)
 
 
+def count(number: int, noun: str) -> str:
+    """`1 shard`, `1,200 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def require(holds: bool, flag: str, value: object, wanted: str) -> None:
     """Raise an InputError that names the flag, its value and what would do, unless it holds."""
     if not holds:

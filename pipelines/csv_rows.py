@@ -49,7 +49,7 @@ def read_csv(
     before = 0
     if span is not None and span.mark_byte:
         source.seek(span.mark_byte)
-        before, blocks = span.mark_row, _blocks(source, path, encoding)
+        before, blocks = span.mark_row, _blocks(source, path, encoding, span.mark_byte)
     for block in blocks:
         first, before = before, before + len(block.starts)
         if span is None:
@@ -103,11 +103,10 @@ def _after_header(source, path: str, encoding: str) -> tuple[list[str], Iterator
     return present, itertools.chain([below], blocks)
 
 
-def _blocks(source, path: str, encoding: str) -> Iterator[_Block]:
-    """The file's rows, some at a time, none of the blocks empty."""
-    pending, position = b"", source.tell()
-    at_start = position == 0
-    for chunk, last in _utf8_chunks(source, path, encoding):
+def _blocks(source, path: str, encoding: str, position: int = 0) -> Iterator[_Block]:
+    """The file's rows from a byte on, some at a time, none of the blocks empty."""
+    pending, at_start = b"", position == 0
+    for chunk, last in _utf8_chunks(source, path, encoding, position):
         pending += chunk
         if at_start:
             if len(pending) < len(codecs.BOM_UTF8) and not last:
@@ -129,11 +128,10 @@ def _blocks(source, path: str, encoding: str) -> Iterator[_Block]:
         position += consumed
 
 
-def _utf8_chunks(source, path: str, encoding: str) -> Iterator[tuple[bytes, bool]]:
-    """The file as UTF-8: chunks, and which is last."""
+def _utf8_chunks(source, path: str, encoding: str, position: int) -> Iterator[tuple[bytes, bool]]:
+    """The file as UTF-8, from where it stands, at byte `position`: chunks, and which is last."""
     utf8 = codecs.lookup(encoding).name == "utf-8"
     decoder = None if utf8 else codecs.getincrementaldecoder(encoding)()
-    position = source.tell()
     while True:
         try:
             chunk = source.read(CHUNK if position else min(CHUNK, HEAD))

@@ -66,7 +66,7 @@ def run(
 
 
 def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
-    print(f"Counting the rows of {len(new):,} shards ...", flush=True)
+    print(f"Counting the rows of {cli.count(len(new), 'shard')} ...", flush=True)
     counts = list(_count_all(new, settings["encoding"], settings["text_column"]))
     if not output.plans and not any(isinstance(count, Counted) for count in counts):
         raise InputError(counts[0])
@@ -120,7 +120,7 @@ def _score(
                 "use_gpu": config.use_gpu,
                 "batch_size": config.batch_size,
             },
-            compute=ActorPoolStrategy(size=resources["actors"]),
+            compute=ActorPoolStrategy(size=min(resources["actors"], len(items))),
             num_cpus=resources["actor_cpus"],
             num_gpus=1 if config.use_gpu else None,
         )
@@ -179,7 +179,8 @@ class _Tally:
         """Say what is about to be done."""
         earlier = f" ({self._parts - parts:,} are there)" if parts < self._parts else ""
         print(
-            f"Scoring {self._planned - self._done:,} rows in {parts:,} parts{earlier} ...",
+            f"Scoring {cli.count(self._planned - self._done, 'row')} in "
+            f"{cli.count(parts, 'part')}{earlier} ...",
             flush=True,
         )
         self._began = self._printed = time.monotonic()

@@ -35,7 +35,7 @@ def run(
 ) -> Checkpoint:
     """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
     with session():
-        print(f"Preparing {_count(len(shards), 'shard')} of {config.data_dir} ...", flush=True)
+        print(f"Preparing {cli.count(len(shards), 'shard')} of {config.data_dir} ...", flush=True)
         split = Split(config.random_state, config.test_size)
         corpus = prepare(shards, source, stop_words, split, config.n_samples, cache)
         settings = _settings(config, corpus, storage.join(config.summaries_dir, name))
@@ -45,7 +45,7 @@ def run(
             f"{rows['test']:,} held out; {len(corpus.vocabulary):,} words; "
             f"longest text {corpus.longest} tokens\n"
             f"{settings.steps:,} steps of {settings.batch_size} rows on "
-            f"{_count(config.num_workers, 'worker')} ...",
+            f"{cli.count(config.num_workers, 'worker')} ...",
             flush=True,
         )
         weights, history = _fit(config, settings, runs, name)
@@ -151,7 +151,3 @@ def _reason(error: TrainingFailedError) -> str:
     for rank, failure in sorted(failures.items()):
         return f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
     return str(error).strip().splitlines()[0]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

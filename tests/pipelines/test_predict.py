@@ -1,0 +1,167 @@
+"""A few texts from the arguments or standard input, in a process without Ray and TensorFlow."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sentiment import checkpoint
+from sentiment.inference import inference
+from sentiment.tokenizer import SPECIALS, Tokenizer
+from tests.programs import run
+
+WORDS = ("good", "bad", ":)", "don't", "日", "film")
+TEXTS = ("what a good film :)", "BAD!", "", "日本", "don't", "  the\tend ")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    random = np.random.default_rng(0)
+    vocabulary = (*SPECIALS, *WORDS)
+    shapes = {
+        "embedding": (len(vocabulary), 6),
+        "lstm/kernel": (6, 20),
+        "lstm/recurrent_kernel": (5, 20),
+        "lstm/bias": (20,),
+        "dense/kernel": (5, 2),
+        "dense/bias": (2,),
+    }
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    directory = tmp_path_factory.mktemp("model")
+    checkpoint.save(checkpoint.Checkpoint(weights, vocabulary, ("the",)), str(directory))
+    return directory
+
+
+def expected(model, texts) -> list[bytes]:
+    """The lines that the program prints, worked out here."""
+    loaded = checkpoint.load(str(model))
+    ids = Tokenizer(loaded.stop_words).encoder(loaded.vocabulary)(pa.array(texts, pa.string()))
+    probabilities = inference(loaded.weights)(ids.ids, ids.offsets)
+    return [f"{p:.6f}\t{t}\n".encode() for p, t in zip(probabilities, texts, strict=True)]
+
+
+def predict(model, stdin: bytes, code: int = 0) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.predict", "--checkpoints_dir", str(model)],
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_texts_of_the_arguments(model):
+    done = run("predict", "--checkpoints_dir", model, *TEXTS)
+    assert done.stdout.encode() == b"".join(expected(model, TEXTS))
+    assert done.stderr == ""
+    assert len({line.split()[0] for line in expected(model, TEXTS)}) > 3
+
+
+def test_an_argument_may_look_like_a_flag_or_hold_lines(model):
+    done = run("predict", "--checkpoints_dir", model, "--", "-_-", "--good", "a\nb")
+    lines = b"".join(expected(model, ["-_-", "--good", "a\nb"]))
+    assert done.stdout.encode() == lines.replace(b"a\nb", b"a b")
+
+
+@pytest.mark.parametrize(("end", "last"), [("\n", ""), ("\r\n", "good")])
+def test_lines_of_standard_input(model, end, last):
+    done = predict(model, "".join(f"{text}{end}" for text in TEXTS).encode() + last.encode())
+    assert done.stdout == b"".join(expected(model, [*TEXTS, last] if last else TEXTS))
+    assert done.stderr == b""
+
+
+def test_only_line_feeds_end_lines(model):
+    texts = ["good\x0bbad", "good\u2028bad", "good\x85bad", "\ufeffgood", "go\rod"]
+    done = predict(model, "".join(f"{text}\n" for text in texts).encode())
+    assert done.stdout == b"".join(expected(model, texts))
+
+
+def test_nothing_to_predict(model):
+    done = predict(model, b"")
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_many_lines_and_one_that_is_long(model):
+    texts = [f"{WORDS[i % 6]} {i}" for i in range(50_000)]
+    texts[777] = "good film " * 200_000
+    done = predict(model, "".join(f"{text}\n" for text in texts).encode())
+    assert done.stdout.splitlines(keepends=True) == expected(model, texts)
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"a\xc3", b"\xed\xa0\x80"])
+def test_invalid_utf8_is_named_by_its_line(model, bad):
+    done = predict(model, b"good\n\n" + bad + b"\nbad\n", code=2)
+    assert done.stderr == b"error: standard input, line 3 is not valid UTF-8\n"
+    assert done.stdout == b"".join(expected(model, ["good", ""]))
+
+
+def test_lines_are_counted_from_the_first(model):
+    done = predict(model, b"good\n" * 250_000 + b"\xff\n", code=2)
+    assert b"line 250001 " in done.stderr
+    assert done.stdout == expected(model, ["good"])[0] * 250_000
+
+
+def test_an_argument_that_is_invalid_utf8_is_named(model):
+    command = [sys.executable, "-m", "pipelines.predict", "--checkpoints_dir", str(model)]
+    done = subprocess.run(
+        [*map(str.encode, command), b"good", b"\xff"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == b"".join(expected(model, ["good"]))
+    assert done.stderr == b"error: text 2 is not valid UTF-8\n"
+
+
+@pytest.mark.parametrize("directory", ["none", "", "empty"])
+def test_no_checkpoint_is_misuse(tmp_path, directory):
+    (tmp_path / "empty").mkdir()
+    done = run("predict", "--checkpoints_dir", tmp_path / directory, "good", code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"error: {tmp_path / directory} is no checkpoint: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_answers_come_while_standard_input_stays_open(model):
+    command = [sys.executable, "-m", "pipelines.predict", "--checkpoints_dir", str(model)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        # A program that waits for more input is ended, so that the reads below come to an end.
+        end = threading.Timer(60, process.kill)
+        end.start()
+        try:
+            for text, line in zip(TEXTS, expected(model, TEXTS), strict=True):
+                process.stdin.write(f"{text}\n".encode())
+                process.stdin.flush()
+                assert process.stdout.readline() == line
+            process.stdin.write(b"bad\ngo")
+            process.stdin.flush()
+            assert process.stdout.readline() == expected(model, ["bad"])[0]
+            process.stdin.write(b"od")
+            process.stdin.close()
+            assert process.stdout.read() == expected(model, ["good"])[0]
+        finally:
+            end.cancel()
+    assert process.returncode == 0
+
+
+def test_neither_tensorflow_nor_ray_is_loaded(model):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['predict', '--checkpoints_dir', {str(model)!r}, 'good']\n"
+        "try:\n"
+        "    runpy.run_module('pipelines.predict', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code\n"
+        "assert not {'tensorflow', 'keras', 'ray', 'sklearn'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=60, check=False
+    )
+    assert done.stderr == b""
+    assert done.stdout == expected(model, ["good"])[0]
