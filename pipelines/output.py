@@ -111,7 +111,8 @@ class Output:
     def add(self, plan: Plan) -> None:
         """Make the plan durable, unless another program has just made one: then take that.
 
-        `_SUCCESS`, of the plans before it, goes first.
+        `_SUCCESS`, of the plans before it, goes first. Raises InputError if the other program
+        began the job with other settings.
         """
         path = self._plan_path(len(self.plans))
         success = storage.join(self.directory, "_SUCCESS")
@@ -120,6 +121,7 @@ class Output:
         self._present.discard("_SUCCESS")
         storage.write_new(path, plan.to_json())
         self.plans.append(Plan.from_json(storage.read(path), path))
+        self.require_same(plan.settings)
 
     def unreadable(self) -> pa.Table:
         """The shards that could not be opened, as rejected."""

@@ -170,10 +170,14 @@ class PartScorer:
         table = table.replace_schema_metadata({METADATA: json.dumps(provenance, sort_keys=True)})
         # The output file commits the part, so it comes last.
         name = part["name"]
-        if len(rejected):
-            _write(rejected, storage.join(self._output, "_rejected", f"{name}.parquet"))
-        _write(table, storage.join(self._output, f"{name}.parquet"))
-        return {"name": name, **done}
+        try:
+            if len(rejected):
+                _write(rejected, storage.join(self._output, "_rejected", f"{name}.parquet"))
+            _write(table, storage.join(self._output, f"{name}.parquet"))
+        except OSError as error:
+            # Returned, since what Ray Data raises for an actor's exception has lost its cause.
+            return {"name": name, "error": str(error), **done}
+        return {"name": name, "error": "", **done}
 
 
 def _cast(column: pa.ChunkedArray, to: pa.DataType) -> tuple[pa.ChunkedArray, list[int]]:

@@ -7,6 +7,7 @@ Its file is JSON (`pipelines.output`); shards that are new when the job runs aga
 
 import base64
 import bisect
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from pipelines.shards import Counted, Shard
 from sentiment.errors import InputError
 
 FORMAT = 1
+_CHECKSUM = b', "sha256": "'
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Plan:
             "unreadable": list(self.unreadable.items()),
             "parts": parts,
         }
-        return json.dumps(plan, sort_keys=True).encode()
+        content = json.dumps(plan, sort_keys=True).encode()
+        return content[:-1] + _CHECKSUM + hashlib.sha256(content).hexdigest().encode() + b'"}'
 
     @staticmethod
     def from_json(content: bytes, path: str) -> "Plan":
@@ -85,6 +88,9 @@ class Plan:
                     f"{path} has format {plan['format']}, not {FORMAT}: finish the job with the "
                     "version that began it, or choose another --output"
                 )
+            intact = content.rpartition(_CHECKSUM)[0] + b"}"
+            if plan["sha256"] != hashlib.sha256(intact).hexdigest():
+                raise ValueError("the checksum is that of another plan")
             return Plan(
                 settings=plan["settings"],
                 shards=tuple(Shard(*shard) for shard in plan["shards"]),
@@ -188,8 +194,9 @@ def _kept_schema(schemas: list[pa.Schema], settings: dict[str, Any]) -> pa.Schem
                     f"the columns: {', '.join([settings['text_column'], *names])}"
                 )
         names = dict.fromkeys(settings["keep_columns"])
-    for name in ("positive_probability", "sentiment"):
-        if name in names:
+    for name in names:
+        # Some readers of Parquet take names that differ in case alone for the same.
+        if name.lower() in ("positive_probability", "sentiment"):
             raise InputError(
                 f"the input has a column {name!r}, as the output will: "
                 "choose the columns to keep without it, by --keep_columns"

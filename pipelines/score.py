@@ -10,6 +10,7 @@ finishes what is missing.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines import cli
 from pipelines.output import Output
@@ -72,33 +73,35 @@ class ScoreConfig:
         )
         return most * rows / 100 if number != self.max_rejected else most
 
+    def settings(self, model_hash: str) -> dict[str, Any]:
+        """Everything besides the shards that the output's bytes follow from."""
+        return {
+            "model_hash": model_hash,
+            "text_column": self.text_column,
+            "keep_columns": self.keep_columns and list(self.keep_columns),
+            "encoding": self.encoding,
+            "max_tokens": self.max_tokens,
+            "part_rows": self.part_rows,
+        }
+
 
 def main(config: ScoreConfig) -> None:
     """Plan, score what is missing, and mark the output as complete."""
     checkpoint = load(config.checkpoints_dir)
     shards = find_shards([storage.absolute(path) for path in config.input], "--input")
-    settings = {
-        "model_hash": checkpoint.model_hash,
-        "text_column": config.text_column,
-        "keep_columns": config.keep_columns and list(config.keep_columns),
-        "encoding": config.encoding,
-        "max_tokens": config.max_tokens,
-        "part_rows": config.part_rows,
-    }
     output = Output(storage.absolute(config.output))
     if config.overwrite:
         output.clear()
     storage.require_writable(output.directory, "--output")
-    output.require_same(settings)
-    new = output.new_shards(shards)
-    if output.complete and not new:
+    output.require_same(config.settings(checkpoint.model_hash))
+    if output.complete and not output.new_shards(shards):
         print(f"Nothing to do: every shard of the input is scored in {config.output}")
         return
 
     # Ray takes seconds to load: only where there is work.
     from pipelines.score_job import run
 
-    run(config, checkpoint, output, new, settings)
+    run(config, checkpoint, output, shards)
 
 
 if __name__ == "__main__":

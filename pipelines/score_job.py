@@ -1,5 +1,6 @@
 """The scoring job on Ray Data: count shards, score the missing parts, say how it goes."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -30,36 +31,26 @@ EVERY = 5.0
 """Seconds between two lines of progress, at least."""
 
 
-def run(
-    config: ScoreConfig,
-    checkpoint: Checkpoint,
-    output: Output,
-    new: list[Shard],
-    settings: dict[str, Any],
-) -> None:
-    """Plan the new shards, score every part that is missing, and mark the output as complete.
+def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: list[Shard]) -> None:
+    """Plan the shards that are new, score every part that is missing, and mark the output whole.
 
-    Raises Failure where more rows are rejected than `--max_rejected` allows.
+    Raises Failure where a part cannot be written, or more rows are rejected than
+    `--max_rejected` allows.
     """
     began = time.time()
     with session():
-        if new:
-            _plan(new, settings, output)
+        # Another program may plan at the same time: then its plan holds, and what it lacks is new.
+        while new := output.new_shards(shards):
+            _plan(new, config.settings(checkpoint.model_hash), output)
         missing = output.missing()
-        there = {part.name for part in output.parts} - {part.name for part, _ in missing}
-        tally = _Tally(config, output)
-        for part in output.parts:
-            if part.name in there:
-                tally.add(output.done(part), earlier=True)
-        tally.start(len(missing))
+        tally = _Tally(config, output, {part.name for part, _ in missing})
         try:
             for planned in output.plans:
                 parts = [part for part, its in missing if its is planned]
                 for done in _score(config, checkpoint, output.directory, planned, parts):
                     tally.add(done)
         finally:
-            record = tally.record(began)
-            output.record(record, int(began * 1000))
+            output.record(tally.record(began), int(began * 1000))
     output.finish(tally.totals)
     tally.say_done(config.output)
     _say_how_to_read(config.output, output.parts)
@@ -67,26 +58,29 @@ def run(
 
 def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
     print(f"Counting the rows of {cli.count(len(new), 'shard')} ...", flush=True)
-    counts = list(_count_all(new, settings["encoding"], settings["text_column"]))
+    size = math.ceil(len(new) / 256)
+    chunks = [new[start : start + size] for start in range(0, len(new), size)]
+    tasks = [
+        _count.remote(chunk, settings["encoding"], settings["text_column"]) for chunk in chunks
+    ]
+    counts = [count for chunk in ray.get(tasks) for count in chunk]
     if not output.plans and not any(isinstance(count, Counted) for count in counts):
         raise InputError(counts[0])
     output.add(plan.make(new, counts, settings, first_part=len(output.parts)))
 
 
-def _count_all(shards: list[Shard], encoding: str, text_column: str) -> Iterator[Counted | str]:
-    items = [{"index": i, "shard": shard} for i, shard in enumerate(shards)]
-
-    def count(row: dict[str, Any]) -> dict[str, Any]:
+@ray.remote
+def _count(shards: list[Shard], encoding: str, text_column: str) -> list[Counted | str]:
+    """What each shard holds, or why it cannot be read."""
+    counts: list[Counted | str] = []
+    for shard in shards:
         try:
-            counted = row["shard"].count(encoding)
-            counted.require_text(row["shard"].path, text_column)
+            counted = shard.count(encoding)
+            counted.require_text(shard.path, text_column)
+            counts.append(counted)
         except InputError as error:
-            return {"index": row["index"], "counted": str(error)}
-        return {"index": row["index"], "counted": counted}
-
-    rows = ray.data.from_items(items).map(count).iter_rows()
-    for row in sorted(rows, key=lambda row: row["index"]):
-        yield row["counted"]
+            counts.append(str(error))
+    return counts
 
 
 def _score(
@@ -164,40 +158,35 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
 class _Tally:
     """Counts what was done, and says so."""
 
-    def __init__(self, config: ScoreConfig, output: Output) -> None:
+    def __init__(self, config: ScoreConfig, output: Output, missing: set[str]) -> None:
         self._config = config
-        names = ("rows", "rejected", "truncated", "positive", "tokens")
-        self.totals = dict.fromkeys(names, 0)
+        self.totals = dict.fromkeys(("rows", "rejected", "truncated", "positive", "tokens"), 0)
         self._unreadable = len(output.unreadable())
         self._planned = sum(part.rows for part in output.parts)
-        self._parts = len(output.parts)
-        self._now = self._done = 0
-        self._began = self._printed = time.monotonic()
         self._most = config.most_rejected(self._planned)
-
-    def start(self, parts: int) -> None:
-        """Say what is about to be done."""
-        earlier = f" ({self._parts - parts:,} are there)" if parts < self._parts else ""
+        self._now = self._done = 0
+        for part in output.parts:
+            if part.name not in missing:
+                self._count(output.done(part))
+        there = len(output.parts) - len(missing)
+        earlier = f" ({there:,} are there)" if there else ""
         print(
             f"Scoring {cli.count(self._planned - self._done, 'row')} in "
-            f"{cli.count(parts, 'part')}{earlier} ...",
+            f"{cli.count(len(missing), 'part')}{earlier} ...",
             flush=True,
         )
         self._began = self._printed = time.monotonic()
+        self._require_few_rejected()
 
-    def add(self, done: dict[str, Any], earlier: bool = False) -> None:
-        """Count a part."""
-        for name in self.totals:
-            self.totals[name] += done[name]
-        self._done += done["rows"] + done["rejected"]
-        rejected = self.totals["rejected"] + self._unreadable
-        if rejected > self._most:
-            raise cli.Failure(
-                f"{rejected:,} rows or shards are rejected, more than "
-                f"--max_rejected {self._config.max_rejected}: see _rejected/ in the output"
-            )
-        if earlier:
-            return
+    def add(self, done: dict[str, Any]) -> None:
+        """Count a part that was just written, and say how it goes now and then.
+
+        Raises Failure if it could not be written, or too many rows are rejected.
+        """
+        if done["error"]:
+            raise cli.Failure(f"{done['name']} could not be written: {done['error']}")
+        self._count(done)
+        self._require_few_rejected()
         self._now += done["rows"] + done["rejected"]
         now = time.monotonic()
         if now - self._printed >= EVERY:
@@ -209,6 +198,19 @@ class _Tally:
                 f"{self.totals['rejected']:,} rejected, {left:,.0f} s left",
                 flush=True,
             )
+
+    def _require_few_rejected(self) -> None:
+        rejected = self.totals["rejected"] + self._unreadable
+        if rejected > self._most:
+            raise cli.Failure(
+                f"{rejected:,} rows or shards are rejected, more than "
+                f"--max_rejected {self._config.max_rejected}: see _rejected/ in the output"
+            )
+
+    def _count(self, done: dict[str, Any]) -> None:
+        for name in self.totals:
+            self.totals[name] += done[name]
+        self._done += done["rows"] + done["rejected"]
 
     def record(self, began: float) -> dict[str, Any]:
         """What this run did, for `_manifest/`."""

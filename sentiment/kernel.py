@@ -3,51 +3,83 @@
 Two identities make a step of the recurrence one gather and one product. The embedding, the input
 kernel and the bias fold into one table with a row of gate inputs a token. And since
 sigmoid(x) = 1/2 + tanh(x/2) / 2, the halving folds into table and recurrent kernel too, so that all
-four gates are one loop of tanh over a contiguous row.
+four gates are one loop of tanh.
 
-Texts are taken in order of falling length, `ROWS` at a time. Every text's numbers go through the
-same operations in the same order wherever it stands, so its probability is the same to the last
-bit in any batch.
+Texts flow through a fixed number of slots: a text that ends makes room for the next one, so nothing
+is sorted or padded, and memory does not grow with length. A text's numbers go through the same
+operations in the same order in every slot, and every fused multiply-add is written as one, so its
+probability is the same to the last bit in any batch and with vectors of any width.
 """
 
+import math
 from collections.abc import Mapping
 
+import numba
 import numpy as np
-from numba import njit
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-LANES = 16
-"""Each gate is padded to a multiple of so many float32: whole vectors on every machine."""
 
-ROWS = DEPTH = 5
-"""Texts, and hidden units, whose products are written out together: 25 multiplications on 5 loads
-of the recurrent kernel."""
+def _shape() -> tuple[int, int]:
+    """float32 in a vector, and texts whose gates fit into the registers, on this CPU.
 
-# All of fastmath but reassociation, which could give two texts different roundings.
-_FAST = {"contract", "nnan", "ninf", "nsz", "arcp"}
+    A product keeps 4 vectors a text, one vector of h a text and one of the recurrent kernel: 31 of
+    32 registers for 6 texts, 16 of 16 for 3.
+    """
+    # As Numba has it: the features that it is told to compile for, or else the CPU's.
+    features = numba.config.CPU_FEATURES
+    if features is None:
+        try:
+            features = binding.get_host_cpu_features().flatten()
+        except RuntimeError:
+            features = ""
+    known = set(features.split(","))
+    arm = binding.get_default_triple().startswith(("aarch64", "arm64"))
+    lanes = 16 if "+avx512f" in known else 8 if "+avx" in known else 4
+    return lanes, 6 if arm or "+avx512f" in known else 3
+
+
+LANES, ROWS = _shape()
+GROUPS = 4
+"""Products that share a panel of the recurrent kernel while it is in the nearest cache."""
+SLOTS = GROUPS * ROWS
+CELLS = ROWS * LANES
+TILE = 4 * CELLS
+
+_LINE = 16
+"""float32 in a cache line, on most machines."""
+
+_LIMIT = 1e30
+"""Larger gate inputs and weights are cut to it: tanh is 1 long before, and sums stay finite."""
+
+_HALF = np.float32(0.5)
+_CLAMP = np.float32(7.90531110763549805)
 
 
 class LSTMKernel:
-    """A model's weights, folded, ready to compute on one core."""
+    """A model's weights, folded, ready to compute on one core, from several threads if need be."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
-        """See `sentiment.checkpoint.Checkpoint.weights`."""
-        kernel, recurrent = weights["lstm/kernel"], weights["lstm/recurrent_kernel"]
-        embedding, bias = weights["embedding"], weights["lstm/bias"]
-        self._hidden = len(recurrent)
-        self._padded = _round_up(self._hidden, LANES)
-        halved = np.repeat([0.5, 0.5, 1.0, 0.5], self._hidden)
-        self._table = np.empty((len(embedding), 4 * self._padded), np.float32)
-        for start in range(0, len(embedding), 4096):
-            rows = slice(start, start + 4096)
-            gates = embedding[rows].astype(np.float64) @ kernel.astype(np.float64) + bias
-            self._table[rows] = self._pad(gates * halved)
-        depth = _round_up(self._hidden, DEPTH)
-        self._recurrent = np.zeros((depth, 4 * self._padded), np.float32)
-        self._recurrent[: self._hidden] = self._pad(recurrent * halved)
+        """Takes `sentiment.checkpoint.Checkpoint.weights`; compiles, or loads what was compiled."""
+        units = len(weights["lstm/recurrent_kernel"])
+        halved = np.repeat([0.5, 0.5, 1.0, 0.5], units)
+        embedding = np.asarray(weights["embedding"], np.float32)
+        kernel = _panels(weights["lstm/kernel"] * halved).swapaxes(0, 1)
+        bias = _panels(weights["lstm/bias"][None] * halved)
+        self._vocabulary = len(embedding)
+        self._table = _aligned(len(embedding) * bias.size)
+        fold = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
+        _fold(*fold, self._table)
+        recurrent = _panels(weights["lstm/recurrent_kernel"] * halved)
+        self._recurrent = _aligned(recurrent.size)
+        self._recurrent[:] = np.clip(recurrent, -_LIMIT, _LIMIT).ravel()
         # Softmax over two classes is the sigmoid of the difference of their logits.
-        self._dense = np.zeros(self._padded, np.float32)
-        self._dense[: self._hidden] = np.subtract(*weights["dense/kernel"].T[::-1])
-        self._bias = np.float32(np.subtract(*weights["dense/bias"][::-1]))
+        self._dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
+        self._bias = float(np.subtract(*weights["dense/bias"][::-1].astype(np.float64)))
+        # No first batch shall wait for the compiler.
+        self(np.zeros(0, np.int32), np.zeros(1, np.int64))
 
     @property
     def table_bytes(self) -> int:
@@ -66,113 +98,263 @@ class LSTMKernel:
 
         Raises ValueError for ids that are not in the vocabulary, or offsets not within the ids.
         """
-        lengths = np.diff(offsets)
-        if len(offsets) == 0 or offsets[0] < 0 or offsets[-1] > len(ids) or (lengths < 0).any():
-            raise ValueError(f"offsets do not ascend from 0 to at most {len(ids)}")
-        if len(ids) and not 0 <= ids.min() <= ids.max() < len(self._table):
+        if ids.ndim != 1 or offsets.ndim != 1 or {ids.dtype.kind, offsets.dtype.kind} - set("iu"):
+            raise ValueError("ids and offsets are not one-dimensional arrays of integers")
+        offsets = _frozen(offsets, np.int64)
+        if not len(offsets) or offsets[0] < 0 or offsets[-1] > len(ids):
+            raise ValueError(f"offsets do not go from 0 or more to at most {len(ids)}")
+        if (offsets[1:] < offsets[:-1]).any():
+            raise ValueError("offsets do not ascend")
+        # Checked in their own type: the cast could bring an id into the range.
+        used = ids[offsets[0] : offsets[-1]]
+        if len(used) and not 0 <= used.min() <= used.max() < self._vocabulary:
             raise ValueError(
-                f"ids from {ids.min()} to {ids.max()} are not below {len(self._table)}"
+                f"ids from {used.min()} to {used.max()} are not in a vocabulary of "
+                f"{self._vocabulary}"
             )
-        order = np.argsort(-lengths, kind="stable")
-        probabilities = np.empty(len(lengths), np.float32)
-        _compute(
-            np.ascontiguousarray(ids, np.int32),
-            np.ascontiguousarray(offsets, np.int64),
-            order,
+        probabilities = np.empty(len(offsets) - 1, np.float32)
+        size = len(self._table) // self._vocabulary // 4 * SLOTS
+        _score(
+            _frozen(ids, np.int32),
+            offsets,
             self._table,
             self._recurrent,
             self._dense,
             self._bias,
+            _aligned(TILE),
+            (_aligned(size), _aligned(size)),
+            _aligned(size),
+            _aligned(size, np.float64),
             probabilities,
         )
         return probabilities
 
-    def _pad(self, gates: np.ndarray) -> np.ndarray:
-        padded = np.zeros((len(gates), 4, self._padded), np.float32)
-        padded[:, :, : self._hidden] = gates.reshape(len(gates), 4, self._hidden)
-        return padded.reshape(len(gates), -1)
+
+def _panels(gates: np.ndarray) -> np.ndarray:
+    """(panels, n, 4, LANES) from (n, 4H): a panel is what LANES units need, zeros after the last.
+
+    So a step's product for some units ends with all that their cells need in registers.
+    """
+    n, units = len(gates), gates.shape[1] // 4
+    panels = -(-units // LANES)
+    padded = np.zeros((n, 4, panels * LANES))
+    padded[:, :, :units] = gates.reshape(n, 4, units)
+    return np.ascontiguousarray(padded.reshape(n, 4, panels, LANES).transpose(2, 0, 1, 3))
 
 
-def _round_up(number: int, to: int) -> int:
-    return -(-number // to) * to
+def _aligned(size: int, dtype: type = np.float32) -> np.ndarray:
+    """Zeros that begin a cache line: a vector across two lines takes twice as long to load."""
+    length = size * np.dtype(dtype).itemsize
+    memory = np.zeros(length + 64, np.uint8)
+    first = -memory.ctypes.data % 64
+    return memory[first : first + length].view(dtype)
 
 
-@njit(fastmath=_FAST, error_model="numpy", inline="always")
+def _frozen(array: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
+    """A read-only view: callers give both kinds, and each kind would be compiled by itself."""
+    view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+@intrinsic
+def _fma(typing_context, a, b, c):
+    """a * b + c, rounded once where the machine can: fastmath would leave it to the compiler."""
+    return c(c, c, c), lambda context, builder, signature, values: _call_fma(builder, values)
+
+
+def _call_fma(builder, values):
+    kind = values[0].type
+    name = f"v{LANES}f32" if isinstance(kind, ir.VectorType) else kind.intrinsic_name
+    function = ir.FunctionType(kind, [kind] * 3)
+    name = f"llvm.fmuladd.{name}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), values)
+
+
+@intrinsic
+def _prefetch(typing_context, array, place):
+    """Ask for the cache line of `array[place]`, without waiting for it."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        line = builder.bitcast(builder.gep(data, [values[1]]), cgutils.voidptr_t)
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line.type, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [line.type], kind)
+        # Data, to read, into the second cache.
+        builder.call(function, [line, number(0), number(2), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, place), generate
+
+
+@intrinsic
+def _product(typing_context, gates, table, rows, row, h, h_at, recurrent, panel_at, units):
+    """gates = rows of the table + h @ recurrent, for ROWS texts and one panel.
+
+    gates is (4, ROWS, LANES). The texts' places in the table are in rows[row:], their h begins at
+    h_at and the panel at panel_at. In LLVM's own vectors: from loops over arrays it makes code
+    that loads and stores the sums at every step.
+    """
+    place = types.int64
+    signature = types.void(gates, table, rows, place, h, place, recurrent, place, place)
+
+    def generate(context, builder, signature, values):
+        gates, table, rows, h, recurrent = (
+            context.make_array(signature.args[n])(context, builder, values[n]).data
+            for n in (0, 1, 2, 4, 6)
+        )
+        row, h_at, panel_at, units = (values[n] for n in (3, 5, 7, 8))
+        number, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+        sums = {(g, r): cgutils.alloca_once(builder, vector) for g in range(4) for r in range(ROWS)}
+
+        def at(array, start, more):
+            return builder.gep(array, [builder.add(start, number(more))])
+
+        def load(array, start, more):
+            return builder.load(
+                builder.bitcast(at(array, start, more), vector.as_pointer()), align=4
+            )
+
+        for (g, r), total in sums.items():
+            builder.store(load(table, builder.load(at(rows, row, r)), g * LANES), total)
+        with cgutils.for_range(builder, units) as unit:
+            panel = builder.udiv(unit.index, number(LANES))
+            h_unit = builder.add(unit.index, builder.mul(panel, number((SLOTS - 1) * LANES)))
+            h_unit = builder.add(h_at, h_unit)
+            weights = builder.add(panel_at, builder.mul(unit.index, number(4 * LANES)))
+            # The values of h stay while the recurrent kernel passes: the other way round it is one
+            # register too many where there are 16.
+            spread = []
+            for r in range(ROWS):
+                value = builder.bitcast(at(h, h_unit, r * LANES), vector.element.as_pointer())
+                value = builder.insert_element(vector(ir.Undefined), builder.load(value), number(0))
+                spread.append(builder.shuffle_vector(value, value, everywhere))
+            for g in range(4):
+                factor = load(recurrent, weights, g * LANES)
+                for r in range(ROWS):
+                    total = builder.load(sums[g, r])
+                    builder.store(_call_fma(builder, [spread[r], factor, total]), sums[g, r])
+        for (g, r), total in sums.items():
+            tile = builder.bitcast(at(gates, number(0), g * CELLS + r * LANES), vector.as_pointer())
+            builder.store(builder.load(total), tile, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+# Not a BLAS product: those round by the machine, and start a thread a core.
+@njit(cache=True, nogil=True)
+def _fold(embedding, kernel, bias, table):
+    tokens, size = embedding.shape
+    columns, gates = kernel.reshape(size, -1), bias.ravel()
+    width = len(gates)
+    row = np.empty(width)
+    for token in range(tokens):
+        row[:] = gates
+        for k in range(size):
+            value = np.float64(embedding[token, k])
+            for j in range(width):
+                row[j] = _fma(value, columns[k, j], row[j])
+        for j in range(width):
+            table[token * width + j] = min(max(row[j], -_LIMIT), _LIMIT)
+
+
+@njit(inline="always", error_model="numpy")
 def _tanh(x):
     """Eigen's rational approximation (ptanh_float), exact to a few units in the last place."""
-    x = min(max(x, np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
+    x = min(max(x, -_CLAMP), _CLAMP)
     x2 = x * x
-    p = x2 * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
-    p = x2 * p + np.float32(-8.60467152213735e-11)
-    p = x2 * p + np.float32(5.12229709037114e-08)
-    p = x2 * p + np.float32(1.48572235717979e-05)
-    p = x2 * p + np.float32(6.37261928875436e-04)
-    p = x2 * p + np.float32(4.89352455891786e-03)
-    q = x2 * np.float32(1.19825839466702e-06) + np.float32(1.18534705686654e-04)
-    q = x2 * q + np.float32(2.26843463243900e-03)
-    q = x2 * q + np.float32(4.89352518554385e-03)
+    p = _fma(x2, np.float32(-2.76076847742355e-16), np.float32(2.00018790482477e-13))
+    p = _fma(x2, p, np.float32(-8.60467152213735e-11))
+    p = _fma(x2, p, np.float32(5.12229709037114e-08))
+    p = _fma(x2, p, np.float32(1.48572235717979e-05))
+    p = _fma(x2, p, np.float32(6.37261928875436e-04))
+    p = _fma(x2, p, np.float32(4.89352455891786e-03))
+    q = _fma(x2, np.float32(1.19825839466702e-06), np.float32(1.18534705686654e-04))
+    q = _fma(x2, q, np.float32(2.26843463243900e-03))
+    q = _fma(x2, q, np.float32(4.89352518554385e-03))
     return x * p / q
 
 
+@njit(inline="always")
+def _sigmoid(logit):
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+
+# h, cell and total are (panels, SLOTS, LANES), flat. Slot s's numbers of panel p begin at
+# (p * SLOTS + s) * LANES.
+#
 # Without error_model="numpy" a check for division by zero keeps the loops from vectorizing.
-@njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
-def _compute(ids, offsets, order, table, recurrent, dense, bias, probabilities):
-    width = table.shape[1]
-    hidden = width // 4
-    depth = recurrent.shape[0]
-    n = len(order)
-    half, one = np.float32(0.5), np.float32(1)
-    z = np.zeros((ROWS, width), np.float32)
-    h = np.zeros((ROWS, max(hidden, depth)), np.float32)
-    cell = np.zeros((ROWS, hidden), np.float32)
-    total = np.zeros((ROWS, hidden), np.float32)
-    starts = np.zeros(ROWS, np.int64)
-    lengths = np.zeros(ROWS, np.int64)
-    for block in range(0, n, ROWS):
-        rows = min(ROWS, n - block)
-        for r in range(rows):
-            starts[r] = offsets[order[block + r]]
-            lengths[r] = offsets[order[block + r] + 1] - starts[r]
-        z[:] = 0
-        h[:] = 0
-        cell[:] = 0
-        total[:] = 0
-        active = rows
-        for t in range(lengths[0]):
-            while lengths[active - 1] <= t:
-                active -= 1
-            for r in range(active):
-                token = ids[starts[r] + t]
-                for j in range(width):
-                    z[r, j] = table[token, j]
-            # z += h @ recurrent. Rows that have ended go along: their numbers are not looked at.
-            for k in range(0, depth, DEPTH):
-                a0, a1, a2, a3, a4 = h[0, k], h[0, k + 1], h[0, k + 2], h[0, k + 3], h[0, k + 4]
-                b0, b1, b2, b3, b4 = h[1, k], h[1, k + 1], h[1, k + 2], h[1, k + 3], h[1, k + 4]
-                c0, c1, c2, c3, c4 = h[2, k], h[2, k + 1], h[2, k + 2], h[2, k + 3], h[2, k + 4]
-                d0, d1, d2, d3, d4 = h[3, k], h[3, k + 1], h[3, k + 2], h[3, k + 3], h[3, k + 4]
-                e0, e1, e2, e3, e4 = h[4, k], h[4, k + 1], h[4, k + 2], h[4, k + 3], h[4, k + 4]
-                for j in range(width):
-                    u0, u1, u2 = recurrent[k, j], recurrent[k + 1, j], recurrent[k + 2, j]
-                    u3, u4 = recurrent[k + 3, j], recurrent[k + 4, j]
-                    z[0, j] = z[0, j] + a0 * u0 + a1 * u1 + a2 * u2 + a3 * u3 + a4 * u4
-                    z[1, j] = z[1, j] + b0 * u0 + b1 * u1 + b2 * u2 + b3 * u3 + b4 * u4
-                    z[2, j] = z[2, j] + c0 * u0 + c1 * u1 + c2 * u2 + c3 * u3 + c4 * u4
-                    z[3, j] = z[3, j] + d0 * u0 + d1 * u1 + d2 * u2 + d3 * u3 + d4 * u4
-                    z[4, j] = z[4, j] + e0 * u0 + e1 * u1 + e2 * u2 + e3 * u3 + e4 * u4
-            # Gates in Keras's order: input, forget, candidate, output.
-            for r in range(active):
-                for j in range(width):
-                    z[r, j] = _tanh(z[r, j])
-                for j in range(hidden):
-                    kept = (half + half * z[r, hidden + j]) * cell[r, j]
-                    new = (half + half * z[r, j]) * z[r, 2 * hidden + j]
-                    cell[r, j] = kept + new
-                    h[r, j] = (half + half * z[r, 3 * hidden + j]) * _tanh(cell[r, j])
-                    total[r, j] += h[r, j]
-        for r in range(rows):
-            logit = np.float32(0)
-            for j in range(hidden):
-                logit += total[r, j] * dense[j]
-            logit = logit / np.float32(max(lengths[r], 1)) + bias
-            probabilities[order[block + r]] = one / (one + np.exp(-logit))
+@njit(error_model="numpy", cache=True, nogil=True)
+def _score(
+    ids, offsets, table, recurrent, dense, bias, gates, states, cell, total, probabilities
+):  # fmt: skip
+    h, following_h = states
+    units, texts = len(dense), len(probabilities)
+    panels = (units + LANES - 1) // LANES
+    width = panels * 4 * LANES
+    text = np.full(SLOTS, -1)
+    at, end = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    # Where in the table the rows of this step and of the next begin.
+    row, following_row = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    running = np.zeros(GROUPS, np.int64)
+    following = 0
+    while True:
+        running[:] = 0
+        for s in range(SLOTS):
+            if at[s] == end[s]:
+                if text[s] >= 0:
+                    logit = 0.0
+                    for k in range(units):
+                        logit += total[(k // LANES * SLOTS + s) * LANES + k % LANES] * dense[k]
+                    length = offsets[text[s] + 1] - offsets[text[s]]
+                    probabilities[text[s]] = _sigmoid(logit / length + bias)
+                    text[s] = -1
+                while following < texts and offsets[following] == offsets[following + 1]:
+                    probabilities[following] = _sigmoid(bias)
+                    following += 1
+                if following == texts:
+                    # The slot runs idle, on any row of the table.
+                    at[s] = end[s] = row[s] = following_row[s] = 0
+                    continue
+                text[s], at[s], end[s] = following, offsets[following], offsets[following + 1]
+                following += 1
+                for p in range(panels):
+                    for j in range((p * SLOTS + s) * LANES, (p * SLOTS + s + 1) * LANES):
+                        h[j] = cell[j] = total[j] = 0
+            row[s] = np.int64(ids[at[s]]) * width
+            at[s] += 1
+            following_row[s] = np.int64(ids[at[s]]) * width if at[s] < end[s] else row[s]
+            running[s // ROWS] += 1
+        if running.sum() == 0:
+            return
+        for p in range(panels):
+            for group in range(GROUPS):
+                if running[group] == 0:
+                    continue
+                first = group * ROWS
+                at_panel = p * units * 4 * LANES
+                _product(gates, table, row, first, h, first * LANES, recurrent, at_panel, units)
+                # The next step's rows come from far: they are asked for a step ahead.
+                for s in range(first, first + ROWS):
+                    row[s] += 4 * LANES
+                    for j in range(0, 4 * LANES, _LINE):
+                        _prefetch(table, following_row[s] + j)
+                    following_row[s] += 4 * LANES
+                # While the tile is in the nearest cache. Gates in Keras's order: input, forget,
+                # candidate, output.
+                for j in range(TILE):
+                    gates[j] = _tanh(gates[j])
+                base = (p * SLOTS + first) * LANES
+                for j in range(CELLS):
+                    written = _fma(gates[j], _HALF, _HALF) * gates[2 * CELLS + j]
+                    kept = _fma(gates[CELLS + j], _HALF, _HALF)
+                    cell[base + j] = _fma(kept, cell[base + j], written)
+                    shown = _fma(gates[3 * CELLS + j], _HALF, _HALF)
+                    following_h[base + j] = shown * _tanh(cell[base + j])
+                # In float64: over 100,000 tokens float32 would lose the third digit.
+                for j in range(base, base + CELLS):
+                    total[j] += following_h[j]
+        h, following_h = following_h, h

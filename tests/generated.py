@@ -7,6 +7,9 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from sentiment.checkpoint import Checkpoint, save
+from sentiment.tokenizer import SPECIALS
+
 POSITIVE = ("lovely", "great", "sunny", "yay", ":)", "thanks", "win")
 NEGATIVE = ("awful", "sad", "rainy", "ugh", ":(", "sorry", "lost")
 NEUTRAL = tuple(f"word{i}" for i in range(200))
@@ -36,3 +39,21 @@ def write_shards(directory: Path, rows: int, shards: int, seed: int = 0) -> pa.T
         else:
             pacsv.write_csv(shard, directory / f"shard-{number}.csv")
     return table
+
+
+def save_checkpoint(directory: Path, seed: int = 0, hidden: int = 8) -> Checkpoint:
+    """Save a model of random weights that knows the words of the generated texts."""
+    vocabulary = (*SPECIALS, *POSITIVE, *NEGATIVE, *NEUTRAL)
+    random = np.random.default_rng(seed)
+    shapes = {
+        "embedding": (len(vocabulary), 5),
+        "lstm/kernel": (5, 4 * hidden),
+        "lstm/recurrent_kernel": (hidden, 4 * hidden),
+        "lstm/bias": (4 * hidden,),
+        "dense/kernel": (hidden, 2),
+        "dense/bias": (2,),
+    }
+    weights = {name: random.normal(size=shape).astype("f4") for name, shape in shapes.items()}
+    checkpoint = Checkpoint(weights, vocabulary)
+    save(checkpoint, str(directory))
+    return checkpoint

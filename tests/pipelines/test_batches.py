@@ -202,6 +202,30 @@ def test_short_and_long_batches_come_in_random_order(rows):
     assert 0.3 < ups < 0.7
 
 
+def test_every_window_has_an_order_of_its_own(rows):
+    batches = TrainingBatches(rows, 32, 0)
+    orders = []
+    for window in range(5):
+        steps = range(window * WINDOW, (window + 1) * WINDOW)
+        lengths = [batches.batch(step).lengths.mean() for step in steps]
+        orders.append(np.argsort(np.argsort(lengths)))
+    assert np.abs(np.corrcoef(orders) - np.eye(5)).max() < 0.6
+
+
+def test_every_epoch_is_cut_into_other_chunks(rows):
+    batches = TrainingBatches(rows, 100, 0)
+    cuts = []
+    for number in range(5):
+        ranges = batches._ranges(number, 0, len(rows))
+        assert sorted(row for start, stop in ranges for row in range(start, stop)) == list(
+            range(len(rows))
+        )
+        assert max(stop - start for start, stop in ranges) <= CHUNK
+        cuts.append({start % CHUNK for start, _ in ranges} - {0})
+    assert all(len(cut) == 1 for cut in cuts)
+    assert len(set.union(*cuts)) == 5
+
+
 def test_which_rows_of_equal_length_meet_is_random(tmp_path):
     names = write(tmp_path, [[row, 1] for row in range(640)], np.zeros(640, int), 1)
     batches = TrainingBatches(CachedRows(str(tmp_path), names, LONGEST), 10, 0)

@@ -38,7 +38,7 @@ def scored(trained):
         "score",
         *("--checkpoints_dir", root / "checkpoints" / "model", "--input", root / "corpus"),
         *("--output", root / "scored", "--text_column", "SentimentText"),
-        *("--num_actors", 2, "--part_rows", 700),
+        *("--num_actors", 2, "--part_rows", 700, "--keep_columns", "id"),
     )
     return root / "scored", done
 
@@ -75,7 +75,7 @@ def test_every_row_is_in_the_output_once(trained, scored):
     _, table, _ = trained
     output, done = scored
     result = pads.dataset(output, format="parquet").to_table()
-    assert result.schema.names == ["id", "Sentiment", "positive_probability", "sentiment"]
+    assert result.schema.names == ["id", "positive_probability", "sentiment"]
     assert result.schema.field("positive_probability").type == pa.float32()
     # CSV holds text, so a column that is in CSV and Parquet shards is text in all of the output.
     assert sorted(int(i) for i in result["id"].to_pylist()) == table["id"].to_pylist()
@@ -137,6 +137,7 @@ def test_scoring_again_has_nothing_to_do_and_other_flags_are_refused(trained, sc
     same = (
         *("--checkpoints_dir", root / "checkpoints" / "model", "--input", root / "corpus"),
         *("--output", output, "--text_column", "SentimentText", "--part_rows", 700),
+        *("--keep_columns", "id"),
     )
     assert run("score", *same).stdout.startswith("Nothing to do")
     other = run("score", *same, "--max_tokens", 5, code=2)

@@ -86,24 +86,20 @@ def test_nothing_to_predict(model):
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
-def test_many_lines_and_one_that_is_long(model):
-    texts = [f"{WORDS[i % 6]} {i}" for i in range(50_000)]
+def test_many_lines_and_one_that_is_long_are_counted_from_the_first(model):
+    texts = [f"{WORDS[i % 6]} {i}" for i in range(100_000)]
     texts[777] = "good film " * 200_000
-    done = predict(model, "".join(f"{text}\n" for text in texts).encode())
+    lines = "".join(f"{text}\n" for text in texts).encode()
+    done = predict(model, lines + b"\xff\n", code=2)
     assert done.stdout.splitlines(keepends=True) == expected(model, texts)
+    assert done.stderr == b"error: standard input, line 100001 is not valid UTF-8\n"
 
 
-@pytest.mark.parametrize("bad", [b"\xff", b"a\xc3", b"\xed\xa0\x80"])
+@pytest.mark.parametrize("bad", [b"a\xff", b"\xed\xa0\x80"])
 def test_invalid_utf8_is_named_by_its_line(model, bad):
     done = predict(model, b"good\n\n" + bad + b"\nbad\n", code=2)
     assert done.stderr == b"error: standard input, line 3 is not valid UTF-8\n"
     assert done.stdout == b"".join(expected(model, ["good", ""]))
-
-
-def test_lines_are_counted_from_the_first(model):
-    done = predict(model, b"good\n" * 250_000 + b"\xff\n", code=2)
-    assert b"line 250001 " in done.stderr
-    assert done.stdout == expected(model, ["good"])[0] * 250_000
 
 
 def test_an_argument_that_is_invalid_utf8_is_named(model):
@@ -119,7 +115,7 @@ def test_an_argument_that_is_invalid_utf8_is_named(model):
     assert done.stderr == b"error: text 2 is not valid UTF-8\n"
 
 
-@pytest.mark.parametrize("directory", ["none", "", "empty"])
+@pytest.mark.parametrize("directory", ["none", "empty"])
 def test_no_checkpoint_is_misuse(tmp_path, directory):
     (tmp_path / "empty").mkdir()
     done = run("predict", "--checkpoints_dir", tmp_path / directory, "good", code=2)
