@@ -26,6 +26,9 @@ from sentiment.errors import InputError
 FORMAT = 1
 _CHECKSUM = b', "sha256": "'
 
+SHARDS_A_PART = 256
+"""At most: opening a shard in a bucket takes its time, however small the shard is."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -157,7 +160,7 @@ def _divide(counted: dict[int, Counted], part_rows: int) -> Iterator[tuple[Piece
     group: list[Piece] = []
     held = 0
     for shard, count in counted.items():
-        if held and held + count.rows > part_rows:
+        if held and (held + count.rows > part_rows or len(group) == SHARDS_A_PART):
             yield tuple(group)
             group, held = [], 0
         if count.rows > part_rows:
@@ -232,6 +235,12 @@ def _holds(common: pa.DataType, given: pa.DataType) -> bool:
     extremes: list[Any] = []
     if pa.types.is_decimal(given) and pa.types.is_floating(common):
         return False
+    if pa.types.is_nested(given) and given != common:
+        if common.num_fields != given.num_fields:
+            return False
+        fields = range(given.num_fields)
+        if not all(_holds(common.field(i).type, given.field(i).type) for i in fields):
+            return False
     if pa.types.is_integer(given):
         limits = np.iinfo(given.to_pandas_dtype())
         extremes = [limits.min, limits.max]

@@ -12,36 +12,32 @@ probability is the same to the last bit in any batch and with vectors of any wid
 """
 
 import math
+import platform
 from collections.abc import Mapping
 
-import numba
 import numpy as np
-from llvmlite import binding, ir
-from numba import njit, types
+from llvmlite import ir
+from numba import config, njit, types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 
-def _shape() -> tuple[int, int]:
-    """float32 in a vector, and texts whose gates fit into the registers, on this CPU.
+def _machine() -> tuple[int, int, bool]:
+    """float32 in a vector; texts whose sums fit into the registers; whether it multiplies and adds
+    at once. As Numba sees this CPU.
 
-    A product keeps 4 vectors a text, one vector of h a text and one of the recurrent kernel: 31 of
-    32 registers for 6 texts, 16 of 16 for 3.
+    A product keeps 4 vectors of sums and one of h a text, and one of the recurrent kernel: 6 texts
+    take 31 of 32 registers, 3 take 16 of 16.
     """
-    # As Numba has it: the features that it is told to compile for, or else the CPU's.
-    features = numba.config.CPU_FEATURES
-    if features is None:
-        try:
-            features = binding.get_host_cpu_features().flatten()
-        except RuntimeError:
-            features = ""
-    known = set(features.split(","))
-    arm = binding.get_default_triple().startswith(("aarch64", "arm64"))
+    features = config.CPU_FEATURES
+    known = set((get_host_cpu_features() if features is None else features).split(","))
+    arm = platform.machine() in ("aarch64", "arm64")
     lanes = 16 if "+avx512f" in known else 8 if "+avx" in known else 4
-    return lanes, 6 if arm or "+avx512f" in known else 3
+    return lanes, 6 if lanes == 16 or arm else 3, "+fma" in known or arm
 
 
-LANES, ROWS = _shape()
+LANES, ROWS, _FUSED = _machine()
 GROUPS = 4
 """Products that share a panel of the recurrent kernel while it is in the nearest cache."""
 SLOTS = GROUPS * ROWS
@@ -55,7 +51,8 @@ _LIMIT = 1e30
 """Larger gate inputs and weights are cut to it: tanh is 1 long before, and sums stay finite."""
 
 _HALF = np.float32(0.5)
-_CLAMP = np.float32(7.90531110763549805)
+_CLAMP = np.float32(7.99881172180175781 if _FUSED else 7.90531110763549805)
+"""Where Eigen's tanh is 1 to the last bit: a gate that is just below would leak, token by token."""
 
 
 class LSTMKernel:
@@ -114,19 +111,10 @@ class LSTMKernel:
             )
         probabilities = np.empty(len(offsets) - 1, np.float32)
         size = len(self._table) // self._vocabulary // 4 * SLOTS
-        _score(
-            _frozen(ids, np.int32),
-            offsets,
-            self._table,
-            self._recurrent,
-            self._dense,
-            self._bias,
-            _aligned(TILE),
-            (_aligned(size), _aligned(size)),
-            _aligned(size),
-            _aligned(size, np.float64),
-            probabilities,
-        )
+        model = (self._table, self._recurrent, self._dense, self._bias)
+        h, following_h, cell = (_aligned(size) for _ in range(3))
+        state = (h, following_h, cell, _aligned(size, np.float64), _aligned(TILE))
+        _score(_frozen(ids, np.int32), offsets, model, state, probabilities)
         return probabilities
 
 
@@ -278,9 +266,9 @@ def _tanh(x):
     return x * p / q
 
 
-@njit(inline="always")
+@njit(inline="always", error_model="numpy")
 def _sigmoid(logit):
-    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+    return 1 / (1 + math.exp(-logit))
 
 
 # h, cell and total are (panels, SLOTS, LANES), flat. Slot s's numbers of panel p begin at
@@ -288,10 +276,9 @@ def _sigmoid(logit):
 #
 # Without error_model="numpy" a check for division by zero keeps the loops from vectorizing.
 @njit(error_model="numpy", cache=True, nogil=True)
-def _score(
-    ids, offsets, table, recurrent, dense, bias, gates, states, cell, total, probabilities
-):  # fmt: skip
-    h, following_h = states
+def _score(ids, offsets, model, state, probabilities):
+    table, recurrent, dense, bias = model
+    h, following_h, cell, total, gates = state
     units, texts = len(dense), len(probabilities)
     panels = (units + LANES - 1) // LANES
     width = panels * 4 * LANES
@@ -355,6 +342,6 @@ def _score(
                     shown = _fma(gates[3 * CELLS + j], _HALF, _HALF)
                     following_h[base + j] = shown * _tanh(cell[base + j])
                 # In float64: over 100,000 tokens float32 would lose the third digit.
-                for j in range(base, base + CELLS):
-                    total[j] += following_h[j]
+                for j in range(CELLS):
+                    total[base + j] += following_h[base + j]
         h, following_h = following_h, h

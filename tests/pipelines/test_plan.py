@@ -99,6 +99,11 @@ def test_examples():
     assert sizes(10, 200, 10, 10) == [[10], [100], [100], [10, 10]]
 
 
+def test_very_small_shards_make_more_parts():
+    parts = make([1, 0] * 600, part_rows=10_000).parts
+    assert [len(part.pieces) for part in parts] == [256, 256, 88]
+
+
 def test_a_span_begins_to_look_at_the_last_mark_before_it():
     marks = ((0, 9), (120, 1000), (200, 2000), (390, 3000))
     parts = make([Counted(400, TEXT, marks)]).parts
@@ -232,9 +237,20 @@ def test_a_kept_columns_type_holds_every_shards(types, common):
         assert values.cast(common).to_pylist() in (values.to_pylist(), [*map(str, values)])
 
 
-def test_types_that_no_type_holds_are_refused():
-    schemas = [{"text": pa.string(), "c": kind} for kind in (pa.list_(pa.int8()), pa.string())]
-    with pytest.raises(InputError, match=r"column 'c' is list<.*> and string in .*--keep_columns"):
+@pytest.mark.parametrize(
+    "types",
+    [
+        (pa.list_(pa.int8()), pa.string()),
+        (pa.list_(pa.int64()), pa.list_(pa.float64())),
+        (pa.struct([("a", pa.int8())]), pa.struct([("a", pa.int8()), ("b", pa.int8())])),
+        (pa.map_(pa.string(), pa.string()), pa.int64()),
+    ],
+    ids=str,
+)
+def test_types_that_no_type_holds_are_refused(types):
+    schemas = [{"text": pa.string(), "c": kind} for kind in types]
+    message = f"column 'c' is {types[0]} and {types[1]} in different shards, .*--keep_columns"
+    with pytest.raises(InputError, match=message):
         kept(*schemas)
     assert kept(*schemas, keep_columns=["text"]) == {"text": pa.string()}
 
@@ -246,7 +262,7 @@ def test_a_kept_column_that_no_shard_has_is_named():
     assert make(["gone"], 3, keep_columns=["id"]).unreadable == {0: "gone"}
 
 
-@pytest.mark.parametrize("name", ["sentiment", "positive_probability"])
+@pytest.mark.parametrize("name", ["sentiment", "positive_probability", "Sentiment"])
 def test_a_kept_column_named_as_the_output_names_its_own_is_refused(name):
     schema = {"text": pa.string(), name: pa.string(), "id": pa.int64()}
     for changed in ({}, {"keep_columns": [name]}, {"keep_columns": [name], "text_column": name}):
