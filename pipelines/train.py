@@ -68,6 +68,12 @@ class TrainConfig:
     """Cut texts longer than --sequence_len."""
     validate_every: int = 100
     """Steps between validations; each saves a checkpoint."""
+    early_stopping: int | None = None
+    """Stop after so many validations in a row without a better one; None: never."""
+    keep_checkpoints: int = 2
+    """Checkpoints of the run to keep: the best, and always the last, to resume from."""
+    max_failures: int = 3
+    """Times to go on from the last checkpoint after a worker or node died."""
     num_workers: int = 1
     """Ray Train workers that share each batch."""
     use_gpu: bool = False
@@ -76,9 +82,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least_one = ("n_samples", "batch_size", "train_steps", "epochs", "hidden_size")
         at_least_one += ("embedding_size", "sequence_len", "validate_every", "num_workers")
+        at_least_one += ("early_stopping", "keep_checkpoints")
         for name in at_least_one:
             value = getattr(self, name)
             cli.require(value is None or value >= 1, name, value, "at least 1")
+        cli.require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
         cli.require(0 <= self.random_state < 2**31, "random_state", self.random_state, "0 to 2^31")
         cli.require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         cli.require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")

@@ -20,9 +20,6 @@ from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
 
-MAX_FAILURES = 3
-"""Times that training goes on from its last checkpoint after a worker or node died."""
-
 
 def run(
     config: TrainConfig,
@@ -49,6 +46,11 @@ def run(
             flush=True,
         )
         weights, history = _fit(config, settings, runs, name)
+    if not all(np.isfinite(value).all() for value in weights.values()):
+        raise cli.Failure(
+            f"training diverged: the weights are not finite; --learning_rate "
+            f"{config.learning_rate} is too high"
+        )
     return Checkpoint(weights, corpus.vocabulary, stop_words, _training(config, corpus, history))
 
 
@@ -85,6 +87,7 @@ def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
         dropout_keep_prob=config.dropout_keep_prob,
         sequence_len=longest,
         validate_every=config.validate_every,
+        early_stopping=config.early_stopping,
         summaries=storage.absolute(summaries),
         use_gpu=config.use_gpu,
     )
@@ -110,9 +113,9 @@ def _fit(
             run_config=ray.train.RunConfig(
                 name=name,
                 storage_path=runs,
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
                 checkpoint_config=ray.train.CheckpointConfig(
-                    num_to_keep=2,
+                    num_to_keep=config.keep_checkpoints,
                     checkpoint_score_attribute="validation_loss",
                     checkpoint_score_order="min",
                 ),

@@ -21,6 +21,7 @@ from ray.util.queue import Queue
 
 from pipelines.batches import Batch, CachedRows, TrainingBatches
 from pipelines.prepare import Corpus
+from sentiment import storage
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 
@@ -46,6 +47,7 @@ class Settings:
     dropout_keep_prob: float
     sequence_len: int
     validate_every: int
+    early_stopping: int | None
     summaries: str
     use_gpu: bool
 
@@ -77,6 +79,8 @@ def train_loop(config: dict[str, Any]) -> None:
 
     pending, began = [], time.perf_counter()
     for step in range(progress["step"], settings.steps):
+        if _is_over(progress["validations"], settings.early_stopping):
+            break
         batch = batches.batch(step)
         pending.append(trainer.step(batch.part(rank, workers), step * workers + rank))
         done = step + 1
@@ -98,6 +102,8 @@ def train_loop(config: dict[str, Any]) -> None:
                 messages.put({"kind": "validation", **metrics})
                 summaries.validation(metrics)
             _report(trainer, progress, metrics, rank)
+            if rank == 0:
+                summaries.write_metrics(progress)
             began = time.perf_counter()
 
 
@@ -228,6 +234,8 @@ class _Summaries:
         self.losses(len(progress["losses"]), progress["losses"])
         for metrics in progress["validations"]:
             self.validation(metrics)
+        self._metrics = storage.join(settings.summaries, "metrics.jsonl")
+        self.write_metrics(progress)
 
     def losses(self, last_step: int, losses: list[float]) -> None:
         with self._writer.as_default():
@@ -241,6 +249,22 @@ class _Summaries:
                     f"validation/{name}", metrics[f"validation_{name}"], metrics["step"]
                 )
         self._writer.flush()
+
+    def write_metrics(self, progress: dict[str, Any]) -> None:
+        """Write `metrics.jsonl`: a line for each step, and one for each validation."""
+        lines = [{"step": i, "loss": loss} for i, loss in enumerate(progress["losses"], 1)]
+        for validation in reversed(progress["validations"]):
+            lines.insert(validation["step"], validation)
+        content = "".join(json.dumps(line) + "\n" for line in lines)
+        storage.write(self._metrics, content.encode())
+
+
+def _is_over(validations: list[dict[str, float]], patience: int | None) -> bool:
+    """Whether the last `patience` validations have all been worse than the best before them."""
+    if patience is None or not validations:
+        return False
+    losses = [validation["validation_loss"] for validation in validations]
+    return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
 def _parts(validation: CachedRows, rank: int, workers: int) -> Iterator[Batch]:

@@ -47,9 +47,6 @@ TILE = 4 * CELLS
 _LINE = 16
 """float32 in a cache line, on most machines."""
 
-_LIMIT = 1e30
-"""Larger gate inputs and weights are cut to it: tanh is 1 long before, and sums stay finite."""
-
 _HALF = np.float32(0.5)
 _CLAMP = np.float32(7.99881172180175781 if _FUSED else 7.90531110763549805)
 """Where Eigen's tanh is 1 to the last bit: a gate that is just below would leak, token by token."""
@@ -71,7 +68,7 @@ class LSTMKernel:
         _fold(*fold, self._table)
         recurrent = _panels(weights["lstm/recurrent_kernel"] * halved)
         self._recurrent = _aligned(recurrent.size)
-        self._recurrent[:] = np.clip(recurrent, -_LIMIT, _LIMIT).ravel()
+        self._recurrent[:] = recurrent.ravel()
         # Softmax over two classes is the sigmoid of the difference of their logits.
         self._dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
         self._bias = float(np.subtract(*weights["dense/bias"][::-1].astype(np.float64)))
@@ -232,6 +229,9 @@ def _product(typing_context, gates, table, rows, row, h, h_at, recurrent, panel_
     return signature, generate
 
 
+# What overflows becomes infinite, and as a gate input that is as good as any large number: no NaN
+# can come of it, since all that is added to it is finite (outputs are at most 1).
+#
 # Not a BLAS product: those round by the machine, and start a thread a core.
 @njit(cache=True, nogil=True)
 def _fold(embedding, kernel, bias, table):
@@ -246,7 +246,7 @@ def _fold(embedding, kernel, bias, table):
             for j in range(width):
                 row[j] = _fma(value, columns[k, j], row[j])
         for j in range(width):
-            table[token * width + j] = min(max(row[j], -_LIMIT), _LIMIT)
+            table[token * width + j] = row[j]
 
 
 @njit(inline="always", error_model="numpy")

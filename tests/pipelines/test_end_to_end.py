@@ -51,6 +51,9 @@ def test_training_says_how_it_goes(trained):
     assert any(line.startswith("step 120/120  loss ") for line in lines)
     assert sum(line.startswith("validation after step") for line in lines) == 2
     assert list((root / "logs" / "model").glob("events.out.tfevents.*"))
+    metrics = [json.loads(line) for line in (root / "logs" / "model" / "metrics.jsonl").open()]
+    assert [line["step"] for line in metrics if "loss" in line] == list(range(1, 121))
+    assert [line["step"] for line in metrics if "validation_loss" in line] == [60, 120]
 
 
 def test_the_model_finds_the_planted_signal(trained):

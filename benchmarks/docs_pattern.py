@@ -1,0 +1,58 @@
+"""Batch inference as the documentation of Ray Data shows it, for the same checkpoint.
+
+    python -m benchmarks.docs_pattern CHECKPOINT INPUT OUTPUT
+
+`read_parquet` -> `map_batches` with a class, in two actors, that cleans and splits texts in Python,
+pads them to 64 tokens and calls Keras `predict` -> `write_parquet`.
+"""
+
+import re
+import sys
+
+import numpy as np
+import ray
+
+from sentiment import checkpoint
+
+LENGTH = 64
+WORD = re.compile(r"https?://\S+|[#@]?\w+(?:'\w+)*|[!?]|[:;]-?[()DP]")
+
+
+class Predictor:
+    """The model, loaded once an actor."""
+
+    def __init__(self, directory: str) -> None:
+        from sentiment.model import from_weights
+
+        loaded = checkpoint.load(directory)
+        self.ids = {token: i for i, token in enumerate(loaded.vocabulary)}
+        self.model = from_weights(loaded.weights)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        padded = np.zeros((len(batch["text"]), LENGTH), np.int32)
+        lengths = np.zeros(len(padded), np.int32)
+        for row, text in enumerate(batch["text"]):
+            tokens = [self.ids.get(token, 1) for token in WORD.findall(text.lower())][:LENGTH]
+            padded[row, : len(tokens)] = tokens
+            lengths[row] = len(tokens)
+        logits = self.model.predict([padded, lengths], batch_size=256, verbose=0)
+        positive = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+        batch["positive_probability"] = positive
+        batch["sentiment"] = np.where(positive >= 0.5, "positive", "negative")
+        del batch["text"]
+        return batch
+
+
+if __name__ == "__main__":
+    _, model, source, target = sys.argv
+    (
+        ray.data.read_parquet(source)
+        .map_batches(
+            Predictor,
+            fn_constructor_args=(model,),
+            batch_size=4096,
+            compute=ray.data.ActorPoolStrategy(size=2),
+            num_cpus=0.5,
+        )
+        .write_parquet(target)
+    )

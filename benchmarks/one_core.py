@@ -1,0 +1,50 @@
+"""The same work in one process on one core, without Ray: read, tokenize, score, write.
+
+    python -m benchmarks.one_core CHECKPOINT INPUT OUTPUT
+
+Prints the rows a second from the first row read to the last one written.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.shards import find_shards
+from sentiment import checkpoint
+from sentiment.inference import inference
+from sentiment.tokenizer import Tokenizer
+
+
+def main(model: str, source: str, target: str) -> None:
+    """Score the column `text` of every shard into a file of its own."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    loaded = checkpoint.load(model)
+    encode = Tokenizer(loaded.stop_words).encoder(loaded.vocabulary)
+    infer = inference(loaded.weights)
+    Path(target).mkdir(parents=True)
+    warm = encode(pa.array(["warm"]))
+    infer(warm.ids, warm.offsets)
+    began, scored = time.perf_counter(), 0
+    for number, shard in enumerate(find_shards([source], "INPUT")):
+        tables = []
+        for rows in shard.rows(None, "utf-8"):
+            tokens = encode(rows.table["text"])
+            probabilities = infer(tokens.ids, tokens.offsets)
+            answers = pc.if_else(pa.array(probabilities >= 0.5), "positive", "negative")
+            table = rows.table.drop_columns("text")
+            table = table.append_column("positive_probability", pa.array(probabilities))
+            tables.append(table.append_column("sentiment", answers))
+            scored += len(table)
+        path = Path(target, f"part-{number:05d}.parquet")
+        pq.write_table(pa.concat_tables(tables), path, compression="zstd")
+    print(scored / (time.perf_counter() - began))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
