@@ -29,6 +29,7 @@ class Predictor:
         self.model = from_weights(loaded.weights)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch with two columns more and without the texts."""
         padded = np.zeros((len(batch["text"]), LENGTH), np.int32)
         lengths = np.zeros(len(padded), np.int32)
         for row, text in enumerate(batch["text"]):

@@ -1,8 +1,10 @@
-"""Does scoring survive? Kill a process of the job at a random moment, run the same command again.
+"""Do the programs survive? Kill a process at a random moment, run the same command again.
 
-    python -m benchmarks.survival --kills 10
+    python -m benchmarks.survival score --kills 10
+    python -m benchmarks.survival train --kills 3
 
-Each time the output, `_rejected/` included, must be that of an uninterrupted run, byte for byte.
+What comes out must each time be that of an uninterrupted run, byte for byte: of scoring the parts
+and the rejected rows, of training the weights, the optimizer's state and the metrics of every step.
 """
 
 import random
@@ -11,87 +13,165 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import psutil
 import tyro
 
 from tests.generated import save_checkpoint, write_shards
 
-VICTIMS: dict[str, Callable[[list[str]], bool]] = {
-    "driver": lambda command: "pipelines.score" in command,
-    "actor": lambda command: command[0].startswith("ray::") and "PartScorer" in command[0],
-    "worker": lambda command: command[0].startswith("ray::") and "PartScorer" not in command[0],
-    "raylet": lambda command: command[0].endswith("/raylet"),
-}
+
+@dataclass(frozen=True)
+class Victim:
+    """A kind of process, by words of its command line, and what befalls it."""
+
+    words: tuple[str, ...]
+    which: int = 0
+    """Of several, the first (0) or the last (-1)."""
+    signal: signal.Signals = signal.SIGKILL
+
+    def is_it(self, command: list[str]) -> bool:
+        """Whether a process with that command line is of the kind."""
+        return all(word in " ".join(command) for word in self.words)
 
 
 @dataclass(frozen=True)
 class SurvivalConfig:
-    """Kill processes of scoring jobs at random moments and compare what comes out."""
+    """Kill processes of a program at random moments and compare what comes out."""
 
+    program: tyro.conf.Positional[Literal["score", "train"]]
+    """Which program."""
     kills: int = 10
     """Kills of each kind of process."""
     rows: int = 200_000
-    """Rows of the corpus."""
+    """Rows to score. Training takes a fiftieth."""
     seed: int = 0
     """Decides the moments."""
 
 
-class Job:
-    """A scoring job over a generated corpus, with some rows that must be rejected."""
+class Job(ABC):
+    """A program's command, run in a directory of its own for each name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @abstractmethod
+    def flags(self, name: str) -> dict[str, object]:
+        """The flags of the run of that name."""
+
+    @abstractmethod
+    def contents(self, name: str) -> dict[str, bytes]:
+        """What the run has left, by name; nothing if it is not complete."""
+
+    def start(self, name: str) -> subprocess.Popen:
+        """The command, running."""
+        command = [sys.executable, "-m", f"pipelines.{type(self).__name__.lower()}"]
+        command += [str(word) for flag in self.flags(name).items() for word in flag]
+        log = (self.root / f"{name}.log").open("a")
+        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def finish(self, name: str, again: int = 3) -> None:
+        """Run the command until it ends well."""
+        for _ in range(again):
+            if self.start(name).wait(timeout=300) == 0:
+                return
+        raise RuntimeError(f"{again} runs of the same command did not finish {name}")
+
+
+class Score(Job):
+    """Scoring of a generated corpus, with some rows that must be rejected."""
+
+    victims: ClassVar = {
+        "driver": Victim(("pipelines.score",)),
+        "actor": Victim(("ray::", "PartScorer")),
+        "worker": Victim(("ray::", "PartReader")),
+        "raylet": Victim(("/raylet",)),
+    }
 
     def __init__(self, root: Path, rows: int) -> None:
-        self._root = root
+        super().__init__(root)
         save_checkpoint(root / "model", hidden=128)
         write_shards(root / "corpus", rows=rows, shards=4)
         bad = "".join(f"{i},0,hi\n{i}\n" for i in range(500))
         (root / "corpus" / "short.csv").write_text(f"id,Sentiment,SentimentText\n{bad}")
 
-    def start(self, output: str) -> subprocess.Popen:
-        """The command, running."""
-        flags = {
-            "--checkpoints_dir": self._root / "model",
-            "--input": self._root / "corpus",
-            "--output": self._root / output,
+    def flags(self, name: str) -> dict[str, object]:
+        """See `Job`."""
+        return {
+            "--checkpoints_dir": self.root / "model",
+            "--input": self.root / "corpus",
+            "--output": self.root / name,
             "--text_column": "SentimentText",
             "--keep_columns": "id",
             "--part_rows": 10_000,
         }
-        command = [sys.executable, "-m", "pipelines.score"]
-        command += [str(word) for flag in flags.items() for word in flag]
-        log = (self._root / f"{output}.log").open("a")
-        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
-    def contents(self, output: str) -> dict[str, bytes]:
-        """What a reader sees, and the rejected rows; nothing if the job is not complete."""
-        directory = self._root / output
+    def contents(self, name: str) -> dict[str, bytes]:
+        """Parts and rejected rows, as a reader sees them."""
+        directory = self.root / name
         if not (directory / "_SUCCESS").exists():
             return {}
         files = [*directory.glob("*.parquet"), *directory.glob("_rejected/*.parquet")]
         return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
-    def finish(self, output: str, again: int = 3) -> int:
-        """Run the command until it ends well; how often that took."""
-        for times in range(1, again + 1):
-            if self.start(output).wait(timeout=180) == 0:
-                return times
-        raise RuntimeError(f"{again} runs of the same command did not finish {output}")
+
+class Train(Job):
+    """Training of a small model by two workers."""
+
+    victims: ClassVar = {
+        "a worker": Victim(("ray::RayTrainWorker",)),
+        "the other": Victim(("ray::RayTrainWorker",), -1),
+        "driver": Victim(("pipelines.train",)),
+        "one stopped": Victim(("ray::RayTrainWorker",), -1, signal.SIGSTOP),
+        "raylet": Victim(("/raylet",)),
+    }
+
+    def __init__(self, root: Path, rows: int) -> None:
+        super().__init__(root)
+        write_shards(root / "corpus", rows=rows, shards=4)
+
+    def flags(self, name: str) -> dict[str, object]:
+        """See `Job`."""
+        return {
+            "--data_dir": self.root / "corpus",
+            "--cache_dir": self.root / "cache",
+            "--checkpoints_root": self.root / "checkpoints",
+            "--summaries_dir": self.root / "logs",
+            "--run_name": name,
+            "--num_workers": 2,
+            "--train_steps": 400,
+            "--validate_every": 20,
+            "--stopwords_file": "None",
+        }
+
+    def contents(self, name: str) -> dict[str, bytes]:
+        """The model, the last state of training, and the metrics."""
+        model = self.root / "checkpoints" / name / "weights.safetensors"
+        if not model.exists():
+            return {}
+        runs = self.root / "checkpoints" / "_runs" / name
+        files = {
+            "weights": model,
+            "state": max(runs.glob("checkpoint_*/state.safetensors")),
+            "metrics": self.root / "logs" / name / "metrics.jsonl",
+        }
+        return {name: path.read_bytes() for name, path in files.items()}
 
 
-def kill_one(job: subprocess.Popen, kind: str, after: float) -> bool:
-    """SIGKILL a process of that kind, as soon as there is one after so many seconds."""
+def strike(job: subprocess.Popen, victim: Victim, after: float) -> bool:
+    """Signal a process of that kind, as soon as there is one after so many seconds."""
     time.sleep(after)
     while job.poll() is None:
         try:
             driver = psutil.Process(job.pid)
-            for process in [driver, *driver.children(recursive=True)]:
-                command = process.cmdline()
-                if command and VICTIMS[kind](command):
-                    process.send_signal(signal.SIGKILL)
-                    return True
+            processes = [driver, *driver.children(recursive=True)]
+            found = [process for process in processes if victim.is_it(process.cmdline())]
+            if found:
+                found[victim.which].send_signal(victim.signal)
+                return True
         except psutil.NoSuchProcess:
             continue
         time.sleep(0.02)
@@ -99,31 +179,34 @@ def kill_one(job: subprocess.Popen, kind: str, after: float) -> bool:
 
 
 def main(config: SurvivalConfig) -> None:
-    """Kill, run again, compare, and print a line for each kind of process."""
+    """Strike, run again, compare, and print a line for each kind of process."""
     moments = random.Random(config.seed)
     with tempfile.TemporaryDirectory() as directory:
-        job = Job(Path(directory), config.rows)
+        root = Path(directory)
+        scoring = config.program == "score"
+        job = Score(root, config.rows) if scoring else Train(root, config.rows // 50)
         job.finish("warm")
         began = time.monotonic()
         job.finish("whole")
         seconds = time.monotonic() - began
         expected = job.contents("whole")
-        print(f"uninterrupted: {seconds:.1f} s, {len(expected)} files, {config.rows:,} rows")
-        assert expected == job.contents("warm")
-        for kind in VICTIMS:
-            killed = ended = equal = 0
+        if not expected or expected != job.contents("warm"):
+            raise RuntimeError("two uninterrupted runs differ")
+        print(f"{config.program}, uninterrupted: {seconds:.1f} s, {len(expected)} files")
+        for kind, victim in job.victims.items():
+            struck = ended = equal = 0
             for number in range(config.kills):
-                output = f"{kind}-{number}"
-                running = job.start(output)
-                killed += kill_one(running, kind, moments.uniform(0.5, seconds))
-                if running.wait(timeout=180) == 0:
+                name = f"{kind.replace(' ', '-')}-{number}"
+                running = job.start(name)
+                struck += strike(running, victim, moments.uniform(0.5, seconds))
+                if running.wait(timeout=300) == 0:
                     ended += 1
                 else:
-                    job.finish(output)
-                equal += job.contents(output) == expected
+                    job.finish(name)
+                equal += job.contents(name) == expected
             print(
-                f"{kind:8} {killed:3} kills, {ended:3} runs ended well by themselves, "
-                f"{equal} of {config.kills} outputs equal",
+                f"{kind:12} {struck:3} struck, {ended:3} runs ended well by themselves, "
+                f"{equal} of {config.kills} equal",
                 flush=True,
             )
 

@@ -8,11 +8,18 @@ _manifest/run-*.json          what each run did: flags, counts, seconds
 _SUCCESS                      written when nothing is missing, with the totals
 """
 
+import hashlib
 import json
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.plan import Part, Plan
@@ -33,8 +40,15 @@ REJECTED = pa.schema(
 METADATA = b"sentiment.part"
 """Key of a part's provenance and counts, JSON, in its Parquet footer."""
 
-REMOVALS = 16
-"""Files removed at once."""
+FILES_AT_ONCE = 16
+"""Files read or removed at once: a bucket takes its time for each."""
+
+STALE = 3600.0
+"""Seconds after which a partial file is taken for one whose writer died."""
+
+_NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|_SUCCESS|writable"
+# A file that is linked into place is written, under a dot-name of the dot-name, twice hidden.
+_PARTIAL = re.compile(rf"\.{{1,2}}({_NAMES})(\.[0-9a-f]{{8}}){{1,2}}")
 
 
 class Output:
@@ -43,18 +57,34 @@ class Output:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.plans: list[Plan] = []
-        try:
-            while (path := self._plan_path(len(self.plans))) and storage.exists(path):
-                self.plans.append(Plan.from_json(storage.read(path), path))
-            self._present = set(storage.names(directory))
-        except OSError as error:
-            message = " ".join(str(error).split())
-            raise InputError(f"--output {directory} cannot be read: {message}") from error
+        self._digests: list[bytes] = []
+        self.look()
         if self._present - {"_manifest", "_rejected"} and not self.plans:
             raise InputError(
                 f"--output {directory} is not empty, and no job of this program began there: "
                 "choose another directory"
             )
+
+    def look(self) -> None:
+        """Look again: other programs plan and score too.
+
+        Raises InputError where it cannot be read, or another program has begun it anew.
+        """
+        try:
+            # In this order: where a part is seen, so is the plan that was there before it.
+            self._present = set(storage.names(self.directory))
+            for number, digest in enumerate(self._digests):
+                path = self._plan_path(number)
+                if not storage.exists(path) or _digest(storage.read(path)) != digest:
+                    raise InputError(
+                        f"another program has begun --output {self.directory} anew: "
+                        "run one of them alone"
+                    )
+            while storage.exists(self._plan_path(len(self.plans))):
+                self._take(self._plan_path(len(self.plans)))
+        except OSError as error:
+            message = " ".join(str(error).split())
+            raise InputError(f"--output {self.directory} cannot be read: {message}") from error
 
     @property
     def parts(self) -> list[Part]:
@@ -115,12 +145,11 @@ class Output:
         began the job with other settings.
         """
         path = self._plan_path(len(self.plans))
-        success = storage.join(self.directory, "_SUCCESS")
-        if storage.exists(success):
-            storage.remove(success)
-        self._present.discard("_SUCCESS")
+        self._remove_success()
         storage.write_new(path, plan.to_json())
-        self.plans.append(Plan.from_json(storage.read(path), path))
+        # Another program may have ended between these two; see `close`.
+        self._remove_success()
+        self._take(path)
         self.require_same(plan.settings)
 
     def unreadable(self) -> pa.Table:
@@ -138,16 +167,51 @@ class Output:
 
     def done(self, part: Part) -> dict[str, int]:
         """The counts in the footer of a part that is there."""
-        path = storage.join(self.directory, f"{part.name}.parquet")
-        filesystem, inner = storage.resolve(path)
-        try:
-            with filesystem.open_input_file(inner) as file:
-                return json.loads((pq.read_metadata(file).metadata or {})[METADATA])["counts"]
-        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
-            message = " ".join(str(error).split())
-            raise InputError(
-                f"{path} is not the part that was written ({message}): remove it, and run again"
-            ) from error
+        return self._provenance(part)["counts"]
+
+    def totals(self, parts: Sequence[Part]) -> Counter[str]:
+        """The sums of the counts of parts that are there, read from their footers.
+
+        Raises InputError unless each part is what its plan says: of this model, from these rows,
+        every one of them counted as scored or rejected.
+        """
+        rejected = set(self._names("_rejected"))
+        pieces = {
+            part.name: [[plan.shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
+            for plan in self.plans
+            for part in plan.parts
+        }
+        totals: Counter[str] = Counter()
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            for part, footer in zip(parts, pool.map(self._provenance, parts), strict=True):
+                counts = footer["counts"]
+                planned = (self.plans[0].settings["model_hash"], pieces[part.name], part.rows)
+                found = (footer.get("model_hash"), footer.get("pieces"))
+                if (*found, counts["rows"] + counts["rejected"]) != planned:
+                    raise self._not_the_part(part, "it holds other rows, or is of another model")
+                if counts["rejected"] and f"{part.name}.parquet" not in rejected:
+                    raise self._not_the_part(part, "its rejected rows are not in _rejected/")
+                totals.update(counts)
+        return totals
+
+    def close(self) -> Counter[str] | None:
+        """Mark the output as whole, and return its totals; None if something is missing.
+
+        Other programs may plan more at any moment. They remove `_SUCCESS` before and after they
+        write a plan, this looks for plans before and after it writes `_SUCCESS`: whichever comes
+        last, none is left beside a part that is missing.
+        """
+        self.look()
+        while not self.missing():
+            totals = self.totals(self.parts)
+            known = len(self.plans)
+            self.finish(dict(totals))
+            self.look()
+            if len(self.plans) == known and not self.missing():
+                self._remove_stale()
+                return totals
+            self._remove_success()
+        return None
 
     def finish(self, totals: dict[str, int]) -> None:
         """Write what is left: the shards that could not be opened, and `_SUCCESS`."""
@@ -156,8 +220,8 @@ class Output:
         if len(unreadable):
             with storage.writing(path) as file:
                 pq.write_table(unreadable, file)
-        elif storage.exists(path):
-            storage.remove(path)
+        else:
+            remove_if_there(path)
         success = json.dumps(totals, indent=1).encode()
         storage.write(storage.join(self.directory, "_SUCCESS"), success)
 
@@ -178,20 +242,70 @@ class Output:
         # The first plan says whose directory it is: should the program die here, run it again.
         for number in reversed(range(len(self.plans))):
             storage.remove(self._plan_path(number))
-        self.plans = []
+        self.plans, self._digests = [], []
         self._present = set(storage.names(self.directory))
 
     def _remove(self, names: list[str]) -> None:
-        """Remove those that are there, some at a time: a bucket takes its time for each."""
+        """Remove those that are there, some at a time."""
         there = set(storage.names(self.directory))
         for below in ("_manifest", "_rejected"):
             there |= {f"{below}/{name}" for name in self._names(below)}
         paths = [storage.join(self.directory, name) for name in names if name in there]
-        with ThreadPoolExecutor(REMOVALS) as pool:
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             list(pool.map(storage.remove, paths))
+
+    def _remove_success(self) -> None:
+        remove_if_there(storage.join(self.directory, "_SUCCESS"))
+        self._present.discard("_SUCCESS")
+
+    def _remove_stale(self) -> None:
+        """Remove partial files whose writers died; a younger one may have a writer."""
+        for below in ("", "_manifest", "_rejected"):
+            filesystem, inner = storage.resolve(storage.join(self.directory, below))
+            selector = pafs.FileSelector(inner, allow_not_found=True)
+            for info in filesystem.get_file_info(selector):
+                if info.is_file and _PARTIAL.fullmatch(info.base_name):
+                    written = (info.mtime_ns or 0) / 1e9
+                    if time.time() - written > STALE:
+                        filesystem.delete_file(info.path)
+
+    def _take(self, path: str) -> None:
+        content = storage.read(path)
+        self.plans.append(Plan.from_json(content, path))
+        self._digests.append(_digest(content))
+
+    def _provenance(self, part: Part) -> dict[str, Any]:
+        """What the footer of a part that is there says of it."""
+        filesystem, inner = storage.resolve(self._part_path(part))
+        try:
+            with filesystem.open_input_file(inner) as file:
+                said = json.loads((pq.read_metadata(file).metadata or {})[METADATA])
+            return {**said, "counts": dict(said["counts"])}
+        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+            raise self._not_the_part(part, error) from error
+
+    def _not_the_part(self, part: Part, why: object) -> InputError:
+        return InputError(
+            f"{self._part_path(part)} is not the part that was written "
+            f"({' '.join(str(why).split())}): remove it, and run again"
+        )
+
+    def _part_path(self, part: Part) -> str:
+        return storage.join(self.directory, f"{part.name}.parquet")
 
     def _names(self, below: str) -> list[str]:
         return storage.names(storage.join(self.directory, below))
 
     def _plan_path(self, number: int) -> str:
         return storage.join(self.directory, "_manifest", f"plan-{number:05d}.json")
+
+
+def remove_if_there(path: str) -> None:
+    """Remove a file unless it is gone, or another program is quicker."""
+    if storage.exists(path):
+        with suppress(FileNotFoundError):
+            storage.remove(path)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
