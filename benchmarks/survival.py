@@ -31,7 +31,7 @@ class Victim:
     words: tuple[str, ...]
     which: int = 0
     """Of several, the first (0) or the last (-1)."""
-    signal: signal.Signals = signal.SIGKILL
+    blow: signal.Signals = signal.SIGKILL
 
     def is_it(self, command: list[str]) -> bool:
         """Whether a process with that command line is of the kind."""
@@ -170,7 +170,7 @@ def strike(job: subprocess.Popen, victim: Victim, after: float) -> bool:
             processes = [driver, *driver.children(recursive=True)]
             found = [process for process in processes if victim.is_it(process.cmdline())]
             if found:
-                found[victim.which].send_signal(victim.signal)
+                found[victim.which].send_signal(victim.blow)
                 return True
         except psutil.NoSuchProcess:
             continue

@@ -1,5 +1,6 @@
 """The training job: prepare the corpus on Ray Data, train on Ray Train, take the best weights."""
 
+import os
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -97,6 +98,8 @@ def _fit(
     config: TrainConfig, settings: Settings, runs: str, name: str
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train; the weights that validated best, and the losses and validations of the whole run."""
+    # A worker that hangs holds up all of them: after a minute of silence it counts as dead.
+    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "60")
     # Loads TensorFlow, which must not greet: inside the session.
     from ray.train.tensorflow import TensorflowTrainer
 
