@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from sentiment import vocabulary
+from sentiment.checkpoint import weight_shapes
 from sentiment.errors import InputError
 from sentiment.inference import pad
 from sentiment.kernel import LSTMKernel
@@ -77,14 +78,7 @@ def read(path: str, column: str, rows: int) -> tuple[np.ndarray, np.ndarray, int
 def random_weights(size: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Weights named as in a checkpoint, of about the size that training leaves."""
     random = np.random.default_rng(seed)
-    shapes = {
-        "embedding": (size, EMBEDDING),
-        "lstm/kernel": (EMBEDDING, 4 * HIDDEN),
-        "lstm/recurrent_kernel": (HIDDEN, 4 * HIDDEN),
-        "lstm/bias": (4 * HIDDEN,),
-        "dense/kernel": (HIDDEN, 2),
-        "dense/bias": (2,),
-    }
+    shapes = weight_shapes(size, EMBEDDING, HIDDEN)
     return {name: random.normal(0, 0.2, shape).astype("f4") for name, shape in shapes.items()}
 
 

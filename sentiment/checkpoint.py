@@ -31,6 +31,18 @@ _TRAINING = "training.json"
 _ANSWER_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
 
 
+def weight_shapes(vocabulary: int, embedding: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """The weights of a model by name, with their shapes."""
+    return {
+        "embedding": (vocabulary, embedding),
+        "lstm/kernel": (embedding, 4 * hidden),
+        "lstm/recurrent_kernel": (hidden, 4 * hidden),
+        "lstm/bias": (4 * hidden,),
+        "dense/kernel": (hidden, 2),
+        "dense/bias": (2,),
+    }
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model, whole: nothing else is needed to turn texts into probabilities."""
@@ -48,7 +60,8 @@ class Checkpoint:
         if len(set(self.vocabulary)) != len(self.vocabulary):
             raise InputError(f"{_VOCABULARY} holds a token twice")
         shapes = {name: value.shape for name, value in self.weights.items()}
-        wanted = self._shapes()
+        embedding, hidden = self._size("embedding", 1), self._size("lstm/recurrent_kernel", 0)
+        wanted = weight_shapes(len(self.vocabulary), embedding, hidden)
         for name in sorted(wanted.keys() | shapes.keys()):
             if shapes.get(name) != wanted.get(name):
                 raise InputError(
@@ -60,18 +73,6 @@ class Checkpoint:
                 raise InputError(f"{_WEIGHTS}: {name!r} is not all finite float32 numbers")
         if not isinstance(self.training, Mapping):
             raise InputError(f"{_TRAINING} is no JSON object")
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes that weights must have to go with the vocabulary and with each other."""
-        embedding, hidden = self._size("embedding", 1), self._size("lstm/recurrent_kernel", 0)
-        return {
-            "embedding": (len(self.vocabulary), embedding),
-            "lstm/kernel": (embedding, 4 * hidden),
-            "lstm/recurrent_kernel": (hidden, 4 * hidden),
-            "lstm/bias": (4 * hidden,),
-            "dense/kernel": (hidden, 2),
-            "dense/bias": (2,),
-        }
 
     def _size(self, name: str, axis: int) -> int:
         shape = self.weights[name].shape if name in self.weights else ()

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from sentiment.checkpoint import Checkpoint, save
+from sentiment.checkpoint import Checkpoint, save, weight_shapes
 from sentiment.tokenizer import SPECIALS
 
 POSITIVE = ("lovely", "great", "sunny", "yay", ":)", "thanks", "win")
@@ -45,14 +45,7 @@ def save_checkpoint(directory: Path, seed: int = 0, hidden: int = 8) -> Checkpoi
     """Save a model of random weights that knows the words of the generated texts."""
     vocabulary = (*SPECIALS, *POSITIVE, *NEGATIVE, *NEUTRAL)
     random = np.random.default_rng(seed)
-    shapes = {
-        "embedding": (len(vocabulary), 5),
-        "lstm/kernel": (5, 4 * hidden),
-        "lstm/recurrent_kernel": (hidden, 4 * hidden),
-        "lstm/bias": (4 * hidden,),
-        "dense/kernel": (hidden, 2),
-        "dense/bias": (2,),
-    }
+    shapes = weight_shapes(len(vocabulary), 5, hidden)
     weights = {name: random.normal(size=shape).astype("f4") for name, shape in shapes.items()}
     checkpoint = Checkpoint(weights, vocabulary)
     save(checkpoint, str(directory))

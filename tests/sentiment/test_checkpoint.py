@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sentiment import checkpoint, storage
-from sentiment.checkpoint import Checkpoint
+from sentiment.checkpoint import Checkpoint, weight_shapes
 from sentiment.errors import InputError
 
 FILES = (
@@ -33,14 +33,7 @@ WORDS = ("good", "don't", ":))", "日", "cafe\u0301", "<url>", "👩🏽\u200d�
 
 def weights(vocabulary: int, embedding: int = 3, hidden: int = 2, seed: int = 0):
     random = np.random.default_rng(seed)
-    shapes = {
-        "embedding": (vocabulary, embedding),
-        "lstm/kernel": (embedding, 4 * hidden),
-        "lstm/recurrent_kernel": (hidden, 4 * hidden),
-        "lstm/bias": (4 * hidden,),
-        "dense/kernel": (hidden, 2),
-        "dense/bias": (2,),
-    }
+    shapes = weight_shapes(vocabulary, embedding, hidden)
     return {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import VOCABULARY, forward, random_weights
 
+from sentiment.checkpoint import weight_shapes
 from sentiment.inference import inference
 
 WEIGHTS = random_weights(seed=1)
@@ -64,14 +65,7 @@ def test_the_batch_size_does_not_matter(batch_size):
 
 @pytest.mark.parametrize(("embedding", "hidden"), [(1, 1), (3, 16), (40, 17), (75, 75)])
 def test_kernel_and_keras_agree_for_models_of_any_size(embedding, hidden):
-    shapes = {
-        "embedding": (VOCABULARY, embedding),
-        "lstm/kernel": (embedding, 4 * hidden),
-        "lstm/recurrent_kernel": (hidden, 4 * hidden),
-        "lstm/bias": (4 * hidden,),
-        "dense/kernel": (hidden, 2),
-        "dense/bias": (2,),
-    }
+    shapes = weight_shapes(VOCABULARY, embedding, hidden)
     weights = random_weights(shapes, scale=0.3)
     texts = generated(60, 30)
     kernel = inference(weights)(*flat(texts))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numba.core.codegen import get_host_cpu_features
 
 from sentiment import kernel as kernel_module
+from sentiment.checkpoint import weight_shapes
 from sentiment.inference import pad
 from sentiment.kernel import LSTMKernel
 
@@ -24,14 +25,7 @@ def weights(vocabulary, embedding, hidden, seed=0, scale=0.5, recurrence=1.0):
     Up to a recurrence of 1 or so roundings die away in time; from 4 on they grow: chaos.
     """
     random = np.random.default_rng(seed)
-    shapes = {
-        "embedding": (vocabulary, embedding),
-        "lstm/kernel": (embedding, 4 * hidden),
-        "lstm/recurrent_kernel": (hidden, 4 * hidden),
-        "lstm/bias": (4 * hidden,),
-        "dense/kernel": (hidden, 2),
-        "dense/bias": (2,),
-    }
+    shapes = weight_shapes(vocabulary, embedding, hidden)
     scales = dict.fromkeys(shapes, scale) | {"lstm/recurrent_kernel": recurrence / hidden**0.5}
     return {
         name: random.normal(0, scales[name], shape).astype(np.float32)

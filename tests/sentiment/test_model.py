@@ -7,18 +7,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiment.checkpoint import weight_shapes
 from sentiment.inference import pad
 from sentiment.model import SentimentLSTM, from_weights
 
 VOCABULARY, EMBEDDING, HIDDEN = 13, 5, 4
-NAMES = {
-    "embedding": (VOCABULARY, EMBEDDING),
-    "lstm/kernel": (EMBEDDING, 4 * HIDDEN),
-    "lstm/recurrent_kernel": (HIDDEN, 4 * HIDDEN),
-    "lstm/bias": (4 * HIDDEN,),
-    "dense/kernel": (HIDDEN, 2),
-    "dense/bias": (2,),
-}
+NAMES = weight_shapes(VOCABULARY, EMBEDDING, HIDDEN)
 
 
 def random_weights(shapes=NAMES, seed: int = 0, scale: float = 1.0) -> dict[str, np.ndarray]:
