@@ -28,8 +28,8 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     try:
         program(_parse(config))
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(_complain("interrupted", 130))
+    except KeyboardInterrupt as interruption:
+        sys.exit(_complain(str(interruption) or "interrupted", 130))
     except BrokenPipeError:
         # `head` has seen enough. What is left to write goes nowhere, or Python would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -42,11 +42,13 @@ class ProgressLines:
             except Empty:
                 if self._done.is_set():
                     return
+            except BrokenPipeError:
+                continue  # Nobody reads any more; training goes on, and replicas are compared.
 
     def _show(self, message: dict[str, Any]) -> None:
         kind = message["kind"]
         if kind == "start":
-            self._steps = message["steps"]
+            self._steps, self._best = message["steps"], message["best"]
             if message["step"]:
                 print(f"going on after step {message['step']:,}", flush=True)
         elif kind == "replica":

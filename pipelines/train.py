@@ -10,6 +10,7 @@ Shards -> cache of token ids (`pipelines.prepare`) -> batches (`pipelines.batche
 import json
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from pipelines import cli
 from pipelines.labelled import Source
@@ -18,6 +19,12 @@ from sentiment import storage
 from sentiment.checkpoint import MANIFEST, save
 from sentiment.errors import InputError
 from sentiment.tokenizer import Tokenizer
+
+FLAGS = "flags.json"
+"""Of a run's directory: the flags it was begun with."""
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""Ray Train's list of a run's checkpoints: with it there is something to resume."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ def main(config: TrainConfig) -> None:
     storage.require_writable(cache, "--cache_dir")
     storage.require_writable(config.summaries_dir, "--summaries_dir")
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
-    _claim(config, storage.join(runs, name, "flags.json"))
+    _require_same_flags(config, storage.join(runs, name))
     if storage.exists(storage.join(model, MANIFEST)):
         print(f"Run {name} is finished: nothing to do.")
     else:
@@ -153,15 +160,18 @@ def read_stop_words(path: str | None) -> tuple[str, ...]:
     return words
 
 
-def _claim(config: TrainConfig, path: str) -> None:
-    """Note the run's flags, or see that they are those it was begun with."""
-    flags = {
+def run_flags(config: TrainConfig) -> dict[str, Any]:
+    """The flags that a run must be resumed with."""
+    return {
         name: value for name, value in asdict(config).items() if name not in ("run_name", "use_gpu")
     }
-    if not storage.exists(path):
-        storage.write(path, json.dumps(flags, indent=1).encode())
+
+
+def _require_same_flags(config: TrainConfig, run: str) -> None:
+    """Raise an InputError if the run has a checkpoint that other flags led to."""
+    if not storage.exists(storage.join(run, SNAPSHOT)):
         return
-    begun = json.loads(storage.read(path))
+    begun, flags = json.loads(storage.read(storage.join(run, FLAGS))), run_flags(config)
     for name in flags:
         if begun.get(name) != flags[name]:
             raise InputError(

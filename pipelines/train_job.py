@@ -1,5 +1,6 @@
 """The training job: prepare the corpus on Ray Data, train on Ray Train, take the best weights."""
 
+import json
 import os
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,11 +16,14 @@ from pipelines.prepare import Corpus, prepare
 from pipelines.progress import ProgressLines
 from pipelines.session import resources_per_worker, session
 from pipelines.shards import Shard
-from pipelines.train import TrainConfig
+from pipelines.train import FLAGS, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
+
+DIVERGED = 10.0
+"""Nats. No model that learns validates worse than that; guessing gives ln 2."""
 
 
 def run(
@@ -37,20 +41,24 @@ def run(
         split = Split(config.random_state, config.test_size)
         corpus = prepare(shards, source, stop_words, split, config.n_samples, cache)
         settings = _settings(config, corpus, storage.join(config.summaries_dir, name))
+        per_worker = resources_per_worker(config.num_workers, config.use_gpu)
+        flags = json.dumps(run_flags(config), indent=1).encode()
+        storage.write(storage.join(runs, name, FLAGS), flags)
         rows = corpus.rows
         print(
-            f"{rows['train']:,} rows to train, {rows['validation']:,} to validate, "
+            f"Run {name}: {rows['train']:,} rows to train, {rows['validation']:,} to validate, "
             f"{rows['test']:,} held out; {len(corpus.vocabulary):,} words; "
             f"longest text {corpus.longest} tokens\n"
             f"{settings.steps:,} steps of {settings.batch_size} rows on "
             f"{cli.count(config.num_workers, 'worker')} ...",
             flush=True,
         )
-        weights, history = _fit(config, settings, runs, name)
-    if not all(np.isfinite(value).all() for value in weights.values()):
+        weights, history = _fit(config, settings, per_worker, runs, name)
+    loss = min(validation["validation_loss"] for validation in history["validations"])
+    if not loss < DIVERGED:
         raise cli.Failure(
-            f"training diverged: the weights are not finite; --learning_rate "
-            f"{config.learning_rate} is too high"
+            f"training diverged: the best validation loss is {loss:.3g}, where guessing gives "
+            f"0.69; --learning_rate {config.learning_rate} is too high"
         )
     return Checkpoint(weights, corpus.vocabulary, stop_words, _training(config, corpus, history))
 
@@ -95,7 +103,7 @@ def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
 
 
 def _fit(
-    config: TrainConfig, settings: Settings, runs: str, name: str
+    config: TrainConfig, settings: Settings, per_worker: dict[str, float], runs: str, name: str
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train; the weights that validated best, and the losses and validations of the whole run."""
     # A worker that hangs holds up all of them: after a minute of silence it counts as dead.
@@ -103,7 +111,6 @@ def _fit(
     # Loads TensorFlow, which must not greet: inside the session.
     from ray.train.tensorflow import TensorflowTrainer
 
-    per_worker = resources_per_worker(config.num_workers, config.use_gpu)
     with ProgressLines() as progress:
         trainer = TensorflowTrainer(
             train_loop,
@@ -126,6 +133,11 @@ def _fit(
         )
         try:
             result = trainer.fit()
+        except SystemExit:
+            # Ray Train answers Ctrl-C by ending its workers and then leaving this process.
+            raise KeyboardInterrupt(
+                f"interrupted; the same command with --run_name {name} goes on"
+            ) from None
         except TrainingFailedError as error:
             raise cli.Failure(f"training failed: {_reason(error)}") from error
     with result.checkpoint.as_directory() as directory:

@@ -75,7 +75,10 @@ def train_loop(config: dict[str, Any]) -> None:
     progress = _restore(trainer)
     summaries = _Summaries(settings, trainer, progress) if rank == 0 else None
     if rank == 0:
-        messages.put({"kind": "start", "step": progress["step"], "steps": settings.steps})
+        losses = [validation["validation_loss"] for validation in progress["validations"]]
+        best = min(losses, default=float("inf"))
+        start = {"step": progress["step"], "steps": settings.steps, "best": best}
+        messages.put({"kind": "start", **start})
 
     pending, began = [], time.perf_counter()
     for step in range(progress["step"], settings.steps):
@@ -98,11 +101,11 @@ def train_loop(config: dict[str, Any]) -> None:
             progress["step"] = done
             progress["validations"].append(metrics)
             messages.put({"kind": "replica", "step": done, "rank": rank, "hash": trainer.hash()})
-            if rank == 0:
-                messages.put({"kind": "validation", **metrics})
-                summaries.validation(metrics)
             _report(trainer, progress, metrics, rank)
             if rank == 0:
+                # Only now: what is said to be validated is there to resume from.
+                messages.put({"kind": "validation", **metrics})
+                summaries.validation(metrics)
                 summaries.write_metrics(progress)
             began = time.perf_counter()
 

@@ -6,7 +6,7 @@ from pipelines.progress import ProgressLines
 
 def test_lines_show_steps_and_validations(capsys, local_ray):
     with ProgressLines() as progress:
-        progress.messages.put({"kind": "start", "step": 20, "steps": 40})
+        progress.messages.put({"kind": "start", "step": 20, "steps": 40, "best": 0.5})
         progress.messages.put({"kind": "step", "step": 40, "loss": 0.5, "examples/s": 1234.0})
         metrics = {"step": 40, "validation_loss": 0.4, "validation_accuracy": 0.75}
         progress.messages.put({"kind": "validation", **metrics})
