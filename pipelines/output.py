@@ -13,9 +13,9 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,10 @@ REJECTED = pa.schema(
 
 METADATA = b"sentiment.part"
 """Key of a part's provenance and counts, JSON, in its Parquet footer."""
+
+COUNTS = ("rows", "rejected", "truncated", "positive", "tokens")
+"""Of a part: rows scored, rows rejected, and of the texts scored those cut to `--max_tokens`,
+those found positive, and their tokens. Those scored and those rejected are all its rows."""
 
 FILES_AT_ONCE = 16
 """Files read or removed at once: a bucket takes its time for each."""
@@ -70,7 +74,7 @@ class Output:
 
         Raises InputError where it cannot be read, or another program has begun it anew.
         """
-        try:
+        with self._reading():
             # In this order: where a part is seen, so is the plan that was there before it.
             self._present = set(storage.names(self.directory))
             for number, digest in enumerate(self._digests):
@@ -80,11 +84,8 @@ class Output:
                         f"another program has begun --output {self.directory} anew: "
                         "run one of them alone"
                     )
-            while storage.exists(self._plan_path(len(self.plans))):
-                self._take(self._plan_path(len(self.plans)))
-        except OSError as error:
-            message = " ".join(str(error).split())
-            raise InputError(f"--output {self.directory} cannot be read: {message}") from error
+            while storage.exists(path := self._plan_path(len(self.plans))):
+                self._take(path)
 
     @property
     def parts(self) -> list[Part]:
@@ -175,7 +176,8 @@ class Output:
         Raises InputError unless each part is what its plan says: of this model, from these rows,
         every one of them counted as scored or rejected.
         """
-        rejected = set(self._names("_rejected"))
+        with self._reading():
+            rejected = set(self._names("_rejected"))
         pieces = {
             part.name: [[plan.shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
             for plan in self.plans
@@ -187,9 +189,10 @@ class Output:
                 counts = footer["counts"]
                 planned = (self.plans[0].settings["model_hash"], pieces[part.name], part.rows)
                 found = (footer.get("model_hash"), footer.get("pieces"))
-                if (*found, counts["rows"] + counts["rejected"]) != planned:
+                rows = counts.get("rows", 0) + counts.get("rejected", 0)
+                if (*found, rows) != planned:
                     raise self._not_the_part(part, "it holds other rows, or is of another model")
-                if counts["rejected"] and f"{part.name}.parquet" not in rejected:
+                if counts.get("rejected") and f"{part.name}.parquet" not in rejected:
                     raise self._not_the_part(part, "its rejected rows are not in _rejected/")
                 totals.update(counts)
         return totals
@@ -254,6 +257,14 @@ class Output:
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             list(pool.map(storage.remove, paths))
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = " ".join(str(error).split())
+            raise InputError(f"--output {self.directory} cannot be read: {message}") from error
+
     def _remove_success(self) -> None:
         remove_if_there(storage.join(self.directory, "_SUCCESS"))
         self._present.discard("_SUCCESS")
@@ -267,7 +278,8 @@ class Output:
                 if info.is_file and _PARTIAL.fullmatch(info.base_name):
                     written = (info.mtime_ns or 0) / 1e9
                     if time.time() - written > STALE:
-                        filesystem.delete_file(info.path)
+                        with suppress(FileNotFoundError):
+                            filesystem.delete_file(info.path)
 
     def _take(self, path: str) -> None:
         content = storage.read(path)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines import ipc
-from pipelines.output import METADATA, REJECTED
+from pipelines.output import COUNTS, METADATA, REJECTED, remove_if_there
 from pipelines.plan import Part
 from pipelines.rows import Rows, Span
 from pipelines.shards import Shard
@@ -43,16 +44,24 @@ class PartReader:
     max_tokens: int
 
     def __call__(self, item: Mapping[str, str]) -> dict[str, Any]:
-        """The part, ready to be scored; rows that cannot be are set apart with the reason."""
+        """The part, ready to be scored; rows that cannot be are set apart with the reason.
+
+        Where a shard is no longer the one that was planned, `error` says so.
+        """
         kept, ids, lengths, rejected = [], [], [], []
-        truncated = 0
-        for shard, span in json.loads(item["pieces"]):
-            piece = _Piece(self, Shard(**shard), Span(**span))
+        truncated = lost = 0
+        error = ""
+        for its, span in json.loads(item["pieces"]):
+            shard = Shard(**its)
+            piece = _Piece(self, shard, Span(**span))
+            # Afterwards: then it was the same all the while it was read.
+            error = error or _changed(shard)
             kept += piece.kept
             rejected += piece.rejected
             ids += piece.ids
             lengths += piece.lengths
             truncated += piece.truncated
+            lost += piece.lost
         offsets = np.zeros(sum(map(len, lengths)) + 1, np.int64)
         np.cumsum(_concatenate(lengths, np.int64), out=offsets[1:])
         return {
@@ -62,6 +71,8 @@ class PartReader:
             "ids": _concatenate(ids, np.int32).tobytes(),
             "offsets": offsets.tobytes(),
             "truncated": truncated,
+            "lost": lost,
+            "error": error,
         }
 
 
@@ -77,16 +88,24 @@ class _Piece:
         try:
             for rows in shard.rows(wanted, reader.encoding, span, optional=kept):
                 self._add(rows)
+            self._require_rows(span)
         except InputError as error:
             self._clear()
-            reason = f"{error} (rows {span.first + 1} to {span.first + span.rows})"
+            self.lost = span.rows
+            reason = f"{error} (rows {span.first + 1} to {span.last})"
             self.rejected = [{"shard": shard.path, "row": None, "reason": reason, "raw": None}]
 
     def _clear(self) -> None:
         self.kept: list[pa.Table] = []
         self.ids: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []
-        self.truncated = 0
+        self.truncated = self.lost = 0
+
+    def _require_rows(self, span: Span) -> None:
+        """Raise an InputError unless each row of the span is scored or rejected."""
+        found = sum(map(len, self.lengths)) + self.lost
+        if found != span.rows:
+            raise InputError(f"{self._path} gave {found:,} rows where {span.rows:,} were counted")
 
     def _add(self, rows: Rows) -> None:
         texts = rows.table[self._reader.text_column]
@@ -100,10 +119,10 @@ class _Piece:
             if field.name not in rows.table.column_names:
                 columns.append(pa.nulls(len(texts), field.type))
                 continue
-            column, invalid = _cast(rows.table[field.name], field.type)
+            column, invalid = _cast(rows.table[field.name], field)
             columns.append(column)
-            for index in invalid:
-                reasons.setdefault(index, f"column {field.name!r} is not valid UTF-8")
+            for index, reason in invalid.items():
+                reasons.setdefault(index, reason)
         for index in reasons:
             raw = texts[index].as_py()
             raw = raw.encode() if isinstance(raw, str) else raw
@@ -129,6 +148,7 @@ class _Piece:
 
     def _reject(self, number: int, reason: str, raw: bytes | None) -> None:
         self.rejected.append({"shard": self._path, "row": number, "reason": reason, "raw": raw})
+        self.lost += 1
 
 
 class PartScorer:
@@ -147,6 +167,9 @@ class PartScorer:
 
     def __call__(self, part: Mapping[str, Any]) -> dict[str, Any]:
         """Write the part's files; what was done."""
+        name = part["name"]
+        if part["error"]:
+            return {"name": name, "error": part["error"], **dict.fromkeys(COUNTS, 0)}
         kept, rejected = ipc.from_bytes(part["kept"]), ipc.from_bytes(part["rejected"])
         ids = np.frombuffer(part["ids"], np.int32)
         offsets = np.frombuffer(part["offsets"], np.int64)
@@ -155,49 +178,78 @@ class PartScorer:
         table = kept.append_column("positive_probability", pa.array(probabilities))
         answers = pc.if_else(pa.array(positive), "positive", "negative")
         table = table.append_column("sentiment", answers)
-        done = {
-            "rows": len(table),
-            "rejected": len(rejected),
-            "truncated": int(part["truncated"]),
-            "positive": int(positive.sum()),
-            "tokens": len(ids),
-        }
+        counts = (len(table), part["lost"], part["truncated"], positive.sum(), len(ids))
+        done = dict(zip(COUNTS, map(int, counts), strict=True))
         pieces = [
             [shard["path"], span["first"], span["rows"]]
             for shard, span in json.loads(part["pieces"])
         ]
         provenance = {"model_hash": self._model_hash, "pieces": pieces, "counts": done}
         table = table.replace_schema_metadata({METADATA: json.dumps(provenance, sort_keys=True)})
-        # The output file commits the part, so it comes last.
-        name = part["name"]
+        beside = storage.join(self._output, "_rejected", f"{name}.parquet")
         try:
             if len(rejected):
-                _write(rejected, storage.join(self._output, "_rejected", f"{name}.parquet"))
+                _write(rejected, beside)
+            else:
+                # An earlier attempt may have left one, when a shard could not be read.
+                remove_if_there(beside)
+            # This file commits the part, so it comes last.
             _write(table, storage.join(self._output, f"{name}.parquet"))
         except OSError as error:
             # Returned, since what Ray Data raises for an actor's exception has lost its cause.
-            return {"name": name, "error": str(error), **done}
+            return {"name": name, "error": f"{name} could not be written: {error}", **done}
         return {"name": name, "error": "", **done}
 
 
-def _cast(column: pa.ChunkedArray, to: pa.DataType) -> tuple[pa.ChunkedArray, list[int]]:
-    """The column in another type, and the rows, made null, whose bytes are no valid UTF-8."""
-    if column.type == to:
-        return column, []
+def _changed(shard: Shard) -> str:
+    """What to say if a shard is there, and another than was planned; else nothing."""
+    filesystem, inner = storage.resolve(shard.path)
     try:
-        return column.cast(to), []
-    except pa.ArrowInvalid:
-        if not pa.types.is_binary(column.type):
-            raise
-    values: list[str | None] = []
-    invalid = []
-    for index, value in enumerate(column.to_pylist()):
+        info = filesystem.get_file_info(inner)
+    except OSError:
+        return ""  # What could not be read is rejected already.
+    # A bucket's listing may tell milliseconds, of which what it says of one object has none.
+    unit = 1 if isinstance(filesystem, pafs.LocalFileSystem) else 10**9
+    now = (info.size, (info.mtime_ns or 0) // unit)
+    if not info.is_file or now == (shard.size, shard.modified // unit):
+        return ""
+    return (
+        f"{shard.path} has changed since it was planned ({shard.size:,} bytes then, "
+        f"{info.size:,} now, or written again): choose another --output, or pass --overwrite"
+    )
+
+
+def _cast(column: pa.ChunkedArray, to: pa.Field) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    """The column in another type, and the rows, made null, that do not convert, with the reason.
+
+    Text is checked even where the type stays: Parquet does not keep its writers from bytes that
+    are no UTF-8, and what is written with them does not open in pandas.
+    """
+    invalid: dict[int, str] = {}
+
+    def converted(first: int, last: int) -> list[pa.Array]:
+        some = column
+        if last - first < len(column):
+            # Taken, since a slice of lists is validated with the values of those around it.
+            some = column.take(pa.array(range(first, last), pa.int64()))
         try:
-            values.append(value.decode())
-        except UnicodeDecodeError:
-            values.append(None)
-            invalid.append(index)
-    return pa.chunked_array([pa.array(values, pa.string())]).cast(to), invalid
+            cast = some.cast(to.type)
+            cast.validate(full=True)
+        except pa.ArrowInvalid as error:
+            if last - first > 1:
+                middle = (first + last) // 2
+                return converted(first, middle) + converted(middle, last)
+            why = "is not valid UTF-8"
+            if "UTF8" not in str(error):
+                message = " ".join(str(error).split())
+                why = f"does not convert from {column.type} to {to.type}: {message}"
+            invalid[first] = f"column {to.name!r} {why}"
+            return [pa.nulls(1, to.type)]
+        except pa.ArrowNotImplementedError as error:
+            raise InputError(f"column {to.name!r} does not convert: {error}") from error
+        return cast.chunks
+
+    return pa.chunked_array(converted(0, len(column)), to.type), invalid
 
 
 def _write(table: pa.Table, path: str) -> None:

@@ -7,9 +7,11 @@ Its file is JSON (`pipelines.output`); shards that are new when the job runs aga
 
 import base64
 import bisect
+import codecs
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +30,13 @@ _CHECKSUM = b', "sha256": "'
 
 SHARDS_A_PART = 256
 """At most: opening a shard in a bucket takes its time, however small the shard is."""
+
+PARTS_FROM_THE_START = 16
+"""Parts of a CSV shard that is compressed or transcoded, at most: each reads it from its start."""
+
+LARGEST = 10
+"""Times `part_rows` that those parts grow to before there are more of them: a part is held whole
+in memory."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,17 @@ class Plan:
     unreadable: dict[int, str]
     """Shards, by place, that could not be opened, and why."""
 
+    @property
+    def rows(self) -> list[int | None]:
+        """The rows of each shard; None: it could not be opened."""
+        rows: list[int | None] = [0] * len(self.shards)
+        for part in self.parts:
+            for piece in part.pieces:
+                rows[piece.shard] += piece.span.rows
+        for index in self.unreadable:
+            rows[index] = None
+        return rows
+
     def to_json(self) -> bytes:
         """The plan's file. Equal plans give equal bytes."""
         parts = [
@@ -74,7 +94,10 @@ class Plan:
             "format": FORMAT,
             "settings": self.settings,
             "schema": base64.b64encode(self.schema.serialize()).decode(),
-            "shards": [list(vars(shard).values()) for shard in self.shards],
+            "shards": [
+                [*vars(shard).values(), rows]
+                for shard, rows in zip(self.shards, self.rows, strict=True)
+            ],
             "unreadable": list(self.unreadable.items()),
             "parts": parts,
         }
@@ -96,7 +119,7 @@ class Plan:
                 raise ValueError("the checksum is that of another plan")
             return Plan(
                 settings=plan["settings"],
-                shards=tuple(Shard(*shard) for shard in plan["shards"]),
+                shards=tuple(Shard(*shard[:3]) for shard in plan["shards"]),
                 parts=tuple(
                     Part(name, tuple(Piece(shard, Span(*span)) for shard, *span in pieces))
                     for name, pieces in plan["parts"]
@@ -150,13 +173,17 @@ def make(
     schema = _kept_schema(list(schemas.values()), settings)
     parts = tuple(
         Part(f"part-{first_part + i:06d}", pieces)
-        for i, pieces in enumerate(_divide(counted, settings["part_rows"]))
+        for i, pieces in enumerate(_divide(counted, shards, settings))
     )
     return Plan(settings, tuple(shards), parts, schema, unreadable)
 
 
-def _divide(counted: dict[int, Counted], part_rows: int) -> Iterator[tuple[Piece, ...]]:
+def _divide(
+    counted: dict[int, Counted], shards: list[Shard], settings: dict[str, Any]
+) -> Iterator[tuple[Piece, ...]]:
     """Even parts of about `part_rows`: large shards are cut, small ones in order put together."""
+    part_rows = settings["part_rows"]
+    transcoded = codecs.lookup(settings.get("encoding", "utf-8")).name != "utf-8"
     group: list[Piece] = []
     held = 0
     for shard, count in counted.items():
@@ -165,6 +192,9 @@ def _divide(counted: dict[int, Counted], part_rows: int) -> Iterator[tuple[Piece
             group, held = [], 0
         if count.rows > part_rows:
             pieces = max(round(count.rows / part_rows), 1)
+            if shards[shard].path.endswith(".gz") or (transcoded and not shards[shard].is_parquet):
+                most = max(PARTS_FROM_THE_START, math.ceil(count.rows / part_rows / LARGEST))
+                pieces = min(pieces, most)
             edges = [count.rows * i // pieces for i in range(pieces + 1)]
             for first, last in itertools.pairwise(edges):
                 marks = bisect.bisect_right(count.marks, first, key=itemgetter(0))

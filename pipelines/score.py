@@ -9,6 +9,8 @@ Shards -> plan (`pipelines.plan`) -> parts, each read, tokenized, scored and wri
 finishes what is missing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +42,8 @@ class ScoreConfig:
     """Longer texts are scored on so many tokens from their beginning, and counted."""
     part_rows: int = 100_000
     """Rows a part, about."""
-    num_actors: int | None = None
-    """Actors that score; None: one a CPU, or one a GPU with --use_gpu."""
+    num_actors: int | tuple[int, int] | None = None
+    """Actors that score, or the fewest and the most; None: one a CPU, or a GPU with --use_gpu."""
     use_gpu: bool = False
     """Give each actor a GPU."""
     batch_size: int = 4096
@@ -52,9 +54,14 @@ class ScoreConfig:
     """Remove what an earlier job of this program left in --output, and begin anew."""
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "part_rows", "num_actors", "batch_size"):
-            value = getattr(self, name)
-            cli.require(value is None or value >= 1, name, value, "at least 1")
+        for name in ("max_tokens", "part_rows", "batch_size"):
+            cli.require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        if isinstance(self.num_actors, tuple):
+            fewest, most = self.num_actors
+            wanted = "two numbers of at least 1, the larger one last"
+            cli.require(1 <= fewest <= most, "num_actors", f"{fewest} {most}", wanted)
+        elif self.num_actors is not None:
+            cli.require(self.num_actors >= 1, "num_actors", self.num_actors, "at least 1")
         cli.require_encoding(self.encoding)
         if self.max_rejected is not None:
             self.most_rejected(0)
@@ -91,7 +98,8 @@ def main(config: ScoreConfig) -> None:
     shards = find_shards([storage.absolute(path) for path in config.input], "--input")
     output = Output(storage.absolute(config.output))
     if config.overwrite:
-        output.clear()
+        with writing(output):
+            output.clear()
     storage.require_writable(output.directory, "--output")
     output.require_same(config.settings(checkpoint.model_hash))
     if output.complete and not output.new_shards(shards):
@@ -102,6 +110,15 @@ def main(config: ScoreConfig) -> None:
     from pipelines.score_job import run
 
     run(config, checkpoint, output, shards)
+
+
+@contextmanager
+def writing(output: Output) -> Iterator[None]:
+    """A block whose OSErrors are those of the output: raised as a Failure, of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise cli.Failure(f"--output {output.directory} cannot be written: {error}") from error
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -11,12 +12,13 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cli, plan
-from pipelines.output import Output
+from pipelines.output import COUNTS, Output
 from pipelines.parts import PartReader, PartScorer, to_item
 from pipelines.plan import Part, Plan
-from pipelines.score import ScoreConfig
+from pipelines.score import ScoreConfig, writing
 from pipelines.session import session
 from pipelines.shards import Counted, Shard
 from sentiment import storage
@@ -37,23 +39,32 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
     Raises Failure where a part cannot be written, or more rows are rejected than
     `--max_rejected` allows.
     """
-    began = time.time()
     with session():
-        # Another program may plan at the same time: then its plan holds, and what it lacks is new.
-        while new := output.new_shards(shards):
-            _plan(new, config.settings(checkpoint.model_hash), output)
-        missing = output.missing()
-        tally = _Tally(config, output, {part.name for part, _ in missing})
-        try:
-            for planned in output.plans:
-                parts = [part for part, its in missing if its is planned]
-                for done in _score(config, checkpoint, output.directory, planned, parts):
-                    tally.add(done)
-        finally:
-            output.record(tally.record(began), int(began * 1000))
-    output.finish(tally.totals)
-    tally.say_done(config.output)
+        totals = None
+        # Another program may plan or score at the same time: what it leaves undone is done here.
+        while totals is None:
+            # Then its plan holds, and what that lacks is new.
+            while new := output.new_shards(shards):
+                _plan(new, config.settings(checkpoint.model_hash), output)
+            _score_missing(config, checkpoint, output)
+            with writing(output):
+                totals = output.close()
     _say_how_to_read(config.output, output.parts)
+    _say_done(config, totals, len(output.unreadable()))
+
+
+def _score_missing(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> None:
+    missing = output.missing()
+    tally = _Tally(config, output, {part.name for part, _ in missing})
+    try:
+        for planned in output.plans:
+            parts = [part for part, its in missing if its is planned]
+            for done in _score(config, checkpoint, output.directory, planned, parts):
+                tally.add(done)
+    finally:
+        # On a full disk no record is written either, and what went wrong is still to be said.
+        with suppress(OSError):
+            output.record(*tally.record(checkpoint.model_hash))
 
 
 def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
@@ -66,7 +77,9 @@ def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
     counts = [count for chunk in ray.get(tasks) for count in chunk]
     if not output.plans and not any(isinstance(count, Counted) for count in counts):
         raise InputError(counts[0])
-    output.add(plan.make(new, counts, settings, first_part=len(output.parts)))
+    made = plan.make(new, counts, settings, first_part=len(output.parts))
+    with writing(output):
+        output.add(made)
 
 
 @ray.remote
@@ -114,12 +127,24 @@ def _score(
                 "use_gpu": config.use_gpu,
                 "batch_size": config.batch_size,
             },
-            compute=ActorPoolStrategy(size=min(resources["actors"], len(items))),
+            compute=_pool(*(min(number, len(items)) for number in resources["actors"])),
             num_cpus=resources["actor_cpus"],
             num_gpus=1 if config.use_gpu else None,
         )
     )
-    yield from done.iter_rows()
+    try:
+        yield from done.iter_rows()
+    except RayTaskError:
+        raise  # The exception of a task is a mistake in this program.
+    except RayError as error:
+        message = str(error).partition("\n")[0]
+        raise cli.Failure(f"Ray gave up ({message}): run the same command again") from error
+
+
+def _pool(fewest: int, most: int) -> ActorPoolStrategy:
+    if fewest == most:
+        return ActorPoolStrategy(size=most)
+    return ActorPoolStrategy(min_size=fewest, max_size=most)
 
 
 def _resources(config: ScoreConfig) -> dict[str, Any]:
@@ -129,17 +154,19 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
     as CPUs run, and as many readers have room beside them and wait on what is scored.
     """
     have = ray.cluster_resources()
-    cpus, gpus = have.get("CPU", 1.0), have.get("GPU", 0.0)
+    cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
+    asked = config.num_actors or max(int(gpus if config.use_gpu else cpus), 1)
+    actors = asked if isinstance(asked, tuple) else (asked, asked)
     if config.use_gpu:
-        actors = config.num_actors or int(gpus)
-        if not gpus or actors > gpus:
+        # A cluster may grow; a machine does not.
+        alone = len(ray.nodes()) == 1 and cpus > 0
+        if alone and actors[1] > gpus:
             raise InputError(
                 f"--use_gpu: {gpus:.0f} GPUs here; use at most as many --num_actors, or a cluster"
             )
-        return {"actors": actors, "actor_cpus": 0, "task_cpus": min(1.0, cpus / 2)}
-    actors = config.num_actors or max(int(cpus), 1)
+        return {"actors": actors, "actor_cpus": 0, "task_cpus": min(1.0, cpus / 2 or 1.0)}
     # Ray counts resources in ten-thousandths.
-    share = int(min(0.5, cpus / 2 / actors) * 10_000) / 10_000
+    share = int(min(0.5, cpus / 2 / actors[1] or 0.5) * 10_000) / 10_000
     return {"actors": actors, "actor_cpus": share, "task_cpus": 0.4}
 
 
@@ -155,28 +182,47 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
     print(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")
 
 
+def _say_done(config: ScoreConfig, totals: Mapping[str, int], unreadable: int) -> None:
+    """The last lines; the very last, if not all could be scored, says so."""
+    share = totals["positive"] / max(totals["rows"], 1)
+    print(f"\n{totals['rows']:,} rows scored, {share:.1%} positive, in {config.output}")
+    if totals["truncated"]:
+        print(
+            f"{totals['truncated']:,} texts were scored on their first {config.max_tokens} tokens"
+        )
+    if totals["rejected"] or unreadable:
+        print(
+            f"{cli.count(totals['rejected'], 'row')} and {cli.count(unreadable, 'shard')} "
+            f"could not be scored: see {storage.join(config.output, '_rejected')}"
+        )
+
+
 class _Tally:
     """Counts what was done, and says so."""
 
     def __init__(self, config: ScoreConfig, output: Output, missing: set[str]) -> None:
         self._config = config
-        self.totals = dict.fromkeys(("rows", "rejected", "truncated", "positive", "tokens"), 0)
         self._unreadable = len(output.unreadable())
         self._planned = sum(part.rows for part in output.parts)
         self._most = config.most_rejected(self._planned)
-        self._now = self._done = 0
-        for part in output.parts:
-            if part.name not in missing:
-                self._count(output.done(part))
-        there = len(output.parts) - len(missing)
-        earlier = f" ({there:,} are there)" if there else ""
-        print(
-            f"Scoring {cli.count(self._planned - self._done, 'row')} in "
-            f"{cli.count(len(missing), 'part')}{earlier} ...",
-            flush=True,
-        )
+        self._missing, self._parts = len(missing), 0
+        there = [part for part in output.parts if part.name not in missing]
+        self._totals = output.totals(there)
+        self._before = self._done
+        earlier = f" ({len(there):,} are there)" if there else ""
+        if missing:
+            print(
+                f"Scoring {cli.count(self._planned - self._done, 'row')} in "
+                f"{cli.count(len(missing), 'part')}{earlier} ...",
+                flush=True,
+            )
+        self._time = time.time()
         self._began = self._printed = time.monotonic()
         self._require_few_rejected()
+
+    @property
+    def _done(self) -> int:
+        return self._totals["rows"] + self._totals["rejected"]
 
     def add(self, done: dict[str, Any]) -> None:
         """Count a part that was just written, and say how it goes now and then.
@@ -184,59 +230,43 @@ class _Tally:
         Raises Failure if it could not be written, or too many rows are rejected.
         """
         if done["error"]:
-            raise cli.Failure(f"{done['name']} could not be written: {done['error']}")
-        self._count(done)
+            raise cli.Failure(done["error"])
+        self._totals.update({name: done[name] for name in COUNTS})
+        self._parts += 1
         self._require_few_rejected()
-        self._now += done["rows"] + done["rejected"]
         now = time.monotonic()
         if now - self._printed >= EVERY:
             self._printed = now
-            rate = self._now / (now - self._began)
+            rate = (self._done - self._before) / (now - self._began)
             left = (self._planned - self._done) / max(rate, 1)
             print(
                 f"{self._done:,} of {self._planned:,} rows, {rate:,.0f} rows/s, "
-                f"{self.totals['rejected']:,} rejected, {left:,.0f} s left",
+                f"{self._totals['rejected']:,} rejected, {left:,.0f} s left",
                 flush=True,
             )
 
     def _require_few_rejected(self) -> None:
-        rejected = self.totals["rejected"] + self._unreadable
+        rejected = self._totals["rejected"] + self._unreadable
         if rejected > self._most:
             raise cli.Failure(
                 f"{rejected:,} rows or shards are rejected, more than "
                 f"--max_rejected {self._config.max_rejected}: see _rejected/ in the output"
             )
 
-    def _count(self, done: dict[str, Any]) -> None:
-        for name in self.totals:
-            self.totals[name] += done[name]
-        self._done += done["rows"] + done["rejected"]
-
-    def record(self, began: float) -> dict[str, Any]:
-        """What this run did, for `_manifest/`."""
-        seconds = time.time() - began
-        return {
-            "began": began,
-            "seconds": seconds,
-            "rows": self._now,
-            "rows/s": self._now / seconds,
-            "totals": self.totals,
-            "flags": asdict(self._config),
+    def record(self, model_hash: str) -> tuple[dict[str, Any], int]:
+        """What this run did, for `_manifest/`, and when it began, in Unix milliseconds."""
+        seconds = time.monotonic() - self._began
+        rows = self._done - self._before
+        run = {
             "version": version("sentiment-pipelines"),
+            "model_hash": model_hash,
+            "flags": asdict(self._config),
+            "began": self._time,
+            "seconds": seconds,
+            "parts": self._parts,
+            "rows": rows,
+            "rows/s": rows / seconds,
+            "left": {"parts": self._missing - self._parts, "rows": self._planned - self._done},
+            "totals": dict(self._totals),
         }
-
-    def say_done(self, directory: str) -> None:
-        """The last lines."""
-        totals = self.totals
-        share = totals["positive"] / max(totals["rows"], 1)
-        print(f"{totals['rows']:,} rows scored, {share:.1%} positive, in {directory}")
-        if totals["truncated"]:
-            print(
-                f"{totals['truncated']:,} texts were scored on their first "
-                f"{self._config.max_tokens} tokens"
-            )
-        if totals["rejected"] or self._unreadable:
-            print(
-                f"{totals['rejected']:,} rows and {self._unreadable:,} shards were rejected: "
-                f"see {directory}/_rejected"
-            )
+        return run, int(self._time * 1000)

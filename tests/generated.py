@@ -46,7 +46,11 @@ def save_checkpoint(directory: Path, seed: int = 0, hidden: int = 8) -> Checkpoi
     vocabulary = (*SPECIALS, *POSITIVE, *NEGATIVE, *NEUTRAL)
     random = np.random.default_rng(seed)
     shapes = weight_shapes(len(vocabulary), 5, hidden)
-    weights = {name: random.normal(size=shape).astype("f4") for name, shape in shapes.items()}
+    # By the square root of what comes in, as training begins: larger weights amplify roundings.
+    weights = {
+        name: (random.normal(size=shape) / np.sqrt(shape[0])).astype("f4")
+        for name, shape in shapes.items()
+    }
     checkpoint = Checkpoint(weights, vocabulary)
     save(checkpoint, str(directory))
     return checkpoint

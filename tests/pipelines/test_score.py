@@ -9,9 +9,15 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import ipc
 from pipelines.cli import Failure
+from pipelines.parts import PartReader, PartScorer, to_item
+from pipelines.plan import Part, Piece, make
+from pipelines.rows import Span
 from pipelines.score import ScoreConfig, main
+from pipelines.shards import Counted, Shard, find_shards
 from sentiment.errors import InputError
+from sentiment.tokenizer import Tokenizer
 from tests.generated import save_checkpoint, write_shards
 
 
@@ -209,6 +215,7 @@ def test_what_cannot_be_scored_is_refused_and_leaves_nothing(small, local_ray, f
     [
         ({"part_rows": 0}, "--part_rows is 0"),
         ({"num_actors": 0}, "--num_actors is 0"),
+        ({"num_actors": (3, 2)}, "--num_actors is 3 2; it must be two numbers of at least 1"),
         ({"max_rejected": "many"}, "--max_rejected is many"),
         ({"max_rejected": "-1%"}, "--max_rejected is -1%"),
         ({"encoding": "klingon"}, "--encoding klingon"),
@@ -247,3 +254,85 @@ def test_a_disk_that_is_full_is_one_line_and_no_part(small, local_ray):
     with pytest.raises((Failure, InputError)):
         main(config(small, **FLAGS))
     assert not (output / "_SUCCESS").exists()
+
+
+def read(tmp_path, kept: pa.Field, content: bytes, name: str = "a.parquet"):
+    """What a reader makes of a part that is all of a shard."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    (shard,) = find_shards([str(path)], "--input")
+    rows = shard.count("utf-8").rows
+    model = save_checkpoint(tmp_path / "model")
+    encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
+    part = Part("part-000000", (Piece(0, Span(0, rows)),))
+    reader = PartReader(encoder, "text", pa.schema([kept]), "utf-8", 512)
+    return lambda: reader(to_item(part, (shard,)))
+
+
+# A string column of Parquet may hold any bytes: "a", an invalid one, "c".
+WRONG = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff", b"c"]).buffers())
+NESTED = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), WRONG)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "reason"),
+    [
+        (pa.array(["1", "x", "3"]), pa.int64(), "does not convert from string to int64: "),
+        (pa.array([1, 2**40, 3]), pa.int32(), "does not convert from int64 to int32: "),
+        (pa.array([b"a", b"\xff", b"c"], pa.large_binary()), pa.string(), "is not valid UTF-8"),
+        (WRONG, pa.string(), "is not valid UTF-8"),
+        (NESTED, pa.list_(pa.string()), "is not valid UTF-8"),
+    ],
+    ids=["text", "number", "binary", "string", "list"],
+)
+def test_a_kept_value_that_does_not_convert_costs_its_row_alone(tmp_path, values, kind, reason):
+    texts = pa.array(["hi", "you", "there"])
+    read_part = read(tmp_path, pa.field("kept", kind), parquet(text=texts, kept=values))
+    part = read_part()
+    (row,) = ipc.from_bytes(part["rejected"]).to_pylist()
+    assert (row["row"], row["raw"], part["lost"]) == (2, b"you", 1)
+    assert row["reason"].startswith(f"column 'kept' {reason}")
+    assert "\n" not in row["reason"]
+    kept = ipc.from_bytes(part["kept"])
+    kept.validate(full=True)
+    assert (len(kept), kept["kept"].type, kept["kept"].null_count) == (2, kind, 0)
+
+
+def test_a_type_that_does_not_convert_at_all_costs_the_part_of_the_shard(tmp_path):
+    content = parquet(text=pa.array(["hi", "you"]), kept=pa.array([[1], [2]]))
+    part = read(tmp_path, pa.field("kept", pa.int64()), content)()
+    (row,) = ipc.from_bytes(part["rejected"]).to_pylist()
+    assert (row["row"], part["lost"]) == (None, 2)
+    assert "column 'kept' does not convert" in row["reason"]
+    assert row["reason"].endswith("(rows 1 to 2)")
+
+
+def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
+    read_part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n2,you\n", "a.csv")
+    assert read_part()["error"] == ""
+    (tmp_path / "a.csv").write_bytes(HEAD + b"1,hi\n2,yes\n")
+    part = read_part()
+    assert "a.csv has changed since it was planned" in part["error"]
+    scorer = PartScorer(save_checkpoint(tmp_path / "m").weights, str(tmp_path), "m", False, 9)
+    assert scorer(part)["error"] == part["error"]
+    assert not (tmp_path / "part-000000.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "rows", "parts"),
+    [
+        ("a.csv", "utf-8", 5_000, 50),
+        ("a.csv", "UTF8", 5_000, 50),
+        ("a.parquet", "latin-1", 5_000, 50),
+        ("a.csv", "latin-1", 5_000, 16),
+        ("a.csv.gz", "utf-8", 5_000, 16),
+        ("a.csv.gz", "utf-8", 1_200, 12),
+        ("a.csv.gz", "utf-8", 40_000, 40),
+    ],
+)
+def test_shards_that_are_read_from_their_start_make_few_parts(name, encoding, rows, parts):
+    schema = pa.schema([("text", pa.string())])
+    flags = {"text_column": "text", "keep_columns": None, "part_rows": 100, "encoding": encoding}
+    made = make([Shard(name, 1, 1)], [Counted(rows, schema)], flags, 0)
+    assert len(made.parts) == parts
+    assert sum(part.rows for part in made.parts) == rows
