@@ -31,9 +31,9 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from sentiment import vocabulary
+from sentiment.batch import pad
 from sentiment.checkpoint import weight_shapes
 from sentiment.errors import InputError
-from sentiment.inference import pad
 from sentiment.kernel import LSTMKernel
 from sentiment.tokenizer import Tokenizer
 

@@ -8,35 +8,23 @@ the only thing that is not. Every row is in one batch an epoch, save the remaind
 fill one, which is other rows each time.
 """
 
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 
 from sentiment import storage
-from sentiment.inference import pad
+from sentiment.batch import Batch, Part, pad
 
 CHUNK = 1024
 """Consecutive rows that stay together; the memory of an epoch's order is rows / CHUNK numbers."""
 
 WINDOW = 64
 """Batches that are sorted by length together."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded token ids with their lengths and labels."""
-
-    ids: np.ndarray
-    """int32 (n, longest), zeros to the right of each text."""
-    lengths: np.ndarray
-    """int32 (n,)."""
-    labels: np.ndarray
-    """int32 (n,), 0 or 1."""
-
-    def part(self, rank: int, of: int) -> "Batch":
-        """Every `of`-th row from row `rank` on, as wide as the whole."""
-        return Batch(self.ids[rank::of], self.lengths[rank::of], self.labels[rank::of])
 
 
 class CachedRows:
@@ -72,13 +60,15 @@ class CachedRows:
         kept = np.minimum(lengths[rows], self._longest).astype(np.int32)
         return Batch(pad(ids, starts[rows], kept), kept, labels[rows].astype(np.int32))
 
-    def in_order(self, batch_size: int, most: int):
-        """Batches of the first `most` rows, as they stand."""
-        rows = min(most, len(self))
-        for start in range(0, rows, batch_size):
-            labels, lengths, ids = self.ranges([(start, min(start + batch_size, rows))])
-            starts = np.cumsum(lengths) - lengths
-            yield self.padded(labels, lengths, starts, ids, np.arange(len(labels)))
+    def by_length(self, batch_size: int, most: int) -> list[Batch]:
+        """The first `most` rows, sorted by length, in batches."""
+        labels, lengths, ids = self.ranges([(0, min(most, len(self)))])
+        starts = np.cumsum(lengths) - lengths
+        order = np.argsort(lengths, kind="stable")
+        return [
+            self.padded(labels, lengths, starts, ids, order[start : start + batch_size])
+            for start in range(0, len(order), batch_size)
+        ]
 
 
 class TrainingBatches:
@@ -96,6 +86,20 @@ class TrainingBatches:
         if self._window != (epoch, window):
             self._load(epoch, window)
         return self._rows.padded(*self._loaded, self._batches[index])
+
+    def parts(self, first: int, last: int, rank: int, of: int) -> Iterator[Part]:
+        """A worker's parts of the batches of some steps; the next one is made meanwhile."""
+        with ThreadPoolExecutor(1) as thread:
+
+            def make(step: int) -> Future[Part]:
+                return thread.submit(lambda: self.batch(step).part(rank, of))
+
+            following = make(first)
+            for step in range(first + 1, last + 1):
+                part = following.result()
+                if step < last:
+                    following = make(step)
+                yield part
 
     def _load(self, epoch: int, window: int) -> None:
         size = self._batch_size
@@ -132,10 +136,17 @@ class TrainingBatches:
 
 
 def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, offsets and ids of a cached file: mapped, not read, where it is on a disk."""
+    """Labels, offsets and ids of a cached file: mapped, not read, so that memory does not grow."""
     filesystem, inner = storage.resolve(path)
-    local = filesystem.type_name == "local"
-    source = pa.memory_map(inner) if local else pa.BufferReader(storage.read(path))
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        source = pa.memory_map(inner)
+    else:
+        # From an object store to this machine's disk. The name goes at once, the file with the map.
+        with tempfile.NamedTemporaryFile() as copy:
+            with filesystem.open_input_stream(inner) as stream:
+                shutil.copyfileobj(stream, copy)
+            copy.flush()
+            source = pa.memory_map(copy.name)
     batch = pa.ipc.open_file(source).get_batch(0)
     ids = batch.column("ids")
     return batch.column("label").to_numpy(), ids.offsets.to_numpy(), ids.values.to_numpy()

@@ -32,8 +32,11 @@ FORMAT = 1
 CORPUS = "corpus.json"
 SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 
-ROWS_A_FILE = 1_000_000
-"""Rows that are sorted in memory and become one file: about 100 MB of short texts."""
+ROWS_A_FILE = 2**17
+"""Rows that are sorted in memory and become one file, about: some 10 MB of short texts."""
+
+TOKENS_A_PARTITION = 500_000
+"""Distinct tokens of single shards whose counts are added up together, about."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def prepare(
     stop_words: tuple[str, ...],
     split: Split,
     n_samples: int | None,
+    min_share: float,
     cache_dir: str,
 ) -> Corpus:
     """The prepared corpus, from the cache if it is there, else made with Ray Data.
@@ -74,18 +78,19 @@ def prepare(
         "stop_words": stop_words,
         "split": asdict(split),
         "n_samples": n_samples,
+        "min_share": min_share,
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     directory = storage.join(cache_dir, key)
     try:
         known = json.loads(storage.read(storage.join(directory, CORPUS)))
     except FileNotFoundError:
-        known = _make(shards, source, stop_words, split, n_samples, directory)
+        known = _make(shards, source, stop_words, split, n_samples, min_share, directory)
         storage.write(storage.join(directory, CORPUS), json.dumps(known).encode())
     return Corpus(directory=directory, **known | {"vocabulary": tuple(known["vocabulary"])})
 
 
-def _make(shards, source, stop_words, split, n_samples, directory) -> dict[str, Any]:
+def _make(shards, source, stop_words, split, n_samples, min_share, directory) -> dict[str, Any]:
     tokenizer = Tokenizer(stop_words)
     paths = ray.data.from_items([asdict(shard) for shard in shards])
     sample_below = None
@@ -94,16 +99,18 @@ def _make(shards, source, stop_words, split, n_samples, directory) -> dict[str, 
         sample_below = _threshold([row["hashes"] for row in _checked(hashed)], n_samples)
     split = Split(split.random_state, split.test_size, sample_below)
 
-    counted = paths.map(lambda shard: _count(shard, source, tokenizer, split))
-    counts = _checked(counted)
+    # Kept by Ray, on disk if need be: all the distinct tokens of a large corpus are too many for
+    # one process.
+    counted = paths.map(lambda shard: _count(shard, source, tokenizer, split)).materialize()
+    counts = _checked(counted.drop_columns(["frequencies"]))
     rows = {name: sum(count[name] for count in counts) for name in SPLITS.values()}
     positive = {name: sum(count[f"positive_{name}"] for count in counts) for name in rows}
     longest = max(counts, key=lambda count: count["longest"])
-    frequencies = vocabulary.merge([ipc.from_bytes(count["frequencies"]) for count in counts])
-    tokens = vocabulary.build(frequencies, rows["train"])
+    distinct = sum(count["distinct"] for count in counts)
+    tokens = _vocabulary(counted, distinct, rows["train"], min_share)
     if len(tokens) == len(SPECIALS):
         raise InputError(
-            f"no word is in more than a {vocabulary.MIN_SHARE} share of the training texts: "
+            f"--min_share {min_share}: no word is in a larger share of the training texts, so "
             "there is nothing to learn from"
         )
 
@@ -115,7 +122,7 @@ def _make(shards, source, stop_words, split, n_samples, directory) -> dict[str, 
             batch_size=1,
             batch_format="pyarrow",
         )
-        .groupby("file", num_partitions=min(2 * files, 64))
+        .groupby("file", num_partitions=2 * files)
         .map_groups(lambda rows: _write_sorted(rows, files, directory), batch_format="pyarrow")
     )
     names = sorted(row["name"] for row in written.iter_rows())
@@ -182,7 +189,36 @@ def _count(shard, source: Source, tokenizer: Tokenizer, split: Split) -> dict[st
             frequencies.append(vocabulary.document_frequencies(training))
     except InputError as error:
         count["error"] = str(error)
-    return count | {"frequencies": ipc.to_bytes(vocabulary.merge(frequencies))}
+    merged = vocabulary.merge(frequencies)
+    return count | {"distinct": len(merged), "frequencies": ipc.to_bytes(merged)}
+
+
+def _vocabulary(
+    counted: ray.data.Dataset, distinct: int, texts: int, min_share: float
+) -> list[str]:
+    """The vocabulary of all shards, from the frequencies that `_count` found in each.
+
+    Only tokens that are frequent enough come to this process.
+    """
+    frequent = (
+        counted.map_batches(
+            lambda batch: (ipc.from_bytes(content.as_py()) for content in batch["frequencies"]),
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        .groupby("token", num_partitions=math.ceil((distinct + 1) / TOKENS_A_PARTITION))
+        .sum("texts")
+        .map_batches(
+            lambda table: vocabulary.frequent(
+                table.rename_columns(["token", "texts"]), texts, min_share
+            ),
+            batch_size=None,
+            batch_format="pyarrow",
+        )
+    )
+    tables = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
+    tables += frequent.iter_batches(batch_size=None, batch_format="pyarrow")
+    return vocabulary.build(vocabulary.merge(tables), texts, min_share=min_share)
 
 
 def _encode(

@@ -19,6 +19,7 @@ from sentiment import storage
 from sentiment.checkpoint import MANIFEST, save
 from sentiment.errors import InputError
 from sentiment.tokenizer import Tokenizer
+from sentiment.vocabulary import MIN_SHARE
 
 FLAGS = "flags.json"
 """Of a run's directory: the flags it was begun with."""
@@ -43,6 +44,8 @@ class TrainConfig:
     """Words to leave out, one a line; None: no stop words."""
     n_samples: int | None = None
     """Use at most so many rows, drawn by --random_state; None: all."""
+    min_share: float = MIN_SHARE
+    """A token found in at most this share of the training texts gets no id; 0 <= x < 1."""
     cache_dir: str | None = None
     """Where tokenized shards are kept; None: in _prepared below --data_dir."""
     checkpoints_root: str = "checkpoints"
@@ -96,6 +99,7 @@ class TrainConfig:
         cli.require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
         cli.require(0 <= self.random_state < 2**31, "random_state", self.random_state, "0 to 2^31")
         cli.require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        cli.require(0 <= self.min_share < 1, "min_share", self.min_share, "at least 0, below 1")
         cli.require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")
         cli.require(
             0 < self.dropout_keep_prob <= 1,

@@ -39,7 +39,9 @@ def run(
     with session():
         print(f"Preparing {cli.count(len(shards), 'shard')} of {config.data_dir} ...", flush=True)
         split = Split(config.random_state, config.test_size)
-        corpus = prepare(shards, source, stop_words, split, config.n_samples, cache)
+        corpus = prepare(
+            shards, source, stop_words, split, config.n_samples, config.min_share, cache
+        )
         settings = _settings(config, corpus, storage.join(config.summaries_dir, name))
         per_worker = resources_per_worker(config.num_workers, config.use_gpu)
         flags = json.dumps(run_flags(config), indent=1).encode()

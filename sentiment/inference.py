@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from sentiment.batch import pad
+
 Inference = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """ids, int32, all texts' ids one after another; offsets, int64 (n + 1,), where each text begins
 -> float32 (n,), the probability that each text is positive, in the same order."""
@@ -41,12 +43,3 @@ class _KerasInference:
             padded = pad(ids, offsets[rows], lengths[rows])
             probabilities[rows] = self._model.probabilities(padded, lengths[rows])
         return probabilities
-
-
-def pad(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """int32 (n, longest): the ids from each start on, with zeros to the right of each text."""
-    column = np.arange(max(int(lengths.max(initial=0)), 1))
-    inside = column < lengths[:, None]
-    padded = np.zeros(inside.shape, np.int32)
-    padded[inside] = ids[(starts[:, None] + column)[inside]]
-    return padded

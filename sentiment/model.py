@@ -53,12 +53,25 @@ class SentimentLSTM(keras.Model):
         self.dense.build((None, self.lstm.units))
         self.built = True
 
-    def call(self, inputs, dropout_seed=None):
+    def call(self, inputs):
         """Logits of a batch.
 
         Args:
             inputs: ids, int32 (n, longest), each row padded on its right with any valid id; and
                 lengths, int32 (n,), the number of tokens of each text, 0 included.
+
+        Returns:
+            As `logits`.
+        """
+        ids, lengths = inputs
+        return self.logits(self.embedding(ids), lengths)
+
+    def logits(self, embedded, lengths, dropout_seed=None):
+        """Logits of a batch whose tokens are embedded already.
+
+        Args:
+            embedded: float32 (n, longest, E), whatever there is to the right of each text.
+            lengths: int32 (n,), the number of tokens of each text, 0 included.
             dropout_seed: int64 (2,), the seed of this batch's dropout, applied to the LSTM's
                 input and output; None: no dropout.
 
@@ -66,10 +79,9 @@ class SentimentLSTM(keras.Model):
             float32 (n, 2) logits. A text without tokens has the mean 0, so the dense layer's
             bias alone answers.
         """
-        ids, lengths = inputs
-        embedded = self._dropout(self.embedding(ids), dropout_seed, 0)
-        outputs = self._dropout(self.lstm(embedded), dropout_seed, 1)
-        own = tf.sequence_mask(lengths, tf.shape(ids)[1], dtype=outputs.dtype)
+        outputs = self.lstm(self._dropout(embedded, dropout_seed, 0))
+        outputs = self._dropout(outputs, dropout_seed, 1)
+        own = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
         total = tf.einsum("nth,nt->nh", outputs, own)
         mean = total / tf.cast(tf.maximum(lengths, 1), outputs.dtype)[:, None]
         return self.dense(mean)

@@ -39,6 +39,13 @@ def merge(frequencies: list[pa.Table]) -> pa.Table:
     return whole.group_by("token").aggregate([("texts", "sum")]).rename_columns(["token", "texts"])
 
 
+def frequent(frequencies: pa.Table, texts: int, min_share: float) -> pa.Table:
+    """The rows of `frequencies` whose tokens are in more than a share of so many texts."""
+    # The quotient, not min_share * texts: 0.29 * 100 is less than 29.
+    share = pc.divide(frequencies["texts"].cast(pa.float64()), float(texts))
+    return frequencies.filter(pc.greater(share, min_share))
+
+
 def build(
     frequencies: pa.Table,
     texts: int,
@@ -58,8 +65,6 @@ def build(
         Tokens, each at the place of its id. The same texts give the same list in whatever order
         and grouping they were counted: ties are broken by the token's UTF-8 bytes.
     """
-    # The quotient, not min_share * texts: 0.29 * 100 is less than 29.
-    share = pc.divide(frequencies["texts"].cast(pa.float64()), float(texts))
-    kept = frequencies.filter(pc.greater(share, min_share))
+    kept = frequent(frequencies, texts, min_share)
     kept = kept.sort_by([("texts", "descending"), ("token", "ascending")])
     return [*SPECIALS, *kept["token"][: max(max_size - len(SPECIALS), 0)].to_pylist()]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.batches import CHUNK, WINDOW, Batch, CachedRows, TrainingBatches
+from pipelines.batches import CHUNK, WINDOW, CachedRows, TrainingBatches
+from sentiment.batch import Batch
 
 LONGEST = 64
 
@@ -174,13 +175,24 @@ def test_the_random_state_matters(rows):
 def test_the_workers_parts_make_the_whole(rows, workers):
     whole = TrainingBatches(rows, 50, 0).batch(11)
     parts = [whole.part(rank, workers) for rank in range(workers)]
-    assert max(len(part.ids) for part in parts) - min(len(part.ids) for part in parts) <= 1
+    assert max(len(part.places) for part in parts) - min(len(part.places) for part in parts) <= 1
+    assert parts[0].tokens.tolist() == sorted({0, *whole.ids.flat})
     for rank, part in enumerate(parts):
-        assert part.ids.shape[1] == whole.ids.shape[1]
-        for name in ("ids", "lengths", "labels"):
-            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rank::workers])
-    together = sorted(row for part in parts for row in rows_of(part))
-    assert together == sorted(rows_of(whole))
+        assert part.batch_rows == 50
+        np.testing.assert_array_equal(part.tokens, parts[0].tokens)
+        np.testing.assert_array_equal(part.tokens[part.places], whole.ids[rank::workers])
+        np.testing.assert_array_equal(part.lengths, whole.lengths[rank::workers])
+        np.testing.assert_array_equal(part.labels, whole.labels[rank::workers])
+        assert {part.tokens.dtype, part.places.dtype} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (5, 5), (100, 140)])
+def test_parts_come_in_the_order_of_steps(rows, first, last):
+    found = list(TrainingBatches(rows, 100, 0).parts(first, last, 1, 3))
+    assert len(found) == last - first
+    batches = TrainingBatches(rows, 100, 0)
+    for step, part in zip(range(first, last), found, strict=True):
+        np.testing.assert_array_equal(part.tokens[part.places], batches.batch(step).ids[1::3])
 
 
 def test_a_batch_pads_little(rows):
@@ -246,20 +258,22 @@ def test_long_texts_are_cut(tmp_path, longest):
 
 
 @pytest.mark.parametrize("most", [0, 1, 99, 100, 101, 1000])
-def test_rows_as_they_stand(tmp_path, most):
+def test_the_first_rows_by_length(tmp_path, most):
     ids, labels = generated(250)
-    rows = cache(tmp_path, 250, 3, longest=9)
-    found = list(rows.in_order(100, most))
+    found = cache(tmp_path, 250, 3, longest=9).by_length(100, most)
+    kept = min(most, 250)
     assert [len(batch.ids) for batch in found] == [
-        min(100, min(most, 250) - start) for start in range(0, min(most, 250), 100)
+        min(100, kept - start) for start in range(0, kept, 100)
     ]
-    texts = [
-        text[:length].tolist()
+    lengths = [length for batch in found for length in batch.lengths]
+    assert lengths == sorted(lengths)
+    seen = {
+        (*text[:length].tolist(), int(label))
         for batch in found
-        for text, length in zip(batch.ids, batch.lengths, strict=True)
-    ]
-    assert texts == [text[:9] for text in ids[:most]]
-    assert [label for batch in found for label in batch.labels] == labels[:most].tolist()
+        for text, length, label in zip(batch.ids, batch.lengths, batch.labels, strict=True)
+    }
+    expected = zip(ids[:most], labels[:most].tolist(), strict=True)
+    assert seen == {(*text[:9], label) for text, label in expected}
 
 
 @settings(deadline=None, max_examples=40)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numba.core.codegen import get_host_cpu_features
 
 from sentiment import kernel as kernel_module
+from sentiment.batch import pad
 from sentiment.checkpoint import weight_shapes
-from sentiment.inference import pad
 from sentiment.kernel import LSTMKernel
 
 

@@ -1,0 +1,248 @@
+"""How fast is training, where does a step's time go, and beside what?
+
+    python -m benchmarks.train --data_dir DIR
+    python -m benchmarks.train --data_dir DIR --use_gpu --workers 1 2 4 8
+
+Workers of Ray Train take the steps of `pipelines.train`; on CPUs each has one thread on a core of
+its own. In a run of each number of workers all batch sizes take turns, and the runs themselves do
+too; medians and ranges. The parts of a step are timed alone, on the same batches, so
+together they are more than a step in which the next batch is made meanwhile.
+
+Beside it, in turns on the same worker: Keras `fit` of the same model, padded to the longest row.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import tyro
+
+from pipelines.batches import CachedRows, TrainingBatches
+from pipelines.labelled import Source, Split
+from pipelines.prepare import Corpus, prepare
+from pipelines.session import session
+from pipelines.shards import find_labelled
+from pipelines.train_loop import Settings, make_trainer
+from sentiment.batch import Part, pad
+from sentiment.vocabulary import MIN_SHARE
+
+WARM, STEPS, KERAS_STEPS = 5, 40, 10
+KERAS_BATCH = 256
+PHASES = ("step", "input", "forward and backward", "all-reduce", "optimizer")
+
+
+@dataclass(frozen=True)
+class TrainBenchmark:
+    """Measure training."""
+
+    data_dir: str
+    """Labelled shards, as for `pipelines.train`."""
+    text_column: str = "SentimentText"
+    """Column that holds the texts."""
+    label_column: str = "Sentiment"
+    """Column that holds the labels."""
+    workers: tuple[int, ...] = (1, 2)
+    """Numbers of workers."""
+    batch_sizes: tuple[int, ...] = (100, 256, 1024)
+    """Global batches."""
+    repeats: int = 3
+    """Runs of each number of workers."""
+    use_gpu: bool = False
+    """Give each worker a GPU."""
+
+
+def measure(config: dict[str, Any]) -> None:
+    """What each worker runs; rank 0 writes what it has measured."""
+    settings: Settings = config["settings"]
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    if not settings.use_gpu:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[context.get_local_rank() % len(cores)]})
+    corpus = settings.corpus
+    rows = CachedRows(corpus.directory, corpus.files["train"], corpus.longest)
+    trainer = make_trainer(settings, 1)
+    measured: dict[int, dict[str, float]] = {}
+    for size in config["batch_sizes"]:
+        batches = TrainingBatches(rows, size, 0)
+        measured[size] = _phases(trainer, batches, rank, workers)
+        if workers == 1 and size == KERAS_BATCH:
+            measured[size] |= _beside_keras(settings, trainer, batches, rows)
+    if rank == 0:
+        Path(config["result"]).write_text(json.dumps(measured))
+
+
+def _phases(trainer, batches: TrainingBatches, rank: int, workers: int) -> dict[str, float]:
+    """Seconds a step of all of it, and of its parts alone."""
+
+    def steps(first: int, last: int) -> None:
+        for number, part in enumerate(batches.parts(first, last, rank, workers), first + 1):
+            trainer.step(part, number, number, 0.001).numpy()
+
+    steps(0, WARM)
+    seconds = {"step": _seconds(lambda: steps(WARM, WARM + STEPS)) / STEPS}
+    spans = range(WARM, WARM + STEPS)
+    seconds["input"] = _seconds(lambda: [batches.batch(i).part(rank, workers) for i in spans])
+    parts = [batches.batch(i).part(rank, workers) for i in spans]
+    seed, rate = np.zeros(2, np.int64), np.float32(0.001)
+
+    def gradient(part: Part):
+        inputs = (part.tokens, part.places, part.lengths, part.labels, np.int32(part.batch_rows))
+        return trainer.gradient_function(*inputs, seed)
+
+    gradients = [gradient(part) for part in parts]
+    seconds["forward and backward"] = _seconds(lambda: [gradient(p).numpy() for p in parts])
+    seconds["all-reduce"] = _seconds(lambda: [trainer.sum_function(g).numpy() for g in gradients])
+    number = np.int64(WARM + STEPS + 1)
+    seconds["optimizer"] = _seconds(
+        lambda: [
+            trainer.update_function(part.tokens, g[1:], number, rate)
+            for part, g in zip(parts, gradients, strict=True)
+        ]
+    )
+    return {name: s if name == "step" else s / STEPS for name, s in seconds.items()}
+
+
+def _beside_keras(settings: Settings, trainer, batches: TrainingBatches, rows: CachedRows):
+    """Seconds a row of ours and of Keras's `fit`, in turns."""
+    import keras
+
+    labels, lengths, ids = rows.ranges([(0, KERAS_STEPS * KERAS_BATCH)])
+    padded = np.zeros((len(labels), settings.corpus.longest), np.int32)
+    found = pad(ids, np.cumsum(lengths) - lengths, lengths)
+    padded[:, : found.shape[1]] = found
+    tokens = keras.Input((padded.shape[1],), dtype="int32")
+    own = keras.Input((padded.shape[1], 1))
+    embedded = keras.layers.Embedding(len(settings.corpus.vocabulary), settings.embedding_size)(
+        tokens
+    )
+    dropped = keras.layers.Dropout(1 - settings.dropout_keep_prob)(embedded)
+    outputs = keras.layers.LSTM(settings.hidden_size, return_sequences=True)(dropped)
+    outputs = keras.layers.Dropout(1 - settings.dropout_keep_prob)(outputs)
+    mean = keras.ops.sum(outputs * own, axis=1) / keras.ops.sum(own, axis=1)
+    model = keras.Model([tokens, own], keras.layers.Dense(2, activation="softmax")(mean))
+    model.compile(keras.optimizers.RMSprop(0.001), "sparse_categorical_crossentropy")
+    inside = np.arange(padded.shape[1]) < np.maximum(lengths, 1)[:, None]
+    inputs = [padded, inside[:, :, None].astype(np.float32)]
+
+    def fit() -> float:
+        return _seconds(lambda: model.fit(inputs, labels, batch_size=KERAS_BATCH, verbose=0)) / len(
+            labels
+        )
+
+    def ours() -> float:
+        parts = enumerate(batches.parts(0, STEPS, 0, 1), 1)
+        return _seconds(lambda: [trainer.step(part, i, i, 0.001).numpy() for i, part in parts]) / (
+            STEPS * KERAS_BATCH
+        )
+
+    fit()
+    turns = [(ours(), fit()) for _ in range(3)]
+    return {"ours": [a for a, _ in turns], "Keras": [b for _, b in turns]}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main(config: TrainBenchmark) -> None:
+    """Measure and print the tables."""
+    # Loads TensorFlow.
+    from ray.train.tensorflow import TensorflowTrainer
+
+    with session(), tempfile.TemporaryDirectory() as root:
+        source = Source(config.text_column, config.label_column, "utf-8")
+        shards = find_labelled(config.data_dir, "--data_dir")
+        corpus = prepare(shards, source, (), Split(0, 0.2), None, MIN_SHARE, f"{root}/cache")
+        settings = _settings(corpus, config.use_gpu)
+        runs: dict[int, list[dict]] = {workers: [] for workers in config.workers}
+        for number in range(config.repeats):
+            for workers in config.workers:
+                result = f"{root}/{number}-{workers}.json"
+                TensorflowTrainer(
+                    measure,
+                    train_loop_config={
+                        "settings": settings,
+                        "batch_sizes": config.batch_sizes,
+                        "result": result,
+                    },
+                    scaling_config=ray.train.ScalingConfig(workers, use_gpu=config.use_gpu),
+                    run_config=ray.train.RunConfig(storage_path=f"{root}/runs"),
+                ).fit()
+                found = json.loads(Path(result).read_text())
+                runs[workers].append({int(size): seconds for size, seconds in found.items()})
+    _print_table(corpus, config, runs)
+
+
+def _settings(corpus: Corpus, use_gpu: bool) -> Settings:
+    """Those of the flags' defaults that a step depends on."""
+    return Settings(
+        corpus=corpus,
+        batch_size=100,
+        steps=1,
+        hidden_size=75,
+        embedding_size=75,
+        random_state=0,
+        learning_rate=0.01,
+        dropout_keep_prob=0.5,
+        sequence_len=corpus.longest,
+        validate_every=1,
+        early_stopping=None,
+        summaries="",
+        flags={},
+        use_gpu=use_gpu,
+    )
+
+
+def _print_table(corpus: Corpus, config: TrainBenchmark, runs: dict[int, list[dict]]) -> None:
+    print(
+        f"{corpus.rows['train']:,} rows, {len(corpus.vocabulary):,} words, longest text "
+        f"{corpus.longest} tokens; LSTM 75/75; {config.repeats} runs of {STEPS} steps\n"
+        f"workers  batch  examples/s (from .. to)      efficiency  ms: " + "  ".join(PHASES)
+    )
+    first = config.workers[0]
+    for size in config.batch_sizes:
+        for workers in config.workers:
+            rates = [size / run[size]["step"] for run in runs[workers]]
+            median = statistics.median(rates)
+            alone = statistics.median([size / run[size]["step"] for run in runs[first]]) / first
+            milliseconds = {
+                name: 1000 * statistics.median([run[size][name] for run in runs[workers]])
+                for name in PHASES
+            }
+            phases = "  ".join(f"{ms:{len(name)}.1f}" for name, ms in milliseconds.items())
+            print(
+                f"{workers:7}  {size:5}  {median:10,.0f} ({min(rates):,.0f} .. {max(rates):,.0f})"
+                f"  {median / workers / alone:8.0%}  {phases}"
+            )
+    turns = [
+        (ours, theirs)
+        for run in runs.get(1, [])
+        for ours, theirs in zip(
+            run.get(KERAS_BATCH, {}).get("ours", []),
+            run.get(KERAS_BATCH, {}).get("Keras", []),
+            strict=True,
+        )
+    ]
+    if turns:
+        ratios = [theirs / ours for ours, theirs in turns]
+        print(
+            f"Keras fit, padded to {corpus.longest}, batch {KERAS_BATCH}, one worker: "
+            f"{1 / statistics.median([theirs for _, theirs in turns]):,.0f} examples/s; ours "
+            f"{1 / statistics.median([ours for ours, _ in turns]):,.0f}: "
+            f"{statistics.median(ratios):.1f}x ({min(ratios):.1f} .. {max(ratios):.1f})"
+        )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(TrainBenchmark, use_underscores=True))
