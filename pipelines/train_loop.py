@@ -21,7 +21,7 @@ from ray.util.queue import Queue
 
 from pipelines.batches import Batch, CachedRows, TrainingBatches
 from pipelines.prepare import Corpus
-from sentiment import storage
+from pipelines.summaries import Summaries
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 
@@ -49,6 +49,9 @@ class Settings:
     validate_every: int
     early_stopping: int | None
     summaries: str
+    """Directory or URI of this run's summaries."""
+    flags: dict[str, Any]
+    """Of the run, for its summaries."""
     use_gpu: bool
 
 
@@ -57,7 +60,8 @@ def train_loop(config: dict[str, Any]) -> None:
 
     Args:
         config: `settings`, Settings; `messages`, a Ray Queue that takes what the user should see:
-            dicts with a `kind` of `start`, `step`, `validation` or `replica`.
+            dicts with a `kind` of `start`, `step`, `validation` or `replica`, as
+            `pipelines.progress` shows them.
     """
     settings: Settings = config["settings"]
     messages: Queue = config["messages"]
@@ -73,8 +77,11 @@ def train_loop(config: dict[str, Any]) -> None:
     )
     batches = TrainingBatches(rows, settings.batch_size, settings.random_state)
     progress = _restore(trainer)
-    summaries = _Summaries(settings, trainer, progress) if rank == 0 else None
     if rank == 0:
+        summaries = Summaries(settings.summaries, progress["step"])
+        if not progress["step"]:
+            summaries.graph(trainer.graph())
+            summaries.hparams(settings.flags)
         losses = [validation["validation_loss"] for validation in progress["validations"]]
         best = min(losses, default=float("inf"))
         start = {"step": progress["step"], "steps": settings.steps, "best": best}
@@ -90,14 +97,20 @@ def train_loop(config: dict[str, Any]) -> None:
         validate = done % settings.validate_every == 0 or done == settings.steps
         if done % LOG_EVERY == 0 or validate:
             losses = [float(loss) for loss in pending]
-            progress["losses"] += losses
             if rank == 0:
                 rate = len(losses) * settings.batch_size / (time.perf_counter() - began)
                 messages.put({"kind": "step", "step": done, "loss": losses[-1], "examples/s": rate})
-                summaries.losses(done, losses)
+                scalars = {"learning_rate": settings.learning_rate, "examples_per_second": rate}
+                summaries.steps(done - len(losses) + 1, losses, **scalars)
             pending, began = [], time.perf_counter()
         if validate:
-            metrics = {"step": done, **trainer.validate(_parts(validation, rank, workers))}
+            validated, *curve = trainer.validate(_parts(validation, rank, workers))
+            if rank == 0:
+                # Before the checkpoint: a step that is never done again is not lost, and one that
+                # is done again is removed first.
+                summaries.validation(done, validated, *curve, trainer.model.export())
+                summaries.save(done)
+            metrics = {"step": done, **validated}
             progress["step"] = done
             progress["validations"].append(metrics)
             messages.put({"kind": "replica", "step": done, "rank": rank, "hash": trainer.hash()})
@@ -105,8 +118,6 @@ def train_loop(config: dict[str, Any]) -> None:
             if rank == 0:
                 # Only now: what is said to be validated is there to resume from.
                 messages.put({"kind": "validation", **metrics})
-                summaries.validation(metrics)
-                summaries.write_metrics(progress)
             began = time.perf_counter()
 
 
@@ -163,24 +174,27 @@ class _Trainer:
         def validate(ids, lengths, labels):
             logits = self.model([ids, lengths])
             right = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
-            return tf.stack(
+            sums = tf.stack(
                 [
                     tf.reduce_sum(losses(logits, labels)),
                     tf.reduce_sum(tf.cast(right, tf.float32)),
                     tf.cast(tf.shape(labels)[0], tf.float32),
                 ]
             )
+            return sums, tf.nn.softmax(logits)[:, 1]
 
-        def everywhere(function):
-            def run(*inputs):
-                return self._strategy.reduce(
-                    tf.distribute.ReduceOp.SUM, self._strategy.run(function, inputs), axis=None
-                )
+        def summed(values):
+            return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
-            return run
+        def step_everywhere(*inputs):
+            return summed(self._strategy.run(step, inputs))
 
-        self.train_function = tf.function(everywhere(step), input_signature=[ids, ints, ints, seed])
-        self._validate = tf.function(everywhere(validate), input_signature=[ids, ints, ints])
+        def validate_everywhere(*inputs):
+            sums, probabilities = self._strategy.run(validate, inputs)
+            return summed(sums), self._strategy.experimental_local_results(probabilities)[0]
+
+        self.train_function = tf.function(step_everywhere, input_signature=[ids, ints, ints, seed])
+        self._validate = tf.function(validate_everywhere, input_signature=[ids, ints, ints])
 
     def step(self, batch: Batch, draw: int):
         """Take one step on this worker's part of the batch; the global batch's mean loss.
@@ -190,11 +204,29 @@ class _Trainer:
         seed = np.array([self._random_state, draw], np.int64)
         return self.train_function(batch.ids, batch.lengths, batch.labels, seed)
 
-    def validate(self, parts: Iterator[Batch]) -> dict[str, float]:
-        """Mean cross-entropy (nats) and accuracy over all workers' parts."""
-        sums = [self._validate(part.ids, part.lengths, part.labels).numpy() for part in parts]
-        loss, right, rows = np.sum(sums, axis=0, dtype=np.float64)
-        return {"validation_loss": float(loss / rows), "validation_accuracy": float(right / rows)}
+    def validate(self, parts: Iterator[Batch]) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+        """Mean cross-entropy (nats) and accuracy over all workers' parts.
+
+        Beside them the labels (n,) of this worker's own rows, every so many-th of all, and the
+        probabilities (n,) of label 1: enough for a curve.
+        """
+        totals, labels, probabilities = [], [], []
+        for part in parts:
+            sums, positive = self._validate(part.ids, part.lengths, part.labels)
+            totals.append(sums.numpy())
+            labels.append(part.labels)
+            probabilities.append(positive.numpy())
+        loss, right, rows = np.sum(totals, axis=0, dtype=np.float64)
+        metrics = {
+            "validation_loss": float(loss / rows),
+            "validation_accuracy": float(right / rows),
+        }
+        return metrics, np.concatenate(labels), np.concatenate(probabilities)
+
+    def graph(self) -> bytes:
+        """The graph of a step, as a serialized GraphDef."""
+        graph = self.train_function.get_concrete_function().graph
+        return graph.as_graph_def().SerializeToString()
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the next step depends on besides the data."""
@@ -217,51 +249,6 @@ class _Trainer:
         return hashlib.sha256(safetensors.numpy.save(self.state())).hexdigest()
 
 
-class _Summaries:
-    """TensorBoard's files of one run, written by rank 0 alone.
-
-    A run that resumes writes its history anew from the checkpoint and drops the files of the
-    attempt before, so that no step is there twice or missing.
-    """
-
-    def __init__(self, settings: Settings, trainer: _Trainer, progress: dict[str, Any]) -> None:
-        import tensorflow as tf
-
-        self._summary = tf.summary
-        tf.io.gfile.makedirs(settings.summaries)
-        for old in tf.io.gfile.glob(f"{settings.summaries}/events.out.tfevents.*"):
-            tf.io.gfile.remove(old)
-        self._writer = tf.summary.create_file_writer(settings.summaries)
-        with self._writer.as_default(0):
-            tf.summary.graph(trainer.train_function.get_concrete_function().graph)
-        self.losses(len(progress["losses"]), progress["losses"])
-        for metrics in progress["validations"]:
-            self.validation(metrics)
-        self._metrics = storage.join(settings.summaries, "metrics.jsonl")
-        self.write_metrics(progress)
-
-    def losses(self, last_step: int, losses: list[float]) -> None:
-        with self._writer.as_default():
-            for step, loss in enumerate(losses, last_step - len(losses) + 1):
-                self._summary.scalar("train/loss", loss, step)
-
-    def validation(self, metrics: dict[str, float]) -> None:
-        with self._writer.as_default():
-            for name in ("loss", "accuracy"):
-                self._summary.scalar(
-                    f"validation/{name}", metrics[f"validation_{name}"], metrics["step"]
-                )
-        self._writer.flush()
-
-    def write_metrics(self, progress: dict[str, Any]) -> None:
-        """Write `metrics.jsonl`: a line for each step, and one for each validation."""
-        lines = [{"step": i, "loss": loss} for i, loss in enumerate(progress["losses"], 1)]
-        for validation in reversed(progress["validations"]):
-            lines.insert(validation["step"], validation)
-        content = "".join(json.dumps(line) + "\n" for line in lines)
-        storage.write(self._metrics, content.encode())
-
-
 def _is_over(validations: list[dict[str, float]], patience: int | None) -> bool:
     """Whether the last `patience` validations have all been worse than the best before them."""
     if patience is None or not validations:
@@ -278,7 +265,7 @@ def _parts(validation: CachedRows, rank: int, workers: int) -> Iterator[Batch]:
 def _restore(trainer: _Trainer) -> dict[str, Any]:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return {"step": 0, "losses": [], "validations": []}
+        return {"step": 0, "validations": []}
     with checkpoint.as_directory() as directory:
         state, progress = read_state(directory)
     trainer.restore(state)
