@@ -31,8 +31,7 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     except KeyboardInterrupt as interruption:
         sys.exit(_complain(str(interruption) or "interrupted", 130))
     except BrokenPipeError:
-        # `head` has seen enough. What is left to write goes nowhere, or Python would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_into_the_void()  # `head` has seen enough.
         sys.exit(_complain("the output is no longer read", 1))
     except Exception as error:
         for cause in _causes(error):
@@ -42,6 +41,17 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
                 sys.exit(_complain(cause, 1))
         raise
     sys.exit(0)
+
+
+def say(line: str) -> None:
+    """Print a line at once; into the void, for good, where nobody reads any more.
+
+    For programs whose work is not what they print.
+    """
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _print_into_the_void()
 
 
 def count(number: int, noun: str) -> str:
@@ -107,3 +117,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _complain(message: object, code: int) -> int:
     print("error:", " ".join(str(message).splitlines()), file=sys.stderr)
     return code
+
+
+def _print_into_the_void() -> None:
+    """What is left to write goes nowhere, or Python would complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,8 +18,8 @@ def session() -> Iterator[None]:
     """Ray for the length of a block, found as every Ray program finds it.
 
     `RAY_ADDRESS` and `ray job submit` name a cluster; without them a local Ray is started and
-    stopped; one that this process has started already is used as it is. The workers' own output
-    stays in Ray's logs.
+    stopped; one that this process has started already is used as it is. The workers' own output,
+    and what Ray has to say of those that die, stay in Ray's logs.
     """
     if ray.is_initialized():
         yield
@@ -34,6 +34,8 @@ def session() -> Iterator[None]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        # What raylets report is printed whatever `log_to_driver` is; there is no setting for it.
+        ray._private.worker._worker_logs_enabled = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:

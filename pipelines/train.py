@@ -141,14 +141,14 @@ def main(config: TrainConfig) -> None:
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
     _require_same_flags(config, storage.join(runs, name))
     if storage.exists(storage.join(model, MANIFEST)):
-        print(f"Run {name} is finished: nothing to do.")
+        cli.say(f"Run {name} is finished: nothing to do.")
     else:
         # Ray and TensorFlow take seconds to load: only where there is work.
         from pipelines.train_job import run
 
         checkpoint = run(config, shards, source, stop_words, storage.absolute(cache), runs, name)
         save(checkpoint, model)
-    print(f"Model saved in: {model}")
+    cli.say(f"Model saved in: {model}")
 
 
 def read_stop_words(path: str | None) -> tuple[str, ...]:

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import ray.train
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from pipelines import cli
 from pipelines.labelled import Source, Split
 from pipelines.prepare import Corpus, prepare
-from pipelines.progress import ProgressLines
+from pipelines.progress import Progress
 from pipelines.session import resources_per_worker, session
 from pipelines.shards import Shard
 from pipelines.train import FLAGS, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
+from pipelines.trouble import Watch, reason
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
@@ -37,7 +38,7 @@ def run(
 ) -> Checkpoint:
     """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
     with session():
-        print(f"Preparing {cli.count(len(shards), 'shard')} of {config.data_dir} ...", flush=True)
+        cli.say(f"Preparing {cli.count(len(shards), 'shard')} of {config.data_dir} ...")
         split = Split(config.random_state, config.test_size)
         corpus = prepare(
             shards, source, stop_words, split, config.n_samples, config.min_share, cache
@@ -47,13 +48,12 @@ def run(
         flags = json.dumps(run_flags(config), indent=1).encode()
         storage.write(storage.join(runs, name, FLAGS), flags)
         rows = corpus.rows
-        print(
+        cli.say(
             f"Run {name}: {rows['train']:,} rows to train, {rows['validation']:,} to validate, "
             f"{rows['test']:,} held out; {len(corpus.vocabulary):,} words; "
             f"longest text {corpus.longest} tokens\n"
             f"{settings.steps:,} steps of {settings.batch_size} rows on "
-            f"{cli.count(config.num_workers, 'worker')} ...",
-            flush=True,
+            f"{cli.count(config.num_workers, 'worker')} ..."
         )
         weights, history = _fit(config, settings, per_worker, runs, name)
     loss = min(validation["validation_loss"] for validation in history["validations"])
@@ -100,6 +100,7 @@ def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
         validate_every=config.validate_every,
         early_stopping=config.early_stopping,
         summaries=storage.absolute(summaries),
+        flags=run_flags(config),
         use_gpu=config.use_gpu,
     )
 
@@ -113,7 +114,7 @@ def _fit(
     # Loads TensorFlow, which must not greet: inside the session.
     from ray.train.tensorflow import TensorflowTrainer
 
-    with ProgressLines() as progress:
+    with Progress() as progress:
         trainer = TensorflowTrainer(
             train_loop,
             train_loop_config={"settings": settings, "messages": progress.messages},
@@ -131,6 +132,7 @@ def _fit(
                     checkpoint_score_attribute="validation_loss",
                     checkpoint_score_order="min",
                 ),
+                callbacks=[Watch(progress.messages, config.max_failures)],
             ),
         )
         try:
@@ -141,7 +143,10 @@ def _fit(
                 f"interrupted; the same command with --run_name {name} goes on"
             ) from None
         except TrainingFailedError as error:
-            raise cli.Failure(f"training failed: {_reason(error)}") from error
+            raise cli.Failure(
+                f"{_said(error, config.max_failures + 1)}; "
+                f"the same command with --run_name {name} tries again"
+            ) from error
     with result.checkpoint.as_directory() as directory:
         _, history = read_state(directory)
     best = result.get_best_checkpoint("validation_loss", "min")
@@ -165,9 +170,8 @@ def _training(config: TrainConfig, corpus: Corpus, history: dict[str, Any]) -> d
     }
 
 
-def _reason(error: TrainingFailedError) -> str:
-    """What the first worker that failed said last."""
-    failures = getattr(error, "worker_failures", {})
-    for rank, failure in sorted(failures.items()):
-        return f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
-    return str(error).strip().splitlines()[0]
+def _said(error: TrainingFailedError, tries: int) -> str:
+    if isinstance(error, WorkerGroupError):
+        return f"training failed in try {tries} of {tries}: {reason(error.worker_failures)}"
+    failure = getattr(error, "controller_failure", error)
+    return f"training failed: {str(failure).strip().splitlines()[0]}"

@@ -50,6 +50,9 @@ class Settings:
     validate_every: int
     early_stopping: int | None
     summaries: str
+    """Directory or URI of this run's summaries."""
+    flags: dict[str, Any]
+    """Of the run, for its summaries."""
     use_gpu: bool
 
 
@@ -58,7 +61,8 @@ def train_loop(config: dict[str, Any]) -> None:
 
     Args:
         config: `settings`, Settings; `messages`, a Ray Queue that takes what the user should see:
-            dicts with a `kind` of `start`, `step`, `validation` or `replica`.
+            dicts with a `kind` of `start`, `step`, `validation` or `replica`, as
+            `pipelines.progress` shows them.
     """
     settings: Settings = config["settings"]
     messages: Queue = config["messages"]
@@ -98,7 +102,8 @@ def train_loop(config: dict[str, Any]) -> None:
                 losses = [float(loss) for loss in pending]
                 rate = len(losses) * settings.batch_size / (time.perf_counter() - began)
                 messages.put({"kind": "step", "step": done, "loss": losses[-1], "examples/s": rate})
-                summaries.steps(done - len(losses) + 1, losses, examples_per_second=rate)
+                scalars = {"learning_rate": settings.learning_rate, "examples_per_second": rate}
+                summaries.steps(done - len(losses) + 1, losses, **scalars)
             pending, began = [], time.perf_counter()
         if validate:
             margins = trainer.margins(validation_parts, rank, workers)

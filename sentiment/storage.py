@@ -69,6 +69,22 @@ def write(path: str, content: bytes) -> None:
         file.write(content)
 
 
+def append(path: str, content: bytes) -> None:
+    """Add to the end of a file, or make it; a crash can leave a beginning of the content.
+
+    Nothing is added to what an object store holds: there the whole file is written anew.
+    """
+    filesystem, inner = resolve(path)
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        write(path, (read(path) if exists(path) else b"") + content)
+        return
+    Path(inner).parent.mkdir(parents=True, exist_ok=True)
+    with open(inner, "ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_new(path: str, content: bytes) -> bool:
     """Write a file that is not there yet, whole; False, and nothing done, if it is there.
 

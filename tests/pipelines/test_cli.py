@@ -1,5 +1,6 @@
 """A user's mistake ends in one line and exit code 2, a failure in one line and exit code 1."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,9 @@ def main(config):
         case "write":
             for _ in range(100_000):
                 print("a line")
+        case "say":
+            for _ in range(100_000):
+                cli.say("a line")
 
 
 if __name__ == "__main__":
@@ -224,9 +228,16 @@ def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
             assert "(required)" in described or "(default: None)" in described
 
 
-def test_output_that_nobody_reads_ends_the_program_in_one_line(program, tmp_path):
+@pytest.mark.parametrize(
+    ("what", "code", "complaint"),
+    [
+        ("write", 1, "error: the output is no longer read\n"),
+        ("say", 0, ""),  # The work is not what is printed: it is done to the end.
+    ],
+)
+def test_output_that_nobody_reads_ends_a_program_whose_work_it_is(what, code, complaint, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = f"{sys.executable} -m program --what write | head -n 1; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m program --what {what} | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command],
         capture_output=True,
@@ -236,8 +247,22 @@ def test_output_that_nobody_reads_ends_the_program_in_one_line(program, tmp_path
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "a line\n")
-    assert done.stderr == "error: the output is no longer read\n"
+    assert (done.returncode, done.stdout, done.stderr) == (code, "a line\n", complaint)
+
+
+@pytest.mark.parametrize("name", ["train", "score", "predict", "evaluate", "fetch"])
+def test_ctrl_c_while_modules_load_is_answered_in_one_line(name, tmp_path):
+    # In place of the one that takes longest.
+    (tmp_path / "pyarrow.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{name}", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "error: interrupted\n")
 
 
 def test_require_names_flag_value_and_what_would_do():

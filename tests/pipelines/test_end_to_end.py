@@ -151,7 +151,7 @@ def test_scoring_again_has_nothing_to_do_and_other_flags_are_refused(trained, sc
 
 
 def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
-    """The run ended, so the replicas were equal (`ProgressLines`); here each is trained alone."""
+    """The run ended, so the replicas were equal (`Progress`); here each is trained alone."""
     root, _, _ = trained
     import keras
     import tensorflow as tf
