@@ -194,6 +194,7 @@ def _settings(corpus: Corpus, use_gpu: bool) -> Settings:
         embedding_size=75,
         random_state=0,
         learning_rate=0.01,
+        schedule="constant",
         dropout_keep_prob=0.5,
         sequence_len=corpus.longest,
         validate_every=1,

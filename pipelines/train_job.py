@@ -95,6 +95,7 @@ def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
         embedding_size=config.embedding_size,
         random_state=config.random_state,
         learning_rate=config.learning_rate,
+        schedule=config.schedule,
         dropout_keep_prob=config.dropout_keep_prob,
         sequence_len=longest,
         validate_every=config.validate_every,

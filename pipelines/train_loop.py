@@ -45,6 +45,7 @@ class Settings:
     embedding_size: int
     random_state: int
     learning_rate: float
+    schedule: str
     dropout_keep_prob: float
     sequence_len: int
     validate_every: int
@@ -94,15 +95,17 @@ def train_loop(config: dict[str, Any]) -> None:
     for done, part in enumerate(parts, progress["step"] + 1):
         if _is_over(progress["validations"], settings.early_stopping):
             break
-        draw = (done - 1) * workers + rank
-        pending.append(trainer.step(part, done, draw, settings.learning_rate))
+        rate = _learning_rate(settings, done)
+        pending.append(trainer.step(part, done, (done - 1) * workers + rank, rate))
         validate = done % settings.validate_every == 0 or done == settings.steps
         if done % LOG_EVERY == 0 or validate:
             if rank == 0:
                 losses = [float(loss) for loss in pending]
-                rate = len(losses) * settings.batch_size / (time.perf_counter() - began)
-                messages.put({"kind": "step", "step": done, "loss": losses[-1], "examples/s": rate})
-                scalars = {"learning_rate": settings.learning_rate, "examples_per_second": rate}
+                speed = len(losses) * settings.batch_size / (time.perf_counter() - began)
+                messages.put(
+                    {"kind": "step", "step": done, "loss": losses[-1], "examples/s": speed}
+                )
+                scalars = {"learning_rate": rate, "examples_per_second": speed}
                 summaries.steps(done - len(losses) + 1, losses, **scalars)
             pending, began = [], time.perf_counter()
         if validate:
@@ -121,6 +124,12 @@ def train_loop(config: dict[str, Any]) -> None:
                 # After it: what is said to be validated is there to resume from.
                 messages.put({"kind": "validation", **metrics})
             began = time.perf_counter()
+
+
+def _learning_rate(settings: Settings, step: int) -> float:
+    """That of a step, from 1."""
+    left = (settings.steps - step + 1) / settings.steps
+    return settings.learning_rate * (left if settings.schedule == "linear" else 1)
 
 
 def _measure(labels: np.ndarray, margins: np.ndarray) -> dict[str, float]:

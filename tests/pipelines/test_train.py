@@ -60,7 +60,7 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
 
 def test_the_same_rows_give_the_same_bytes_however_they_are_sharded(corpus, tmp_path, local_ray):
     write_shards(tmp_path / "whole", rows=1200, shards=1)
-    flags = {"train_steps": 30, "validate_every": 10, "num_workers": 2}
+    flags = {"train_steps": 40, "validate_every": 10, "num_workers": 2, "keep_checkpoints": 1}
     for name, data in (("three", corpus), ("one", tmp_path / "whole")):
         main(config(data, tmp_path, name, **flags))
     three, one = (last_state(tmp_path, name) for name in ("three", "one"))
@@ -69,16 +69,17 @@ def test_the_same_rows_give_the_same_bytes_however_they_are_sharded(corpus, tmp_
         np.testing.assert_array_equal(value, one[name])
     assert losses(tmp_path, "three") == losses(tmp_path, "one")
 
-    # The model is that of the best validation; the best and the last are kept.
-    runs = sorted((tmp_path / "_runs" / "one").glob("checkpoint_*"))
-    assert len(runs) == 2
-    validations = json.loads((runs[-1] / "progress.json").read_text())["validations"]
-    best = min(validations, key=lambda validation: validation["validation_loss"])
-    for run_directory in runs:
-        step = json.loads((run_directory / "progress.json").read_text())["step"]
-        state = safetensors.numpy.load_file(run_directory / "state.safetensors")
-        saved = checkpoint.load(str(tmp_path / "one")).weights["embedding"]
-        assert (state["model/embedding"] == saved).all() == (step == best["step"])
+    # The model is that of the best validation; that one and the last are kept.
+    kept = {}
+    for directory in (tmp_path / "_runs" / "one").glob("checkpoint_*"):
+        progress = json.loads((directory / "progress.json").read_text())
+        state = safetensors.numpy.load_file(directory / "state.safetensors")
+        kept[progress["step"]] = (state["model/embedding"], progress["validations"])
+    assert [validation["step"] for validation in kept[40][1]] == [10, 20, 30, 40]
+    best = min(kept[40][1], key=lambda validation: validation["validation_loss"])["step"]
+    assert kept.keys() == {best, 40}
+    saved = checkpoint.load(str(tmp_path / "one")).weights["embedding"]
+    np.testing.assert_array_equal(saved, kept[best][0])
 
 
 def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray):
