@@ -78,14 +78,14 @@ def train_loop(config: dict[str, Any]) -> None:
     batches = TrainingBatches(rows, settings.batch_size, settings.random_state)
     progress = _restore(trainer)
     if rank == 0:
-        summaries = Summaries(settings.summaries, progress["step"])
-        if not progress["step"]:
-            summaries.graph(trainer.graph())
-            summaries.hparams(settings.flags)
         losses = [validation["validation_loss"] for validation in progress["validations"]]
         best = min(losses, default=float("inf"))
         start = {"step": progress["step"], "steps": settings.steps, "best": best}
         messages.put({"kind": "start", **start})
+        summaries = Summaries(settings.summaries, progress["step"])
+        if not progress["step"]:
+            summaries.graph(trainer.graph())
+            summaries.hparams(settings.flags)
 
     pending, began = [], time.perf_counter()
     for step in range(progress["step"], settings.steps):
@@ -106,8 +106,8 @@ def train_loop(config: dict[str, Any]) -> None:
         if validate:
             validated, *curve = trainer.validate(_parts(validation, rank, workers))
             if rank == 0:
-                # Before the checkpoint: a step that is never done again is not lost, and one that
-                # is done again is removed first.
+                # Before the checkpoint. A crash between them leaves a segment of steps that are
+                # taken again, and removed first; the other way round, steps would be missing.
                 summaries.validation(done, validated, *curve, trainer.model.export())
                 summaries.save(done)
             metrics = {"step": done, **validated}
