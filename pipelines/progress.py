@@ -142,6 +142,7 @@ class Bar(Lines):
             BarColumn(),
             TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             # `_step` draws: in a thread of its own, a terminal that is gone would be an error.
             auto_refresh=False,

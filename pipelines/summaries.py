@@ -57,7 +57,11 @@ class Summaries:
     def hparams(self, flags: Mapping[str, object]) -> None:
         """The flags of the run, by which TensorBoard compares runs; once a run."""
         # A number that is absent is left out: "None" would make a column of numbers one of text.
-        values = {name: value for name, value in flags.items() if value is not None}
+        values = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in flags.items()
+            if value is not None
+        }
         trial = posixpath.basename(self._directory.rstrip("/"))
         self._summary(0, hparams_pb(values, trial_id=trial))
 

@@ -81,14 +81,14 @@ def train_loop(config: dict[str, Any]) -> None:
     validation_parts = [batch.part(rank, workers) for batch in validation_batches]
     progress = _restore(trainer)
     if rank == 0:
-        summaries = Summaries(settings.summaries, progress["step"])
-        if not progress["step"]:
-            summaries.graph(trainer.graph())
-            summaries.hparams(settings.flags)
         losses = [validation["validation_loss"] for validation in progress["validations"]]
         best = min(losses, default=float("inf"))
         start = {"step": progress["step"], "steps": settings.steps, "best": best}
         messages.put({"kind": "start", **start})
+        summaries = Summaries(settings.summaries, progress["step"])
+        if not progress["step"]:
+            summaries.graph(trainer.graph())
+            summaries.hparams(settings.flags)
 
     pending, began = [], time.perf_counter()
     parts = batches.parts(progress["step"], settings.steps, rank, workers)
@@ -117,7 +117,8 @@ def train_loop(config: dict[str, Any]) -> None:
                 probabilities = 1 / (1 + np.exp(-margins.astype(np.float64)))
                 weights = trainer.model.export()
                 summaries.validation(done, metrics, validation_labels, probabilities, weights)
-                # Before the checkpoint: what is saved of steps after it is dropped on resuming.
+                # Before the checkpoint. A crash between them leaves a segment of steps that are
+                # taken again, and removed first; the other way round, steps would be missing.
                 summaries.save(done)
             _report(trainer, progress, metrics, rank)
             if rank == 0:

@@ -48,7 +48,8 @@ def advance(summaries: Summaries, step: int) -> int:
 def begin(directory) -> Summaries:
     summaries = Summaries(str(directory), 0)
     summaries.graph(GraphDef(node=[{"name": "x", "op": "Placeholder"}]).SerializeToString())
-    flags = {"learning_rate": 0.5, "n_samples": None, "data_dir": "d", "truncate": False}
+    flags = {"learning_rate": 0.5, "n_samples": None, "data_dir": "d", "layers": (1, 2)}
+    flags["truncate"] = False
     summaries.hparams(flags)
     return summaries
 
@@ -107,7 +108,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     content = accumulator.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     # What is None is left out, so that a column of numbers is one.
-    assert set(session.hparams) == {"learning_rate", "data_dir", "truncate"}
+    assert set(session.hparams) == {"learning_rate", "data_dir", "truncate", "layers"}
     assert session.hparams["learning_rate"].number_value == 0.5
     assert session.group_name == "run"
 
