@@ -1,7 +1,7 @@
 """Do the programs survive? Kill a process at a random moment, run the same command again.
 
     python -m benchmarks.survival score --kills 10
-    python -m benchmarks.survival train --kills 3
+    python -m benchmarks.survival train --kills 3 --victims driver raylet
 
 What comes out must each time be that of an uninterrupted run, byte for byte: of scoring the parts
 and the rejected rows, of training the weights, the optimizer's state and the metrics of every step.
@@ -50,6 +50,8 @@ class SurvivalConfig:
     """Rows to score. Training takes a fiftieth."""
     seed: int = 0
     """Decides the moments."""
+    victims: tuple[str, ...] = ()
+    """Kinds of process; none: every kind that the program has."""
 
 
 class Job(ABC):
@@ -193,7 +195,8 @@ def main(config: SurvivalConfig) -> None:
         if not expected or expected != job.contents("warm"):
             raise RuntimeError("two uninterrupted runs differ")
         print(f"{config.program}, uninterrupted: {seconds:.1f} s, {len(expected)} files")
-        for kind, victim in job.victims.items():
+        for kind in config.victims or job.victims:
+            victim = job.victims[kind]
             struck = ended = equal = 0
             for number in range(config.kills):
                 name = f"{kind.replace(' ', '-')}-{number}"
@@ -203,7 +206,12 @@ def main(config: SurvivalConfig) -> None:
                     ended += 1
                 else:
                     job.finish(name)
-                equal += job.contents(name) == expected
+                contents = job.contents(name)
+                equal += contents == expected
+                if contents != expected:
+                    names = expected.keys() | contents.keys()
+                    odd = {n for n in names if expected.get(n) != contents.get(n)}
+                    print(f"{name} differs in {', '.join(sorted(odd))}", flush=True)
             print(
                 f"{kind:12} {struck:3} struck, {ended:3} runs ended well by themselves, "
                 f"{equal} of {config.kills} equal",
