@@ -22,7 +22,7 @@ from pipelines.rows import Rows, Span
 from pipelines.shards import Shard
 from sentiment import storage
 from sentiment.errors import InputError
-from sentiment.inference import inference
+from sentiment.inference import Inference
 from sentiment.tokenizer import Encoder
 
 
@@ -154,16 +154,8 @@ class _Piece:
 class PartScorer:
     """Scores and writes parts; an actor of the job. A part is visible only when whole."""
 
-    def __init__(
-        self,
-        weights: Mapping[str, np.ndarray],
-        output: str,
-        model_hash: str,
-        use_gpu: bool,
-        batch_size: int,
-    ) -> None:
-        self._infer = inference(weights, use_gpu, batch_size)
-        self._output, self._model_hash = output, model_hash
+    def __init__(self, infer: Inference, output: str, model_hash: str) -> None:
+        self._infer, self._output, self._model_hash = infer, output, model_hash
 
     def __call__(self, part: Mapping[str, Any]) -> dict[str, Any]:
         """Write the part's files; what was done."""

@@ -24,10 +24,14 @@ from pipelines.shards import Counted, Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
+from sentiment.inference import Inference, inference
 from sentiment.tokenizer import Tokenizer
 
 SAMPLES = 10
 """Rows to show at the end."""
+
+SHARDS_COUNTED_HERE, BYTES_COUNTED_HERE = 64, 8 * 2**20
+"""Shards, and of them bytes of CSV, that are counted faster than a worker starts."""
 
 EVERY = 5.0
 """Seconds between two lines of progress, at least."""
@@ -39,6 +43,7 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
     Raises Failure where a part cannot be written, or more rows are rejected than
     `--max_rejected` allows.
     """
+    infer = inference(checkpoint.weights, config.use_gpu, config.batch_size)
     with session():
         totals = None
         # Another program may plan or score at the same time: what it leaves undone is done here.
@@ -46,20 +51,22 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
             # Then its plan holds, and what that lacks is new.
             while new := output.new_shards(shards):
                 _plan(new, config.settings(checkpoint.model_hash), output)
-            _score_missing(config, checkpoint, output)
+            _score_missing(config, checkpoint, infer, output)
             with writing(output):
                 totals = output.close()
     _say_how_to_read(config.output, output.parts)
     _say_done(config, totals, len(output.unreadable()))
 
 
-def _score_missing(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> None:
+def _score_missing(
+    config: ScoreConfig, checkpoint: Checkpoint, infer: Inference, output: Output
+) -> None:
     missing = output.missing()
     tally = _Tally(config, output, {part.name for part, _ in missing})
     try:
         for planned in output.plans:
             parts = [part for part, its in missing if its is planned]
-            for done in _score(config, checkpoint, output.directory, planned, parts):
+            for done in _score(config, checkpoint, infer, output.directory, planned, parts):
                 tally.add(done)
     finally:
         # On a full disk no record is written either, and what went wrong is still to be said.
@@ -69,12 +76,7 @@ def _score_missing(config: ScoreConfig, checkpoint: Checkpoint, output: Output) 
 
 def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
     print(f"Counting the rows of {cli.count(len(new), 'shard')} ...", flush=True)
-    size = math.ceil(len(new) / 256)
-    chunks = [new[start : start + size] for start in range(0, len(new), size)]
-    tasks = [
-        _count.remote(chunk, settings["encoding"], settings["text_column"]) for chunk in chunks
-    ]
-    counts = [count for chunk in ray.get(tasks) for count in chunk]
+    counts = _count(new, settings)
     if not output.plans and not any(isinstance(count, Counted) for count in counts):
         raise InputError(counts[0])
     made = plan.make(new, counts, settings, first_part=len(output.parts))
@@ -82,23 +84,23 @@ def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
         output.add(made)
 
 
-@ray.remote
-def _count(shards: list[Shard], encoding: str, text_column: str) -> list[Counted | str]:
+def _count(shards: list[Shard], settings: dict[str, Any]) -> list[Counted | str]:
     """What each shard holds, or why it cannot be read."""
-    counts: list[Counted | str] = []
-    for shard in shards:
-        try:
-            counted = shard.count(encoding)
-            counted.require_text(shard.path, text_column)
-            counts.append(counted)
-        except InputError as error:
-            counts.append(str(error))
-    return counts
+    scanned = sum(shard.size for shard in shards if not shard.is_parquet)
+    if len(shards) <= SHARDS_COUNTED_HERE and scanned <= BYTES_COUNTED_HERE:
+        return [plan.look(shard, settings) for shard in shards]
+    size = math.ceil(len(shards) / 256)
+    chunks = [shards[start : start + size] for start in range(0, len(shards), size)]
+    # A lambda takes no more modules along than it names: those of this file load for seconds.
+    look = ray.remote(lambda chunk: [plan.look(shard, settings) for shard in chunk])
+    counts = ray.get([look.remote(chunk) for chunk in chunks])
+    return [count for some in counts for count in some]
 
 
 def _score(
     config: ScoreConfig,
     checkpoint: Checkpoint,
+    infer: Inference,
     directory: str,
     planned: Plan,
     parts: list[Part],
@@ -121,11 +123,9 @@ def _score(
         .map(
             PartScorer,
             fn_constructor_kwargs={
-                "weights": dict(checkpoint.weights),
+                "infer": infer,
                 "output": directory,
                 "model_hash": checkpoint.model_hash,
-                "use_gpu": config.use_gpu,
-                "batch_size": config.batch_size,
             },
             compute=_pool(*(min(number, len(items)) for number in resources["actors"])),
             num_cpus=resources["actor_cpus"],

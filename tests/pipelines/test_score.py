@@ -17,6 +17,7 @@ from pipelines.rows import Span
 from pipelines.score import ScoreConfig, main
 from pipelines.shards import Counted, Shard, find_shards
 from sentiment.errors import InputError
+from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 from tests.generated import save_checkpoint, write_shards
 
@@ -313,7 +314,7 @@ def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
     (tmp_path / "a.csv").write_bytes(HEAD + b"1,hi\n2,yes\n")
     part = read_part()
     assert "a.csv has changed since it was planned" in part["error"]
-    scorer = PartScorer(save_checkpoint(tmp_path / "m").weights, str(tmp_path), "m", False, 9)
+    scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
     assert scorer(part)["error"] == part["error"]
     assert not (tmp_path / "part-000000.parquet").exists()
 
