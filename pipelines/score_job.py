@@ -1,17 +1,17 @@
-"""The scoring job on Ray Data: count shards, score the missing parts, say how it goes."""
+"""The scoring job on Ray: count shards, score the missing parts, say how it goes."""
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cli, plan
@@ -19,12 +19,12 @@ from pipelines.output import COUNTS, Output
 from pipelines.parts import PartReader, PartScorer, to_item
 from pipelines.plan import Part, Plan
 from pipelines.score import ScoreConfig, writing
-from pipelines.session import session
+from pipelines.session import load_data, session
 from pipelines.shards import Counted, Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
-from sentiment.inference import Inference, inference
+from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 
 SAMPLES = 10
@@ -43,30 +43,27 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
     Raises Failure where a part cannot be written, or more rows are rejected than
     `--max_rejected` allows.
     """
-    infer = inference(checkpoint.weights, config.use_gpu, config.batch_size)
-    with session():
+    with session(data=False):
         totals = None
         # Another program may plan or score at the same time: what it leaves undone is done here.
         while totals is None:
             # Then its plan holds, and what that lacks is new.
             while new := output.new_shards(shards):
                 _plan(new, config.settings(checkpoint.model_hash), output)
-            _score_missing(config, checkpoint, infer, output)
+            _score_missing(config, checkpoint, output)
             with writing(output):
                 totals = output.close()
     _say_how_to_read(config.output, output.parts)
     _say_done(config, totals, len(output.unreadable()))
 
 
-def _score_missing(
-    config: ScoreConfig, checkpoint: Checkpoint, infer: Inference, output: Output
-) -> None:
+def _score_missing(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> None:
     missing = output.missing()
     tally = _Tally(config, output, {part.name for part, _ in missing})
     try:
         for planned in output.plans:
             parts = [part for part, its in missing if its is planned]
-            for done in _score(config, checkpoint, infer, output.directory, planned, parts):
+            for done in _score(config, checkpoint, output.directory, planned, parts):
                 tally.add(done)
     finally:
         # On a full disk no record is written either, and what went wrong is still to be said.
@@ -98,42 +95,19 @@ def _count(shards: list[Shard], settings: dict[str, Any]) -> list[Counted | str]
 
 
 def _score(
-    config: ScoreConfig,
-    checkpoint: Checkpoint,
-    infer: Inference,
-    directory: str,
-    planned: Plan,
-    parts: list[Part],
+    config: ScoreConfig, checkpoint: Checkpoint, directory: str, planned: Plan, parts: list[Part]
 ) -> Iterator[dict[str, Any]]:
     """What was done for each part, as they are done."""
     if not parts:
         return
-    reader = PartReader(
-        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary),
-        text_column=config.text_column,
-        schema=planned.schema,
-        encoding=config.encoding,
-        max_tokens=config.max_tokens,
-    )
-    resources = _resources(config)
     items = [to_item(part, planned.shards) for part in parts]
-    done = (
-        ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
-        .map(reader, num_cpus=resources["task_cpus"])
-        .map(
-            PartScorer,
-            fn_constructor_kwargs={
-                "infer": infer,
-                "output": directory,
-                "model_hash": checkpoint.model_hash,
-            },
-            compute=_pool(*(min(number, len(items)) for number in resources["actors"])),
-            num_cpus=resources["actor_cpus"],
-            num_gpus=1 if config.use_gpu else None,
-        )
-    )
+    resources = _resources(config)
+    steps = partial(_steps, config, checkpoint, directory, planned.schema)
     try:
-        yield from done.iter_rows()
+        if len(items) == 1:
+            yield _score_alone(items[0], steps, resources)
+        else:
+            yield from _stream(items, *steps(), resources)
     except RayTaskError:
         raise  # The exception of a task is a mistake in this program.
     except RayError as error:
@@ -141,10 +115,62 @@ def _score(
         raise cli.Failure(f"Ray gave up ({message}): run the same command again") from error
 
 
-def _pool(fewest: int, most: int) -> ActorPoolStrategy:
-    if fewest == most:
-        return ActorPoolStrategy(size=most)
-    return ActorPoolStrategy(min_size=fewest, max_size=most)
+def _steps(
+    config: ScoreConfig, checkpoint: Checkpoint, directory: str, schema: pa.Schema
+) -> tuple[PartReader, dict[str, Any]]:
+    """What reads parts, and what `PartScorer` takes."""
+    reader = PartReader(
+        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary),
+        text_column=config.text_column,
+        schema=schema,
+        encoding=config.encoding,
+        max_tokens=config.max_tokens,
+    )
+    infer = inference(checkpoint.weights, config.use_gpu, config.batch_size)
+    return reader, {
+        "infer": infer,
+        "output": directory,
+        "model_hash": checkpoint.model_hash,
+    }
+
+
+def _score_alone(
+    item: dict[str, str],
+    steps: Callable[[], tuple[PartReader, dict[str, Any]]],
+    resources: dict[str, Any],
+) -> dict[str, Any]:
+    """A part by itself, in a task: Ray Data takes seconds to load and to start its actors."""
+
+    @ray.remote(num_cpus=resources["task_cpus"], num_gpus=resources["gpus"])
+    def task() -> dict[str, Any]:
+        reader, scorer = steps()
+        return PartScorer(**scorer)(reader(item))
+
+    return ray.get(task.remote())
+
+
+def _stream(
+    items: list[dict[str, str]],
+    reader: PartReader,
+    scorer: dict[str, Any],
+    resources: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Parts on Ray Data: tasks read and tokenize, a pool of actors scores and writes."""
+    load_data()
+    fewest, most = (min(number, len(items)) for number in resources["actors"])
+    size = {"size": most} if fewest == most else {"min_size": fewest, "max_size": most}
+    return (
+        ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
+        .map(reader, num_cpus=resources["task_cpus"])
+        .map(
+            PartScorer,
+            fn_constructor_kwargs=scorer,
+            compute=ray.data.ActorPoolStrategy(**size),
+            num_cpus=resources["actor_cpus"],
+            num_gpus=resources["gpus"] or None,
+        )
+        .iter_rows()
+    )
 
 
 def _resources(config: ScoreConfig) -> dict[str, Any]:
@@ -164,10 +190,11 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
             raise InputError(
                 f"--use_gpu: {gpus:.0f} GPUs here; use at most as many --num_actors, or a cluster"
             )
-        return {"actors": actors, "actor_cpus": 0, "task_cpus": min(1.0, cpus / 2 or 1.0)}
+        task_cpus = min(1.0, cpus / 2 or 1.0)
+        return {"actors": actors, "actor_cpus": 0, "task_cpus": task_cpus, "gpus": 1}
     # Ray counts resources in ten-thousandths.
     share = int(min(0.5, cpus / 2 / actors[1] or 0.5) * 10_000) / 10_000
-    return {"actors": actors, "actor_cpus": share, "task_cpus": 0.4}
+    return {"actors": actors, "actor_cpus": share, "task_cpus": 0.4, "gpus": 0}
 
 
 def _say_how_to_read(directory: str, parts: list[Part]) -> None:

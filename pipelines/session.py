@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-import ray.data
 
 from sentiment.errors import InputError
 
 
 @contextmanager
-def session() -> Iterator[None]:
+def session(data: bool = True) -> Iterator[None]:
     """Ray for the length of a block, found as every Ray program finds it.
+
+    `data`: with Ray Data at hand; see `load_data`.
 
     `RAY_ADDRESS` and `ray job submit` name a cluster; without them a local Ray is started and
     stopped; one that this process has started already is used as it is. The workers' own output
@@ -31,15 +32,23 @@ def session() -> Iterator[None]:
             logging_level=logging.ERROR,
             include_dashboard=False,
         )
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
+            if data:
+                load_data()
             yield
         finally:
             ray.shutdown()
+
+
+def load_data() -> None:
+    """Import Ray Data, which takes a second, and keep it quiet."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 @contextmanager

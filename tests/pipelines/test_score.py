@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -209,6 +211,27 @@ def test_what_cannot_be_scored_is_refused_and_leaves_nothing(small, local_ray, f
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert contents(small / "scored") == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"text_column": "words"}, "shard-0.csv has no column 'words'"),
+        ({"keep_columns": ("id", "name")}, "--keep_columns name: no shard has that column"),
+        ({"keep_columns": None}, "the input has a column 'Sentiment'"),
+    ],
+)
+def test_columns_that_no_shard_has_are_refused_before_ray_loads(small, monkeypatch, flags, said):
+    # Whatever would import it fails.
+    monkeypatch.setitem(sys.modules, "pipelines.score_job", None)
+    with pytest.raises(InputError, match=re.escape(said)):
+        main(config(small, **FLAGS | flags))
+    # Where a shard of some has them, the job takes over.
+    rest = small / "corpus" / "zz.csv"
+    rest.write_text("words,name,id,SentimentText\nhi,1,2,hello\n")
+    if flags != {"keep_columns": None}:
+        with pytest.raises(ImportError):
+            main(config(small, **FLAGS | flags))
 
 
 @pytest.mark.parametrize(
