@@ -27,8 +27,8 @@ from sentiment.errors import InputError
 from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 
-SAMPLES = 10
-"""Rows to show at the end."""
+SAMPLES, WIDEST = 10, 60
+"""Rows to show at the end, and characters of a value."""
 
 SHARDS_COUNTED_HERE, BYTES_COUNTED_HERE = 64, 8 * 2**20
 """Shards, and of them bytes of CSV, that are counted faster than a worker starts."""
@@ -205,7 +205,13 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
             rows = next(pq.ParquetFile(file).iter_batches(SAMPLES), None)
         if rows is not None:
             print(f"\nSchema: {', '.join(f'{f.name} {f.type}' for f in rows.schema)}")
-            print(rows.to_pandas().to_string(max_colwidth=60))
+            columns = [
+                [name, *(" ".join(str(value).split())[:WIDEST] for value in column.to_pylist())]
+                for name, column in zip(rows.schema.names, rows.columns, strict=True)
+            ]
+            widths = [max(map(len, column)) for column in columns]
+            for row in zip(*columns, strict=True):
+                print("  ".join(map(str.rjust, row, widths)))
     print(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")
 
 
