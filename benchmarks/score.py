@@ -237,9 +237,10 @@ def table(found: Measurements, rows: int) -> Iterator[str]:
         measured = f"{found.range('beside docs, s')} s against {found.range('docs, s')} s"
         yield f"| whole command against the Ray docs' pattern | {measured} | {ratio:.1f}x | 15x |"
     if "Parquet, s" in found:
-        busy = found.median("Parquet, s") - found.median("start-up, s")
+        whole = found.median("Parquet, s")
+        busy = whole - found.median("start-up, s")
         ideal = found.median("one core, s") / cores
-        yield f"| whole command | {found.range('Parquet, s')} s | {rows / busy:,.0f} rows/s | |"
+        yield f"| whole command | {found.range('Parquet, s')} s | {rows / whole:,.0f} rows/s | |"
         measured = (
             f"{busy:.1f} s, without {found.range('start-up, s')} s of 100 rows in 4 parts; "
             f"one core, no Ray: {found.range('one core, s')} s"
