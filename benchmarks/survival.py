@@ -99,8 +99,8 @@ class Score(Job):
 
     victims: ClassVar = {
         "driver": Victim(("pipelines.score",)),
-        "actor": Victim(("ray::", "PartScorer")),
-        "worker": Victim(("ray::", "PartReader")),
+        "actor": Victim(("ray::", "PartWorker")),
+        "worker": Victim(("ray::",), -1),
         "raylet": Victim(("/raylet",)),
         "node": Victim(("/raylet",), elsewhere=True),
     }

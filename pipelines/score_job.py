@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cli, plan
 from pipelines.output import COUNTS, Output
-from pipelines.parts import PartReader, PartScorer, to_item
+from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.plan import Part, Plan
 from pipelines.score import ScoreConfig, writing
 from pipelines.session import load_data, session
@@ -117,8 +117,8 @@ def _score(
 
 def _steps(
     config: ScoreConfig, checkpoint: Checkpoint, directory: str, schema: pa.Schema
-) -> tuple[PartReader, dict[str, Any]]:
-    """What reads parts, and what `PartScorer` takes."""
+) -> tuple[PartReader, PartScorer]:
+    """What reads parts, and what scores and writes them."""
     reader = PartReader(
         encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary),
         text_column=config.text_column,
@@ -127,24 +127,19 @@ def _steps(
         max_tokens=config.max_tokens,
     )
     infer = inference(checkpoint.weights, config.use_gpu, config.batch_size)
-    return reader, {
-        "infer": infer,
-        "output": directory,
-        "model_hash": checkpoint.model_hash,
-    }
+    return reader, PartScorer(infer, directory, checkpoint.model_hash)
 
 
 def _score_alone(
     item: dict[str, str],
-    steps: Callable[[], tuple[PartReader, dict[str, Any]]],
+    steps: Callable[[], tuple[PartReader, PartScorer]],
     resources: dict[str, Any],
 ) -> dict[str, Any]:
     """A part by itself, in a task: Ray Data takes seconds to load and to start its actors."""
 
     @ray.remote(num_cpus=resources["task_cpus"], num_gpus=resources["gpus"])
     def task() -> dict[str, Any]:
-        reader, scorer = steps()
-        return PartScorer(**scorer)(reader(item))
+        return PartWorker(*steps())(item)
 
     return ray.get(task.remote())
 
@@ -152,32 +147,36 @@ def _score_alone(
 def _stream(
     items: list[dict[str, str]],
     reader: PartReader,
-    scorer: dict[str, Any],
+    scorer: PartScorer,
     resources: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    """Parts on Ray Data: tasks read and tokenize, a pool of actors scores and writes."""
+    """Parts on Ray Data.
+
+    With GPUs tasks read and tokenize, and a pool of actors scores and writes. On CPUs, where
+    reading is an eighth of the work, the actors do all of it: nothing crosses between processes,
+    and there are half as many to start.
+    """
     load_data()
     fewest, most = (min(number, len(items)) for number in resources["actors"])
     size = {"size": most} if fewest == most else {"min_size": fewest, "max_size": most}
-    return (
-        ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
-        .map(reader, num_cpus=resources["task_cpus"])
-        .map(
-            PartScorer,
-            fn_constructor_kwargs=scorer,
-            compute=ray.data.ActorPoolStrategy(**size),
-            num_cpus=resources["actor_cpus"],
-            num_gpus=resources["gpus"] or None,
-        )
-        .iter_rows()
-    )
+    pool = {
+        "compute": ray.data.ActorPoolStrategy(**size),
+        "num_cpus": resources["actor_cpus"],
+        "num_gpus": resources["gpus"] or None,
+    }
+    parts = ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
+    if resources["gpus"]:
+        read = parts.map(reader, num_cpus=resources["task_cpus"])
+        done = read.map(PartScorer, fn_constructor_kwargs=vars(scorer), **pool)
+    else:
+        done = parts.map(PartWorker, fn_constructor_args=(reader, scorer), **pool)
+    return done.iter_rows()
 
 
 def _resources(config: ScoreConfig) -> dict[str, Any]:
-    """Actors and what they and the reading tasks ask for: tasks must always find a CPU.
+    """Actors, and what they and tasks ask for: a CPU, or less where there are more of them.
 
-    Reading is an eighth of the work, so on CPUs actors and tasks each count half: as many scorers
-    as CPUs run, and as many readers have room beside them and wait on what is scored.
+    Actors with a GPU ask for no CPU, so that the tasks that read for them always find one.
     """
     have = ray.cluster_resources()
     cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
@@ -193,8 +192,8 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
         task_cpus = min(1.0, cpus / 2 or 1.0)
         return {"actors": actors, "actor_cpus": 0, "task_cpus": task_cpus, "gpus": 1}
     # Ray counts resources in ten-thousandths.
-    share = int(min(0.5, cpus / 2 / actors[1] or 0.5) * 10_000) / 10_000
-    return {"actors": actors, "actor_cpus": share, "task_cpus": 0.4, "gpus": 0}
+    share = int(min(1.0, cpus / actors[1] or 1.0) * 10_000) / 10_000
+    return {"actors": actors, "actor_cpus": share, "task_cpus": share, "gpus": 0}
 
 
 def _say_how_to_read(directory: str, parts: list[Part]) -> None:
@@ -206,13 +205,18 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
         if rows is not None:
             print(f"\nSchema: {', '.join(f'{f.name} {f.type}' for f in rows.schema)}")
             columns = [
-                [name, *(" ".join(str(value).split())[:WIDEST] for value in column.to_pylist())]
+                [name, *map(_brief, column.to_pylist())]
                 for name, column in zip(rows.schema.names, rows.columns, strict=True)
             ]
             widths = [max(map(len, column)) for column in columns]
             for row in zip(*columns, strict=True):
                 print("  ".join(map(str.rjust, row, widths)))
     print(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")
+
+
+def _brief(value: object) -> str:
+    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return " ".join(shown.split())[:WIDEST]
 
 
 def _say_done(config: ScoreConfig, totals: Mapping[str, int], unreadable: int) -> None:
