@@ -26,3 +26,7 @@ lint: .venv
 bench: .venv
 	$(BIN)/python -m benchmarks.tokenize
 	$(BIN)/python -m benchmarks.kernel
+	@echo "With texts, labels and a checkpoint of your own (each says how, by --help):"
+	@echo "  $(BIN)/python -m benchmarks.score      end to end, memory, planning"
+	@echo "  $(BIN)/python -m benchmarks.peers      beside fastText, TF-IDF, VADER (extra: bench)"
+	@echo "  $(BIN)/python -m benchmarks.survival   kills processes and compares what comes out"

@@ -1,12 +1,16 @@
 """How fast is scoring, and beside what? End to end, memory and planning, in one table.
 
-    python -m benchmarks.score --checkpoints_dir checkpoints/demo --texts DIR
+    python -m benchmarks.score --checkpoints_dir checkpoints/tweets --texts DIR
+    python -m benchmarks.score ... --root /tmp/bench --measure docs --repeats 1
 
-`--texts` is a directory of Parquet shards with a column `text`. All commands run alternately on the
-same rows of the same machine, after one that warms caches up; medians, and the range, of
-`--repeats`. The kernel by itself is measured by `python -m benchmarks.kernel`.
+`--texts` is a directory of Parquet shards with a column `text`. What is compared runs in turns on
+the same rows of the same machine; medians and ranges. With `--root` the inputs that are made and
+what was measured stay there: each command adds to it, and the table is of all of it, so that a
+long measurement can be had in pieces. The kernel by itself is measured by
+`python -m benchmarks.kernel`.
 """
 
+import json
 import os
 import shutil
 import statistics
@@ -15,8 +19,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pyarrow.csv as pacsv
@@ -27,6 +34,8 @@ from pipelines.shards import find_shards
 
 SMALL_SHARDS = 100_000
 
+Measure = Literal["speed", "docs", "memory", "planning"]
+
 
 @dataclass(frozen=True)
 class ScoreBenchmark:
@@ -36,10 +45,14 @@ class ScoreBenchmark:
     """A checkpoint."""
     texts: str
     """Directory of Parquet shards with a column `text`."""
+    measure: tuple[Measure, ...] = ("speed", "docs", "memory", "planning")
+    """speed: Parquet, CSV, one core and a hundred rows, in turns. docs: the pattern of Ray's
+    documentation and ours, in turns. memory: ten times the rows beside the rows. planning: 100,000
+    shards of 100 rows."""
     repeats: int = 3
-    """Times that each command runs."""
-    docs_pattern: bool = True
-    """Also measure the pattern of Ray's documentation, which takes minutes a run."""
+    """Turns; 0: make the inputs only."""
+    root: Path | None = None
+    """Directory for inputs and measurements; None: one that is removed at the end."""
 
 
 @dataclass(frozen=True)
@@ -94,83 +107,158 @@ def _watch(process: subprocess.Popen, output: Path, peaks: dict[str, float], beg
         time.sleep(0.5)
 
 
+class Measurements:
+    """What was measured, by name, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, list[float]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def add(self, name: str, value: float) -> None:
+        """One more of that name."""
+        self._found.setdefault(name, []).append(value)
+        self._path.write_text(json.dumps(self._found, indent=1))
+        print(f"{name}: {value:,.2f}", file=sys.stderr, flush=True)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
+    def median(self, name: str) -> float:
+        """The median of those of that name."""
+        return statistics.median(self._found[name])
+
+    def range(self, name: str) -> str:
+        """The median, and the least and the largest."""
+        found = self._found[name]
+        return f"{self.median(name):,.1f} ({min(found):,.1f} to {max(found):,.1f})"
+
+
+@contextmanager
+def kept_or_temporary(root: Path | None) -> Iterator[Path]:
+    """The directory, made if need be; or one that is removed at the end."""
+    if root is None:
+        with tempfile.TemporaryDirectory() as directory:
+            yield Path(directory)
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        yield root
+
+
 def main(config: ScoreBenchmark) -> None:
     """Measure and print the table."""
-    shards = find_shards([config.texts], "--texts")
-    rows = sum(pq.read_metadata(shard.path).num_rows for shard in shards)
-    with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        inputs = _inputs(root, [Path(shard.path) for shard in shards])
+    shards = [Path(shard.path) for shard in find_shards([config.texts], "--texts")]
+    rows = sum(pq.read_metadata(shard).num_rows for shard in shards)
+    with kept_or_temporary(config.root) as root:
+        found = Measurements(root / "measurements.json")
         output = root / "output"
+        common = (config.checkpoints_dir, config.texts, output)
 
-        def score(source: Path | str, sample: bool = False) -> Run:
-            flags = ("--checkpoints_dir", config.checkpoints_dir, "--input", source)
+        def score(source: Path, *more: object, sample: bool = False) -> Run:
+            flags = ("--checkpoints_dir", config.checkpoints_dir, "--input", source, *more)
             return run("pipelines.score", *flags, "--output", output, output=output, sample=sample)
 
-        score(inputs["hundred"])
-        times: dict[str, list[float]] = {}
-        for _ in range(config.repeats):
-            for name in ("hundred", "parquet", "csv"):
-                times.setdefault(name, []).append(score(inputs[name]).seconds)
-            common = (config.checkpoints_dir, config.texts, output)
-            one = float(run("benchmarks.one_core", *common, output=output).output)
-            times.setdefault("one core", []).append(rows / one)
-            if config.docs_pattern:
+        hundred = made(root / "hundred", shards)
+        if config.repeats:
+            score(hundred)  # Fills caches, compiles.
+        if "speed" in config.measure:
+            inputs = {
+                "hundred, s": (hundred,),
+                # Several parts take another way than one.
+                "start-up, s": (hundred, "--part_rows", 25),
+                "Parquet, s": (made(root / "parquet", shards),),
+                "CSV, s": (made(root / "csv", shards),),
+            }
+            for _ in range(config.repeats):
+                for name, source in inputs.items():
+                    found.add(name, score(*source).seconds)
+                one = float(run("benchmarks.one_core", *common, output=output).output)
+                found.add("one core, s", rows / one)
+        if "docs" in config.measure:
+            source = made(root / "parquet", shards)
+            for _ in range(config.repeats):
+                found.add("beside docs, s", score(source).seconds)
                 docs = run("benchmarks.docs_pattern", *common, output=output)
-                times.setdefault("docs", []).append(docs.seconds)
-        _print_speed(times, rows)
-        once, tenfold = (score(inputs[name], sample=True) for name in ("parquet", "tenfold"))
-        many = score(inputs["many"], sample=True)
-        print(
-            f"memory of all processes, {10 * rows:,} rows against {rows:,}: "
-            f"{tenfold.everything / 2**20:,.0f} MiB against {once.everything / 2**20:,.0f} MiB, "
-            f"{tenfold.everything / once.everything:.2f}x\n"
-            f"{SMALL_SHARDS:,} shards of 100 rows: first part after {many.first_part:.0f} s, "
-            f"driver {many.driver / 2**20:,.0f} MiB, whole command {many.seconds:.0f} s"
+                found.add("docs, s", docs.seconds)
+        if "memory" in config.measure:
+            inputs = {"once": made(root / "parquet", shards)}
+            inputs["tenfold"] = made(root / "tenfold", shards)
+            for _ in range(config.repeats):
+                for name, source in inputs.items():
+                    found.add(f"{name}, MiB", score(source, sample=True).everything / 2**20)
+        if "planning" in config.measure:
+            source = made(root / "many", shards)
+            for _ in range(config.repeats):
+                many = score(source, sample=True)
+                found.add("first part, s", many.first_part)
+                found.add("driver, MiB", many.driver / 2**20)
+                found.add("many, s", many.seconds)
+        shutil.rmtree(output, ignore_errors=True)
+        if config.repeats:
+            print(f"{rows:,} rows, {os.cpu_count()} cores; medians, and least to largest")
+            print("\n".join(table(found, rows)))
+
+
+def made(path: Path, shards: list[Path]) -> Path:
+    """The texts in another shape, by the name of the directory; made unless it is there."""
+    if path.exists():
+        return path
+    partial = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    first = pq.read_table(shards[0])
+    match path.name:
+        case "hundred":
+            pq.write_table(first.slice(0, 100), partial / "hundred.parquet")
+        case "parquet":
+            for shard in shards:
+                shutil.copy(shard, partial)
+        case "csv":
+            for shard in shards:
+                pacsv.write_csv(pq.read_table(shard), partial / f"{shard.stem}.csv")
+        case "tenfold":
+            for shard in shards:
+                for copy in range(10):
+                    shutil.copy(shard, partial / f"{copy}-{shard.name}")
+        case "many":
+            for number in range(SMALL_SHARDS):
+                start = number * 100 % max(len(first) - 100, 1)
+                pq.write_table(first.slice(start, 100), partial / f"{number:06d}.parquet")
+    partial.rename(path)
+    return path
+
+
+def table(found: Measurements, rows: int) -> Iterator[str]:
+    """The lines of a Markdown table of what was measured beside what it is to be."""
+    yield "| what | measured | value | at least, at most |"
+    yield "| --- | --- | --- | --- |"
+    cores = os.cpu_count() or 1
+    if "docs, s" in found:
+        ratio = found.median("docs, s") / found.median("beside docs, s")
+        measured = f"{found.range('beside docs, s')} s against {found.range('docs, s')} s"
+        yield f"| whole command against the Ray docs' pattern | {measured} | {ratio:.1f}x | 15x |"
+    if "Parquet, s" in found:
+        whole = found.median("Parquet, s")
+        busy = whole - found.median("start-up, s")
+        ideal = found.median("one core, s") / cores
+        yield f"| whole command | {found.range('Parquet, s')} s | {rows / whole:,.0f} rows/s | |"
+        measured = (
+            f"{busy:.1f} s, without {found.range('start-up, s')} s of 100 rows in 4 parts; "
+            f"one core, no Ray: {found.range('one core, s')} s"
         )
-
-
-def _inputs(root: Path, shards: list[Path]) -> dict[str, Path]:
-    """The same rows as Parquet and CSV, ten times over, cut small, and a hundred of them."""
-    names = ("parquet", "csv", "tenfold", "many", "hundred")
-    inputs = {name: root / name for name in names}
-    for path in inputs.values():
-        path.mkdir()
-    for shard in shards:
-        shutil.copy(shard, inputs["parquet"] / shard.name)
-        pacsv.write_csv(pq.read_table(shard), inputs["csv"] / f"{shard.stem}.csv")
-        for copy in range(10):
-            os.link(inputs["parquet"] / shard.name, inputs["tenfold"] / f"{copy}-{shard.name}")
-    table = pq.read_table(shards[0])
-    for number in range(SMALL_SHARDS):
-        start = number * 100 % max(len(table) - 100, 1)
-        pq.write_table(table.slice(start, 100), inputs["many"] / f"{number:06d}.parquet")
-    pq.write_table(table.slice(0, 100), inputs["hundred"] / "hundred.parquet")
-    return inputs
-
-
-def _print_speed(times: dict[str, list[float]], rows: int) -> None:
-    labels = {
-        "hundred": "100 rows, whole command",
-        "parquet": "Parquet, whole command",
-        "csv": "CSV, whole command",
-        "one core": "one core, no Ray, no start-up",
-        "docs": "pattern of the Ray docs, whole command",
-    }
-    median = {name: statistics.median(seconds) for name, seconds in times.items()}
-    print(f"{rows:,} rows, {os.cpu_count()} cores, medians of {len(times['parquet'])}")
-    for name, seconds in times.items():
-        count = 100 if name == "hundred" else rows
-        print(
-            f"{labels[name]:40} {median[name]:7.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
-            f"  {count / median[name]:9,.0f} rows/s"
+        yield f"| without start-up, of {cores} x one core | {measured} | {ideal / busy:.2f} | 0.8 |"
+        ratio = found.median("Parquet, s") / found.median("CSV, s")
+        yield f"| CSV against Parquet | {found.range('CSV, s')} s | {ratio:.2f} | 0.8 |"
+        yield f"| 100 rows, whole command | {found.range('hundred, s')} s | | 10 s |"
+    if "tenfold, MiB" in found:
+        ratio = found.median("tenfold, MiB") / found.median("once, MiB")
+        measured = f"{found.range('tenfold, MiB')} against {found.range('once, MiB')} MiB"
+        yield f"| memory of all, {10 * rows:,} rows: {rows:,} | {measured} | {ratio:.2f}x | 1.1x |"
+    if "first part, s" in found:
+        measured = (
+            f"first part after {found.range('first part, s')} s, all {found.range('many, s')} s"
         )
-    busy = median["parquet"] - median["hundred"]
-    ideal = median["one core"] / (os.cpu_count() or 1)
-    print(f"without start-up, of {os.cpu_count()} x one core: {ideal / busy:.2f}")
-    print(f"CSV against Parquet: {median['parquet'] / median['csv']:.2f}")
-    if "docs" in median:
-        print(f"against the pattern of the Ray docs: {median['docs'] / median['parquet']:.1f}x")
+        yield f"| {SMALL_SHARDS:,} shards of 100 rows | {measured} | | 60 s |"
+        yield f"| the driver's memory with them | {found.range('driver, MiB')} MiB | | 1,024 MiB |"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Do the programs survive? Kill a process at a random moment, run the same command again.
 
     python -m benchmarks.survival score --kills 10
-    python -m benchmarks.survival train --kills 3
+    python -m benchmarks.survival train --kills 3 --victims driver raylet
 
 What comes out must each time be that of an uninterrupted run, byte for byte: of scoring the parts
 and the rejected rows, of training the weights, the optimizer's state and the metrics of every step.
 """
 
+import os
 import random
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -32,6 +35,8 @@ class Victim:
     which: int = 0
     """Of several, the first (0) or the last (-1)."""
     blow: signal.Signals = signal.SIGKILL
+    elsewhere: bool = False
+    """It is of the second node of a cluster, on this machine, that the job runs on."""
 
     def is_it(self, command: list[str]) -> bool:
         """Whether a process with that command line is of the kind."""
@@ -50,6 +55,8 @@ class SurvivalConfig:
     """Rows to score. Training takes a fiftieth."""
     seed: int = 0
     """Decides the moments."""
+    victims: tuple[str, ...] = ()
+    """Kinds of process; none: every kind that the program has."""
 
 
 class Job(ABC):
@@ -66,12 +73,18 @@ class Job(ABC):
     def contents(self, name: str) -> dict[str, bytes]:
         """What the run has left, by name; nothing if it is not complete."""
 
-    def start(self, name: str) -> subprocess.Popen:
+    def start(self, name: str, **environment: str) -> subprocess.Popen:
         """The command, running."""
         command = [sys.executable, "-m", f"pipelines.{type(self).__name__.lower()}"]
         command += [str(word) for flag in self.flags(name).items() for word in flag]
         log = (self.root / f"{name}.log").open("a")
-        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+        )
 
     def finish(self, name: str, again: int = 3) -> None:
         """Run the command until it ends well."""
@@ -86,9 +99,10 @@ class Score(Job):
 
     victims: ClassVar = {
         "driver": Victim(("pipelines.score",)),
-        "actor": Victim(("ray::", "PartScorer")),
-        "worker": Victim(("ray::", "PartReader")),
+        "actor": Victim(("ray::", "PartWorker")),
+        "worker": Victim(("ray::",), -1),
         "raylet": Victim(("/raylet",)),
+        "node": Victim(("/raylet",), elsewhere=True),
     }
 
     def __init__(self, root: Path, rows: int) -> None:
@@ -161,13 +175,16 @@ class Train(Job):
         return {name: path.read_bytes() for name, path in files.items()}
 
 
-def strike(job: subprocess.Popen, victim: Victim, after: float) -> bool:
-    """Signal a process of that kind, as soon as there is one after so many seconds."""
+def strike(job: subprocess.Popen, root: int, victim: Victim, after: float) -> bool:
+    """Signal a process of that kind below the process `root`, or `root` itself.
+
+    As soon as there is one after so many seconds; False if the job ends before.
+    """
     time.sleep(after)
     while job.poll() is None:
         try:
-            driver = psutil.Process(job.pid)
-            processes = [driver, *driver.children(recursive=True)]
+            first = psutil.Process(root)
+            processes = [first, *first.children(recursive=True)]
             found = [process for process in processes if victim.is_it(process.cmdline())]
             if found:
                 found[victim.which].send_signal(victim.blow)
@@ -176,6 +193,35 @@ def strike(job: subprocess.Popen, victim: Victim, after: float) -> bool:
             continue
         time.sleep(0.02)
     return False
+
+
+@contextmanager
+def two_nodes() -> Iterator[tuple[str, int]]:
+    """A cluster of two nodes of one CPU, on this machine: its address and the second's raylet."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        (raylet,) = cluster.add_node(num_cpus=1).all_processes["raylet"]
+        yield cluster.address, raylet.process.pid
+    finally:
+        cluster.shutdown()
+
+
+def run_and_strike(job: Job, name: str, victim: Victim, after: float) -> tuple[bool, bool]:
+    """Run the job to its end, again if need be: was it struck, and did it end well by itself?"""
+    with ExitStack() as stack:
+        environment, root = {}, None
+        if victim.elsewhere:
+            address, root = stack.enter_context(two_nodes())
+            environment = {"RAY_ADDRESS": address}
+        running = job.start(name, **environment)
+        struck = strike(running, root or running.pid, victim, after)
+        ended = running.wait(timeout=300) == 0
+    if not ended:
+        job.finish(name)
+    return struck, ended
 
 
 def main(config: SurvivalConfig) -> None:
@@ -193,17 +239,21 @@ def main(config: SurvivalConfig) -> None:
         if not expected or expected != job.contents("warm"):
             raise RuntimeError("two uninterrupted runs differ")
         print(f"{config.program}, uninterrupted: {seconds:.1f} s, {len(expected)} files")
-        for kind, victim in job.victims.items():
+        for kind in config.victims or job.victims:
+            victim = job.victims[kind]
             struck = ended = equal = 0
             for number in range(config.kills):
                 name = f"{kind.replace(' ', '-')}-{number}"
-                running = job.start(name)
-                struck += strike(running, victim, moments.uniform(0.5, seconds))
-                if running.wait(timeout=300) == 0:
-                    ended += 1
-                else:
-                    job.finish(name)
-                equal += job.contents(name) == expected
+                after = moments.uniform(0.5, seconds)
+                was_struck, ended_well = run_and_strike(job, name, victim, after)
+                struck += was_struck
+                ended += ended_well
+                contents = job.contents(name)
+                equal += contents == expected
+                if contents != expected:
+                    names = expected.keys() | contents.keys()
+                    odd = {n for n in names if expected.get(n) != contents.get(n)}
+                    print(f"{name} differs in {', '.join(sorted(odd))}", flush=True)
             print(
                 f"{kind:12} {struck:3} struck, {ended:3} runs ended well by themselves, "
                 f"{equal} of {config.kills} equal",

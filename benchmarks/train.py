@@ -28,7 +28,7 @@ import tyro
 from pipelines.batches import CachedRows, TrainingBatches
 from pipelines.labelled import Source, Split
 from pipelines.prepare import Corpus, prepare
-from pipelines.session import session
+from pipelines.session import load_data, session
 from pipelines.shards import find_labelled
 from pipelines.train_loop import Settings, make_trainer
 from sentiment.batch import Part, pad
@@ -161,6 +161,7 @@ def main(config: TrainBenchmark) -> None:
     from ray.train.tensorflow import TensorflowTrainer
 
     with session(), tempfile.TemporaryDirectory() as root:
+        load_data()
         source = Source(config.text_column, config.label_column, "utf-8")
         shards = find_labelled(config.data_dir, "--data_dir")
         corpus = prepare(shards, source, (), Split(0, 0.2), None, MIN_SHARE, f"{root}/cache")

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from typing import NoReturn, TypeVar
 
-import tyro
-
 from sentiment.errors import InputError
 
 Config = TypeVar("Config")
@@ -78,6 +76,9 @@ def require_encoding(encoding: str) -> None:
 
 def _parse(config: type[Config]) -> Config:
     """The flags, or an InputError: tyro frames what is wrong with them, over several lines."""
+    # Ray's workers import this module, and do without.
+    import tyro
+
     spec = sys.modules["__main__"].__spec__
     framed = io.StringIO()
     try:

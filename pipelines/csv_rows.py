@@ -62,6 +62,11 @@ def read_csv(
         raise changed(path, before, span)
 
 
+def csv_columns(source: pa.NativeFile, path: str, encoding: str) -> list[str]:
+    """The columns of a CSV file, of which no more is read than its beginning."""
+    return _after_header(source, path, encoding)[0]
+
+
 def count_csv(
     source: pa.NativeFile, path: str, encoding: str
 ) -> tuple[list[str], int, list[tuple[int, int]]]:

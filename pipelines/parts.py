@@ -22,7 +22,7 @@ from pipelines.rows import Rows, Span
 from pipelines.shards import Shard
 from sentiment import storage
 from sentiment.errors import InputError
-from sentiment.inference import inference
+from sentiment.inference import Inference
 from sentiment.tokenizer import Encoder
 
 
@@ -151,19 +151,13 @@ class _Piece:
         self.lost += 1
 
 
+@dataclass(frozen=True)
 class PartScorer:
     """Scores and writes parts; an actor of the job. A part is visible only when whole."""
 
-    def __init__(
-        self,
-        weights: Mapping[str, np.ndarray],
-        output: str,
-        model_hash: str,
-        use_gpu: bool,
-        batch_size: int,
-    ) -> None:
-        self._infer = inference(weights, use_gpu, batch_size)
-        self._output, self._model_hash = output, model_hash
+    infer: Inference
+    output: str
+    model_hash: str
 
     def __call__(self, part: Mapping[str, Any]) -> dict[str, Any]:
         """Write the part's files; what was done."""
@@ -173,7 +167,7 @@ class PartScorer:
         kept, rejected = ipc.from_bytes(part["kept"]), ipc.from_bytes(part["rejected"])
         ids = np.frombuffer(part["ids"], np.int32)
         offsets = np.frombuffer(part["offsets"], np.int64)
-        probabilities = self._infer(ids, offsets)
+        probabilities = self.infer(ids, offsets)
         positive = probabilities >= 0.5
         table = kept.append_column("positive_probability", pa.array(probabilities))
         answers = pc.if_else(pa.array(positive), "positive", "negative")
@@ -184,9 +178,9 @@ class PartScorer:
             [shard["path"], span["first"], span["rows"]]
             for shard, span in json.loads(part["pieces"])
         ]
-        provenance = {"model_hash": self._model_hash, "pieces": pieces, "counts": done}
+        provenance = {"model_hash": self.model_hash, "pieces": pieces, "counts": done}
         table = table.replace_schema_metadata({METADATA: json.dumps(provenance, sort_keys=True)})
-        beside = storage.join(self._output, "_rejected", f"{name}.parquet")
+        beside = storage.join(self.output, "_rejected", f"{name}.parquet")
         try:
             if len(rejected):
                 _write(rejected, beside)
@@ -194,11 +188,23 @@ class PartScorer:
                 # An earlier attempt may have left one, when a shard could not be read.
                 remove_if_there(beside)
             # This file commits the part, so it comes last.
-            _write(table, storage.join(self._output, f"{name}.parquet"))
+            _write(table, storage.join(self.output, f"{name}.parquet"))
         except OSError as error:
             # Returned, since what Ray Data raises for an actor's exception has lost its cause.
             return {"name": name, "error": f"{name} could not be written: {error}", **done}
         return {"name": name, "error": "", **done}
+
+
+@dataclass(frozen=True)
+class PartWorker:
+    """Does all of it in one process; an actor of a job without GPUs."""
+
+    reader: PartReader
+    scorer: PartScorer
+
+    def __call__(self, item: Mapping[str, str]) -> dict[str, Any]:
+        """Read, score and write the part; what was done."""
+        return self.scorer(self.reader(item))
 
 
 def _changed(shard: Shard) -> str:

@@ -135,6 +135,19 @@ class Plan:
             ) from None
 
 
+def look(shard: Shard, settings: dict[str, Any], columns_only: bool = False) -> Counted | str:
+    """What a shard holds, or why it cannot be read; `columns_only`: as if it had no rows."""
+    try:
+        if columns_only:
+            counted = Counted(0, shard.schema(settings["encoding"]))
+        else:
+            counted = shard.count(settings["encoding"])
+        counted.require_text(shard.path, settings["text_column"])
+    except InputError as error:
+        return str(error)
+    return counted
+
+
 def make(
     shards: list[Shard],
     counts: list[Counted | str],

@@ -14,11 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines import cli
+from pipelines import cli, plan
 from pipelines.output import Output
-from pipelines.shards import find_shards
+from pipelines.shards import Counted, Shard, find_shards
 from sentiment import storage
 from sentiment.checkpoint import load
+from sentiment.errors import InputError
+
+SHARDS_TO_LOOK_AT = 256
+"""Shards whose columns are looked at before Ray loads, at most."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,31 @@ def main(config: ScoreConfig) -> None:
         print(f"Nothing to do: every shard of the input is scored in {config.output}")
         return
 
+    if not output.plans:
+        _require_columns(shards, config.settings(checkpoint.model_hash))
+
     # Ray takes seconds to load: only where there is work.
     from pipelines.score_job import run
 
     run(config, checkpoint, output, shards)
+
+
+def _require_columns(shards: list[Shard], settings: dict[str, Any]) -> None:
+    """Raise an InputError for columns that no shard has, before Ray loads.
+
+    For the most part the first shard has them all. Of many shards that lack one, the job finds it.
+    """
+    headers: list[Counted | str] = []
+    refusal = None
+    for shard in shards[:SHARDS_TO_LOOK_AT]:
+        headers.append(plan.look(shard, settings, columns_only=True))
+        try:
+            plan.make(shards[: len(headers)], headers, settings, first_part=0)
+            return
+        except InputError as error:
+            refusal = error
+    if refusal and len(headers) == len(shards):
+        raise refusal
 
 
 @contextmanager

@@ -1,33 +1,37 @@
-"""The scoring job on Ray Data: count shards, score the missing parts, say how it goes."""
+"""The scoring job on Ray: count shards, score the missing parts, say how it goes."""
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cli, plan
 from pipelines.output import COUNTS, Output
-from pipelines.parts import PartReader, PartScorer, to_item
+from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.plan import Part, Plan
 from pipelines.score import ScoreConfig, writing
-from pipelines.session import session
+from pipelines.session import load_data, session
 from pipelines.shards import Counted, Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
+from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 
-SAMPLES = 10
-"""Rows to show at the end."""
+SAMPLES, WIDEST = 10, 60
+"""Rows to show at the end, and characters of a value."""
+
+SHARDS_COUNTED_HERE, BYTES_COUNTED_HERE = 64, 8 * 2**20
+"""Shards, and of them bytes of CSV, that are counted faster than a worker starts."""
 
 EVERY = 5.0
 """Seconds between two lines of progress, at least."""
@@ -69,12 +73,7 @@ def _score_missing(config: ScoreConfig, checkpoint: Checkpoint, output: Output) 
 
 def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
     print(f"Counting the rows of {cli.count(len(new), 'shard')} ...", flush=True)
-    size = math.ceil(len(new) / 256)
-    chunks = [new[start : start + size] for start in range(0, len(new), size)]
-    tasks = [
-        _count.remote(chunk, settings["encoding"], settings["text_column"]) for chunk in chunks
-    ]
-    counts = [count for chunk in ray.get(tasks) for count in chunk]
+    counts = _count(new, settings)
     if not output.plans and not any(isinstance(count, Counted) for count in counts):
         raise InputError(counts[0])
     made = plan.make(new, counts, settings, first_part=len(output.parts))
@@ -82,58 +81,33 @@ def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
         output.add(made)
 
 
-@ray.remote
-def _count(shards: list[Shard], encoding: str, text_column: str) -> list[Counted | str]:
+def _count(shards: list[Shard], settings: dict[str, Any]) -> list[Counted | str]:
     """What each shard holds, or why it cannot be read."""
-    counts: list[Counted | str] = []
-    for shard in shards:
-        try:
-            counted = shard.count(encoding)
-            counted.require_text(shard.path, text_column)
-            counts.append(counted)
-        except InputError as error:
-            counts.append(str(error))
-    return counts
+    scanned = sum(shard.size for shard in shards if not shard.is_parquet)
+    if len(shards) <= SHARDS_COUNTED_HERE and scanned <= BYTES_COUNTED_HERE:
+        return [plan.look(shard, settings) for shard in shards]
+    size = math.ceil(len(shards) / 256)
+    chunks = [shards[start : start + size] for start in range(0, len(shards), size)]
+    # A lambda takes no more modules along than it names: those of this file load for seconds.
+    look = ray.remote(lambda chunk: [plan.look(shard, settings) for shard in chunk])
+    counts = ray.get([look.remote(chunk) for chunk in chunks])
+    return [count for some in counts for count in some]
 
 
 def _score(
-    config: ScoreConfig,
-    checkpoint: Checkpoint,
-    directory: str,
-    planned: Plan,
-    parts: list[Part],
+    config: ScoreConfig, checkpoint: Checkpoint, directory: str, planned: Plan, parts: list[Part]
 ) -> Iterator[dict[str, Any]]:
     """What was done for each part, as they are done."""
     if not parts:
         return
-    reader = PartReader(
-        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary),
-        text_column=config.text_column,
-        schema=planned.schema,
-        encoding=config.encoding,
-        max_tokens=config.max_tokens,
-    )
-    resources = _resources(config)
     items = [to_item(part, planned.shards) for part in parts]
-    done = (
-        ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
-        .map(reader, num_cpus=resources["task_cpus"])
-        .map(
-            PartScorer,
-            fn_constructor_kwargs={
-                "weights": dict(checkpoint.weights),
-                "output": directory,
-                "model_hash": checkpoint.model_hash,
-                "use_gpu": config.use_gpu,
-                "batch_size": config.batch_size,
-            },
-            compute=_pool(*(min(number, len(items)) for number in resources["actors"])),
-            num_cpus=resources["actor_cpus"],
-            num_gpus=1 if config.use_gpu else None,
-        )
-    )
+    resources = _resources(config)
+    steps = partial(_steps, config, checkpoint, directory, planned.schema)
     try:
-        yield from done.iter_rows()
+        if len(items) == 1:
+            yield _score_alone(items[0], steps, resources)
+        else:
+            yield from _stream(items, *steps(), resources)
     except RayTaskError:
         raise  # The exception of a task is a mistake in this program.
     except RayError as error:
@@ -141,17 +115,68 @@ def _score(
         raise cli.Failure(f"Ray gave up ({message}): run the same command again") from error
 
 
-def _pool(fewest: int, most: int) -> ActorPoolStrategy:
-    if fewest == most:
-        return ActorPoolStrategy(size=most)
-    return ActorPoolStrategy(min_size=fewest, max_size=most)
+def _steps(
+    config: ScoreConfig, checkpoint: Checkpoint, directory: str, schema: pa.Schema
+) -> tuple[PartReader, PartScorer]:
+    """What reads parts, and what scores and writes them."""
+    reader = PartReader(
+        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary),
+        text_column=config.text_column,
+        schema=schema,
+        encoding=config.encoding,
+        max_tokens=config.max_tokens,
+    )
+    infer = inference(checkpoint.weights, config.use_gpu, config.batch_size)
+    return reader, PartScorer(infer, directory, checkpoint.model_hash)
+
+
+def _score_alone(
+    item: dict[str, str],
+    steps: Callable[[], tuple[PartReader, PartScorer]],
+    resources: dict[str, Any],
+) -> dict[str, Any]:
+    """A part by itself, in a task: Ray Data takes seconds to load and to start its actors."""
+
+    @ray.remote(num_cpus=resources["task_cpus"], num_gpus=resources["gpus"])
+    def task() -> dict[str, Any]:
+        return PartWorker(*steps())(item)
+
+    return ray.get(task.remote())
+
+
+def _stream(
+    items: list[dict[str, str]],
+    reader: PartReader,
+    scorer: PartScorer,
+    resources: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Parts on Ray Data.
+
+    With GPUs tasks read and tokenize, and a pool of actors scores and writes. On CPUs, where
+    reading is an eighth of the work, the actors do all of it: nothing crosses between processes,
+    and there are half as many to start.
+    """
+    load_data()
+    fewest, most = (min(number, len(items)) for number in resources["actors"])
+    size = {"size": most} if fewest == most else {"min_size": fewest, "max_size": most}
+    pool = {
+        "compute": ray.data.ActorPoolStrategy(**size),
+        "num_cpus": resources["actor_cpus"],
+        "num_gpus": resources["gpus"] or None,
+    }
+    parts = ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
+    if resources["gpus"]:
+        read = parts.map(reader, num_cpus=resources["task_cpus"])
+        done = read.map(PartScorer, fn_constructor_kwargs=vars(scorer), **pool)
+    else:
+        done = parts.map(PartWorker, fn_constructor_args=(reader, scorer), **pool)
+    return done.iter_rows()
 
 
 def _resources(config: ScoreConfig) -> dict[str, Any]:
-    """Actors and what they and the reading tasks ask for: tasks must always find a CPU.
+    """Actors, and what they and tasks ask for: a CPU, or less where there are more of them.
 
-    Reading is an eighth of the work, so on CPUs actors and tasks each count half: as many scorers
-    as CPUs run, and as many readers have room beside them and wait on what is scored.
+    Actors with a GPU ask for no CPU, so that the tasks that read for them always find one.
     """
     have = ray.cluster_resources()
     cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
@@ -164,10 +189,11 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
             raise InputError(
                 f"--use_gpu: {gpus:.0f} GPUs here; use at most as many --num_actors, or a cluster"
             )
-        return {"actors": actors, "actor_cpus": 0, "task_cpus": min(1.0, cpus / 2 or 1.0)}
+        task_cpus = min(1.0, cpus / 2 or 1.0)
+        return {"actors": actors, "actor_cpus": 0, "task_cpus": task_cpus, "gpus": 1}
     # Ray counts resources in ten-thousandths.
-    share = int(min(0.5, cpus / 2 / actors[1] or 0.5) * 10_000) / 10_000
-    return {"actors": actors, "actor_cpus": share, "task_cpus": 0.4}
+    share = int(min(1.0, cpus / actors[1] or 1.0) * 10_000) / 10_000
+    return {"actors": actors, "actor_cpus": share, "task_cpus": share, "gpus": 0}
 
 
 def _say_how_to_read(directory: str, parts: list[Part]) -> None:
@@ -178,8 +204,19 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
             rows = next(pq.ParquetFile(file).iter_batches(SAMPLES), None)
         if rows is not None:
             print(f"\nSchema: {', '.join(f'{f.name} {f.type}' for f in rows.schema)}")
-            print(rows.to_pandas().to_string(max_colwidth=60))
+            columns = [
+                [name, *map(_brief, column.to_pylist())]
+                for name, column in zip(rows.schema.names, rows.columns, strict=True)
+            ]
+            widths = [max(map(len, column)) for column in columns]
+            for row in zip(*columns, strict=True):
+                print("  ".join(map(str.rjust, row, widths)))
     print(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")
+
+
+def _brief(value: object) -> str:
+    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return " ".join(shown.split())[:WIDEST]
 
 
 def _say_done(config: ScoreConfig, totals: Mapping[str, int], unreadable: int) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-import ray.data
 
+from pipelines import cli
 from sentiment.errors import InputError
 
 
@@ -26,22 +26,28 @@ def session() -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _native_stderr_closed():
-        ray.init(
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-        )
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except Exception as error:  # Ray raises bare ones, too.
+            message = " ".join(str(error).split())
+            raise cli.Failure(f"Ray did not start, or did not answer: {message}") from error
         # What raylets report is printed whatever `log_to_driver` is; there is no setting for it.
         ray._private.worker._worker_logs_enabled = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def load_data() -> None:
+    """Import Ray Data, which takes a second, and keep it quiet."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from pipelines.csv_rows import count_csv, read_csv
+from pipelines.csv_rows import count_csv, csv_columns, read_csv
 from pipelines.rows import Rows, Span, choose_columns, count_parquet, read_parquet
 from sentiment import storage
 from sentiment.errors import InputError
@@ -80,7 +80,14 @@ class Shard:
             columns, rows, marks = count_csv(source, self.path, encoding)
         if self.path.endswith(".gz") or codecs.lookup(encoding).name != "utf-8":
             marks = []  # They count bytes of what was read, not of the file.
-        return Counted(rows, pa.schema([(name, pa.string()) for name in columns]), tuple(marks))
+        return Counted(rows, _text_columns(columns), tuple(marks))
+
+    def schema(self, encoding: str) -> pa.Schema:
+        """Open it and read what columns it has. Raises InputError if it cannot be read."""
+        with self.open() as source:
+            if self.is_parquet:
+                return count_parquet(source, self.path)[1]
+            return _text_columns(csv_columns(source, self.path, encoding))
 
     @property
     def is_parquet(self) -> bool:
@@ -97,6 +104,10 @@ class Shard:
         except OSError as error:
             message = " ".join(str(error).split())
             raise InputError(f"{self.path} cannot be opened: {message}") from error
+
+
+def _text_columns(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in names])
 
 
 def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:

@@ -14,7 +14,7 @@ from pipelines import cli
 from pipelines.labelled import Source, Split
 from pipelines.prepare import Corpus, prepare
 from pipelines.progress import Progress
-from pipelines.session import resources_per_worker, session
+from pipelines.session import load_data, resources_per_worker, session
 from pipelines.shards import Shard
 from pipelines.train import FLAGS, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
@@ -38,6 +38,7 @@ def run(
 ) -> Checkpoint:
     """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
     with session():
+        load_data()
         cli.say(f"Preparing {cli.count(len(shards), 'shard')} of {config.data_dir} ...")
         split = Split(config.random_state, config.test_size)
         corpus = prepare(

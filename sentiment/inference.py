@@ -1,6 +1,8 @@
 """Token ids -> probabilities: the kernel on CPUs, Keras on a GPU, behind one call."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ Inference = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def inference(
     weights: Mapping[str, np.ndarray], use_gpu: bool = False, batch_size: int = 4096
 ) -> Inference:
-    """What computes a model's probabilities in this process; see `Checkpoint.weights`.
+    """What computes a model's probabilities; see `Checkpoint.weights`. It can be pickled.
 
     `batch_size`: texts that a GPU computes at once. The kernel chooses for itself.
     """
@@ -27,12 +29,19 @@ def inference(
 
 
 class _KerasInference:
-    """The Keras model over batches of texts of similar length, each padded to its longest."""
+    """The Keras model over batches of texts of similar length, each padded to its longest.
+
+    The model is made at the first call: in the process that has the GPU.
+    """
 
     def __init__(self, weights: Mapping[str, np.ndarray], batch_size: int) -> None:
+        self._weights, self._batch_size = dict(weights), batch_size
+
+    @cached_property
+    def _model(self) -> Any:
         from sentiment.model import from_weights
 
-        self._model, self._batch_size = from_weights(weights), batch_size
+        return from_weights(self._weights)
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         lengths = np.diff(offsets).astype(np.int32)

@@ -51,28 +51,51 @@ _HALF = np.float32(0.5)
 _CLAMP = np.float32(7.99881172180175781 if _FUSED else 7.90531110763549805)
 """Where Eigen's tanh is 1 to the last bit: a gate that is just below would leak, token by token."""
 
+_ARRAYS = ("_table", "_recurrent", "_dense")
+
 
 class LSTMKernel:
-    """A model's weights, folded, ready to compute on one core, from several threads if need be."""
+    """A model's weights, folded, ready to compute on one core, from several threads if need be.
+
+    A pickle takes the folded table along: where several processes unpickle it from memory they
+    share, as Ray's actors do, they share the table. On a machine of another vector width it folds
+    anew.
+    """
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         """Takes `sentiment.checkpoint.Checkpoint.weights`; compiles, or loads what was compiled."""
+        self._weights = {name: _frozen(value, value.dtype) for name, value in weights.items()}
+        self._lanes = LANES
         units = len(weights["lstm/recurrent_kernel"])
         halved = np.repeat([0.5, 0.5, 1.0, 0.5], units)
         embedding = np.asarray(weights["embedding"], np.float32)
         kernel = _panels(weights["lstm/kernel"] * halved).swapaxes(0, 1)
         bias = _panels(weights["lstm/bias"][None] * halved)
         self._vocabulary = len(embedding)
-        self._table = _aligned(len(embedding) * bias.size)
+        table = _aligned(len(embedding) * bias.size)
         fold = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
-        _fold(*fold, self._table)
-        recurrent = _panels(weights["lstm/recurrent_kernel"] * halved)
-        self._recurrent = _aligned(recurrent.size)
-        self._recurrent[:] = recurrent.ravel()
+        _fold(*fold, table)
+        panels = _panels(weights["lstm/recurrent_kernel"] * halved)
+        recurrent = _aligned(panels.size)
+        recurrent[:] = panels.ravel()
         # Softmax over two classes is the sigmoid of the difference of their logits.
-        self._dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
+        dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
+        for name, array in zip(_ARRAYS, (table, recurrent, dense), strict=True):
+            setattr(self, name, _frozen(array, array.dtype))
         self._bias = float(np.subtract(*weights["dense/bias"][::-1].astype(np.float64)))
-        # No first batch shall wait for the compiler.
+        self._compile()
+
+    def __setstate__(self, state: dict) -> None:
+        if state["_lanes"] != LANES:
+            self.__init__(state["_weights"])
+            return
+        for name, value in state.items():
+            # Not every way of pickling keeps arrays read-only, and others would be compiled anew.
+            setattr(self, name, _frozen(value, value.dtype) if name in _ARRAYS else value)
+        self._compile()
+
+    def _compile(self) -> None:
+        """No first batch shall wait for the compiler."""
         self(np.zeros(0, np.int32), np.zeros(1, np.int64))
 
     @property

@@ -79,7 +79,7 @@ class Jobs(RuleBasedStateMachine):
         config = ScoreConfig("", (), "", keep_columns=("id",), part_rows=part_rows)
         self.flags = config.settings(model.model_hash)
         self.encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
-        self.scorer = PartScorer(model.weights, str(self.scored), model.model_hash, False, 99)
+        self.scorer = PartScorer(inference(model.weights), str(self.scored), model.model_hash)
         tokens = self.encoder(pa.chunked_array([TEXTS]))
         scores = inference(model.weights)(tokens.ids, tokens.offsets)
         self.scores = dict(zip(TEXTS, scores.tolist(), strict=True))

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from pipelines.rows import Span
 from pipelines.score import ScoreConfig, main
 from pipelines.shards import Counted, Shard, find_shards
 from sentiment.errors import InputError
+from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 from tests.generated import save_checkpoint, write_shards
 
@@ -211,6 +214,27 @@ def test_what_cannot_be_scored_is_refused_and_leaves_nothing(small, local_ray, f
 
 
 @pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"text_column": "words"}, "shard-0.csv has no column 'words'"),
+        ({"keep_columns": ("id", "name")}, "--keep_columns name: no shard has that column"),
+        ({"keep_columns": None}, "the input has a column 'Sentiment'"),
+    ],
+)
+def test_columns_that_no_shard_has_are_refused_before_ray_loads(small, monkeypatch, flags, said):
+    # Whatever would import it fails.
+    monkeypatch.setitem(sys.modules, "pipelines.score_job", None)
+    with pytest.raises(InputError, match=re.escape(said)):
+        main(config(small, **FLAGS | flags))
+    # Where a shard of some has them, the job takes over.
+    rest = small / "corpus" / "zz.csv"
+    rest.write_text("words,name,id,SentimentText\nhi,1,2,hello\n")
+    if flags != {"keep_columns": None}:
+        with pytest.raises(ImportError):
+            main(config(small, **FLAGS | flags))
+
+
+@pytest.mark.parametrize(
     ("flags", "named"),
     [
         ({"part_rows": 0}, "--part_rows is 0"),
@@ -313,7 +337,7 @@ def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
     (tmp_path / "a.csv").write_bytes(HEAD + b"1,hi\n2,yes\n")
     part = read_part()
     assert "a.csv has changed since it was planned" in part["error"]
-    scorer = PartScorer(save_checkpoint(tmp_path / "m").weights, str(tmp_path), "m", False, 9)
+    scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
     assert scorer(part)["error"] == part["error"]
     assert not (tmp_path / "part-000000.parquet").exists()
 

@@ -1,6 +1,8 @@
 """The kernel computes Keras's LSTM, to the last bit the same in any batch and vector width."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -272,6 +274,27 @@ def test_weights_are_copied_and_left_alone():
         np.testing.assert_array_equal(value, before[name])
         value[:] = 7
     np.testing.assert_array_equal(kernel(*batch), expected)
+
+
+def test_a_pickle_brings_its_table_along_out_of_band(kernel):
+    batch = texts(50, np.arange(90) % 31)
+    buffers = []
+    pickled = pickle.dumps(kernel, protocol=5, buffer_callback=buffers.append)
+    assert len(pickled) < 5_000 < kernel.table_bytes
+    shared = pickle.loads(pickled, buffers=[buffer.raw() for buffer in buffers])
+    assert np.shares_memory(shared._table, kernel._table)
+    for copied in (shared, pickle.loads(pickle.dumps(kernel)), copy.deepcopy(kernel)):
+        assert copied(*batch).tobytes() == kernel(*batch).tobytes()
+
+
+def test_a_pickle_from_a_machine_of_another_width_folds_anew(kernel, monkeypatch):
+    batch = texts(50, np.arange(90) % 31)
+    pickled = pickle.dumps(kernel)
+    monkeypatch.setattr(kernel_module, "LANES", 5)
+    monkeypatch.setattr(kernel_module.LSTMKernel, "_compile", lambda self: None)
+    assert pickle.loads(pickled).table_bytes == 50 * 4 * 40 * 4
+    monkeypatch.undo()
+    assert pickle.loads(pickled)(*batch).tobytes() == kernel(*batch).tobytes()
 
 
 def test_the_table_costs_a_padded_row_a_token():

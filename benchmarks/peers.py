@@ -1,0 +1,168 @@
+"""Scoring beside what others would reach for: texts a second on one core, and accuracy.
+
+    pip install -c constraints.txt -e '.[bench]'
+    python -m benchmarks.peers --checkpoints_dir checkpoints/tweets --train TRAIN --test TEST \\
+        --texts TEXTS
+
+Ours, fastText (words and bigrams, 50 dimensions, 5 epochs), TF-IDF of words and bigrams with
+logistic regression, and VADER, which learns nothing. TRAIN and TEST hold labelled shards, TEXTS
+shards with a column `text`. The checkpoint is to be one that learnt from TRAIN.
+
+Each takes the same texts, in memory, in the form it likes best, to labels; in turns, after one run
+that is not counted.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import tyro
+
+from pipelines.baselines import logistic_regression
+from pipelines.labelled import Source
+from pipelines.shards import find_labelled, find_shards
+from sentiment import checkpoint
+from sentiment.inference import inference
+from sentiment.tokenizer import Tokenizer
+
+Predict = Callable[[Sequence[str] | pa.Array], np.ndarray]
+"""Texts -> bool (n,), whether each is positive."""
+
+
+@dataclass(frozen=True)
+class PeersBenchmark:
+    """Measure scoring beside its peers, on one core."""
+
+    checkpoints_dir: str
+    """A checkpoint."""
+    train: str
+    """Directory of labelled shards to learn from."""
+    test: str
+    """Directory of labelled shards to measure accuracy on."""
+    texts: str
+    """Directory of shards with a column `text`, to measure time on."""
+    text_column: str = "SentimentText"
+    """Column of the labelled texts."""
+    label_column: str = "Sentiment"
+    """Column of the labels."""
+    rows: int = 50_000
+    """Texts to measure time on."""
+    repeats: int = 3
+    """Times that each is measured."""
+
+
+def read_labelled(directory: str, config: PeersBenchmark) -> tuple[list[str], np.ndarray]:
+    """The texts and labels (0/1) of a directory of shards."""
+    source = Source(config.text_column, config.label_column, "utf-8")
+    tokenize = Tokenizer().tokens
+    texts, labels = [], []
+    for shard in find_labelled(directory, "--train, --test"):
+        for _, column, its, _ in source.read(shard, tokenize):
+            texts += column.cast(pa.large_string()).to_pylist()
+            labels.append(its)
+    return texts, np.concatenate(labels)
+
+
+def read_texts(directory: str, rows: int) -> list[str]:
+    """The first texts of the column `text`."""
+    texts: list[str] = []
+    for shard in find_shards([directory], "--texts"):
+        for some in shard.rows(["text"], "utf-8"):
+            texts += some.table["text"].cast(pa.large_string()).to_pylist()
+            if len(texts) >= rows:
+                return texts[:rows]
+    return texts
+
+
+def ours(directory: str) -> Predict:
+    """The checkpoint, on the kernel. It takes Arrow arrays."""
+    loaded = checkpoint.load(directory)
+    encode = Tokenizer(loaded.stop_words).encoder(loaded.vocabulary)
+    infer = inference(loaded.weights)
+
+    def predict(texts: pa.Array) -> np.ndarray:
+        tokens = encode(texts)
+        return infer(tokens.ids, tokens.offsets) >= 0.5
+
+    return predict
+
+
+def fasttext(texts: list[str], labels: np.ndarray) -> Predict:
+    """fastText, trained on one thread, so that it learns the same each time."""
+    import fasttext as library
+
+    def line(text: str) -> str:
+        return " ".join(text.lower().split())
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "train.txt")
+        rows = zip(texts, labels, strict=True)
+        path.write_text("".join(f"__label__{label} {line(text)}\n" for text, label in rows))
+        model = library.train_supervised(
+            str(path), dim=50, wordNgrams=2, epoch=5, thread=1, verbose=0
+        )
+
+    def predict(texts: Sequence[str]) -> np.ndarray:
+        found, _ = model.predict([line(text) for text in texts])
+        return np.array([label == "__label__1" for (label,) in found])
+
+    return predict
+
+
+def tfidf(texts: list[str], labels: np.ndarray) -> Predict:
+    """TF-IDF and logistic regression."""
+    probabilities = logistic_regression(texts, labels)
+    return lambda texts: probabilities(texts) >= 0.5
+
+
+def vader() -> Predict:
+    """VADER: a lexicon and rules; what it finds neutral counts as positive."""
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    score = SentimentIntensityAnalyzer().polarity_scores
+    return lambda texts: np.array([score(text)["compound"] >= 0 for text in texts])
+
+
+def main(config: PeersBenchmark) -> None:
+    """Train, measure and print."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    learnt = read_labelled(config.train, config)
+    test, labels = read_labelled(config.test, config)
+    texts = read_texts(config.texts, config.rows)
+    # VADER takes a hundred times as long.
+    few = texts[: max(len(texts) // 20, 1)]
+    peers: dict[str, tuple[Predict, Sequence[str] | pa.Array, Sequence[str] | pa.Array]] = {
+        "ours": (ours(config.checkpoints_dir), pa.array(texts), pa.array(test)),
+        "fastText": (fasttext(*learnt), texts, test),
+        "TF-IDF + logistic regression": (tfidf(*learnt), texts, test),
+        "VADER": (vader(), few, test),
+    }
+    accuracy = {
+        name: float(np.mean(predict(those) == labels))
+        for name, (predict, _, those) in peers.items()
+    }
+    rates: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(config.repeats):
+        for name, (predict, those, _) in peers.items():
+            start = time.perf_counter()
+            predict(those)
+            rates[name].append(len(those) / (time.perf_counter() - start))
+    print(f"{len(learnt[0]):,} texts to learn from, {len(test):,} to test, one core")
+    print(f"{'':30}{'texts/s':>10} {'from':>9} {'to':>9}  accuracy")
+    for name, found in rates.items():
+        print(
+            f"{name:30}{statistics.median(found):10,.0f} {min(found):9,.0f} {max(found):9,.0f}"
+            f"  {accuracy[name]:8.1%}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(PeersBenchmark, use_underscores=True)))
