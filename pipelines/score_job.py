@@ -3,9 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from pipelines import cli, plan
 from pipelines.output import COUNTS, Output
 from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
-from pipelines.plan import Part, Plan
+from pipelines.plan import Part
 from pipelines.score import ScoreConfig, writing
 from pipelines.session import load_data, session
 from pipelines.shards import Counted, Shard
@@ -43,37 +42,49 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
     Raises Failure where a part cannot be written, or more rows are rejected than
     `--max_rejected` allows.
     """
-    with session():
+    with ExitStack() as stack:
+
+        def start_ray() -> None:
+            """Where it has not been: it takes longer to start than a part takes this process."""
+            stack.enter_context(session())
+
         totals = None
         # Another program may plan or score at the same time: what it leaves undone is done here.
         while totals is None:
             # Then its plan holds, and what that lacks is new.
             while new := output.new_shards(shards):
-                _plan(new, config.settings(checkpoint.model_hash), output)
-            _score_missing(config, checkpoint, output)
+                _plan(new, config.settings(checkpoint.model_hash), output, start_ray)
+            _score_missing(config, checkpoint, output, start_ray)
             with writing(output):
                 totals = output.close()
     _say_how_to_read(config.output, output.parts)
     _say_done(config, totals, len(output.unreadable()))
 
 
-def _score_missing(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> None:
+def _score_missing(
+    config: ScoreConfig, checkpoint: Checkpoint, output: Output, start_ray: Callable[[], None]
+) -> None:
     missing = output.missing()
     tally = _Tally(config, output, {part.name for part, _ in missing})
     try:
         for planned in output.plans:
             parts = [part for part, its in missing if its is planned]
-            for done in _score(config, checkpoint, output.directory, planned, parts):
-                tally.add(done)
+            if parts:
+                steps = _steps(config, checkpoint, output.directory, planned.schema)
+                items = [to_item(part, planned.shards) for part in parts]
+                for done in _score(items, *steps, config, start_ray):
+                    tally.add(done)
     finally:
         # On a full disk no record is written either, and what went wrong is still to be said.
         with suppress(OSError):
             output.record(*tally.record(checkpoint.model_hash))
 
 
-def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
+def _plan(
+    new: list[Shard], settings: dict[str, Any], output: Output, start_ray: Callable[[], None]
+) -> None:
     print(f"Counting the rows of {cli.count(len(new), 'shard')} ...", flush=True)
-    counts = _count(new, settings)
+    counts = _count(new, settings, start_ray)
     if not output.plans and not any(isinstance(count, Counted) for count in counts):
         raise InputError(counts[0])
     made = plan.make(new, counts, settings, first_part=len(output.parts))
@@ -81,38 +92,20 @@ def _plan(new: list[Shard], settings: dict[str, Any], output: Output) -> None:
         output.add(made)
 
 
-def _count(shards: list[Shard], settings: dict[str, Any]) -> list[Counted | str]:
+def _count(
+    shards: list[Shard], settings: dict[str, Any], start_ray: Callable[[], None]
+) -> list[Counted | str]:
     """What each shard holds, or why it cannot be read."""
     scanned = sum(shard.size for shard in shards if not shard.is_parquet)
     if len(shards) <= SHARDS_COUNTED_HERE and scanned <= BYTES_COUNTED_HERE:
         return [plan.look(shard, settings) for shard in shards]
+    start_ray()
     size = math.ceil(len(shards) / 256)
     chunks = [shards[start : start + size] for start in range(0, len(shards), size)]
     # A lambda takes no more modules along than it names: those of this file load for seconds.
     look = ray.remote(lambda chunk: [plan.look(shard, settings) for shard in chunk])
     counts = ray.get([look.remote(chunk) for chunk in chunks])
     return [count for some in counts for count in some]
-
-
-def _score(
-    config: ScoreConfig, checkpoint: Checkpoint, directory: str, planned: Plan, parts: list[Part]
-) -> Iterator[dict[str, Any]]:
-    """What was done for each part, as they are done."""
-    if not parts:
-        return
-    items = [to_item(part, planned.shards) for part in parts]
-    resources = _resources(config)
-    steps = partial(_steps, config, checkpoint, directory, planned.schema)
-    try:
-        if len(items) == 1:
-            yield _score_alone(items[0], steps, resources)
-        else:
-            yield from _stream(items, *steps(), resources)
-    except RayTaskError:
-        raise  # The exception of a task is a mistake in this program.
-    except RayError as error:
-        message = str(error).partition("\n")[0]
-        raise cli.Failure(f"Ray gave up ({message}): run the same command again") from error
 
 
 def _steps(
@@ -130,18 +123,25 @@ def _steps(
     return reader, PartScorer(infer, directory, checkpoint.model_hash)
 
 
-def _score_alone(
-    item: dict[str, str],
-    steps: Callable[[], tuple[PartReader, PartScorer]],
-    resources: dict[str, Any],
-) -> dict[str, Any]:
-    """A part by itself, in a task: Ray Data takes seconds to load and to start its actors."""
-
-    @ray.remote(num_cpus=resources["task_cpus"], num_gpus=resources["gpus"])
-    def task() -> dict[str, Any]:
-        return PartWorker(*steps())(item)
-
-    return ray.get(task.remote())
+def _score(
+    items: list[dict[str, str]],
+    reader: PartReader,
+    scorer: PartScorer,
+    config: ScoreConfig,
+    start_ray: Callable[[], None],
+) -> Iterator[dict[str, Any]]:
+    """What was done for each part, as they are done: one here, several on Ray Data."""
+    if len(items) == 1 and not config.use_gpu:
+        yield PartWorker(reader, scorer)(items[0])
+        return
+    start_ray()
+    try:
+        yield from _stream(items, reader, scorer, _resources(config))
+    except RayTaskError:
+        raise  # The exception of a task is a mistake in this program.
+    except RayError as error:
+        message = str(error).partition("\n")[0]
+        raise cli.Failure(f"Ray gave up ({message}): run the same command again") from error
 
 
 def _stream(

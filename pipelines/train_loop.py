@@ -122,7 +122,7 @@ def train_loop(config: dict[str, Any]) -> None:
                 summaries.save(done)
             _report(trainer, progress, metrics, rank)
             if rank == 0:
-                # After it: what is said to be validated is there to resume from.
+                # After it: the checkpoint is there, and in a moment Ray Train knows of it.
                 messages.put({"kind": "validation", **metrics})
             began = time.perf_counter()
 
