@@ -1,5 +1,6 @@
 """A user's mistake ends in one line and exit code 2, a failure in one line and exit code 1."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -217,10 +218,10 @@ def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
         if line.startswith("--"):
             name = line.split()[0].strip("-,")
         explained[name] = explained.get(name, "") + f" {line}"
-    for name, field in config.__dataclass_fields__.items():
-        if name == "texts":
+    for field in dataclasses.fields(config):
+        if field.name == "texts":
             continue
-        described = explained[name]
+        described = explained[field.name]
         assert len(described.split()) > 4
         if type(field.default) in (int, float, str, bool):
             assert f"(default: {field.default})" in described

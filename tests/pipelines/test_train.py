@@ -73,9 +73,9 @@ def test_the_same_rows_give_the_same_bytes_however_they_are_sharded(corpus, tmp_
 
     # The model is that of the best validation; that one and the last are kept.
     kept = {}
-    for directory in (tmp_path / "_runs" / "one").glob("checkpoint_*"):
-        progress = json.loads((directory / "progress.json").read_text())
-        state = safetensors.numpy.load_file(directory / "state.safetensors")
+    for path in (tmp_path / "_runs" / "one").glob("checkpoint_*/progress.json"):
+        progress = json.loads(path.read_text())
+        state = safetensors.numpy.load_file(path.with_name("state.safetensors"))
         kept[progress["step"]] = (state["model/embedding"], progress["validations"])
     assert [validation["step"] for validation in kept[40][1]] == [10, 20, 30, 40]
     best = min(kept[40][1], key=lambda validation: validation["validation_loss"])["step"]
