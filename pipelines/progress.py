@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
@@ -59,6 +60,8 @@ class Progress:
                 if self._done.is_set():
                     return
                 continue
+            except RayActorError:
+                return  # Ray itself is gone, and the driver is told so.
             if message["kind"] == "replica":
                 self._replicas.setdefault(message["step"], set()).add(message["hash"])
                 continue

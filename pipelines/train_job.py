@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import ray.train
+from ray.exceptions import RayError
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from pipelines import cli
@@ -144,6 +145,11 @@ def _fit(
             raise KeyboardInterrupt(
                 f"interrupted; the same command with --run_name {name} goes on"
             ) from None
+        except RayError as error:
+            message = str(error).partition("\n")[0]
+            raise cli.Failure(
+                f"Ray gave up ({message}); the same command with --run_name {name} goes on"
+            ) from error
         except TrainingFailedError as error:
             raise cli.Failure(
                 f"{_said(error, config.max_failures + 1)}; "
