@@ -6,7 +6,7 @@ columns, so that Ray Data, which cuts and joins blocks as it sees fit, cannot ta
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from sentiment.tokenizer import Encoder
 
 def to_item(part: Part, shards: tuple[Shard, ...]) -> dict[str, str]:
     """The part as a row of the dataset that the job begins with."""
-    pieces = [[asdict(shards[piece.shard]), asdict(piece.span)] for piece in part.pieces]
+    pieces = [[vars(shards[piece.shard]), vars(piece.span)] for piece in part.pieces]
     return {"name": part.name, "pieces": json.dumps(pieces)}
 
 
