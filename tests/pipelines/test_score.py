@@ -11,7 +11,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import ipc
+from pipelines import ipc, score_job
 from pipelines.cli import Failure
 from pipelines.parts import PartReader, PartScorer, to_item
 from pipelines.plan import Part, Piece, make
@@ -211,6 +211,28 @@ def test_what_cannot_be_scored_is_refused_and_leaves_nothing(small, local_ray, f
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert contents(small / "scored") == {}
+
+
+def test_one_part_is_scored_without_ray(small, monkeypatch, local_ray):
+    flags = FLAGS | {"part_rows": 1000}
+    with monkeypatch.context() as without:
+        # Whatever would start it fails.
+        without.setattr("pipelines.score_job.session", None)
+        main(config(small, **flags))
+    found = contents(small / "scored")
+    assert "part-000000.parquet" in found
+    assert "part-000001.parquet" not in found
+
+    # Its bytes are those that an actor on Ray writes.
+    monkeypatch.setattr(score_job, "_score", scored_on_ray)
+    main(config(small, **flags | {"output": str(small / "on ray")}))
+    expected = contents(small / "on ray")["part-000000.parquet"]
+    assert found["part-000000.parquet"] == expected
+
+
+def scored_on_ray(items, reader, scorer, flags, start_ray):
+    start_ray()
+    return score_job._stream(items, reader, scorer, score_job._resources(flags))
 
 
 @pytest.mark.parametrize(
