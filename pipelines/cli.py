@@ -1,6 +1,5 @@
 """Flags in, exit code out: what every program's command line does alike."""
 
-import argparse
 import io
 import os
 import re
@@ -84,10 +83,7 @@ def _parse(config: type[Config]) -> Config:
     try:
         with redirect_stderr(framed):
             return tyro.cli(
-                config,
-                prog=f"python -m {spec.name}" if spec else None,
-                default=_preset(config),
-                use_underscores=True,
+                config, prog=f"python -m {spec.name}" if spec else None, use_underscores=True
             )
     except SystemExit as end:
         if not end.code:  # --help
@@ -96,15 +92,6 @@ def _parse(config: type[Config]) -> Config:
         if isinstance(end.__context__, InputError):
             raise end.__context__ from None
         raise InputError(_unframed(framed.getvalue())) from None
-
-
-def _preset(config: type[Config]) -> Config | None:
-    """The configuration whose values are the defaults, where `--preset` names one."""
-    presets = getattr(config, "PRESETS", {})
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--preset")
-    name = parser.parse_known_args()[0].preset
-    return config(preset=name, **presets[name]) if name in presets else None
 
 
 def _unframed(box: str) -> str:

@@ -10,7 +10,7 @@ Shards -> cache of token ids (`pipelines.prepare`) -> batches (`pipelines.batche
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pipelines import cli
 from pipelines.labelled import Source
@@ -32,9 +32,6 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 class TrainConfig:
     """Train an LSTM on labelled texts and save a checkpoint that scores others."""
 
-    preset: Literal["tweets"] | None = None
-    """Other defaults, which flags beside it override; see docs/training.md. --help with it shows
-    them. tweets: what did best on 100,000 tweets."""
     data_dir: str = "data/crowdflower"
     """Directory or URI with data.csv, or with any mix of CSV (.csv, .csv.gz) and Parquet shards."""
     text_column: str = "SentimentText"
@@ -93,16 +90,6 @@ class TrainConfig:
     """Ray Train workers that share each batch."""
     use_gpu: bool = False
     """Give each worker a GPU."""
-
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "tweets": {
-            "epochs": 3,
-            "batch_size": 256,
-            "schedule": "linear",
-            "stopwords_file": None,
-        }
-    }
-    """By name: the defaults that a preset changes."""
 
     def __post_init__(self) -> None:
         at_least_one = ("n_samples", "batch_size", "train_steps", "epochs", "hidden_size")

@@ -1,13 +1,11 @@
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from pipelines import cli
 from pipelines.labelled import Source, Split
 from pipelines.prepare import prepare
 from pipelines.shards import find_labelled
@@ -100,19 +98,6 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray)
         for name in ("train-00000.arrow", "validation-00000.arrow"):
             files = [Path(cache.directory, name).read_bytes() for cache in (caches[0], other)]
             assert files[0] == files[1]
-
-
-def test_a_preset_changes_defaults_and_flags_override_it(monkeypatch):
-    preset = TrainConfig.PRESETS["tweets"]
-    monkeypatch.setattr(sys, "argv", ["train", "--preset", "tweets"])
-    assert cli._parse(TrainConfig) == TrainConfig(preset="tweets", **preset)
-    monkeypatch.setattr(sys, "argv", ["train", "--batch_size", "64", "--preset=tweets"])
-    assert cli._parse(TrainConfig) == TrainConfig(preset="tweets", **preset | {"batch_size": 64})
-    monkeypatch.setattr(sys, "argv", ["train"])
-    assert cli._parse(TrainConfig) == TrainConfig()
-    monkeypatch.setattr(sys, "argv", ["train", "--preset", "twets"])
-    with pytest.raises(InputError, match="'twets'"):
-        cli._parse(TrainConfig)
 
 
 @pytest.mark.parametrize(

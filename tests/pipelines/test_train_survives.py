@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.generated import write_shards
 
-STEPS, EVERY = 600, 30
+STEPS, EVERY = 240, 20
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,7 @@ def result(root: Path, name: str) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.timeout(900)
 def test_a_worker_and_then_the_driver_killed(root):
     assert start(root, "whole").wait(timeout=200) == 0
     job = start(root, "killed")
@@ -88,7 +89,16 @@ def test_a_worker_and_then_the_driver_killed(root):
     lines = (root / "killed.log").read_text().splitlines()
     (trouble,) = [line for line in lines if "try 2 of 4" in line]
     assert trouble.startswith("worker ")
-    known = ("Preparing", "Run", "600 steps", "step", "validation", "going on", "Model", trouble)
+    known = (
+        "Preparing",
+        "Run",
+        f"{STEPS} steps",
+        "step",
+        "validation",
+        "going on",
+        "Model",
+        trouble,
+    )
     assert [line for line in lines if not line.startswith(known)] == []
 
     accumulator = EventAccumulator(str(root / "logs" / "killed"), size_guidance={"tensors": 0})
