@@ -115,6 +115,8 @@ def _beside_keras(settings: Settings, trainer, batches: TrainingBatches, rows: C
     """Seconds a row of ours and of Keras's `fit`, in turns."""
     import keras
 
+    # Operations are deterministic here, and then want a seed.
+    keras.utils.set_random_seed(0)
     labels, lengths, ids = rows.ranges([(0, KERAS_STEPS * KERAS_BATCH)])
     padded = np.zeros((len(labels), settings.corpus.longest), np.int32)
     found = pad(ids, np.cumsum(lengths) - lengths, lengths)
@@ -177,7 +179,9 @@ def main(config: TrainBenchmark) -> None:
                         "batch_sizes": config.batch_sizes,
                         "result": result,
                     },
-                    scaling_config=ray.train.ScalingConfig(workers, use_gpu=config.use_gpu),
+                    scaling_config=ray.train.ScalingConfig(
+                        num_workers=workers, use_gpu=config.use_gpu
+                    ),
                     run_config=ray.train.RunConfig(storage_path=f"{root}/runs"),
                 ).fit()
                 found = json.loads(Path(result).read_text())
