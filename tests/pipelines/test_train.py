@@ -39,6 +39,7 @@ def losses(root: Path, name: str) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+@pytest.mark.timeout(900)  # Three runs.
 def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_ray, capsys):
     flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 63}
     for workers in (1, 2, 3):
@@ -58,6 +59,7 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
         main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
 
 
+@pytest.mark.timeout(600)  # Two runs.
 def test_the_same_rows_give_the_same_bytes_however_they_are_sharded(corpus, tmp_path, local_ray):
     write_shards(tmp_path / "whole", rows=1200, shards=1)
     flags = {"train_steps": 40, "validate_every": 10, "num_workers": 2, "keep_checkpoints": 1}
