@@ -25,6 +25,9 @@ from sentiment.errors import InputError
 from sentiment.inference import Inference
 from sentiment.tokenizer import Encoder
 
+TRIES = 3
+"""To read a shard whose server fails, each of which has tried for a minute itself."""
+
 
 def to_item(part: Part, shards: tuple[Shard, ...]) -> dict[str, str]:
     """The part as a row of the dataset that the job begins with."""
@@ -46,16 +49,20 @@ class PartReader:
     def __call__(self, item: Mapping[str, str]) -> dict[str, Any]:
         """The part, ready to be scored; rows that cannot be are set apart with the reason.
 
-        Where a shard is no longer the one that was planned, `error` says so.
+        Where a shard is no longer the one that was planned, or its server is away, `error` says
+        so.
         """
         kept, ids, lengths, rejected = [], [], [], []
         truncated = lost = 0
         error = ""
         for its, span in json.loads(item["pieces"]):
             shard = Shard(**its)
-            piece = _Piece(self, shard, Span(**span))
+            for _ in range(TRIES):
+                piece = _Piece(self, shard, Span(**span))
+                if not piece.away:
+                    break
             # Afterwards: then it was the same all the while it was read.
-            error = error or _changed(shard)
+            error = error or piece.away or _changed(shard)
             kept += piece.kept
             rejected += piece.rejected
             ids += piece.ids
@@ -91,6 +98,8 @@ class _Piece:
             self._require_rows(span)
         except InputError as error:
             self._clear()
+            if storage.is_away(error.__cause__):
+                self.away = f"{error}: run the same command again when the server answers"
             self.lost = span.rows
             reason = f"{error} (rows {span.first + 1} to {span.last})"
             self.rejected = [{"shard": shard.path, "row": None, "reason": reason, "raw": None}]
@@ -100,6 +109,7 @@ class _Piece:
         self.ids: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []
         self.truncated = self.lost = 0
+        self.away = ""
 
     def _require_rows(self, span: Span) -> None:
         """Raise an InputError unless each row of the span is scored or rejected."""

@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines import cli
 from pipelines.rows import Span, choose_columns
 from pipelines.shards import Counted, Shard
+from sentiment import storage
 from sentiment.errors import InputError
 
 FORMAT = 1
@@ -144,6 +146,8 @@ def look(shard: Shard, settings: dict[str, Any], columns_only: bool = False) -> 
             counted = shard.count(settings["encoding"])
         counted.require_text(shard.path, settings["text_column"])
     except InputError as error:
+        if storage.is_away(error.__cause__):
+            raise cli.Failure(f"{error}: run the same command again") from error
         return str(error)
     return counted
 

@@ -117,6 +117,7 @@ def _fit(
     # Loads TensorFlow, which must not greet: inside the session.
     from ray.train.tensorflow import TensorflowTrainer
 
+    filesystem, storage_path = storage.resolve(runs)
     with Progress() as progress:
         trainer = TensorflowTrainer(
             train_loop,
@@ -128,7 +129,8 @@ def _fit(
             ),
             run_config=ray.train.RunConfig(
                 name=name,
-                storage_path=runs,
+                storage_path=storage_path,
+                storage_filesystem=filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
                 checkpoint_config=ray.train.CheckpointConfig(
                     num_to_keep=config.keep_checkpoints,

@@ -1,7 +1,10 @@
 """Paths and URIs -> files that are read whole and written whole, on a disk or in a bucket."""
 
+import functools
 import os
 import posixpath
+import time
+import urllib.parse
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +15,65 @@ import pyarrow.fs as pafs
 
 from sentiment.errors import InputError
 
+ATTEMPTS = 9
+"""At a request to S3. The pauses between them grow to 20 s; all of them take about a minute."""
+
+_AWAY = ("INTERNAL_FAILURE", "NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SERVICE_UNAVAILABLE")
+_AWAY += ("SLOW_DOWN", "THROTTLING")
+
+
+class _S3(pafs.S3FileSystem):
+    """S3 that waits for a server that is away or asks to slow down, in every process.
+
+    Arrow by itself gives up after six seconds, and a filesystem of other patience loses it, and
+    takes the credentials along, when it is pickled.
+    """
+
+    def __init__(self, region: str) -> None:
+        # Given a region, Arrow looks at none of the variables that name another server.
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+        scheme, _, host = endpoint.rpartition("://")
+        super().__init__(
+            region=region,
+            scheme=scheme or "https",
+            endpoint_override=host or None,
+            # One request, not three, for a file of a few MB.
+            allow_delayed_open=True,
+            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        )
+
+    def __reduce__(self):
+        return _S3, (self.region,)
+
+
+@functools.lru_cache
+def bucket(name: str) -> pafs.FileSystem:
+    """The filesystem of a bucket of S3, which may take a request to find its region."""
+    filesystem, _ = pafs.FileSystem.from_uri(f"s3://{name}")
+    return _S3(filesystem.region)
+
 
 def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a local path or URI (`s3://`, `gs://`, `file://`) and the path in it.
 
-    Credentials come from the environment, as the cloud's own tools find them.
+    Credentials come from the environment, as the cloud's own tools find them; an InputError
+    refuses those in a URI, which is written into logs and manifests.
     """
     if "://" not in path:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+    scheme, _, rest = path.partition("://")
+    host = rest.partition("/")[0]
+    if "@" in host or "?" in rest:
+        shown = rest.rpartition("@")[2].partition("?")[0]
+        raise InputError(
+            f"{scheme}://{shown} was given with credentials or options in the URI: "
+            "they belong in the environment (AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION, ...)"
+        )
     try:
+        if scheme == "s3":
+            return bucket(host), urllib.parse.unquote(rest).rstrip("/")
         return pafs.FileSystem.from_uri(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InputError(f"{path} is no path or URI that can be used: {error}") from None
 
 
@@ -39,8 +90,26 @@ def join(directory: str, *names: str) -> str:
 def read(path: str) -> bytes:
     """A file's whole content. Raises OSError as `open` does."""
     filesystem, inner = resolve(path)
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return _read(filesystem, inner)
+        except OSError as error:
+            # Of S3's "slow down" Arrow makes this, and does not ask again, where the answer is
+            # longer than the file.
+            if "AWS Error INTERNAL_FAILURE" not in str(error):
+                raise
+            time.sleep(0.05 * 2**attempt)
+    return _read(filesystem, inner)
+
+
+def _read(filesystem: pafs.FileSystem, inner: str) -> bytes:
     with filesystem.open_input_file(inner) as file:
         return file.read()
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether a bucket's server failed, after all attempts, and the file may well be there."""
+    return isinstance(error, OSError) and any(f"AWS Error {name} " in str(error) for name in _AWAY)
 
 
 def exists(path: str) -> bool:

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from pipelines.labelled import Source, Split
 from pipelines.prepare import prepare
 from pipelines.shards import find_labelled
 from pipelines.train import TrainConfig, main
-from sentiment import checkpoint
 from sentiment.errors import InputError
 from tests.generated import write_shards
 from tests.programs import run
@@ -27,11 +25,6 @@ def config(corpus: Path, root: Path, name: str, **flags: object) -> TrainConfig:
     paths = {"data_dir": corpus, "checkpoints_root": root, "summaries_dir": root / "logs"}
     small = {"stopwords_file": None, "hidden_size": 8, "embedding_size": 6, "run_name": name}
     return TrainConfig(**{k: str(v) for k, v in paths.items()} | small | flags)
-
-
-def last_state(root: Path, name: str) -> dict[str, np.ndarray]:
-    last = max((root / "_runs" / name).glob("checkpoint_*/state.safetensors"))
-    return safetensors.numpy.load_file(last)
 
 
 def losses(root: Path, name: str) -> list[float]:
@@ -57,31 +50,6 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
     assert capsys.readouterr().out == said
     with pytest.raises(InputError, match="--train_steps is 4, but run of1 was begun with 100"):
         main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
-
-
-@pytest.mark.timeout(600)  # Two runs.
-def test_the_same_rows_give_the_same_bytes_however_they_are_sharded(corpus, tmp_path, local_ray):
-    write_shards(tmp_path / "whole", rows=1200, shards=1)
-    flags = {"train_steps": 40, "validate_every": 10, "num_workers": 2, "keep_checkpoints": 1}
-    for name, data in (("three", corpus), ("one", tmp_path / "whole")):
-        main(config(data, tmp_path, name, **flags))
-    three, one = (last_state(tmp_path, name) for name in ("three", "one"))
-    assert three.keys() == one.keys()
-    for name, value in three.items():
-        np.testing.assert_array_equal(value, one[name])
-    assert losses(tmp_path, "three") == losses(tmp_path, "one")
-
-    # The model is that of the best validation; that one and the last are kept.
-    kept = {}
-    for path in (tmp_path / "_runs" / "one").glob("checkpoint_*/progress.json"):
-        progress = json.loads(path.read_text())
-        state = safetensors.numpy.load_file(path.with_name("state.safetensors"))
-        kept[progress["step"]] = (state["model/embedding"], progress["validations"])
-    assert [validation["step"] for validation in kept[40][1]] == [10, 20, 30, 40]
-    best = min(kept[40][1], key=lambda validation: validation["validation_loss"])["step"]
-    assert kept.keys() == {best, 40}
-    saved = checkpoint.load(str(tmp_path / "one")).weights["embedding"]
-    np.testing.assert_array_equal(saved, kept[best][0])
 
 
 def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray):

@@ -1,4 +1,8 @@
-"""Killed at any moment, training ends with the bytes of a run that was left alone."""
+"""Killed at any moment, training ends with the bytes of a run that was left alone.
+
+One run has its rows in one shard, and all its files on the disk; the other has three shards, and
+all its files in a bucket. That makes no difference either.
+"""
 
 import json
 import signal
@@ -7,45 +11,46 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pyarrow.fs as pafs
 import pytest
+import safetensors.numpy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sentiment import checkpoint, storage
 from tests.generated import write_shards
 
 STEPS, EVERY = 240, 20
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("survives")
-    write_shards(root / "corpus", rows=3000, shards=3)
-    return root
-
-
-def start(root: Path, name: str) -> subprocess.Popen:
-    """A run of two workers."""
-    command = [sys.executable, "-m", "pipelines.train", "--data_dir", root / "corpus"]
-    command += ["--checkpoints_root", root / "checkpoints", "--summaries_dir", root / "logs"]
-    command += ["--cache_dir", root / "cache", "--stopwords_file", "None", "--run_name", name]
+def start(root: str, log: Path) -> subprocess.Popen:
+    """A run of two workers; all it reads and writes is below a directory or URI."""
+    command = [sys.executable, "-m", "pipelines.train", "--data_dir", f"{root}/corpus"]
+    command += ["--checkpoints_root", f"{root}/models", "--summaries_dir", f"{root}/logs"]
+    command += ["--cache_dir", f"{root}/cache", "--stopwords_file", "None", "--run_name", "run"]
     command += ["--num_workers", 2, "--train_steps", STEPS, "--validate_every", EVERY]
-    command += ["--hidden_size", 12, "--embedding_size", 12]
-    log = (root / f"{name}.log").open("a")
-    return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
+    command += ["--hidden_size", 12, "--embedding_size", 12, "--keep_checkpoints", 1]
+    with log.open("a") as file:
+        return subprocess.Popen(list(map(str, command)), stdout=file, stderr=file)
 
 
-def steps_done(root: Path, name: str) -> int:
+def metrics(root: str) -> list[dict[str, float]]:
+    path = f"{root}/logs/run/metrics.jsonl"
+    lines = storage.read(path).splitlines() if storage.exists(path) else []
+    return [json.loads(line) for line in lines]
+
+
+def steps_done(root: str) -> int:
     """Steps up to the last validation that is written down."""
-    path = root / "logs" / name / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
     # None where a worker has died before the first checkpoint was known: training begins again.
-    return json.loads(lines[-1])["step"] if lines else 0
+    return max((line["step"] for line in metrics(root)), default=0)
 
 
-def wait_for_step(root: Path, name: str, job: subprocess.Popen, step: int) -> None:
+def wait_for_step(root: str, job: subprocess.Popen, step: int) -> None:
     end = time.monotonic() + 200
-    while steps_done(root, name) < step:
-        assert job.poll() is None, (root / f"{name}.log").read_text()
+    while steps_done(root) < step:
+        assert job.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -55,53 +60,68 @@ def workers(job: subprocess.Popen) -> list[psutil.Process]:
     return [process for process in processes if "ray::RayTrainWorker" in process.name()]
 
 
-def result(root: Path, name: str) -> dict[str, bytes]:
-    runs = root / "checkpoints" / "_runs" / name
-    last = max(
-        runs.glob("checkpoint_*/progress.json"), key=lambda p: json.loads(p.read_text())["step"]
-    )
+def kept(root: Path) -> dict[int, Path]:
+    """The states that a run has kept, by their step."""
+    found = (root / "models" / "_runs" / "run").glob("checkpoint_*/progress.json")
     return {
-        "weights": (root / "checkpoints" / name / "weights.safetensors").read_bytes(),
-        "state": last.with_name("state.safetensors").read_bytes(),
-        "metrics": (root / "logs" / name / "metrics.jsonl").read_bytes(),
+        json.loads(path.read_text())["step"]: path.with_name("state.safetensors") for path in found
+    }
+
+
+def result(root: Path) -> dict[str, bytes]:
+    return {
+        "weights": (root / "models" / "run" / "weights.safetensors").read_bytes(),
+        "state": kept(root)[STEPS].read_bytes(),
+        "metrics": (root / "logs" / "run" / "metrics.jsonl").read_bytes(),
     }
 
 
 @pytest.mark.timeout(900)
-def test_a_worker_and_then_the_driver_killed(root):
-    assert start(root, "whole").wait(timeout=200) == 0
-    job = start(root, "killed")
+def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    write_shards(whole / "corpus", rows=3000, shards=1)
+    assert start(str(whole), tmp_path / "whole.log").wait(timeout=200) == 0
+
+    write_shards(killed / "corpus", rows=3000, shards=3)
+    bucket = s3.uri("killed")
+    pafs.copy_files(str(killed), storage.resolve(bucket)[1], None, storage.resolve(bucket)[0])
+    job = start(bucket, tmp_path / "killed.log")
     ray = []
     try:
-        wait_for_step(root, "killed", job, 2 * EVERY)
+        wait_for_step(bucket, job, 2 * EVERY)
         workers(job)[-1].kill()
-        wait_for_step(root, "killed", job, 5 * EVERY)
+        wait_for_step(bucket, job, 5 * EVERY)
         ray = psutil.Process(job.pid).children(recursive=True)
     finally:
         job.send_signal(signal.SIGKILL)
     assert job.wait(timeout=60) == -signal.SIGKILL
     psutil.wait_procs(ray, timeout=60)
-    assert steps_done(root, "killed") < STEPS
+    assert steps_done(bucket) < STEPS
 
-    assert start(root, "killed").wait(timeout=200) == 0
-    found, expected = result(root, "killed"), result(root, "whole")
+    assert start(bucket, tmp_path / "killed.log").wait(timeout=200) == 0
+    pafs.copy_files(storage.resolve(bucket)[1], str(killed), storage.resolve(bucket)[0])
+    found, expected = result(killed), result(whole)
     assert found == expected
-    lines = (root / "killed.log").read_text().splitlines()
+
+    # The model is that of the best validation; that one and the last are kept.
+    losses = {
+        line["step"]: line["validation_loss"]
+        for line in metrics(str(whole))
+        if "validation_loss" in line
+    }
+    best = min(losses, key=losses.get)
+    assert kept(killed).keys() == {best, STEPS}
+    state = safetensors.numpy.load_file(kept(killed)[best])
+    saved = checkpoint.load(f"{bucket}/models/run").weights["embedding"]
+    np.testing.assert_array_equal(saved, state["model/embedding"])
+
+    lines = (tmp_path / "killed.log").read_text().splitlines()
     (trouble,) = [line for line in lines if "try 2 of 4" in line]
     assert trouble.startswith("worker ")
-    known = (
-        "Preparing",
-        "Run",
-        f"{STEPS} steps",
-        "step",
-        "validation",
-        "going on",
-        "Model",
-        trouble,
-    )
-    assert [line for line in lines if not line.startswith(known)] == []
+    known = ("Preparing", "Run", f"{STEPS} steps", "step", "validation", "going on", "Model")
+    assert [line for line in lines if not line.startswith((*known, trouble))] == []
 
-    accumulator = EventAccumulator(str(root / "logs" / "killed"), size_guidance={"tensors": 0})
+    accumulator = EventAccumulator(str(killed / "logs" / "run"), size_guidance={"tensors": 0})
     accumulator.Reload()
     assert [e.step for e in accumulator.Tensors("train/loss")] == list(range(1, STEPS + 1))
     validated = [e.step for e in accumulator.Tensors("validation/pr_curves")]

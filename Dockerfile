@@ -1,0 +1,11 @@
+# What every node of a cluster needs: `docker build -t sentiment:0.1.0 .`
+# With --build-arg EXTRA=gpu and BASE=rayproject/ray:2.60.0-py311-gpu, for nodes with GPUs.
+ARG BASE=rayproject/ray:2.60.0-py311
+FROM ${BASE}
+ARG EXTRA=""
+WORKDIR /home/ray/sentiment
+COPY --chown=ray pyproject.toml constraints.txt README.md LICENSE ./
+COPY --chown=ray sentiment sentiment
+COPY --chown=ray pipelines pipelines
+COPY --chown=ray data/stopwords.txt data/stopwords.txt
+RUN pip install --no-cache-dir -c constraints.txt -e ".${EXTRA:+[$EXTRA]}"

@@ -1,0 +1,161 @@
+"""A real S3 server on this machine's loopback, SeaweedFS, for tests of buckets."""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
+BUCKET = "corpora"
+
+
+class S3Server:
+    """A server with one bucket, whose objects are kept below a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "objects").mkdir(parents=True)
+        credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+        identity = {"name": "tests", "credentials": credentials, "actions": ["Admin"]}
+        (root / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        self.ports = dict(zip(("master", "volume", "filer", "s3"), _free_ports(4), strict=True))
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3']}",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        self.start()
+        server = {"scheme": "http", "endpoint_override": f"127.0.0.1:{self.ports['s3']}"}
+        server |= {"access_key": KEY, "secret_key": SECRET, "region": "us-east-1"}
+        pafs.S3FileSystem(**server, allow_bucket_creation=True).create_dir(BUCKET)
+
+    def start(self) -> None:
+        """Start it and wait until it answers, for a minute at most."""
+        weed = Path(sys.executable).parent / "weed"
+        command = [weed, "server", "-dir", self.root / "objects", "-ip=127.0.0.1"]
+        command += ["-ip.bind=127.0.0.1", "-master.telemetry=false", "-volume.max=0"]
+        command += ["-master.volumeSizeLimitMB=64", "-filer", "-s3", "-s3.config"]
+        command += [self.root / "s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        command += [f"-{name}.port={port}" for name, port in self.ports.items()]
+        with (self.root / "log").open("a") as log:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.environment['AWS_ENDPOINT_URL']}/healthz", timeout=5)
+                return
+            except (urllib.error.URLError, OSError):
+                if time.monotonic() > end or self.process.poll() is not None:
+                    raise
+                time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Stop it, for good: to close its files in order it would take half a minute."""
+        self.process.kill()
+        self.process.wait()
+
+    def uri(self, *names: str) -> str:
+        """Of an object or a directory in the bucket."""
+        return "/".join([f"s3://{BUCKET}", *names])
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free, and free 10,000 above, where the server's parts talk to each other."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as low, socket.socket() as high:
+            low.bind(("127.0.0.1", 0))
+            port = low.getsockname()[1]
+            try:
+                high.bind(("127.0.0.1", port + 10_000))
+            except (OSError, OverflowError):
+                continue
+            if port not in found:
+                found.append(port)
+    return found
+
+
+class Troubled(ThreadingHTTPServer):
+    """A proxy before a server: as told, it slows down every fifth request, or all are cut off."""
+
+    daemon_threads = True
+
+    def __init__(self, server: S3Server) -> None:
+        super().__init__(("127.0.0.1", 0), _TroubledRequest)
+        self.behind = f"127.0.0.1:{server.ports['s3']}"
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        self.slow = self.away = False
+        self.slowed = self.cut = self._seen = 0
+        self._lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def slows(self) -> bool:
+        """Whether the next request is one of those that get 503 SlowDown."""
+        with self._lock:
+            self._seen += 1
+            slows = self.slow and self._seen % 5 == 0
+            self.slowed += slows
+            return slows
+
+
+class _TroubledRequest(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Troubled
+
+    def answer(self) -> None:
+        body = self._body()
+        if self.server.away:
+            self.server.cut += 1
+            self.close_connection = True
+            return
+        if self.server.slows():
+            content = b"<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"
+            status, headers = 503, {"Content-Type": "application/xml"}
+        else:
+            # Under the name the client has signed for.
+            headers = {name: value for name, value in self.headers.items() if name != "Expect"}
+            connection = http.client.HTTPConnection(self.server.behind, timeout=30)
+            connection.request(self.command, self.path, body, headers)
+            response = connection.getresponse()
+            content, status, headers = response.read(), response.status, dict(response.getheaders())
+            connection.close()
+        length = headers.get("Content-Length") if self.command == "HEAD" else None
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name not in ("Content-Length", "Transfer-Encoding", "Connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length or str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _body(self) -> bytes:
+        """As it came, in chunks if it came so."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        lines = []
+        while True:
+            lines.append(self.rfile.readline())
+            size = int(lines[-1].partition(b";")[0], 16)
+            if not size:
+                break
+            lines.append(self.rfile.read(size + 2))
+        while lines[-1].strip():
+            lines.append(self.rfile.readline())
+        return b"".join(lines)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""

@@ -1,0 +1,139 @@
+"""From bucket to bucket, on a real S3 server that slows down, goes away and refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.dataset as pads
+import pyarrow.fs as pafs
+import pytest
+
+from sentiment import storage
+from tests.buckets import KEY, SECRET, S3Server, Troubled
+from tests.generated import save_checkpoint, write_shards
+from tests.programs import run
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, s3):
+    """A model and a corpus with rows to reject, in a bucket."""
+    root = tmp_path_factory.mktemp("job")
+    save_checkpoint(root / "model", hidden=64)
+    write_shards(root / "corpus", rows=9_900, shards=3)
+    bad = "".join(f"{i},0,hi\n{i}\n" for i in range(50))
+    (root / "corpus" / "short.csv").write_text(f"id,Sentiment,SentimentText\n{bad}")
+    filesystem, inner = storage.resolve(s3.uri())
+    pafs.copy_files(str(root), inner, None, filesystem)
+    return root
+
+
+def score(s3: S3Server, output: str) -> list[str]:
+    named = {"--checkpoints_dir": s3.uri("model"), "--input": s3.uri("corpus"), "--output": output}
+    named |= {"--text_column": "SentimentText", "--keep_columns": "id", "--part_rows": 500}
+    return [str(word) for flag in named.items() for word in flag]
+
+
+def start(s3: S3Server, output: str, **environment: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pipelines.score", *score(s3, output)]
+    pipe, env = subprocess.PIPE, os.environ | environment
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=env)
+
+
+def wait_for_parts(output: str, job: subprocess.Popen, parts: int) -> None:
+    end = time.monotonic() + 120
+    while sum(name.startswith("part-") for name in storage.names(output)) < parts:
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def contents(output: str) -> dict[str, bytes]:
+    """What a reader sees, the rejected rows, and the totals."""
+    names = [name for name in storage.names(output) if not name.startswith("_manifest")]
+    names += [f"_rejected/{name}" for name in storage.names(f"{output}/_rejected")]
+    return {name: storage.read(f"{output}/{name}") for name in names if name != "_rejected"}
+
+
+@pytest.mark.timeout(600)
+def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):
+    whole, killed = s3.uri("whole"), s3.uri("killed")
+    done = run("score", *score(s3, whole))
+    assert done.stderr == ""
+    assert "9,950 rows scored" in done.stdout
+    expected = contents(whole)
+    assert {"part-000000.parquet", "_SUCCESS"} < expected.keys()
+    assert any(name.startswith("_rejected/part-") for name in expected)
+
+    # As on the disk.
+    run("score", *score(s3, str(tmp_path / "disk")))
+    assert contents(str(tmp_path / "disk")) == expected
+
+    # Through a server that has too much to do, until it is killed.
+    with Troubled(s3) as server:
+        server.slow = True
+        first = start(s3, killed, AWS_ENDPOINT_URL=server.address)
+        try:
+            wait_for_parts(killed, first, 5)
+            ray = psutil.Process(first.pid).children(recursive=True)
+        finally:
+            first.send_signal(signal.SIGKILL)
+        first.communicate()
+        psutil.wait_procs(ray, timeout=60)
+        assert server.slowed > 5
+        assert "_SUCCESS" not in storage.names(killed)
+        there = len(contents(killed))
+
+        # Again, and the server is away for 20 seconds in the middle.
+        server.slow = False
+        second = start(s3, killed, AWS_ENDPOINT_URL=server.address)
+        wait_for_parts(killed, second, there + 3)
+        server.away = True
+        time.sleep(20)
+        server.away = False
+        assert server.cut > 5
+        _, said = second.communicate(timeout=200)
+        server.shutdown()
+    assert (second.returncode, said) == (0, "")
+    assert contents(killed) == expected
+
+    # Nobody's keys are in what is kept.
+    manifests = [f"{killed}/_manifest/{name}" for name in storage.names(f"{killed}/_manifest")]
+    for kept in [*expected.values(), *(storage.read(path) for path in manifests)]:
+        assert KEY.encode() not in kept
+        assert SECRET.encode() not in kept
+    filesystem, inner = storage.resolve(killed)
+    schema = pads.dataset(inner, filesystem=filesystem, format="parquet").schema
+    assert schema.names == ["id", "positive_probability", "sentiment"]
+
+
+@pytest.mark.parametrize(
+    ("path", "environment", "said"),
+    [
+        ("s3://no-such-bucket/x", {}, "s3://no-such-bucket/x"),
+        ("{corpus}", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "{corpus}"),
+        ("{corpus}", {"AWS_ACCESS_KEY_ID": "nobody"}, "{corpus}"),
+        (f"s3://{KEY}:{SECRET}@corpora/corpus", {}, "s3://corpora/corpus"),
+        ("{corpus}?region=elsewhere", {}, "{corpus}"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["train --data_dir", "score --input", "score --output"])
+def test_what_a_bucket_refuses_is_said_in_one_line(
+    path, environment, said, flag, job, s3, monkeypatch
+):
+    program, flag = flag.split()
+    path, said = (value.format(corpus=s3.uri("corpus")) for value in (path, said))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    paths = {"--checkpoints_dir": job / "model", "--input": job / "corpus"}
+    paths |= {"--output": job / "refused", "--text_column": "SentimentText"}
+    flags = paths | {flag: path} if program == "score" else {flag: path, "--stopwords_file": "None"}
+    done = run(program, *(word for item in flags.items() for word in item), code=2)
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert SECRET not in done.stderr
+    assert not Path(job / "refused").exists()

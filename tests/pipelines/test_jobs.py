@@ -1,0 +1,126 @@
+"""Submitted to a cluster that wants a token: what arrives, what comes back, and how to stop it."""
+
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.generated import save_checkpoint, write_shards
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """A head node; the environment that its users have, and a corpus and a model."""
+    root = tmp_path_factory.mktemp("jobs")
+    save_checkpoint(root / "model", hidden=64)
+    write_shards(root / "corpus", rows=60_000, shards=3)
+    gcs, dashboard, *others = free_ports(5)
+    address = f"http://127.0.0.1:{dashboard}"
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    path = {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_ADDRESS": ""}
+    environment = os.environ | token | path
+    names = ("ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port")
+    ports = [f"--{name}={port}" for name, port in zip(names, others, strict=True)]
+    command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", "--num-cpus=2"]
+    command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", *ports]
+    command += ["--disable-usage-stats", "--node-ip-address=127.0.0.1"]
+    with (root / "head.log").open("w") as log:
+        started = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    environment |= {"RAY_ADDRESS": address}
+    try:
+        end = time.monotonic() + 120
+        while ray(environment, "list").returncode:
+            assert started.poll() is None, (root / "head.log").read_text()
+            assert time.monotonic() < end
+            time.sleep(1)
+        yield root, environment
+    finally:
+        family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(True)]
+        started.terminate()
+        _, alive = psutil.wait_procs(family, timeout=30)
+        for process in alive:
+            process.kill()
+
+
+def ray(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
+    """`ray job ...`, as its user sees it."""
+    command = [str(word) for word in (BIN / "ray", "job", *words)]
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def submit(environment: dict[str, str], *words: object, wait: bool = True):
+    name = f"--submission-id={secrets.token_hex(4)}"
+    return ray(
+        environment,
+        *("submit", "--working-dir", ".", name, *([] if wait else ["--no-wait"])),
+        *("--", "python", "-m", *words),
+    ), name.partition("=")[2]
+
+
+def score(root: Path, output: str, *more: object) -> tuple[object, ...]:
+    return (
+        *("pipelines.score", "--checkpoints_dir", root / "model", "--input", root / "corpus"),
+        *("--output", root / output, "--text_column", "SentimentText", "--keep_columns", "id"),
+        *("--part_rows", 1000, *more),
+    )
+
+
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines of the program itself."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    return [line for line in plain.splitlines() if line.strip()]
+
+
+@pytest.mark.timeout(600)
+def test_jobs(head):
+    root, environment = head
+    nobody = environment | {"RAY_AUTH_TOKEN": "wrong"}
+    refused, _ = submit(nobody, *score(root, "refused"))
+    assert refused.returncode
+    assert not (root / "refused").exists()
+
+    # Stopped, a job leaves what it has done; the same again does the rest.
+    _, name = submit(environment, *score(root, "scored"), wait=False)
+    end = time.monotonic() + 120
+    while len(list((root / "scored").glob("part-*.parquet"))) < 3:
+        assert time.monotonic() < end, ray(environment, "logs", name).stdout
+        time.sleep(0.1)
+    assert ray(environment, "stop", name).returncode == 0
+    assert not (root / "scored" / "_SUCCESS").exists()
+    done = len(list((root / "scored").glob("part-*.parquet")))
+    assert done < 60
+    again, name = submit(environment, *score(root, "scored"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert any(f"{60 - done} parts" in line for line in said(again)), again.stdout
+    assert any("60,000 rows scored" in line for line in said(again)[-6:])
+    assert (root / "scored" / "_SUCCESS").exists()
+
+    # What is uploaded is the code.
+    size = re.search(r"[Pp]ackage.*\(([\d.]+)(\w+)\)", again.stdout + again.stderr)
+    assert size, again.stdout + again.stderr
+    assert float(size[1]) < 1024 if size[2] == "KiB" else float(size[1]) < 1, size[0]
+
+    # Its exit code and its last line come back.
+    misuse, _ = submit(environment, *score(root, "scored", "--max_tokens", 0))
+    assert misuse.returncode
+    assert any(line.startswith("error: --max_tokens is 0") for line in said(misuse))
