@@ -13,12 +13,13 @@ Its name is a hash of the shards and of every setting that changes its content.
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data
 
 from pipelines import ipc
@@ -35,8 +36,13 @@ SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 ROWS_A_FILE = 2**17
 """Rows that are sorted in memory and become one file, about: some 10 MB of short texts."""
 
+BYTES_HERE = 16 * 2**20
+"""Of shards that together are no larger, this process does all: to start, Ray Data takes longer."""
+
 TOKENS_A_PARTITION = 500_000
 """Distinct tokens of single shards whose counts are added up together, about."""
+
+Outcome = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def prepare(
     min_share: float,
     cache_dir: str,
 ) -> Corpus:
-    """The prepared corpus, from the cache if it is there, else made with Ray Data.
+    """The prepared corpus, from the cache if it is there, else made.
 
     Raises InputError, naming file and row, where a row cannot be learnt from.
     """
@@ -92,22 +98,23 @@ def prepare(
 
 def _make(shards, source, stop_words, split, n_samples, min_share, directory) -> dict[str, Any]:
     tokenizer = Tokenizer(stop_words)
-    paths = ray.data.from_items([asdict(shard) for shard in shards])
+    small = sum(shard.size for shard in shards) <= BYTES_HERE
+    each = (_Here if small else _OnRay)([asdict(shard) for shard in shards])
     sample_below = None
     if n_samples is not None:
-        hashed = paths.map(lambda shard: _smallest(shard, source, tokenizer, split, n_samples))
-        sample_below = _threshold([row["hashes"] for row in _checked(hashed)], n_samples)
+        hashed = each.map(lambda shard: _smallest(shard, source, tokenizer, split, n_samples))
+        sample_below = _threshold([found["hashes"] for found in _checked(hashed)], n_samples)
     split = Split(split.random_state, split.test_size, sample_below)
 
-    # Kept by Ray, on disk if need be: all the distinct tokens of a large corpus are too many for
-    # one process.
-    counted = paths.map(lambda shard: _count(shard, source, tokenizer, split)).materialize()
-    counts = _checked(counted.drop_columns(["frequencies"]))
+    counted = each.count(lambda shard: _count(shard, source, tokenizer, split))
+    counts = _checked(counted)
     rows = {name: sum(count[name] for count in counts) for name in SPLITS.values()}
     positive = {name: sum(count[f"positive_{name}"] for count in counts) for name in rows}
     longest = max(counts, key=lambda count: count["longest"])
     distinct = sum(count["distinct"] for count in counts)
-    tokens = _vocabulary(counted, distinct, rows["train"], min_share)
+    tables = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
+    tables += each.frequencies(distinct, rows["train"], min_share)
+    tokens = vocabulary.build(vocabulary.merge(tables), rows["train"], min_share=min_share)
     if len(tokens) == len(SPECIALS):
         raise InputError(
             f"--min_share {min_share}: no word is in a larger share of the training texts, so "
@@ -116,16 +123,13 @@ def _make(shards, source, stop_words, split, n_samples, min_share, directory) ->
 
     encoder = tokenizer.encoder(tokens)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / ROWS_A_FILE)
-    written = (
-        paths.map_batches(
-            lambda batch: _encode(batch, source, encoder, split, files),
-            batch_size=1,
-            batch_format="pyarrow",
+    names = sorted(
+        each.write(
+            lambda shard: _encode(shard, source, encoder, split, files),
+            lambda rows: _write_sorted(rows, files, directory),
+            files,
         )
-        .groupby("file", num_partitions=2 * files)
-        .map_groups(lambda rows: _write_sorted(rows, files, directory), batch_format="pyarrow")
     )
-    names = sorted(row["name"] for row in written.iter_rows())
     return {
         "rows": rows,
         "positive": positive,
@@ -140,16 +144,102 @@ def _make(shards, source, stop_words, split, n_samples, min_share, directory) ->
     }
 
 
-def _checked(outcomes: ray.data.Dataset) -> list[dict[str, Any]]:
+class _Here:
+    """What is done with every shard, by this process alone."""
+
+    def __init__(self, shards: list[dict[str, Any]]) -> None:
+        self._shards = shards
+
+    def map(self, function: Outcome) -> list[dict[str, Any]]:
+        """The function's outcome for every shard."""
+        return [function(shard) for shard in self._shards]
+
+    def count(self, function: Outcome) -> list[dict[str, Any]]:
+        """The same; what it has in `frequencies` is kept."""
+        counted = self.map(function)
+        self._frequencies = [count.pop("frequencies") for count in counted]
+        return counted
+
+    def frequencies(self, distinct: int, texts: int, min_share: float) -> list[pa.Table]:
+        """What was kept, as tables: of many shards, with a token's counts in one table or more."""
+        return [ipc.from_bytes(frequencies) for frequencies in self._frequencies]
+
+    def write(
+        self,
+        encode: Callable[[dict[str, Any]], Iterator[pa.Table]],
+        write: Callable[[pa.Table], str],
+        files: int,
+    ) -> list[str]:
+        """Bring rows of the same `file` together and write each; the names of the files."""
+        rows = pa.concat_tables([table for shard in self._shards for table in encode(shard)])
+        found = pc.unique(rows["file"])
+        return [write(rows.filter(pc.equal(rows["file"], file))) for file in found]
+
+
+class _OnRay:
+    """The same by tasks of Ray Data, for any number of rows."""
+
+    def __init__(self, shards: list[dict[str, Any]]) -> None:
+        self._shards = ray.data.from_items(shards)
+
+    def map(self, function: Outcome) -> list[dict[str, Any]]:
+        """See `_Here`."""
+        return list(self._shards.map(function).iter_rows())
+
+    def count(self, function: Outcome) -> list[dict[str, Any]]:
+        """See `_Here`. Ray keeps the frequencies, on disk if need be.
+
+        All the distinct tokens of a large corpus are too many for one process.
+        """
+        self._counted = self._shards.map(function).materialize()
+        return list(self._counted.drop_columns(["frequencies"]).iter_rows())
+
+    def frequencies(self, distinct: int, texts: int, min_share: float) -> Iterator[pa.Table]:
+        """See `_Here`; only tokens that are frequent enough come to this process."""
+        tables = self._counted.map_batches(
+            lambda batch: (ipc.from_bytes(content.as_py()) for content in batch["frequencies"]),
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        summed = tables.groupby(
+            "token", num_partitions=math.ceil((distinct + 1) / TOKENS_A_PARTITION)
+        ).sum("texts")
+        frequent = summed.map_batches(
+            lambda table: vocabulary.frequent(
+                table.rename_columns(["token", "texts"]), texts, min_share
+            ),
+            batch_size=None,
+            batch_format="pyarrow",
+        )
+        return frequent.iter_batches(batch_size=None, batch_format="pyarrow")
+
+    def write(
+        self,
+        encode: Callable[[dict[str, Any]], Iterator[pa.Table]],
+        write: Callable[[pa.Table], str],
+        files: int,
+    ) -> list[str]:
+        """See `_Here`."""
+        rows = self._shards.map_batches(
+            lambda batch: (table for shard in batch.to_pylist() for table in encode(shard)),
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        written = rows.groupby("file", num_partitions=2 * files).map_groups(
+            lambda rows: pa.table({"name": [write(rows)]}), batch_format="pyarrow"
+        )
+        return [row["name"] for row in written.iter_rows()]
+
+
+def _checked(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The outcomes of all shards. Raises InputError for the first that has an error.
 
     A task returns it, because what Ray Data raises for one that a task raises has lost its cause.
     """
-    found = list(outcomes.iter_rows())
-    for outcome in found:
+    for outcome in outcomes:
         if outcome["error"]:
             raise InputError(outcome["error"])
-    return found
+    return outcomes
 
 
 def _smallest(shard, source: Source, tokenizer: Tokenizer, split: Split, n: int) -> dict[str, Any]:
@@ -193,54 +283,25 @@ def _count(shard, source: Source, tokenizer: Tokenizer, split: Split) -> dict[st
     return count | {"distinct": len(merged), "frequencies": ipc.to_bytes(merged)}
 
 
-def _vocabulary(
-    counted: ray.data.Dataset, distinct: int, texts: int, min_share: float
-) -> list[str]:
-    """The vocabulary of all shards, from the frequencies that `_count` found in each.
-
-    Only tokens that are frequent enough come to this process.
-    """
-    frequent = (
-        counted.map_batches(
-            lambda batch: (ipc.from_bytes(content.as_py()) for content in batch["frequencies"]),
-            batch_size=1,
-            batch_format="pyarrow",
-        )
-        .groupby("token", num_partitions=math.ceil((distinct + 1) / TOKENS_A_PARTITION))
-        .sum("texts")
-        .map_batches(
-            lambda table: vocabulary.frequent(
-                table.rename_columns(["token", "texts"]), texts, min_share
-            ),
-            batch_size=None,
-            batch_format="pyarrow",
-        )
-    )
-    tables = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
-    tables += frequent.iter_batches(batch_size=None, batch_format="pyarrow")
-    return vocabulary.build(vocabulary.merge(tables), texts, min_share=min_share)
-
-
 def _encode(
-    batch: pa.Table, source: Source, encoder: Encoder, split: Split, files: int
+    shard: dict[str, Any], source: Source, encoder: Encoder, split: Split, files: int
 ) -> Iterator[pa.Table]:
-    for shard in batch.to_pylist():
-        for _, _, labels, tokens in source.read(Shard(**shard), encoder):
-            parts = split(tokens.hashes)
-            # Equal ranges of the hash: about equally many rows each, in order from file to file.
-            number = np.minimum(tokens.hashes / 2.0**64 * files, files - 1).astype(np.int64)
-            table = pa.table(
-                {
-                    "file": parts * files + number,
-                    "hash": tokens.hashes,
-                    "label": labels,
-                    "ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
-                }
-            )
-            yield table.filter(pa.array((parts == TRAIN) | (parts == VALIDATION)))
+    for _, _, labels, tokens in source.read(Shard(**shard), encoder):
+        parts = split(tokens.hashes)
+        # Equal ranges of the hash: about equally many rows each, in order from file to file.
+        number = np.minimum(tokens.hashes / 2.0**64 * files, files - 1).astype(np.int64)
+        table = pa.table(
+            {
+                "file": parts * files + number,
+                "hash": tokens.hashes,
+                "label": labels,
+                "ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
+            }
+        )
+        yield table.filter(pa.array((parts == TRAIN) | (parts == VALIDATION)))
 
 
-def _write_sorted(rows: pa.Table, files: int, directory: str) -> pa.Table:
+def _write_sorted(rows: pa.Table, files: int, directory: str) -> str:
     part, number = divmod(rows["file"][0].as_py(), files)
     name = f"{SPLITS[part]}-{number:05d}.arrow"
     # Rows of equal hash have equal ids, so hash and label alone decide the order.
@@ -251,4 +312,4 @@ def _write_sorted(rows: pa.Table, files: int, directory: str) -> pa.Table:
         pa.ipc.new_file(file, batch.schema) as writer,
     ):
         writer.write_batch(batch)
-    return pa.table({"name": [name]})
+    return name

@@ -2,11 +2,13 @@
 
 import json
 import os
+import posixpath
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pyarrow.fs as pafs
 import ray.train
 from ray.exceptions import RayError
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -17,7 +19,7 @@ from pipelines.prepare import Corpus, prepare
 from pipelines.progress import Progress
 from pipelines.session import load_data, resources_per_worker, session
 from pipelines.shards import Shard
-from pipelines.train import FLAGS, TrainConfig, run_flags
+from pipelines.train import FLAGS, SNAPSHOT, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
 from pipelines.trouble import Watch, reason
 from sentiment import storage
@@ -162,6 +164,12 @@ def _fit(
     best = result.get_best_checkpoint("validation_loss", "min")
     with best.as_directory() as directory:
         state, _ = read_state(directory)
+    known = [result.checkpoint, *(checkpoint for checkpoint, _ in result.best_checkpoints)]
+    kept = {posixpath.basename(checkpoint.path) for checkpoint in known}
+    for info in filesystem.get_file_info(pafs.FileSelector(posixpath.join(storage_path, name))):
+        # What died before Ray Train knew of its checkpoint has left it behind.
+        if info.base_name.startswith("checkpoint_") and info.base_name not in kept | {SNAPSHOT}:
+            filesystem.delete_dir(info.path)
     return model_weights(state), history
 
 

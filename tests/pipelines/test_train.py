@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines import prepare as prepared
 from pipelines.labelled import Source, Split
 from pipelines.prepare import prepare
 from pipelines.shards import find_labelled
@@ -52,9 +53,11 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
         main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
 
 
-def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray):
+def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):
+    """And whether one process made it or Ray Data."""
     caches = []
-    for shards in (1, 3, 6):
+    for shards, bytes_here in ((1, prepared.BYTES_HERE), (3, 0), (6, 0)):
+        monkeypatch.setattr(prepared, "BYTES_HERE", bytes_here)
         directory = tmp_path / f"{shards}"
         write_shards(directory, rows=1200, shards=shards)
         source = Source("SentimentText", "Sentiment", "utf-8")

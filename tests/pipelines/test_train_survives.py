@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sentiment import checkpoint, storage
 from tests.generated import write_shards
 
-STEPS, EVERY = 240, 20
+STEPS, EVERY = 120, 20
 
 
 def start(root: str, log: Path) -> subprocess.Popen:
@@ -90,7 +90,7 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     try:
         wait_for_step(bucket, job, 2 * EVERY)
         workers(job)[-1].kill()
-        wait_for_step(bucket, job, 5 * EVERY)
+        wait_for_step(bucket, job, 4 * EVERY)
         ray = psutil.Process(job.pid).children(recursive=True)
     finally:
         job.send_signal(signal.SIGKILL)
