@@ -24,12 +24,14 @@ from typing import Any
 import numpy as np
 import ray.train
 import tyro
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pipelines.batches import CachedRows, TrainingBatches
 from pipelines.labelled import Source, Split
 from pipelines.prepare import Corpus, prepare
 from pipelines.session import load_data, session
 from pipelines.shards import find_labelled
+from pipelines.tensorflow_cluster import TensorflowCluster
 from pipelines.train_loop import Settings, make_trainer
 from sentiment.batch import Part, pad
 from sentiment.vocabulary import MIN_SHARE
@@ -159,9 +161,6 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def main(config: TrainBenchmark) -> None:
     """Measure and print the tables."""
-    # Loads TensorFlow.
-    from ray.train.tensorflow import TensorflowTrainer
-
     with session(), tempfile.TemporaryDirectory() as root:
         load_data()
         source = Source(config.text_column, config.label_column, "utf-8")
@@ -172,8 +171,9 @@ def main(config: TrainBenchmark) -> None:
         for number in range(config.repeats):
             for workers in config.workers:
                 result = f"{root}/{number}-{workers}.json"
-                TensorflowTrainer(
+                DataParallelTrainer(
                     measure,
+                    backend_config=TensorflowCluster(),
                     train_loop_config={
                         "settings": settings,
                         "batch_sizes": config.batch_sizes,

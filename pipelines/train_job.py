@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.fs as pafs
 import ray.train
 from ray.exceptions import RayError
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from pipelines import cli
@@ -19,6 +20,7 @@ from pipelines.prepare import Corpus, prepare
 from pipelines.progress import Progress
 from pipelines.session import load_data, resources_per_worker, session
 from pipelines.shards import Shard
+from pipelines.tensorflow_cluster import TensorflowCluster
 from pipelines.train import FLAGS, SNAPSHOT, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
 from pipelines.trouble import Watch, reason
@@ -116,13 +118,13 @@ def _fit(
     """Train; the weights that validated best, and the losses and validations of the whole run."""
     # A worker that hangs holds up all of them: after a minute of silence it counts as dead.
     os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "60")
-    # Loads TensorFlow, which must not greet: inside the session.
-    from ray.train.tensorflow import TensorflowTrainer
-
+    # Every validation waits until the controller next asks how it goes: by default 2 s.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     filesystem, storage_path = storage.resolve(runs)
     with Progress() as progress:
-        trainer = TensorflowTrainer(
+        trainer = DataParallelTrainer(
             train_loop,
+            backend_config=TensorflowCluster(),
             train_loop_config={"settings": settings, "messages": progress.messages},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.num_workers,
