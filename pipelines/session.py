@@ -15,11 +15,11 @@ from sentiment.errors import InputError
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Ray for the length of a block, found as every Ray program finds it.
+    """Ray for the length of a block.
 
-    `RAY_ADDRESS` and `ray job submit` name a cluster; without them a local Ray is started and
-    stopped; one that this process has started already is used as it is. The workers' own output,
-    and what Ray has to say of those that die, stay in Ray's logs.
+    `RAY_ADDRESS` names a cluster, and so does `ray job submit`, by it; without it a local Ray is
+    started and stopped; one that this process has started already is used as it is. The workers'
+    own output, and what Ray has to say of those that die, stay in Ray's logs.
     """
     if ray.is_initialized():
         yield
@@ -27,7 +27,13 @@ def session() -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _native_stderr_closed():
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            ray.init(
+                # Not what an earlier `ray start` has left word of: it may be gone.
+                address=os.environ.get("RAY_ADDRESS") or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+            )
         except Exception as error:  # Ray raises bare ones, too.
             message = " ".join(str(error).split())
             raise cli.Failure(f"Ray did not start, or did not answer: {message}") from error

@@ -161,11 +161,8 @@ def _fit(
                 f"{_said(error, config.max_failures + 1)}; "
                 f"the same command with --run_name {name} tries again"
             ) from error
-    with result.checkpoint.as_directory() as directory:
-        _, history = read_state(directory)
-    best = result.get_best_checkpoint("validation_loss", "min")
-    with best.as_directory() as directory:
-        state, _ = read_state(directory)
+    _, history = read_state(result.checkpoint)
+    state, _ = read_state(result.get_best_checkpoint("validation_loss", "min"))
     known = [result.checkpoint, *(checkpoint for checkpoint, _ in result.best_checkpoints)]
     kept = {posixpath.basename(checkpoint.path) for checkpoint in known}
     for info in filesystem.get_file_info(pafs.FileSelector(posixpath.join(storage_path, name))):

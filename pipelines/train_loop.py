@@ -6,6 +6,7 @@ on from the last one, to the same bits.
 
 import json
 import os
+import posixpath
 import tempfile
 import time
 from dataclasses import dataclass
@@ -182,8 +183,7 @@ def _restore(trainer: "Trainer") -> dict[str, Any]:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return {"step": 0, "validations": []}
-    with checkpoint.as_directory() as directory:
-        state, progress = read_state(directory)
+    state, progress = read_state(checkpoint)
     trainer.restore(state)
     return progress
 
@@ -199,10 +199,19 @@ def _report(trainer: "Trainer", progress, metrics: dict[str, float], rank: int) 
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
 
 
-def read_state(directory: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_state(
+    checkpoint: ray.train.Checkpoint,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The state and progress that a training checkpoint holds."""
-    state = safetensors.numpy.load((Path(directory) / STATE).read_bytes())
-    return state, json.loads((Path(directory) / PROGRESS).read_text())
+
+    # Not `as_directory`: of two workers on a node that take it from a bucket at once, the first to
+    # be done removes what the other reads.
+    def content(name: str) -> bytes:
+        path = posixpath.join(checkpoint.path, name)
+        with checkpoint.filesystem.open_input_file(path) as file:
+            return file.read()
+
+    return safetensors.numpy.load(content(STATE)), json.loads(content(PROGRESS))
 
 
 def model_weights(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

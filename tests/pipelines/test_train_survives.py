@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sentiment import checkpoint, storage
 from tests.generated import write_shards
 
-STEPS, EVERY = 120, 20
+STEPS, EVERY = 400, 20
 
 
 def start(root: str, log: Path) -> subprocess.Popen:
