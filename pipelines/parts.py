@@ -143,8 +143,9 @@ class _Piece:
 
         scored = np.ones(len(texts), bool)
         scored[list(reasons)] = False
-        kept = pa.table(columns, schema=self._reader.schema)
-        self.kept.append(kept.filter(pa.array(scored)))
+        # Column by column: a table of none has no rows to filter.
+        kept = [column.filter(pa.array(scored)) for column in columns]
+        self.kept.append(pa.table(kept, schema=self._reader.schema))
         lengths = np.diff(tokens.offsets)
         heads = np.minimum(lengths, self._reader.max_tokens)
         self.truncated += int(np.count_nonzero(lengths[scored] > heads[scored]))
@@ -179,9 +180,10 @@ class PartScorer:
         offsets = np.frombuffer(part["offsets"], np.int64)
         probabilities = self.infer(ids, offsets)
         positive = probabilities >= 0.5
-        table = kept.append_column("positive_probability", pa.array(probabilities))
         answers = pc.if_else(pa.array(positive), "positive", "negative")
-        table = table.append_column("sentiment", answers)
+        scored = {"positive_probability": pa.array(probabilities), "sentiment": answers}
+        names = [*kept.column_names, *scored]
+        table = pa.table([*kept.columns, *scored.values()], names=names)
         counts = (len(table), part["lost"], part["truncated"], positive.sum(), len(ids))
         done = dict(zip(COUNTS, map(int, counts), strict=True))
         pieces = [
@@ -192,6 +194,9 @@ class PartScorer:
         table = table.replace_schema_metadata({METADATA: json.dumps(provenance, sort_keys=True)})
         beside = storage.join(self.output, "_rejected", f"{name}.parquet")
         try:
+            # A node that joined later may have a directory of that name to itself.
+            if not storage.exists(storage.join(self.output, "_manifest")):
+                raise OSError(f"this node does not see --output {self.output}")
             if len(rejected):
                 _write(rejected, beside)
             else:

@@ -1,5 +1,6 @@
 """The scoring job on Ray: count shards, score the missing parts, say how it goes."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from pipelines.output import COUNTS, Output
 from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.plan import Part
 from pipelines.score import ScoreConfig, writing
-from pipelines.session import load_data, session
+from pipelines.session import load_data, require_shared, session
 from pipelines.shards import Counted, Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
@@ -135,6 +136,8 @@ def _score(
         yield PartWorker(reader, scorer)(items[0])
         return
     start_ray()
+    (first, *_), *_ = json.loads(items[0]["pieces"])
+    require_shared({"--input": first["path"], "--output": storage.absolute(scorer.output)})
     try:
         yield from _stream(items, reader, scorer, _resources(config))
     except RayTaskError:

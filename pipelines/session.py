@@ -4,10 +4,12 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import cli
 from sentiment.errors import InputError
@@ -73,6 +75,44 @@ def _native_stderr_closed() -> Iterator[None]:
             sys.stderr = before
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def require_shared(paths: Mapping[str, str]) -> None:
+    """Raise an InputError where a node of a cluster does not see what this process sees.
+
+    Args:
+        paths: by flag, files to read and directories to write to.
+    """
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    local = {flag: path for flag, path in paths.items() if "://" not in path}
+    if len(nodes) < 2 or not local:
+        return
+    with ExitStack() as stack:
+        seen = {}
+        for flag, path in local.items():
+            if os.path.isdir(path):
+                # A directory of that name may be on every node, each its own.
+                path = stack.enter_context(
+                    tempfile.NamedTemporaryFile(dir=path, prefix=".shared.")
+                ).name
+            seen[flag] = (path, os.stat(path).st_mtime_ns)
+        for node, address in nodes.items():
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            for flag in ray.get(_not_seen.options(scheduling_strategy=there).remote(seen)):
+                raise InputError(
+                    f"{flag} {local[flag]} is not what node {address} sees there: use a file "
+                    "system that all nodes share, or s3:// or gs://"
+                )
+
+
+@ray.remote(num_cpus=0)
+def _not_seen(seen: Mapping[str, tuple[str, int]]) -> list[str]:
+    """The flags whose file is not here, or another."""
+    return [
+        flag
+        for flag, (path, modified) in seen.items()
+        if not os.path.exists(path) or os.stat(path).st_mtime_ns != modified
+    ]
 
 
 def resources_per_worker(workers: int, use_gpu: bool) -> dict[str, float]:

@@ -18,7 +18,7 @@ from pipelines import cli
 from pipelines.labelled import Source, Split
 from pipelines.prepare import Corpus, prepare
 from pipelines.progress import Progress
-from pipelines.session import load_data, resources_per_worker, session
+from pipelines.session import load_data, require_shared, resources_per_worker, session
 from pipelines.shards import Shard
 from pipelines.tensorflow_cluster import TensorflowCluster
 from pipelines.train import FLAGS, SNAPSHOT, TrainConfig, run_flags
@@ -44,6 +44,9 @@ def run(
     """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
     with session():
         load_data()
+        paths = {"--cache_dir": cache, "--checkpoints_root": config.checkpoints_root}
+        paths |= {"--data_dir": shards[0].path, "--summaries_dir": config.summaries_dir}
+        require_shared({flag: storage.absolute(path) for flag, path in paths.items()})
         cli.say(f"Preparing {cli.count(len(shards), 'shard')} of {config.data_dir} ...")
         split = Split(config.random_state, config.test_size)
         corpus = prepare(

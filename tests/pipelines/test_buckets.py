@@ -8,11 +8,18 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pytest
 
-from sentiment import storage
+from pipelines.cli import Failure
+from pipelines.parts import PartReader, to_item
+from pipelines.plan import Part, Piece, look
+from pipelines.rows import Span
+from pipelines.shards import find_shards
+from sentiment import checkpoint, storage
+from sentiment.tokenizer import Tokenizer
 from tests.buckets import KEY, SECRET, S3Server, Troubled
 from tests.generated import save_checkpoint, write_shards
 from tests.programs import run
@@ -137,3 +144,26 @@ def test_what_a_bucket_refuses_is_said_in_one_line(
     assert done.stdout == ""
     assert SECRET not in done.stderr
     assert not Path(job / "refused").exists()
+
+
+def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
+    (shard,) = find_shards([s3.uri("corpus", "shard-1.parquet")], "--input")
+    settings = {"encoding": "utf-8", "text_column": "SentimentText"}
+    counted = look(shard, settings)
+    model = checkpoint.load(str(job / "model"))
+    encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
+    reader = PartReader(encoder, "SentimentText", pa.schema([]), "utf-8", 512)
+    item = to_item(Part("part-000000", (Piece(0, Span(0, counted.rows)),)), (shard,))
+    assert not reader(item)["error"]
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(storage, "ATTEMPTS", 1)
+    storage.bucket.cache_clear()
+    try:
+        part = reader(item)
+        assert "when the server answers" in part["error"]
+        assert shard.path in part["error"]
+        with pytest.raises(Failure, match="run the same command again"):
+            look(shard, settings)
+    finally:
+        storage.bucket.cache_clear()

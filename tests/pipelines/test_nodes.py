@@ -1,0 +1,112 @@
+"""On several nodes, raylets of this machine: one dies, one joins, one has a disk of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.generated import save_checkpoint, write_shards
+
+
+@pytest.fixture
+def cluster():
+    """A head of one CPU; the address it has for programs."""
+    head = {"num_cpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster
+    cluster.shutdown()
+
+
+def start(cluster: Cluster, program: str, flags: dict[str, object]) -> subprocess.Popen:
+    command = [sys.executable, "-m", f"pipelines.{program}"]
+    command += [str(word) for flag in flags.items() for word in flag]
+    environment = os.environ | {"RAY_ADDRESS": cluster.address}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def score(root: Path, output: str) -> dict[str, object]:
+    named = {"--checkpoints_dir": root / "model", "--input": root / "corpus"}
+    named |= {"--output": root / output, "--text_column": "SentimentText"}
+    return named | {"--keep_columns": "id", "--part_rows": 1000}
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    assert (directory / "_SUCCESS").exists()
+    return {path.name: path.read_bytes() for path in directory.glob("*.parquet")}
+
+
+def actors(raylet: int) -> list[str]:
+    """Names of the scoring actors of a node."""
+    processes = psutil.Process(raylet).children(recursive=True)
+    return [process.name() for process in processes if "PartWorker" in " ".join(process.cmdline())]
+
+
+@pytest.mark.timeout(600)
+def test_a_node_dies_while_scoring_and_another_joins(cluster, tmp_path):
+    save_checkpoint(tmp_path / "model", hidden=128)
+    write_shards(tmp_path / "corpus", rows=100_000, shards=4)
+    first = cluster.add_node(num_cpus=1)
+    job = start(cluster, "score", score(tmp_path, "scored"))
+    deadline = time.monotonic() + 200
+    raylet = first.all_processes["raylet"][0].process.pid
+    while len(list((tmp_path / "scored").glob("part-*"))) < 5 or not actors(raylet):
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    cluster.remove_node(first, allow_graceful=False)
+    second = cluster.add_node(num_cpus=1)
+    raylet = second.all_processes["raylet"][0].process.pid
+    used = False
+    while job.poll() is None and time.monotonic() < deadline:
+        used = used or bool(actors(raylet))
+        time.sleep(0.05)
+    said, complained = job.communicate(timeout=200)
+    assert (job.returncode, complained) == (0, ""), said
+    assert used
+    assert "100,000 rows scored" in said
+
+    again = start(cluster, "score", score(tmp_path, "whole"))
+    assert again.communicate(timeout=200)[1] == ""
+    assert contents(tmp_path / "scored") == contents(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process mounts of its own")
+def test_a_directory_that_a_node_does_not_share_is_refused(cluster, tmp_path):
+    save_checkpoint(tmp_path / "model")
+    write_shards(tmp_path / "corpus", rows=3000, shards=1)
+    (tmp_path / "here").mkdir()
+    ray = f"exec {Path(sys.executable).parent}/ray start --address={cluster.address} --num-cpus=1"
+    command = f"mount -t tmpfs none {tmp_path}/here && {ray} --block --disable-usage-stats"
+    with (tmp_path / "node.log").open("w") as log:
+        node = subprocess.Popen(["unshare", "-m", "sh", "-c", command], stdout=log, stderr=log)
+    try:
+        cluster.wait_for_nodes(timeout=60)
+        deadline = time.monotonic() + 60
+        while "Ray runtime started" not in (tmp_path / "node.log").read_text():
+            assert node.poll() is None, (tmp_path / "node.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        job = start(cluster, "score", score(tmp_path, "here/scored"))
+        said, complained = job.communicate(timeout=200)
+        assert job.returncode == 2, said
+        assert complained.startswith(f"error: --output {tmp_path}/here/scored is not what node ")
+        assert complained.count("\n") == 1
+        assert not list((tmp_path / "here" / "scored").glob("part-*"))
+
+        training = {"--data_dir": tmp_path / "corpus", "--cache_dir": tmp_path / "here" / "cache"}
+        training |= {"--checkpoints_root": tmp_path / "c", "--summaries_dir": tmp_path / "l"}
+        job = start(cluster, "train", training | {"--stopwords_file": "None"})
+        said, complained = job.communicate(timeout=200)
+        assert job.returncode == 2, said
+        assert complained.startswith(f"error: --cache_dir {tmp_path}/here/cache is not what node ")
+    finally:
+        family = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=10)
