@@ -49,8 +49,8 @@ def actors(raylet: int) -> list[str]:
 
 @pytest.mark.timeout(600)
 def test_a_node_dies_while_scoring_and_another_joins(cluster, tmp_path):
-    save_checkpoint(tmp_path / "model", hidden=128)
-    write_shards(tmp_path / "corpus", rows=100_000, shards=4)
+    save_checkpoint(tmp_path / "model", hidden=640)
+    write_shards(tmp_path / "corpus", rows=40_000, shards=4)
     first = cluster.add_node(num_cpus=1)
     job = start(cluster, "score", score(tmp_path, "scored"))
     deadline = time.monotonic() + 200
@@ -69,7 +69,7 @@ def test_a_node_dies_while_scoring_and_another_joins(cluster, tmp_path):
     said, complained = job.communicate(timeout=200)
     assert (job.returncode, complained) == (0, ""), said
     assert used
-    assert "100,000 rows scored" in said
+    assert "40,000 rows scored" in said
 
     again = start(cluster, "score", score(tmp_path, "whole"))
     assert again.communicate(timeout=200)[1] == ""
