@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from typing import NoReturn, TypeVar
 
+from sentiment import storage
 from sentiment.errors import InputError
 
 Config = TypeVar("Config")
@@ -32,11 +33,15 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
         _print_into_the_void()  # `head` has seen enough.
         sys.exit(_complain("the output is no longer read", 1))
     except Exception as error:
-        for cause in _causes(error):
-            if isinstance(cause, InputError):
-                sys.exit(_complain(cause, 2))
+        causes = list(_causes(error))
+        away = [cause for cause in causes if storage.is_away(cause)]
+        for cause in causes:
             if isinstance(cause, Failure):
                 sys.exit(_complain(cause, 1))
+            if isinstance(cause, InputError) and not away:
+                sys.exit(_complain(cause, 2))
+        if away:
+            sys.exit(_complain(f"{away[0]}: run the same command again", 1))
         raise
     sys.exit(0)
 

@@ -294,6 +294,8 @@ class Output:
                 said = json.loads((pq.read_metadata(file).metadata or {})[METADATA])
             return {**said, "counts": dict(said["counts"])}
         except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+            if storage.is_away(error):
+                raise  # It may well be.
             raise self._not_the_part(part, error) from error
 
     def _not_the_part(self, part: Part, why: object) -> InputError:

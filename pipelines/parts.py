@@ -5,6 +5,7 @@ columns, so that Ray Data, which cuts and joins blocks as it sees fit, cannot ta
 """
 
 import json
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,8 @@ from sentiment.errors import InputError
 from sentiment.inference import Inference
 from sentiment.tokenizer import Encoder
 
-TRIES = 3
-"""To read a shard whose server fails, each of which has tried for a minute itself."""
+TRIES = 5
+"""To read a shard whose server says "slow down" in a way that Arrow takes for content."""
 
 
 def to_item(part: Part, shards: tuple[Shard, ...]) -> dict[str, str]:
@@ -59,10 +60,12 @@ class PartReader:
             shard = Shard(**its)
             for _ in range(TRIES):
                 piece = _Piece(self, shard, Span(**span))
-                if not piece.away:
+                if not piece.misread:
                     break
             # Afterwards: then it was the same all the while it was read.
-            error = error or piece.away or _changed(shard)
+            error = piece.failed or _changed(shard)
+            if error:
+                break
             kept += piece.kept
             rejected += piece.rejected
             ids += piece.ids
@@ -98,8 +101,8 @@ class _Piece:
             self._require_rows(span)
         except InputError as error:
             self._clear()
-            if storage.is_away(error.__cause__):
-                self.away = f"{error}: run the same command again when the server answers"
+            self.misread = storage.is_misread(error.__cause__)
+            self.failed = _not_its_fault(shard, error)
             self.lost = span.rows
             reason = f"{error} (rows {span.first + 1} to {span.last})"
             self.rejected = [{"shard": shard.path, "row": None, "reason": reason, "raw": None}]
@@ -109,7 +112,7 @@ class _Piece:
         self.ids: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []
         self.truncated = self.lost = 0
-        self.away = ""
+        self.failed, self.misread = "", False
 
     def _require_rows(self, span: Span) -> None:
         """Raise an InputError unless each row of the span is scored or rejected."""
@@ -204,7 +207,7 @@ class PartScorer:
                 remove_if_there(beside)
             # This file commits the part, so it comes last.
             _write(table, storage.join(self.output, f"{name}.parquet"))
-        except OSError as error:
+        except (OSError, InputError) as error:
             # Returned, since what Ray Data raises for an actor's exception has lost its cause.
             return {"name": name, "error": f"{name} could not be written: {error}", **done}
         return {"name": name, "error": "", **done}
@@ -222,13 +225,24 @@ class PartWorker:
         return self.scorer(self.reader(item))
 
 
+def _not_its_fault(shard: Shard, error: BaseException) -> str:
+    """What to say if it was not the shard that kept it from being read; else nothing."""
+    if storage.is_away(error) or storage.is_away(error.__cause__):
+        return f"{error}: run the same command again when the server answers"
+    directory = posixpath.dirname(shard.path)
+    if "://" not in directory and not storage.exists(directory):
+        return f"this node does not see {directory}: every node must"
+    return ""
+
+
 def _changed(shard: Shard) -> str:
     """What to say if a shard is there, and another than was planned; else nothing."""
-    filesystem, inner = storage.resolve(shard.path)
     try:
+        filesystem, inner = storage.resolve(shard.path)
         info = filesystem.get_file_info(inner)
-    except OSError:
-        return ""  # What could not be read is rejected already.
+    except (OSError, InputError) as error:
+        # What could not be read is rejected already.
+        return _not_its_fault(shard, error)
     # A bucket's listing may tell milliseconds, of which what it says of one object has none.
     unit = 1 if isinstance(filesystem, pafs.LocalFileSystem) else 10**9
     now = (info.size, (info.mtime_ns or 0) // unit)

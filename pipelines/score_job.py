@@ -1,7 +1,7 @@
 """The scoring job on Ray: count shards, score the missing parts, say how it goes."""
 
-import json
 import math
+import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -33,6 +33,12 @@ SAMPLES, WIDEST = 10, 60
 SHARDS_COUNTED_HERE, BYTES_COUNTED_HERE = 64, 8 * 2**20
 """Shards, and of them bytes of CSV, that are counted faster than a worker starts."""
 
+MOST_ACTORS = 1000
+"""That a cluster may grow to unless `--num_actors` says otherwise."""
+
+DIRECTORIES_PROBED = 100
+"""Of the input, to be seen by every node."""
+
 EVERY = 5.0
 """Seconds between two lines of progress, at least."""
 
@@ -48,6 +54,9 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
         def start_ray() -> None:
             """Where it has not been: it takes longer to start than a part takes this process."""
             stack.enter_context(session())
+            by_directory = {posixpath.dirname(shard.path): shard.path for shard in shards}
+            inputs = [("--input", path) for path in by_directory.values()][:DIRECTORIES_PROBED]
+            require_shared([*inputs, ("--output", output.directory)])
 
         totals = None
         # Another program may plan or score at the same time: what it leaves undone is done here.
@@ -136,8 +145,6 @@ def _score(
         yield PartWorker(reader, scorer)(items[0])
         return
     start_ray()
-    (first, *_), *_ = json.loads(items[0]["pieces"])
-    require_shared({"--input": first["path"], "--output": storage.absolute(scorer.output)})
     try:
         yield from _stream(items, reader, scorer, _resources(config))
     except RayTaskError:
@@ -183,7 +190,8 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
     """
     have = ray.cluster_resources()
     cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
-    asked = config.num_actors or max(int(gpus if config.use_gpu else cpus), 1)
+    # Without any it is a cluster that is still to grow.
+    asked = config.num_actors or int(gpus if config.use_gpu else cpus) or (1, MOST_ACTORS)
     actors = asked if isinstance(asked, tuple) else (asked, asked)
     if config.use_gpu:
         # A cluster may grow; a machine does not.
@@ -195,7 +203,7 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
         task_cpus = min(1.0, cpus / 2 or 1.0)
         return {"actors": actors, "actor_cpus": 0, "task_cpus": task_cpus, "gpus": 1}
     # Ray counts resources in ten-thousandths.
-    share = int(min(1.0, cpus / actors[1] or 1.0) * 10_000) / 10_000
+    share = int(min(1.0, cpus / actors[0] or 1.0) * 10_000) / 10_000
     return {"actors": actors, "actor_cpus": share, "task_cpus": share, "gpus": 0}
 
 

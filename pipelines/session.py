@@ -5,13 +5,16 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import pyarrow.fs as pafs
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import cli
+from sentiment import storage
 from sentiment.errors import InputError
 
 
@@ -77,40 +80,52 @@ def _native_stderr_closed() -> Iterator[None]:
             os.close(kept)
 
 
-def require_shared(paths: Mapping[str, str]) -> None:
+def require_shared(paths: Sequence[tuple[str, str]]) -> None:
     """Raise an InputError where a node of a cluster does not see what this process sees.
 
     Args:
-        paths: by flag, files to read and directories to write to.
+        paths: flags, each with a file to read or a directory to write to.
     """
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    local = {flag: path for flag, path in paths.items() if "://" not in path}
+    resolved = [(flag, path, *storage.resolve(path)) for flag, path in paths]
+    local = [
+        (flag, path, inner)
+        for flag, path, filesystem, inner in resolved
+        if isinstance(filesystem, pafs.LocalFileSystem)
+    ]
     if len(nodes) < 2 or not local:
         return
     with ExitStack() as stack:
-        seen = {}
-        for flag, path in local.items():
-            if os.path.isdir(path):
+        seen = []
+        for _, _, inner in local:
+            if os.path.isdir(inner):
                 # A directory of that name may be on every node, each its own.
-                path = stack.enter_context(
-                    tempfile.NamedTemporaryFile(dir=path, prefix=".shared.")
+                inner = stack.enter_context(
+                    tempfile.NamedTemporaryFile(dir=inner, prefix=".shared.")
                 ).name
-            seen[flag] = (path, os.stat(path).st_mtime_ns)
-        for node, address in nodes.items():
-            there = NodeAffinitySchedulingStrategy(node, soft=False)
-            for flag in ray.get(_not_seen.options(scheduling_strategy=there).remote(seen)):
-                raise InputError(
-                    f"{flag} {local[flag]} is not what node {address} sees there: use a file "
-                    "system that all nodes share, or s3:// or gs://"
-                )
+            seen.append((inner, os.stat(inner).st_mtime_ns))
+        strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        looks = [_not_seen.options(scheduling_strategy=s).remote(seen) for s in strategies]
+        try:
+            found = ray.get(looks)
+        except RayError as error:
+            message = str(error).partition("\n")[0]
+            raise cli.Failure(f"a node did not answer ({message}): run the same again") from error
+    for address, not_seen in zip(nodes.values(), found, strict=True):
+        for number in not_seen:
+            flag, path, _ = local[number]
+            raise InputError(
+                f"{flag} {path} is not what node {address} sees there: use a file "
+                "system that all nodes share, or s3:// or gs://"
+            )
 
 
 @ray.remote(num_cpus=0)
-def _not_seen(seen: Mapping[str, tuple[str, int]]) -> list[str]:
-    """The flags whose file is not here, or another."""
+def _not_seen(seen: Sequence[tuple[str, int]]) -> list[int]:
+    """Which of the files, with the nanosecond they were modified, are not here, or others."""
     return [
-        flag
-        for flag, (path, modified) in seen.items()
+        number
+        for number, (path, modified) in enumerate(seen)
         if not os.path.exists(path) or os.stat(path).st_mtime_ns != modified
     ]
 

@@ -44,9 +44,9 @@ def run(
     """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
     with session():
         load_data()
-        paths = {"--cache_dir": cache, "--checkpoints_root": config.checkpoints_root}
-        paths |= {"--data_dir": shards[0].path, "--summaries_dir": config.summaries_dir}
-        require_shared({flag: storage.absolute(path) for flag, path in paths.items()})
+        paths = [("--data_dir", shards[0].path), ("--cache_dir", cache)]
+        paths += [("--checkpoints_root", config.checkpoints_root)]
+        require_shared([*paths, ("--summaries_dir", config.summaries_dir)])
         cli.say(f"Preparing {cli.count(len(shards), 'shard')} of {config.data_dir} ...")
         split = Split(config.random_state, config.test_size)
         corpus = prepare(

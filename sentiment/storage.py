@@ -3,23 +3,33 @@
 import functools
 import os
 import posixpath
+import re
 import time
 import urllib.parse
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sentiment.errors import InputError
 
-ATTEMPTS = 9
-"""At a request to S3. The pauses between them grow to 20 s; all of them take about a minute."""
+Result = TypeVar("Result")
 
-_AWAY = ("INTERNAL_FAILURE", "NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SERVICE_UNAVAILABLE")
-_AWAY += ("SLOW_DOWN", "THROTTLING")
+ATTEMPTS = 12
+"""At a request to S3, with pauses from 25 ms that double each time: about a minute."""
+
+SHORT_ATTEMPTS = 6
+"""Of this module's own, where Arrow makes one."""
+
+_AWAY = re.compile(
+    r"AWS Error (INTERNAL_FAILURE|NETWORK_CONNECTION|REQUEST_TIMEOUT|SERVICE_UNAVAILABLE|SLOW_DOWN"
+    r"|THROTTLING|UNKNOWN \(HTTP status (408|429|5\d\d)\)) "
+    r"|google::cloud::Status\((UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)"
+)
 
 
 class _S3(pafs.S3FileSystem):
@@ -39,7 +49,8 @@ class _S3(pafs.S3FileSystem):
             endpoint_override=host or None,
             # One request, not three, for a file of a few MB.
             allow_delayed_open=True,
-            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+            # Not the "standard" strategy: it allows a process a hundred retries, ever.
+            retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS),
         )
 
     def __reduce__(self):
@@ -49,7 +60,7 @@ class _S3(pafs.S3FileSystem):
 @functools.lru_cache
 def bucket(name: str) -> pafs.FileSystem:
     """The filesystem of a bucket of S3, which may take a request to find its region."""
-    filesystem, _ = pafs.FileSystem.from_uri(f"s3://{name}")
+    filesystem, _ = _again(lambda: pafs.FileSystem.from_uri(f"s3://{name}"), is_away)
     return _S3(filesystem.region)
 
 
@@ -63,18 +74,21 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     scheme, _, rest = path.partition("://")
     host = rest.partition("/")[0]
-    if "@" in host or "?" in rest:
+    # A secret may hold a slash: then its end, and the "@", is behind it.
+    if ":" in host or "@" in host.removeprefix("anonymous@") or "?" in rest:
         shown = rest.rpartition("@")[2].partition("?")[0]
         raise InputError(
             f"{scheme}://{shown} was given with credentials or options in the URI: "
             "they belong in the environment (AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION, ...)"
         )
+    if scheme in ("s3", "gs") and (not host or "//" in rest):
+        raise InputError(f"{path} is no URI of a bucket: write {scheme}://BUCKET/NAME/...")
     try:
         if scheme == "s3":
             return bucket(host), urllib.parse.unquote(rest).rstrip("/")
         return pafs.FileSystem.from_uri(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise InputError(f"{path} is no path or URI that can be used: {error}") from None
+        raise InputError(f"{path} is no path or URI that can be used: {error}") from error
 
 
 def absolute(path: str) -> str:
@@ -90,26 +104,37 @@ def join(directory: str, *names: str) -> str:
 def read(path: str) -> bytes:
     """A file's whole content. Raises OSError as `open` does."""
     filesystem, inner = resolve(path)
-    for attempt in range(1, ATTEMPTS):
-        try:
-            return _read(filesystem, inner)
-        except OSError as error:
-            # Of S3's "slow down" Arrow makes this, and does not ask again, where the answer is
-            # longer than the file.
-            if "AWS Error INTERNAL_FAILURE" not in str(error):
-                raise
-            time.sleep(0.05 * 2**attempt)
-    return _read(filesystem, inner)
 
+    def content() -> bytes:
+        with filesystem.open_input_file(inner) as file:
+            return file.read()
 
-def _read(filesystem: pafs.FileSystem, inner: str) -> bytes:
-    with filesystem.open_input_file(inner) as file:
-        return file.read()
+    return _again(content, is_misread)
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Whether a bucket's server failed, after all attempts, and the file may well be there."""
-    return isinstance(error, OSError) and any(f"AWS Error {name} " in str(error) for name in _AWAY)
+    """Whether a bucket's server failed, and the file may well be there."""
+    return isinstance(error, OSError) and bool(_AWAY.search(str(error)))
+
+
+def is_misread(error: BaseException | None) -> bool:
+    """Whether the server said "slow down", and Arrow did not ask again.
+
+    It takes the answer for the content, and fails, where it is longer than what was asked for.
+    """
+    return isinstance(error, OSError) and "AWS Error INTERNAL_FAILURE " in str(error)
+
+
+def _again(work: Callable[[], Result], after: Callable[[BaseException], bool]) -> Result:
+    """Do what Arrow has little patience with, and again after errors of that kind."""
+    for attempt in range(1, SHORT_ATTEMPTS):
+        try:
+            return work()
+        except OSError as error:
+            if not after(error):
+                raise
+            time.sleep(0.1 * 2**attempt)
+    return work()
 
 
 def exists(path: str) -> bool:

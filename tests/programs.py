@@ -2,6 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+import psutil
 
 
 def run(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -10,3 +14,11 @@ def run(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedPro
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    """What a killed driver leaves of its Ray goes by itself, but takes up to a minute: kill it."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=30)

@@ -32,6 +32,10 @@ def test_nobody_gets_in_without_the_token(name):
     for role in ("head", "worker"):
         *_, start = config[f"{role}_start_ray_commands"]
         assert start.startswith("export RAY_AUTH_MODE=token; ray start ")
+    # Without it no worker is started.
+    assert (
+        "--autoscaling-config=~/ray_bootstrap_config.yaml" in config["head_start_ray_commands"][-1]
+    )
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
     assert "/home/ray/.ray/auth_token" in config["file_mounts"]
 

@@ -22,7 +22,7 @@ from sentiment import checkpoint, storage
 from sentiment.tokenizer import Tokenizer
 from tests.buckets import KEY, SECRET, S3Server, Troubled
 from tests.generated import save_checkpoint, write_shards
-from tests.programs import run
+from tests.programs import end, run
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):
         finally:
             first.send_signal(signal.SIGKILL)
         first.communicate()
-        psutil.wait_procs(ray, timeout=60)
+        end(ray)
         assert server.slowed > 5
         assert "_SUCCESS" not in storage.names(killed)
         there = len(contents(killed))
@@ -124,6 +124,8 @@ def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):
         ("{corpus}", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "{corpus}"),
         ("{corpus}", {"AWS_ACCESS_KEY_ID": "nobody"}, "{corpus}"),
         (f"s3://{KEY}:{SECRET}@corpora/corpus", {}, "s3://corpora/corpus"),
+        (f"s3://{KEY}:{SECRET}/{SECRET}@corpora/corpus", {}, "s3://corpora/corpus"),
+        ("s3://corpora//corpus", {}, "s3://corpora//corpus"),
         ("{corpus}?region=elsewhere", {}, "{corpus}"),
     ],
 )
@@ -167,3 +169,35 @@ def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
             look(shard, settings)
     finally:
         storage.bucket.cache_clear()
+
+
+def test_patience_does_not_wear_out(s3, monkeypatch):
+    path = s3.uri("patience")
+    storage.write(path, b"x" * 1000)
+    with Troubled(s3) as server:
+        server.slow = True
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        storage.bucket.cache_clear()
+        try:
+            for _ in range(400):
+                assert len(storage.read(path)) == 1000
+        finally:
+            storage.bucket.cache_clear()
+        assert server.slowed > 150
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [
+        ("AWS Error SLOW_DOWN during GetObject operation: Reduce your rate", True),
+        ("AWS Error UNKNOWN (HTTP status 503) during HeadObject operation: No response", True),
+        ("AWS Error UNKNOWN (HTTP status 400) during CreateBucket operation: Invalid", False),
+        ("AWS Error ACCESS_DENIED during HeadObject operation: No response body.", False),
+        ("google::cloud::Status(UNAVAILABLE: try again)", True),
+        ("google::cloud::Status(NOT_FOUND: no such object)", False),
+    ],
+)
+def test_what_is_the_server_and_what_is_the_file(said, away):
+    assert storage.is_away(OSError(f"When reading: {said}")) == away
+    assert not storage.is_away(ValueError(said))

@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sentiment import checkpoint, storage
 from tests.generated import write_shards
+from tests.programs import end
 
 STEPS, EVERY = 400, 20
 
@@ -95,7 +96,7 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     finally:
         job.send_signal(signal.SIGKILL)
     assert job.wait(timeout=60) == -signal.SIGKILL
-    psutil.wait_procs(ray, timeout=60)
+    end(ray)
     assert steps_done(bucket) < STEPS
 
     assert start(bucket, tmp_path / "killed.log").wait(timeout=200) == 0
