@@ -152,8 +152,10 @@ class Jobs(RuleBasedStateMachine):
         target.mkdir()
         if away:
             self.corpus.rename(self.corpus.with_name("away"))
+            self.corpus.mkdir()
         assert f"{part.name} could not be written" in driver.score(part, planned)["error"]
         if away:
+            self.corpus.rmdir()
             self.corpus.with_name("away").rename(self.corpus)
         target.rmdir()
 

@@ -395,3 +395,10 @@ def test_a_corpus_of_nothing_but_texts(tmp_path, local_ray, part_rows):
     assert len(scored) == 3
     rejected = pads.dataset(f"{paths[2]}/_rejected", format="parquet").to_table()
     assert rejected["row"].to_pylist() == [2]
+
+
+def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
+    (tmp_path / "here").mkdir()
+    read_part = read(tmp_path / "here", pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")
+    (tmp_path / "here").rename(tmp_path / "elsewhere")
+    assert read_part()["error"] == f"this node does not see {tmp_path}/here: every node must"
