@@ -43,6 +43,8 @@ TOKENS_A_PARTITION = 500_000
 """Distinct tokens of single shards whose counts are added up together, about."""
 
 Outcome = Callable[[dict[str, Any]], dict[str, Any]]
+Encode = Callable[[dict[str, Any]], Iterator[pa.Table]]
+Write = Callable[[pa.Table], str]
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,7 @@ class _Here:
         """What was kept, as tables: of many shards, with a token's counts in one table or more."""
         return [ipc.from_bytes(frequencies) for frequencies in self._frequencies]
 
-    def write(
-        self,
-        encode: Callable[[dict[str, Any]], Iterator[pa.Table]],
-        write: Callable[[pa.Table], str],
-        files: int,
-    ) -> list[str]:
+    def write(self, encode: Encode, write: Write, files: int) -> list[str]:
         """Bring rows of the same `file` together and write each; the names of the files."""
         rows = pa.concat_tables([table for shard in self._shards for table in encode(shard)])
         found = pc.unique(rows["file"])
@@ -213,12 +210,7 @@ class _OnRay:
         )
         return frequent.iter_batches(batch_size=None, batch_format="pyarrow")
 
-    def write(
-        self,
-        encode: Callable[[dict[str, Any]], Iterator[pa.Table]],
-        write: Callable[[pa.Table], str],
-        files: int,
-    ) -> list[str]:
+    def write(self, encode: Encode, write: Write, files: int) -> list[str]:
         """See `_Here`."""
         rows = self._shards.map_batches(
             lambda batch: (table for shard in batch.to_pylist() for table in encode(shard)),
