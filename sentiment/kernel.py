@@ -1,9 +1,10 @@
 """Token ids -> probabilities on one CPU core: the LSTM as one compiled function, no TensorFlow.
 
-Two identities make a step of the recurrence one gather and one product. The embedding, the input
-kernel and the bias fold into one table with a row of gate inputs a token. And since
-sigmoid(x) = 1/2 + tanh(x/2) / 2, the halving folds into table and recurrent kernel too, so that all
-four gates are one loop of tanh.
+Two identities make a step of the recurrence one gather, one product and one exponential. The
+embedding, the input kernel and the bias fold into one table with a row of gate inputs a token. And
+since sigmoid(x) = 1 / (1 + exp(-x)) and tanh(x) = (exp(2x) - 1) / (exp(2x) + 1), the factors, with
+log2(e) for a power of two, fold into table and recurrent kernel too, so that all four gates are one
+loop of 2**x.
 
 Texts flow through a fixed number of slots: a text that ends makes room for the next one, so nothing
 is sorted or padded, and memory does not grow with length. A text's numbers go through the same
@@ -23,9 +24,8 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 
-def _machine() -> tuple[int, int, bool]:
-    """float32 in a vector; texts whose sums fit into the registers; whether it multiplies and adds
-    at once. As Numba sees this CPU.
+def _machine() -> tuple[int, int]:
+    """float32 in a vector, and texts whose sums fit into the registers, as Numba sees this CPU.
 
     A product keeps 4 vectors of sums and one of h a text, and one of the recurrent kernel: 6 texts
     take 31 of 32 registers, 3 take 16 of 16.
@@ -34,22 +34,26 @@ def _machine() -> tuple[int, int, bool]:
     known = set((get_host_cpu_features() if features is None else features).split(","))
     arm = platform.machine() in ("aarch64", "arm64")
     lanes = 16 if "+avx512f" in known else 8 if "+avx" in known else 4
-    return lanes, 6 if lanes == 16 or arm else 3, "+fma" in known or arm
+    return lanes, 6 if lanes == 16 or arm else 3
 
 
-LANES, ROWS, _FUSED = _machine()
+LANES, ROWS = _machine()
 GROUPS = 4
 """Products that share a panel of the recurrent kernel while it is in the nearest cache."""
 SLOTS = GROUPS * ROWS
-CELLS = ROWS * LANES
-TILE = 4 * CELLS
+CELLS = SLOTS * LANES
+"""Numbers of a panel, of one gate and all slots."""
 
 _LINE = 16
 """float32 in a cache line, on most machines."""
 
-_HALF = np.float32(0.5)
-_CLAMP = np.float32(7.99881172180175781 if _FUSED else 7.90531110763549805)
-"""Where Eigen's tanh is 1 to the last bit: a gate that is just below would leak, token by token."""
+_LOG2E = math.log2(math.e)
+_GATES = np.array([-_LOG2E, -_LOG2E, 2 * _LOG2E, -_LOG2E])
+"""What makes 2**x of the input, forget, candidate and output gate's x."""
+
+_FLUSH = 64
+"""Outputs of a text that are summed in float32 before float64 takes them: of 100,000 it would lose
+the third digit."""
 
 _ARRAYS = ("_table", "_recurrent", "_dense")
 
@@ -67,17 +71,19 @@ class LSTMKernel:
         self._weights = {name: _frozen(value, value.dtype) for name, value in weights.items()}
         self._lanes = LANES
         units = len(weights["lstm/recurrent_kernel"])
-        halved = np.repeat([0.5, 0.5, 1.0, 0.5], units)
+        scale = np.repeat(_GATES, units)
         embedding = np.asarray(weights["embedding"], np.float32)
-        kernel = _panels(weights["lstm/kernel"] * halved).swapaxes(0, 1)
-        bias = _panels(weights["lstm/bias"][None] * halved)
+        kernel = _panels(weights["lstm/kernel"] * scale).swapaxes(0, 1)
+        bias = _panels(weights["lstm/bias"][None] * scale)
         self._vocabulary = len(embedding)
         table = _aligned(len(embedding) * bias.size)
         fold = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
         _fold(*fold, table)
-        panels = _panels(weights["lstm/recurrent_kernel"] * halved)
+        panels = _panels(weights["lstm/recurrent_kernel"] * scale)
         recurrent = _aligned(panels.size)
-        recurrent[:] = panels.ravel()
+        # As good as infinite, which times an h of 0 would be no number.
+        limit = np.finfo(np.float32).max
+        recurrent[:] = panels.ravel().clip(-limit, limit)
         # Softmax over two classes is the sigmoid of the difference of their logits.
         dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
         for name, array in zip(_ARRAYS, (table, recurrent, dense), strict=True):
@@ -132,8 +138,9 @@ class LSTMKernel:
         probabilities = np.empty(len(offsets) - 1, np.float32)
         size = len(self._table) // self._vocabulary // 4 * SLOTS
         model = (self._table, self._recurrent, self._dense, self._bias)
-        h, following_h, cell = (_aligned(size) for _ in range(3))
-        state = (h, following_h, cell, _aligned(size, np.float64), _aligned(TILE))
+        h, following_h, cell, recent = (_aligned(size) for _ in range(4))
+        total = _aligned(size, np.float64)
+        state = (h, following_h, cell, recent, total, _aligned(4 * CELLS))
         _score(_frozen(ids, np.int32), offsets, model, state, probabilities)
         return probabilities
 
@@ -180,6 +187,19 @@ def _call_fma(builder, values):
 
 
 @intrinsic
+def _scaled(typing_context, value, exponent):
+    """value * 2**n, n being what the last bits of the float exponent count."""
+
+    def generate(context, builder, signature, values):
+        number = ir.IntType(32)
+        value, exponent = (builder.bitcast(each, number) for each in values)
+        exponent = builder.shl(exponent, number(23))
+        return builder.bitcast(builder.add(value, exponent), values[0].type)
+
+    return types.float32(types.float32, types.float32), generate
+
+
+@intrinsic
 def _prefetch(typing_context, array, place):
     """Ask for the cache line of `array[place]`, without waiting for it."""
 
@@ -197,23 +217,24 @@ def _prefetch(typing_context, array, place):
 
 
 @intrinsic
-def _product(typing_context, gates, table, rows, row, h, h_at, recurrent, panel_at, units):
-    """gates = rows of the table + h @ recurrent, for ROWS texts and one panel.
+def _product(typing_context, gates, table, rows, slot, h, recurrent, panel_at, units):
+    """gates = rows of the table + h @ recurrent, for ROWS texts from a slot on and one panel.
 
-    gates is (4, ROWS, LANES). The texts' places in the table are in rows[row:], their h begins at
-    h_at and the panel at panel_at. In LLVM's own vectors: from loops over arrays it makes code
+    gates is (4, SLOTS, LANES). The texts' places in the table are in rows[slot:], and the panel
+    begins at panel_at. In LLVM's own vectors: from loops over arrays it makes code
     that loads and stores the sums at every step.
     """
     place = types.int64
-    signature = types.void(gates, table, rows, place, h, place, recurrent, place, place)
+    signature = types.void(gates, table, rows, place, h, recurrent, place, place)
 
     def generate(context, builder, signature, values):
         gates, table, rows, h, recurrent = (
             context.make_array(signature.args[n])(context, builder, values[n]).data
-            for n in (0, 1, 2, 4, 6)
+            for n in (0, 1, 2, 4, 5)
         )
-        row, h_at, panel_at, units = (values[n] for n in (3, 5, 7, 8))
+        slot, panel_at, units = (values[n] for n in (3, 6, 7))
         number, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+        slot_at = builder.mul(slot, number(LANES))
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
         sums = {(g, r): cgutils.alloca_once(builder, vector) for g in range(4) for r in range(ROWS)}
 
@@ -226,11 +247,11 @@ def _product(typing_context, gates, table, rows, row, h, h_at, recurrent, panel_
             )
 
         for (g, r), total in sums.items():
-            builder.store(load(table, builder.load(at(rows, row, r)), g * LANES), total)
+            builder.store(load(table, builder.load(at(rows, slot, r)), g * LANES), total)
         with cgutils.for_range(builder, units) as unit:
             panel = builder.udiv(unit.index, number(LANES))
             h_unit = builder.add(unit.index, builder.mul(panel, number((SLOTS - 1) * LANES)))
-            h_unit = builder.add(h_at, h_unit)
+            h_unit = builder.add(slot_at, h_unit)
             weights = builder.add(panel_at, builder.mul(unit.index, number(4 * LANES)))
             # The values of h stay while the recurrent kernel passes: the other way round it is one
             # register too many where there are 16.
@@ -245,8 +266,8 @@ def _product(typing_context, gates, table, rows, row, h, h_at, recurrent, panel_
                     total = builder.load(sums[g, r])
                     builder.store(_call_fma(builder, [spread[r], factor, total]), sums[g, r])
         for (g, r), total in sums.items():
-            tile = builder.bitcast(at(gates, number(0), g * CELLS + r * LANES), vector.as_pointer())
-            builder.store(builder.load(total), tile, align=4)
+            place = builder.bitcast(at(gates, slot_at, g * CELLS + r * LANES), vector.as_pointer())
+            builder.store(builder.load(total), place, align=4)
         return context.get_dummy_value()
 
     return signature, generate
@@ -273,20 +294,35 @@ def _fold(embedding, kernel, bias, table):
 
 
 @njit(inline="always", error_model="numpy")
-def _tanh(x):
-    """Eigen's rational approximation (ptanh_float), exact to a few units in the last place."""
-    x = min(max(x, -_CLAMP), _CLAMP)
-    x2 = x * x
-    p = _fma(x2, np.float32(-2.76076847742355e-16), np.float32(2.00018790482477e-13))
-    p = _fma(x2, p, np.float32(-8.60467152213735e-11))
-    p = _fma(x2, p, np.float32(5.12229709037114e-08))
-    p = _fma(x2, p, np.float32(1.48572235717979e-05))
-    p = _fma(x2, p, np.float32(6.37261928875436e-04))
-    p = _fma(x2, p, np.float32(4.89352455891786e-03))
-    q = _fma(x2, np.float32(1.19825839466702e-06), np.float32(1.18534705686654e-04))
-    q = _fma(x2, q, np.float32(2.26843463243900e-03))
-    q = _fma(x2, q, np.float32(4.89352518554385e-03))
-    return x * p / q
+def _exp2(x):
+    """2**x, for x beyond 60 as for 60: exact to 1.3e-7, and sigmoid and tanh then are 0 or 1.
+
+    The polynomial has the least largest error between -1/2 and 1/2 of those that are 1 at 0.
+    """
+    x = min(max(x, np.float32(-60)), np.float32(60))
+    # So large a float has no digits after the point: the nearest integer is in its last bits.
+    rounded = x + np.float32(1.5 * 2**23)
+    x -= rounded - np.float32(1.5 * 2**23)
+    p = _fma(x, np.float32(0.001326472731307149), np.float32(0.009671512991189957))
+    p = _fma(x, p, np.float32(0.05550733581185341))
+    p = _fma(x, p, np.float32(0.24022242426872253))
+    p = _fma(x, p, np.float32(0.6931470036506653))
+    p = _fma(x, p, np.float32(1))
+    return _scaled(p, rounded)
+
+
+@njit(inline="always", error_model="numpy")
+def _next_cell(i, f, g, cell):
+    """sigmoid(f) cell + sigmoid(i) tanh(g), from the gates' powers of two."""
+    one = np.float32(1)
+    return _fma(one / (one + f), cell, (g - one) / ((one + i) * (one + g)))
+
+
+@njit(inline="always", error_model="numpy")
+def _output(o, c):
+    """sigmoid(o) tanh(cell), from their powers of two."""
+    one = np.float32(1)
+    return (c - one) / ((one + o) * (one + c))
 
 
 @njit(inline="always", error_model="numpy")
@@ -294,17 +330,19 @@ def _sigmoid(logit):
     return 1 / (1 + math.exp(-logit))
 
 
-# h, cell and total are (panels, SLOTS, LANES), flat. Slot s's numbers of panel p begin at
-# (p * SLOTS + s) * LANES.
+# h, cell, recent and total are (panels, SLOTS, LANES), flat, and gates (4, SLOTS, LANES). Slot s's
+# numbers of panel p begin at (p * SLOTS + s) * LANES.
 #
-# Without error_model="numpy" a check for division by zero keeps the loops from vectorizing.
+# Without error_model="numpy" a check for division by zero keeps the loops from vectorizing. And a
+# loop has no more than one 2**x: what two of them take does not fit into 16 registers.
 @njit(error_model="numpy", cache=True, nogil=True)
 def _score(ids, offsets, model, state, probabilities):
     table, recurrent, dense, bias = model
-    h, following_h, cell, total, gates = state
+    h, following_h, cell, recent, total, gates = state
     units, texts = len(dense), len(probabilities)
     panels = (units + LANES - 1) // LANES
     width = panels * 4 * LANES
+    twice = np.float32(2 * _LOG2E)
     text = np.full(SLOTS, -1)
     at, end = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     # Where in the table the rows of this step and of the next begin.
@@ -314,11 +352,12 @@ def _score(ids, offsets, model, state, probabilities):
     while True:
         running[:] = 0
         for s in range(SLOTS):
-            if at[s] == end[s]:
+            while at[s] == end[s]:
                 if text[s] >= 0:
                     logit = 0.0
                     for k in range(units):
-                        logit += total[(k // LANES * SLOTS + s) * LANES + k % LANES] * dense[k]
+                        j = (k // LANES * SLOTS + s) * LANES + k % LANES
+                        logit += (total[j] + recent[j]) * dense[k]
                     length = offsets[text[s] + 1] - offsets[text[s]]
                     probabilities[text[s]] = _sigmoid(logit / length + bias)
                     text[s] = -1
@@ -326,14 +365,33 @@ def _score(ids, offsets, model, state, probabilities):
                     probabilities[following] = _sigmoid(bias)
                     following += 1
                 if following == texts:
-                    # The slot runs idle, on any row of the table.
-                    at[s] = end[s] = row[s] = following_row[s] = 0
-                    continue
+                    break
                 text[s], at[s], end[s] = following, offsets[following], offsets[following + 1]
                 following += 1
+                # Before the first token h is zero, and there is no product.
+                first = np.int64(ids[at[s]]) * width
+                at[s] += 1
+                for p in range(panels):
+                    base = (p * SLOTS + s) * LANES
+                    for j in range(4 * LANES):
+                        gates[j] = _exp2(table[first + j])
+                    for j in range(LANES):
+                        i, f, g = gates[j], gates[LANES + j], gates[2 * LANES + j]
+                        cell[base + j] = _next_cell(i, f, g, np.float32(0))
+                    for j in range(LANES):
+                        c = _exp2(twice * cell[base + j])
+                        h[base + j] = recent[base + j] = _output(gates[3 * LANES + j], c)
+                        total[base + j] = 0
+                    first += 4 * LANES
+            if at[s] == end[s]:
+                # The slot runs idle, on any row of the table.
+                row[s] = following_row[s] = 0
+                continue
+            if (at[s] - offsets[text[s]]) % _FLUSH == 0:
                 for p in range(panels):
                     for j in range((p * SLOTS + s) * LANES, (p * SLOTS + s + 1) * LANES):
-                        h[j] = cell[j] = total[j] = 0
+                        total[j] += recent[j]
+                        recent[j] = 0
             row[s] = np.int64(ids[at[s]]) * width
             at[s] += 1
             following_row[s] = np.int64(ids[at[s]]) * width if at[s] < end[s] else row[s]
@@ -345,26 +403,24 @@ def _score(ids, offsets, model, state, probabilities):
                 if running[group] == 0:
                     continue
                 first = group * ROWS
-                at_panel = p * units * 4 * LANES
-                _product(gates, table, row, first, h, first * LANES, recurrent, at_panel, units)
+                _product(gates, table, row, first, h, recurrent, p * units * 4 * LANES, units)
                 # The next step's rows come from far: they are asked for a step ahead.
                 for s in range(first, first + ROWS):
                     row[s] += 4 * LANES
                     for j in range(0, 4 * LANES, _LINE):
                         _prefetch(table, following_row[s] + j)
                     following_row[s] += 4 * LANES
-                # While the tile is in the nearest cache. Gates in Keras's order: input, forget,
-                # candidate, output.
-                for j in range(TILE):
-                    gates[j] = _tanh(gates[j])
-                base = (p * SLOTS + first) * LANES
-                for j in range(CELLS):
-                    written = _fma(gates[j], _HALF, _HALF) * gates[2 * CELLS + j]
-                    kept = _fma(gates[CELLS + j], _HALF, _HALF)
-                    cell[base + j] = _fma(kept, cell[base + j], written)
-                    shown = _fma(gates[3 * CELLS + j], _HALF, _HALF)
-                    following_h[base + j] = shown * _tanh(cell[base + j])
-                # In float64: over 100,000 tokens float32 would lose the third digit.
-                for j in range(CELLS):
-                    total[base + j] += following_h[base + j]
+            # While the gates are in the nearest cache, in Keras's order: input, forget, candidate,
+            # output.
+            base = p * CELLS
+            for j in range(4 * CELLS):
+                gates[j] = _exp2(gates[j])
+            for j in range(CELLS):
+                i, f, g = gates[j], gates[CELLS + j], gates[2 * CELLS + j]
+                cell[base + j] = _next_cell(i, f, g, cell[base + j])
+            for j in range(CELLS):
+                gates[j] = _exp2(twice * cell[base + j])
+            for j in range(CELLS):
+                following_h[base + j] = _output(gates[3 * CELLS + j], gates[j])
+                recent[base + j] += following_h[base + j]
         h, following_h = following_h, h
