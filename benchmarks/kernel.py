@@ -205,7 +205,7 @@ def main() -> int:
         tokens = median * float(np.diff(ways[name][1][1]).mean())
         print(
             f"{name:<17}{median:>9,.0f}  {min(rates):>9,.0f} {max(rates):>9,.0f}  {tokens:>11,.0f}"
-            f"  {ratio:.1f} times as fast"
+            f"  {ratio:.2f} times as fast"
         )
     # Texts that were cut for Keras have other probabilities.
     whole = lengths[: len(found["Keras, 1024"])] <= PADDED
