@@ -1,11 +1,15 @@
 """Flags in, exit code out: what every program's command line does alike."""
 
+import difflib
+import inspect
 import io
+import itertools
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from dataclasses import fields
 from typing import NoReturn, TypeVar
 
 from sentiment import storage
@@ -79,31 +83,56 @@ def require_encoding(encoding: str) -> None:
 
 
 def _parse(config: type[Config]) -> Config:
-    """The flags, or an InputError: tyro frames what is wrong with them, over several lines."""
+    """The flags, or an InputError of one line that says what is wrong with them."""
     # Ray's workers import this module, and do without.
     import tyro
 
-    spec = sys.modules["__main__"].__spec__
+    main = sys.modules["__main__"]
+    program = f"python -m {main.__spec__.name}" if main.__spec__ else None
+    _require_known(config, sys.argv[1:])
     framed = io.StringIO()
     try:
         with redirect_stderr(framed):
-            return tyro.cli(
-                config, prog=f"python -m {spec.name}" if spec else None, use_underscores=True
-            )
+            return tyro.cli(config, prog=program, description=_about(config), use_underscores=True)
     except SystemExit as end:
         if not end.code:  # --help
             raise
         # To tyro, what __post_init__ raises is one more value that does not parse.
         if isinstance(end.__context__, InputError):
             raise end.__context__ from None
-        raise InputError(_unframed(framed.getvalue())) from None
+        wrong = _unframed(framed.getvalue())
+        raise InputError(f"{wrong}; {program} --help explains the flags") from None
+
+
+def _about(config: type) -> str:
+    """For `--help`: what the program does, and the commands that its module's docstring shows."""
+    shown = re.findall(r"^ {4}.*$", sys.modules["__main__"].__doc__ or "", re.MULTILINE)
+    examples = "\n".join(shown).replace("\\\\", "\\")
+    about = inspect.cleandoc(config.__doc__ or "")
+    return f"{about}\n\nExamples:\n{examples}" if examples else about
+
+
+def _require_known(config: type, arguments: list[str]) -> None:
+    """Raise an InputError for a flag that is not there, with the one that was probably meant."""
+    names = [name for field in fields(config) for name in (field.name, f"no_{field.name}")]
+    for argument in itertools.takewhile(lambda each: each != "--", arguments):
+        name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+        if argument.startswith("--") and name not in [*names, "help"]:
+            meant = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean --{meant[0]}?" if meant else "--help shows those there are"
+            raise InputError(f"there is no flag --{name}: {hint}")
 
 
 def _unframed(box: str) -> str:
-    """The text in a box of tyro's, without its title, on one line."""
+    """What is wrong with the flags, of what tyro says in a box, on one line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
-    return " ".join("|" if set(line) == {"─"} else line for line in lines if line)
+    # Under the first rule follows what --help says.
+    wrong = " ".join(itertools.takewhile(lambda line: set(line) != {"─"}, filter(None, lines)))
+    flags = re.findall(r"(--\w+) .*?\(required\)", wrong)
+    if flags:
+        return f"{' and '.join(flags)} must be given"
+    return wrong.removeprefix("Error parsing ").partition(" Got errors:")[0].rstrip(".")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

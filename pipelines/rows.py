@@ -1,5 +1,6 @@
 """What a shard yields: rows with their numbers, and the rows that are none. Parquet -> rows."""
 
+import difflib
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,10 @@ def choose_columns(
         if present.count(name) != 1:
             problem = "has no column" if name not in present else "has more than one column"
             columns = textwrap.shorten(", ".join(present), 1000, placeholder=" ...")
-            raise InputError(f"{path} {problem} {name!r}; its columns: {columns}")
+            others = {each.lower(): each for each in present if each not in chosen}
+            meant = [] if name in present else difflib.get_close_matches(name.lower(), others, 1)
+            hint = f"; did you mean {others[meant[0]]!r}?" if meant else ""
+            raise InputError(f"{path} {problem} {name!r}{hint}; its columns: {columns}")
     return chosen
 
 

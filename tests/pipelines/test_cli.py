@@ -15,7 +15,11 @@ from pipelines.score import ScoreConfig
 from pipelines.train import TrainConfig
 from sentiment.errors import InputError
 
-PROGRAM = '''
+PROGRAM = '''"""Nothing much.
+
+    python -m program --what nothing
+"""
+
 from dataclasses import dataclass
 
 from pipelines import cli
@@ -189,16 +193,17 @@ def test_what_a_config_refuses_is_said_as_it_is(program):
 
 def test_a_flag_that_is_nearly_right_is_suggested(program):
     done = program("--what", "nothing", "--row_a_part", "1", code=2)
-    assert "--row_a_part" in done.stderr
-    assert "--rows_a_part" in done.stderr
-    assert "python -m program --help" in done.stderr
+    assert done.stderr == "error: there is no flag --row_a_part: did you mean --rows_a_part?\n"
+    # As are those that tyro understands: with - for _, = for a space, and no_ before a switch.
+    assert "rows_a_part=4" in program("--what=nothing", "--rows-a-part", "4").stdout
 
 
 def test_help_shows_flags_and_defaults(program):
     done = program("--help")
     assert "python -m program" in done.stdout
     assert done.stderr == ""
-    for part in ("Do what is asked.", "--rows_a_part", "(default: 3)", "(default: None)"):
+    examples = "Examples:\n    python -m program --what nothing\n"
+    for part in ("Do what is asked.", examples, "--rows_a_part", "(default: 3)", "(default: None)"):
         assert part in done.stdout
     assert "(required)" in done.stdout
 

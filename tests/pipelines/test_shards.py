@@ -257,6 +257,15 @@ def test_columns_that_are_missing_or_optional():
         read(content, ["a", "x"])
 
 
+def test_a_column_that_is_nearly_right_is_suggested():
+    content = pa.BufferReader(parquet(pa.table({"Text": ["x"], "Sentiment": ["y"]})))
+    with pytest.raises(InputError, match="no column 'txet'; did you mean 'Text'\\?; its columns"):
+        read(content, ["txet"])
+    # But not one that is wanted for something else.
+    with pytest.raises(InputError, match="no column 'SentimentText'; its columns"):
+        read(content, ["Sentiment", "SentimentText"])
+
+
 def test_a_file_that_ends_before_a_span_does_is_refused():
     content = pa.BufferReader(parquet(pa.table({"text": ["a", "b"]})))
     with pytest.raises(InputError, match=r"some\.parquet has 2 rows, not the 3 or more"):
