@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
@@ -26,8 +27,10 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     """Parse `sys.argv` into the frozen dataclass `config`, call `program` with it, and exit.
 
     Exit codes: 0 done; 1 failed; 2 misuse (a flag, file, row or checkpoint that cannot be used);
-    130 interrupted. Only an error nobody foresaw shows a traceback.
+    130 interrupted. Only an error nobody foresaw shows a traceback. Ctrl-C once stops cleanly,
+    twice at once.
     """
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         program(_parse(config))
         sys.stdout.flush()
@@ -147,6 +150,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             yield error
             wrapped = error.__cause__
         error = wrapped
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGINT, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    if sys.stdout.isatty():
+        os.write(1, b"\x1b[?25h")  # A bar hides the cursor.
+    os._exit(_complain("interrupted twice", 130))
 
 
 def _complain(message: object, code: int) -> int:

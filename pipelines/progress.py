@@ -29,7 +29,7 @@ REFRESH = 0.1
 class Progress:
     """Shows the messages of `train_loop` and `Watch`, and checks that replicas stay equal.
 
-    A context: on leaving it, messages still under way are shown.
+    A context: on leaving it, messages still under way are shown, unless it is left by Ctrl-C.
     """
 
     def __enter__(self) -> "Progress":
@@ -38,12 +38,14 @@ class Progress:
         self.messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self._display = Bar(Console()) if sys.stdout.isatty() else Lines()
         self._replicas: dict[int, set[str]] = {}
-        self._done = threading.Event()
+        self._done, self._left = threading.Event(), False
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
+        # Training goes on, and has more to say, until Ray ends it.
+        self._left = kind is KeyboardInterrupt
         self._done.set()
         self._thread.join()
         self._display.close()
@@ -53,7 +55,7 @@ class Progress:
                 raise cli.Failure(f"the workers' weights differ after step {step}")
 
     def _listen(self) -> None:
-        while True:
+        while not self._left:
             try:
                 message = self.messages.get(timeout=0.5)
             except Empty:

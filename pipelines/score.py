@@ -116,7 +116,10 @@ def main(config: ScoreConfig) -> None:
     # Ray takes seconds to load: only where there is work.
     from pipelines.score_job import run
 
-    run(config, checkpoint, output, shards)
+    try:
+        run(config, checkpoint, output, shards)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command again goes on") from None
 
 
 def _require_columns(shards: list[Shard], settings: dict[str, Any]) -> None:

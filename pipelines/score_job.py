@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cli, plan
 from pipelines.output import COUNTS, Output
+from pipelines.pace import pace
 from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.plan import Part
 from pipelines.score import ScoreConfig, writing
@@ -39,10 +40,6 @@ MOST_ACTORS = 1000
 DIRECTORIES_PROBED = 100
 """Of the input, to be seen by every node."""
 
-EVERY = 5.0
-"""Seconds between two lines of progress, at least."""
-
-
 def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: list[Shard]) -> None:
     """Plan the shards that are new, score every part that is missing, and mark the output whole.
 
@@ -58,6 +55,11 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
             inputs = [("--input", path) for path in by_directory.values()][:DIRECTORIES_PROBED]
             require_shared([*inputs, ("--output", output.directory)])
 
+        print(
+            f"{cli.count(len(shards), 'shard')} of {' '.join(config.input)}, "
+            f"model {checkpoint.model_hash[:12]} of {config.checkpoints_dir} "
+            f"({len(checkpoint.vocabulary):,} words)"
+        )
         totals = None
         # Another program may plan or score at the same time: what it leaves undone is done here.
         while totals is None:
@@ -85,6 +87,7 @@ def _score_missing(
                 for done in _score(items, *steps, config, start_ray):
                     tally.add(done)
     finally:
+        tally.close()
         # On a full disk no record is written either, and what went wrong is still to be said.
         with suppress(OSError):
             output.record(*tally.record(checkpoint.model_hash))
@@ -264,9 +267,9 @@ class _Tally:
                 f"{cli.count(len(missing), 'part')}{earlier} ...",
                 flush=True,
             )
-        self._time = time.time()
-        self._began = self._printed = time.monotonic()
+        self._time, self._began = time.time(), time.monotonic()
         self._require_few_rejected()
+        self._pace = pace(self._planned, self._done)
 
     @property
     def _done(self) -> int:
@@ -282,16 +285,11 @@ class _Tally:
         self._totals.update({name: done[name] for name in COUNTS})
         self._parts += 1
         self._require_few_rejected()
-        now = time.monotonic()
-        if now - self._printed >= EVERY:
-            self._printed = now
-            rate = (self._done - self._before) / (now - self._began)
-            left = (self._planned - self._done) / max(rate, 1)
-            print(
-                f"{self._done:,} of {self._planned:,} rows, {rate:,.0f} rows/s, "
-                f"{self._totals['rejected']:,} rejected, {left:,.0f} s left",
-                flush=True,
-            )
+        self._pace.show(self._done, self._totals["rejected"])
+
+    def close(self) -> None:
+        """No more parts are to come."""
+        self._pace.close()
 
     def _require_few_rejected(self) -> None:
         rejected = self._totals["rejected"] + self._unreadable

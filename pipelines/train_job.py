@@ -3,6 +3,9 @@
 import json
 import os
 import posixpath
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import pyarrow.fs as pafs
 import ray.train
 from ray.exceptions import RayError
+from ray.train import Result
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
@@ -148,9 +152,8 @@ def _fit(
             ),
         )
         try:
-            result = trainer.fit()
-        except SystemExit:
-            # Ray Train answers Ctrl-C by ending its workers and then leaving this process.
+            result = _in_a_thread(trainer.fit)
+        except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; the same command with --run_name {name} goes on"
             ) from None
@@ -173,6 +176,23 @@ def _fit(
         if info.base_name.startswith("checkpoint_") and info.base_name not in kept | {SNAPSHOT}:
             filesystem.delete_dir(info.path)
     return model_weights(state), history
+
+
+def _in_a_thread(fit: Callable[[], Result]) -> Result:
+    """What `fit` returns or raises. In the main thread Ray Train would take Ctrl-C for itself."""
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(fit())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    # Ctrl-C may wake another of Ray's threads: this one looks now and then.
+    while not done.done():
+        wait([done], timeout=0.2)
+    return done.result()
 
 
 def _training(config: TrainConfig, corpus: Corpus, history: dict[str, Any]) -> dict[str, Any]:

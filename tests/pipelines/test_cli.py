@@ -20,6 +20,7 @@ PROGRAM = '''"""Nothing much.
     python -m program --what nothing
 """
 
+import time
 from dataclasses import dataclass
 
 from pipelines import cli
@@ -72,6 +73,13 @@ def main(config):
             raise cli.Failure("worker 1 died")
         case "interrupt":
             raise KeyboardInterrupt
+        case "stop slowly":
+            try:
+                cli.say("working")
+                time.sleep(60)
+            finally:
+                cli.say("stopping")
+                time.sleep(60)
         case "wrapped":
             raise Wrapped(bad)
         case "wrapped twice":
@@ -269,6 +277,23 @@ def test_ctrl_c_while_modules_load_is_answered_in_one_line(name, tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "error: interrupted\n")
+
+
+def test_ctrl_c_twice_ends_at_once_what_once_ends_cleanly(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "program", "--what", "stop slowly"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    for said in ("working\n", "stopping\n"):
+        assert process.stdout.readline() == said
+        process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "error: interrupted twice\n")
+    assert process.returncode == 130
 
 
 def test_require_names_flag_value_and_what_would_do():

@@ -124,7 +124,10 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job):
     # As a terminal does: to every process in the foreground.
     os.killpg(driver.pid, signal.SIGINT)
     _, said = driver.communicate(timeout=60)
-    assert (driver.returncode, said) == (130, "error: interrupted\n")
+    assert (driver.returncode, said) == (
+        130,
+        "error: interrupted; the same command again goes on\n",
+    )
     assert not (output / "_SUCCESS").exists()
     whole = contents(job / "whole")
     parts = [path.name for path in output.glob("part-*")]
