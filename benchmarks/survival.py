@@ -99,7 +99,7 @@ class Score(Job):
 
     victims: ClassVar = {
         "driver": Victim(("pipelines.score",)),
-        "actor": Victim(("ray::", "PartWorker")),
+        "actor": Victim(("ray::", "PartActor")),
         "worker": Victim(("ray::",), -1),
         "raylet": Victim(("/raylet",)),
         "node": Victim(("/raylet",), elsewhere=True),

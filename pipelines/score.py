@@ -56,6 +56,8 @@ class ScoreConfig:
     """Stop, without success, when more rows are rejected: a number, or a share such as 1%."""
     overwrite: bool = False
     """Remove what an earlier job of this program left in --output, and begin anew."""
+    verbose: bool = False
+    """Show what Ray and the workers write, too."""
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "part_rows", "batch_size"):

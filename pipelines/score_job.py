@@ -40,6 +40,7 @@ MOST_ACTORS = 1000
 DIRECTORIES_PROBED = 100
 """Of the input, to be seen by every node."""
 
+
 def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: list[Shard]) -> None:
     """Plan the shards that are new, score every part that is missing, and mark the output whole.
 
@@ -50,7 +51,7 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
 
         def start_ray() -> None:
             """Where it has not been: it takes longer to start than a part takes this process."""
-            stack.enter_context(session())
+            stack.enter_context(session(config.verbose))
             by_directory = {posixpath.dirname(shard.path): shard.path for shard in shards}
             inputs = [("--input", path) for path in by_directory.values()][:DIRECTORIES_PROBED]
             require_shared([*inputs, ("--output", output.directory)])
@@ -149,7 +150,7 @@ def _score(
         return
     start_ray()
     try:
-        yield from _stream(items, reader, scorer, _resources(config))
+        yield from _stream(items, reader, scorer, config)
     except RayTaskError:
         raise  # The exception of a task is a mistake in this program.
     except RayError as error:
@@ -161,7 +162,7 @@ def _stream(
     items: list[dict[str, str]],
     reader: PartReader,
     scorer: PartScorer,
-    resources: dict[str, Any],
+    config: ScoreConfig,
 ) -> Iterator[dict[str, Any]]:
     """Parts on Ray Data.
 
@@ -169,7 +170,11 @@ def _stream(
     reading is an eighth of the work, the actors do all of it: nothing crosses between processes,
     and there are half as many to start.
     """
-    load_data()
+    load_data(config.verbose)
+    # Its metrics are Ray's, which is not there where one part is scored without it.
+    from pipelines.part_actor import PartActor
+
+    resources = _resources(config)
     fewest, most = (min(number, len(items)) for number in resources["actors"])
     size = {"size": most} if fewest == most else {"min_size": fewest, "max_size": most}
     pool = {
@@ -180,9 +185,10 @@ def _stream(
     parts = ray.data.from_items(items, override_num_blocks=min(len(items), 1000))
     if resources["gpus"]:
         read = parts.map(reader, num_cpus=resources["task_cpus"])
-        done = read.map(PartScorer, fn_constructor_kwargs=vars(scorer), **pool)
+        done = read.map(PartActor, fn_constructor_args=(scorer,), **pool)
     else:
-        done = parts.map(PartWorker, fn_constructor_args=(reader, scorer), **pool)
+        work = PartWorker(reader, scorer)
+        done = parts.map(PartActor, fn_constructor_args=(work,), **pool)
     return done.iter_rows()
 
 

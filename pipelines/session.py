@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import pyarrow.fs as pafs
 import ray
@@ -19,42 +19,45 @@ from sentiment.errors import InputError
 
 
 @contextmanager
-def session() -> Iterator[None]:
+def session(verbose: bool = False) -> Iterator[None]:
     """Ray for the length of a block.
 
     `RAY_ADDRESS` names a cluster, and so does `ray job submit`, by it; without it a local Ray is
     started and stopped; one that this process has started already is used as it is. The workers'
-    own output, and what Ray has to say of those that die, stay in Ray's logs.
+    own output, and what Ray has to say of those that die, stay in Ray's logs, unless `verbose`.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with _native_stderr_closed():
+    with nullcontext() if verbose else _native_stderr_closed():
         try:
             ray.init(
                 # Not what an earlier `ray start` has left word of: it may be gone.
                 address=os.environ.get("RAY_ADDRESS") or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
                 include_dashboard=False,
             )
         except Exception as error:  # Ray raises bare ones, too.
             message = " ".join(str(error).split())
             raise cli.Failure(f"Ray did not start, or did not answer: {message}") from error
-        # What raylets report is printed whatever `log_to_driver` is; there is no setting for it.
-        ray._private.worker._worker_logs_enabled = False
-        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        if not verbose:
+            # What raylets report is printed whatever `log_to_driver` is, without a setting for it.
+            ray._private.worker._worker_logs_enabled = False
+            logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def load_data() -> None:
-    """Import Ray Data, which takes a second, and keep it quiet."""
+def load_data(verbose: bool = False) -> None:
+    """Import Ray Data, which takes a second, and keep it quiet, unless `verbose`."""
     import ray.data
 
+    if verbose:
+        return
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -90,6 +90,8 @@ class TrainConfig:
     """Ray Train workers that share each batch."""
     use_gpu: bool = False
     """Give each worker a GPU."""
+    verbose: bool = False
+    """Show what Ray, TensorFlow and the workers write, too."""
 
     def __post_init__(self) -> None:
         at_least_one = ("n_samples", "batch_size", "train_steps", "epochs", "hidden_size")
@@ -168,9 +170,8 @@ def read_stop_words(path: str | None) -> tuple[str, ...]:
 
 def run_flags(config: TrainConfig) -> dict[str, Any]:
     """The flags that a run must be resumed with."""
-    return {
-        name: value for name, value in asdict(config).items() if name not in ("run_name", "use_gpu")
-    }
+    free = ("run_name", "use_gpu", "verbose")
+    return {name: value for name, value in asdict(config).items() if name not in free}
 
 
 def _require_same_flags(config: TrainConfig, run: str) -> None:

@@ -46,8 +46,8 @@ def run(
     name: str,
 ) -> Checkpoint:
     """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
-    with session():
-        load_data()
+    with session(config.verbose):
+        load_data(config.verbose)
         paths = [("--data_dir", shards[0].path), ("--cache_dir", cache)]
         paths += [("--checkpoints_root", config.checkpoints_root)]
         require_shared([*paths, ("--summaries_dir", config.summaries_dir)])

@@ -1,22 +1,32 @@
 """Token ids -> probabilities: the kernel on CPUs, Keras on a GPU, behind one call."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from sentiment.batch import pad
 
-Inference = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""ids, int32, all texts' ids one after another; offsets, int64 (n + 1,), where each text begins
--> float32 (n,), the probability that each text is positive, in the same order."""
+
+class Inference(Protocol):
+    """Computes a model's probabilities. It can be pickled."""
+
+    load_seconds: float
+    """How long the model took to be ready in this process; 0: it is not yet."""
+
+    def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """The probability that each text is positive, float32 (n,).
+
+        ids, int32: all texts' ids, one after another; offsets, int64 (n + 1,): where each begins.
+        """
 
 
 def inference(
     weights: Mapping[str, np.ndarray], use_gpu: bool = False, batch_size: int = 4096
 ) -> Inference:
-    """What computes a model's probabilities; see `Checkpoint.weights`. It can be pickled.
+    """What computes the probabilities of a model with these weights (`Checkpoint.weights`).
 
     `batch_size`: texts that a GPU computes at once. The kernel chooses for itself.
     """
@@ -36,12 +46,16 @@ class _KerasInference:
 
     def __init__(self, weights: Mapping[str, np.ndarray], batch_size: int) -> None:
         self._weights, self._batch_size = dict(weights), batch_size
+        self.load_seconds = 0.0
 
     @cached_property
     def _model(self) -> Any:
+        began = time.monotonic()
         from sentiment.model import from_weights
 
-        return from_weights(self._weights)
+        model = from_weights(self._weights)
+        self.load_seconds = time.monotonic() - began
+        return model
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         lengths = np.diff(offsets).astype(np.int32)

@@ -14,6 +14,7 @@ probability is the same to the last bit in any batch and with vectors of any wid
 
 import math
 import platform
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -68,6 +69,7 @@ class LSTMKernel:
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         """Takes `sentiment.checkpoint.Checkpoint.weights`; compiles, or loads what was compiled."""
+        began = time.monotonic()
         self._weights = {name: _frozen(value, value.dtype) for name, value in weights.items()}
         self._lanes = LANES
         units = len(weights["lstm/recurrent_kernel"])
@@ -90,15 +92,20 @@ class LSTMKernel:
             setattr(self, name, _frozen(array, array.dtype))
         self._bias = float(np.subtract(*weights["dense/bias"][::-1].astype(np.float64)))
         self._compile()
+        self.load_seconds = time.monotonic() - began
+        """How long it took to be ready in this process."""
 
     def __setstate__(self, state: dict) -> None:
+        began = time.monotonic()
         if state["_lanes"] != LANES:
             self.__init__(state["_weights"])
-            return
-        for name, value in state.items():
-            # Not every way of pickling keeps arrays read-only, and others would be compiled anew.
-            setattr(self, name, _frozen(value, value.dtype) if name in _ARRAYS else value)
-        self._compile()
+        else:
+            for name, value in state.items():
+                # Not every way of pickling keeps arrays read-only, and others would be compiled
+                # anew.
+                setattr(self, name, _frozen(value, value.dtype) if name in _ARRAYS else value)
+            self._compile()
+        self.load_seconds = time.monotonic() - began
 
     def _compile(self) -> None:
         """No first batch shall wait for the compiler."""

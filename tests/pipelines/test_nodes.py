@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -14,8 +16,9 @@ from tests.generated import save_checkpoint, write_shards
 
 
 @pytest.fixture
-def cluster():
-    """A head of one CPU; the address it has for programs."""
+def cluster(monkeypatch):
+    """A head of one CPU, which counts every second."""
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     head = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
@@ -44,7 +47,18 @@ def contents(directory: Path) -> dict[str, bytes]:
 def actors(raylet: int) -> list[str]:
     """Names of the scoring actors of a node."""
     processes = psutil.Process(raylet).children(recursive=True)
-    return [process.name() for process in processes if "PartWorker" in " ".join(process.cmdline())]
+    return [process.name() for process in processes if "PartActor" in " ".join(process.cmdline())]
+
+
+def metrics(port: int) -> dict[str, float]:
+    """What a node's Prometheus endpoint shows of our own, summed over its processes."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
+        lines = page.read().decode().splitlines()
+    found: Counter[str] = Counter()
+    for line in lines:
+        if line.startswith("ray_sentiment_"):
+            found[line.partition("{")[0]] += float(line.rpartition(" ")[2])
+    return dict(found)
 
 
 @pytest.mark.timeout(600)
@@ -62,13 +76,19 @@ def test_a_node_dies_while_scoring_and_another_joins(cluster, tmp_path):
     cluster.remove_node(first, allow_graceful=False)
     second = cluster.add_node(num_cpus=1)
     raylet = second.all_processes["raylet"][0].process.pid
-    used = False
+    used, counted = False, {}
     while job.poll() is None and time.monotonic() < deadline:
         used = used or bool(actors(raylet))
+        # A gauge is only there for a while after it was set.
+        counted |= metrics(cluster.head_node.metrics_export_port)
         time.sleep(0.05)
     said, complained = job.communicate(timeout=200)
     assert (job.returncode, complained) == (0, ""), said
     assert used
+    parts = counted["ray_sentiment_part_seconds_count"]
+    assert 0 < parts <= 40
+    assert counted["ray_sentiment_rows_scored_total"] == parts * 1000
+    assert 0 < counted["ray_sentiment_model_load_seconds"] < 60
     assert "40,000 rows scored" in said
 
     again = start(cluster, "score", score(tmp_path, "whole"))

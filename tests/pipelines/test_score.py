@@ -232,7 +232,7 @@ def test_one_part_is_scored_without_ray(small, monkeypatch, local_ray):
 
 def scored_on_ray(items, reader, scorer, flags, start_ray):
     start_ray()
-    return score_job._stream(items, reader, scorer, score_job._resources(flags))
+    return score_job._stream(items, reader, scorer, flags)
 
 
 @pytest.mark.parametrize(
