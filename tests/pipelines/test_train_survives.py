@@ -22,7 +22,7 @@ from sentiment import checkpoint, storage
 from tests.generated import write_shards
 from tests.programs import end
 
-STEPS, EVERY = 400, 20
+STEPS, EVERY = 240, 20
 
 
 def start(root: str, log: Path) -> subprocess.Popen:
