@@ -379,7 +379,7 @@ def _worst(evaluation: Evaluation) -> Section:
     if not rows:
         return Section("Most wrong", "Every answer is right.")
     text = (
-        "The wrong answers that the model is surest of. Many of them are labels that are wrong, or "
+        "The wrong answers that the model is surest of. Look for labels that are wrong, and for "
         f"texts that are ironic or of mixed feelings. Texts are cut at {QUOTED} characters."
     )
     table = Table("Most wrong first", ("label", "probability", "text"), rows, "rrl")
@@ -388,7 +388,7 @@ def _worst(evaluation: Evaluation) -> Section:
 
 def _flags(training: Mapping[str, Any]) -> Section:
     rows = [(f"--{name}", value) for name, value in sorted(training["flags"].items())]
-    text = "Of `pipelines.train`: with the same rows they give the same model, to the bit."
+    text = "Of pipelines.train: with the same rows they give the same model, to the bit."
     return Section("Flags", text, tables=[Table("Every flag", ("flag", "value"), rows, "ll")])
 
 

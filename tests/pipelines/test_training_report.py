@@ -172,7 +172,7 @@ def test_a_history_that_is_not_whole(model, losses, validations):
 
 def front(card: bytes) -> dict:
     """What a model hub reads of a card."""
-    # The expression of huggingface_hub 1.0.
+    # As huggingface_hub's repocard.py finds it.
     block = re.search(r"^(\s*---[\r\n]+)([\S\s]*?)([\r\n]+---(\r\n|\r|\n|$))", card.decode())
     return yaml.safe_load(block[2])
 
