@@ -1,5 +1,6 @@
 """Flags in, exit code out: what every program's command line does alike."""
 
+import ast
 import difflib
 import inspect
 import io
@@ -8,10 +9,11 @@ import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
-from dataclasses import fields
-from typing import NoReturn, TypeVar
+from dataclasses import field, fields, make_dataclass
+from typing import Annotated, NoReturn, TypeVar, get_type_hints
 
 from sentiment import storage
 from sentiment.errors import InputError
@@ -93,18 +95,54 @@ def _parse(config: type[Config]) -> Config:
     main = sys.modules["__main__"]
     program = f"python -m {main.__spec__.name}" if main.__spec__ else None
     _require_known(config, sys.argv[1:])
+    groups = _grouped(config)
     framed = io.StringIO()
     try:
         with redirect_stderr(framed):
-            return tyro.cli(config, prog=program, description=_about(config), use_underscores=True)
+            parsed = tyro.cli(
+                groups, prog=program, description=_about(config), use_underscores=True
+            )
     except SystemExit as end:
         if not end.code:  # --help
             raise
-        # To tyro, what __post_init__ raises is one more value that does not parse.
-        if isinstance(end.__context__, InputError):
-            raise end.__context__ from None
         wrong = _unframed(framed.getvalue())
         raise InputError(f"{wrong}; {program} --help explains the flags") from None
+    found = vars(parsed)
+    for title in getattr(config, "GROUPS", ()):
+        found |= vars(found.pop(title))
+    return config(**found)
+
+
+def _grouped(config: type) -> type:
+    """The same fields for tyro, where `config.GROUPS` names groups, by their first field, in a
+    dataclass each: `--help` shows each in a box.
+    """
+    import tyro
+
+    titles = {first: title for title, first in getattr(config, "GROUPS", {}).items()}
+    types, explained = get_type_hints(config, include_extras=True), _explained(config)
+    outer: list = []
+    groups: dict[str, list] = {}
+    into = outer
+    for each in fields(config):
+        if each.name in titles:
+            into = groups.setdefault(titles[each.name], [])
+        kind = Annotated[types[each.name], tyro.conf.arg(help=explained[each.name])]
+        into.append((each.name, kind, field(default=each.default)))
+    for title, its in groups.items():
+        group = make_dataclass(title, its, kw_only=True)
+        outer.append((title, tyro.conf.OmitArgPrefixes[group]))
+    return make_dataclass(config.__name__, outer, kw_only=True)
+
+
+def _explained(config: type) -> dict[str, str]:
+    """The docstring below each field."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    return {
+        each.target.id: inspect.cleandoc(below.value.value)
+        for each, below in itertools.pairwise(node.body)
+        if isinstance(each, ast.AnnAssign) and isinstance(below, ast.Expr)
+    }
 
 
 def _about(config: type) -> str:

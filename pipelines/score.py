@@ -12,7 +12,7 @@ finishes what is missing.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pipelines import cli, plan
 from pipelines.output import Output
@@ -25,37 +25,42 @@ SHARDS_TO_LOOK_AT = 256
 """Shards whose columns are looked at before Ray loads, at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
     """Score texts with a checkpoint, into Parquet. The same command again finishes a job that was
     interrupted, and scores only shards that are new."""
 
+    GROUPS: ClassVar = {
+        "corpus": "checkpoints_dir",
+        "output": "output",
+        "cluster": "num_actors",
+    }
     checkpoints_dir: str
     """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
     input: tuple[str, ...]
     """Files and directories, or URIs, of CSV (.csv, .csv.gz) and Parquet shards."""
-    output: str
-    """Directory or URI for the scored parts."""
     text_column: str = "text"
     """Column that holds the texts."""
-    keep_columns: tuple[str, ...] | None = None
-    """Columns to keep in the output; None: all but the text."""
     encoding: str = "utf-8"
     """Encoding of CSV shards, as Python names it: utf-8, latin-1, utf-16, ..."""
     max_tokens: int = 512
     """Longer texts are scored on so many tokens from their beginning, and counted."""
+    output: str
+    """Directory or URI for the scored parts."""
+    keep_columns: tuple[str, ...] | None = None
+    """Columns to keep in the output; None: all but the text."""
     part_rows: int = 100_000
     """Rows a part, about."""
+    max_rejected: str | None = None
+    """Stop, without success, when more rows are rejected: a number, or a share such as 1%."""
+    overwrite: bool = False
+    """Remove what an earlier job of this program left in --output, and begin anew."""
     num_actors: int | tuple[int, int] | None = None
     """Actors that score, or the fewest and the most; None: one a CPU, or a GPU with --use_gpu."""
     use_gpu: bool = False
     """Give each actor a GPU."""
     batch_size: int = 4096
     """Texts that a GPU computes at once."""
-    max_rejected: str | None = None
-    """Stop, without success, when more rows are rejected: a number, or a share such as 1%."""
-    overwrite: bool = False
-    """Remove what an earlier job of this program left in --output, and begin anew."""
     verbose: bool = False
     """Show what Ray and the workers write, too."""
 

@@ -10,7 +10,7 @@ Shards -> cache of token ids (`pipelines.prepare`) -> batches (`pipelines.batche
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pipelines import cli
 from pipelines.labelled import Source
@@ -32,6 +32,13 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 class TrainConfig:
     """Train an LSTM on labelled texts and save a checkpoint that scores others."""
 
+    GROUPS: ClassVar = {
+        "corpus": "data_dir",
+        "files": "cache_dir",
+        "model": "hidden_size",
+        "training": "batch_size",
+        "cluster": "num_workers",
+    }
     data_dir: str = "data/crowdflower"
     """Directory or URI with data.csv, or with any mix of CSV (.csv, .csv.gz) and Parquet shards."""
     text_column: str = "SentimentText"
@@ -46,6 +53,12 @@ class TrainConfig:
     """Use at most so many rows, drawn by --random_state; None: all."""
     min_share: float = MIN_SHARE
     """A token found in at most this share of the training texts gets no id; 0 <= x < 1."""
+    test_size: float = 0.2
+    """Share of the rows held out for `pipelines.evaluate`; 0 < x < 1."""
+    sequence_len: int | None = None
+    """Longest text in tokens; a longer one is an error unless --truncate. None: the longest."""
+    truncate: bool = False
+    """Cut texts longer than --sequence_len."""
     cache_dir: str | None = None
     """Where tokenized shards are kept; None: in _prepared below --data_dir."""
     checkpoints_root: str = "checkpoints"
@@ -54,42 +67,36 @@ class TrainConfig:
     """Directory or URI of TensorBoard summaries; this run's are in DIR/RUN_NAME."""
     run_name: str | None = None
     """Name of the run; the same name again resumes it. None: the Unix time."""
+    keep_checkpoints: int = 2
+    """Checkpoints of the run to keep: the best, and always the last, to resume from."""
+    hidden_size: int = 75
+    """Units of the LSTM."""
+    embedding_size: int = 75
+    """Numbers a token is embedded in."""
     batch_size: int = 100
     """Rows a step, over all workers together."""
     train_steps: int = 300
     """Steps."""
     epochs: int | None = None
     """Passes over the training rows, instead of --train_steps."""
-    hidden_size: int = 75
-    """Units of the LSTM."""
-    embedding_size: int = 75
-    """Numbers a token is embedded in."""
-    random_state: int = 0
-    """Seeds split, initialisation, order and dropout. At least 0."""
     learning_rate: float = 0.01
     """Learning rate of RMSProp."""
     schedule: Literal["constant", "linear"] = "constant"
     """How the learning rate goes: as it is, or falling in equal steps, to zero after the last."""
-    test_size: float = 0.2
-    """Share of the rows held out for `pipelines.evaluate`; 0 < x < 1."""
     dropout_keep_prob: float = 0.5
     """Share of the LSTM's inputs and outputs that dropout keeps; 0 < x <= 1."""
-    sequence_len: int | None = None
-    """Longest text in tokens; a longer one is an error unless --truncate. None: the longest."""
-    truncate: bool = False
-    """Cut texts longer than --sequence_len."""
+    random_state: int = 0
+    """Seeds split, initialisation, order and dropout. At least 0."""
     validate_every: int = 100
     """Steps between validations; each saves a checkpoint."""
     early_stopping: int | None = None
     """Stop after so many validations in a row without a better one; None: never."""
-    keep_checkpoints: int = 2
-    """Checkpoints of the run to keep: the best, and always the last, to resume from."""
-    max_failures: int = 3
-    """Times to go on from the last checkpoint after a worker or node died."""
     num_workers: int = 1
     """Ray Train workers that share each batch."""
     use_gpu: bool = False
     """Give each worker a GPU."""
+    max_failures: int = 3
+    """Times to go on from the last checkpoint after a worker or node died."""
     verbose: bool = False
     """Show what Ray, TensorFlow and the workers write, too."""
 
