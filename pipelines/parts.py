@@ -153,11 +153,7 @@ class _Piece:
         heads = np.minimum(lengths, self._reader.max_tokens)
         self.truncated += int(np.count_nonzero(lengths[scored] > heads[scored]))
         heads[~scored] = 0
-        if heads.sum() == len(tokens.ids):
-            self.ids.append(tokens.ids)
-        else:
-            place = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], lengths)
-            self.ids.append(tokens.ids[place < np.repeat(heads, lengths)])
+        self.ids.append(tokens.heads(heads))
         self.lengths.append(heads[scored])
 
     def _reject(self, number: int, reason: str, raw: bytes | None) -> None:

@@ -7,24 +7,23 @@ One process, without Ray and TensorFlow.
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO
 
-import pyarrow as pa
 import tyro
 
 from pipelines import cli
-from sentiment.checkpoint import load
 from sentiment.errors import InputError
-from sentiment.inference import inference
-from sentiment.tokenizer import Tokenizer
+from sentiment.predictor import load
 
 BYTES_AT_A_TIME = 2**20
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Print the probability that each text is positive, a text a line, separated by a tab."""
+    """Print the probability that each text is positive, a text a line, separated by a tab: what
+    `pipelines.score` gives it, which by default takes the first 512 tokens of a longer one."""
 
     checkpoints_dir: str
     """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
@@ -34,22 +33,21 @@ class PredictConfig:
 
 def main(config: PredictConfig) -> None:
     """Print a line a text."""
-    checkpoint = load(config.checkpoints_dir)
-    encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
-    infer = inference(checkpoint.weights)
+    model = load(config.checkpoints_dir)
     output = sys.stdout.buffer
     shown = 0
 
     def show(texts: list[bytes], kind: str) -> None:
         nonlocal shown
-        encoded = encode(pa.array(texts, pa.large_binary()))
-        valid = encoded.invalid[0] if len(encoded.invalid) else len(texts)
-        probabilities = infer(encoded.ids, encoded.offsets)[:valid]
-        for text, probability in zip(texts[:valid], probabilities, strict=True):
+        valid = []
+        with suppress(UnicodeDecodeError):
+            for text in texts:
+                valid.append(text.decode())
+        for text, probability in zip(texts, model.predict(valid), strict=False):
             output.write(b"%.6f\t%s\n" % (probability, text.replace(b"\n", b" ")))
         output.flush()
-        shown += valid
-        if valid < len(texts):
+        shown += len(valid)
+        if len(valid) < len(texts):
             raise InputError(f"{kind} {shown + 1} is not valid UTF-8")
 
     if config.texts:

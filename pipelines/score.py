@@ -20,6 +20,7 @@ from pipelines.shards import Counted, Shard, find_shards
 from sentiment import storage
 from sentiment.checkpoint import load
 from sentiment.errors import InputError
+from sentiment.predictor import MAX_TOKENS
 
 SHARDS_TO_LOOK_AT = 256
 """Shards whose columns are looked at before Ray loads, at most."""
@@ -43,7 +44,7 @@ class ScoreConfig:
     """Column that holds the texts."""
     encoding: str = "utf-8"
     """Encoding of CSV shards, as Python names it: utf-8, latin-1, utf-16, ..."""
-    max_tokens: int = 512
+    max_tokens: int = MAX_TOKENS
     """Longer texts are scored on so many tokens from their beginning, and counted."""
     output: str
     """Directory or URI for the scored parts."""

@@ -1,1 +1,27 @@
-"""The model as a library: texts in, tokens, ids and probabilities out. Imports no Ray."""
+"""The model as a library: texts in, tokens, ids and probabilities out. Imports no Ray.
+
+    import sentiment
+
+    model = sentiment.load("checkpoints/demo")
+    model.predict(["what a day :)", "oh no"])  # float32, the probability of being positive
+
+What cannot be used, be it a checkpoint or a text, is a `sentiment.InputError`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from sentiment.errors import InputError
+
+if TYPE_CHECKING:
+    from sentiment.predictor import Predictor, load
+
+__all__ = ["InputError", "Predictor", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Predictor` or `load`. Numba and Arrow are not for whoever wants another module."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sentiment import predictor
+
+    return getattr(predictor, name)

@@ -31,7 +31,7 @@ What becomes a token, in the order of the text:
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +76,15 @@ class TokenIds:
     """As in `Tokens`."""
     invalid: np.ndarray
     """As in `Tokens`."""
+
+    def heads(self, lengths: np.ndarray) -> np.ndarray:
+        """int32: the first `lengths` (n,) ids of each text, no more than it has, end to end."""
+        if lengths.sum() == len(self.ids):
+            return self.ids
+        own = np.diff(self.offsets)
+        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], own)
+        kept: np.ndarray = self.ids[place < np.repeat(lengths, own)]
+        return kept
 
 
 class Tokenizer:
@@ -157,7 +166,8 @@ def mix(hashes: np.ndarray, seed: int) -> np.ndarray:
 def _finish(h: np.ndarray) -> np.ndarray:
     h = (h ^ (h >> np.uint64(30))) * _lookup.FINAL_1
     h = (h ^ (h >> np.uint64(27))) * _lookup.FINAL_2
-    return h ^ (h >> np.uint64(31))
+    h ^= h >> np.uint64(31)
+    return h
 
 
 class _Entries:
@@ -173,11 +183,12 @@ class _Entries:
         self._ends = np.cumsum([0, *map(len, words)], dtype=np.int64)
         padding = -self._ends[-1] % 8 + _lookup.PADDED
         self._text = np.frombuffer(b"".join(words) + bytes(padding), np.uint64)
+        self._table: _Table | None
         self._table, repeated = self._fill()
         if repeated >= 0:
             raise InputError(f"the vocabulary holds {words[repeated].decode()!r} twice")
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": None}
 
     def _fill(self) -> tuple[_Table, int]:
@@ -293,7 +304,7 @@ def _columns(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[np.ndarray, ..
         if pa.types.is_null(chunk.type):
             chunk = chunk.cast(pa.string())
         if pa.types.is_large_string(chunk.type) or pa.types.is_large_binary(chunk.type):
-            offset = np.int64
+            offset: type[np.integer[Any]] = np.int64
         elif pa.types.is_string(chunk.type) or pa.types.is_binary(chunk.type):
             offset = np.int32
         else:
