@@ -22,6 +22,7 @@ test: .venv
 lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: .venv
 	$(BIN)/python -m benchmarks.tokenize

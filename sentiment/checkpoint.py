@@ -98,7 +98,7 @@ class Checkpoint:
     @cached_property
     def model_hash(self) -> str:
         """Identifies what the model answers: weights, vocabulary and stop words, as hex SHA-256."""
-        return json.loads(self.files()[MANIFEST])["model_hash"]
+        return str(json.loads(self.files()[MANIFEST])["model_hash"])
 
 
 def save(checkpoint: Checkpoint, directory: str) -> None:
@@ -151,7 +151,7 @@ def _manifest(directory: str) -> dict[str, Any]:
         )
     damaged = InputError(f"checkpoint {directory} is damaged: {MANIFEST} does not read; {_AGAIN}")
     try:
-        manifest = json.loads(content)
+        manifest: dict[str, Any] = json.loads(content)
         version = manifest["format"]
         written = content == _json(manifest)
         whole = written and manifest["model_hash"] == _model_hash(manifest["files"])

@@ -16,6 +16,7 @@ import math
 import platform
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -67,6 +68,10 @@ class LSTMKernel:
     anew.
     """
 
+    _table: np.ndarray
+    _recurrent: np.ndarray
+    _dense: np.ndarray
+
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         """Takes `sentiment.checkpoint.Checkpoint.weights`; compiles, or loads what was compiled."""
         began = time.monotonic()
@@ -95,10 +100,10 @@ class LSTMKernel:
         self.load_seconds = time.monotonic() - began
         """How long it took to be ready in this process."""
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         began = time.monotonic()
         if state["_lanes"] != LANES:
-            self.__init__(state["_weights"])
+            self.__init__(state["_weights"])  # type: ignore[misc]  # of this class, as pickled
         else:
             for name, value in state.items():
                 # Not every way of pickling keeps arrays read-only, and others would be compiled

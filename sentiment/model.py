@@ -46,14 +46,14 @@ class SentimentLSTM(keras.Model):
         )
         self.build([(None, None), (None,)])
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: object) -> None:
         """Make the weights, so that they are there before the first batch."""
         self.embedding.build((None, None))
         self.lstm.build((None, None, self.embedding.output_dim))
         self.dense.build((None, self.lstm.units))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Logits of a batch.
 
         Args:
@@ -66,7 +66,9 @@ class SentimentLSTM(keras.Model):
         ids, lengths = inputs
         return self.logits(self.embedding(ids), lengths)
 
-    def logits(self, embedded, lengths, dropout_seed=None):
+    def logits(
+        self, embedded: tf.Tensor, lengths: tf.Tensor, dropout_seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Logits of a batch whose tokens are embedded already.
 
         Args:
@@ -86,7 +88,7 @@ class SentimentLSTM(keras.Model):
         mean = total / tf.cast(tf.maximum(lengths, 1), outputs.dtype)[:, None]
         return self.dense(mean)
 
-    def _dropout(self, values, seed, which: int):
+    def _dropout(self, values: tf.Tensor, seed: tf.Tensor | None, which: int) -> tf.Tensor:
         """Inverted dropout whose mask follows from the seed alone, so that training can resume."""
         if seed is None or self.dropout_keep_prob == 1.0:
             return values
@@ -96,16 +98,16 @@ class SentimentLSTM(keras.Model):
         keep = self.dropout_keep_prob
         return tf.where(draw < keep, values / keep, tf.zeros_like(values))
 
-    def probabilities(self, ids, lengths) -> np.ndarray:
+    def probabilities(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """float32 (n,): the probability that each text of a padded batch is positive."""
-        return self._positive(ids, lengths).numpy()
+        return np.asarray(self._positive(ids, lengths))
 
     # A graph: without, each token of a batch on a CPU is a dozen operations from Python, and a
     # batch without texts is an error.
     @tf.function(
         input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
     )
-    def _positive(self, ids, lengths):
+    def _positive(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(self([ids, lengths]))[:, 1]
 
     def export(self) -> dict[str, np.ndarray]:
@@ -132,8 +134,8 @@ class SentimentLSTM(keras.Model):
 
 def from_weights(weights: dict[str, np.ndarray]) -> SentimentLSTM:
     """The model that a checkpoint's weights make, for inference."""
-    model = SentimentLSTM(
-        *weights["embedding"].shape, hidden_size=weights["lstm/recurrent_kernel"].shape[0]
-    )
+    vocabulary_size, embedding_size = weights["embedding"].shape
+    hidden_size = len(weights["lstm/recurrent_kernel"])
+    model = SentimentLSTM(vocabulary_size, embedding_size, hidden_size)
     model.restore(weights)
     return model

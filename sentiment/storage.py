@@ -53,7 +53,7 @@ class _S3(pafs.S3FileSystem):
             retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS),
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["_S3"], tuple[str]]:
         return _S3, (self.region,)
 
 
@@ -86,7 +86,8 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     try:
         if scheme == "s3":
             return bucket(host), urllib.parse.unquote(rest).rstrip("/")
-        return pafs.FileSystem.from_uri(path)
+        filesystem, inner = pafs.FileSystem.from_uri(path)
+        return filesystem, inner
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InputError(f"{path} is no path or URI that can be used: {error}") from error
 
@@ -107,7 +108,8 @@ def read(path: str) -> bytes:
 
     def content() -> bytes:
         with filesystem.open_input_file(inner) as file:
-            return file.read()
+            whole: bytes = file.read()
+            return whole
 
     return _again(content, is_misread)
 
@@ -140,7 +142,7 @@ def _again(work: Callable[[], Result], after: Callable[[BaseException], bool]) -
 def exists(path: str) -> bool:
     """Whether a file or directory is there."""
     filesystem, inner = resolve(path)
-    return filesystem.get_file_info(inner).type != pafs.FileType.NotFound
+    return bool(filesystem.get_file_info(inner).type != pafs.FileType.NotFound)
 
 
 def names(directory: str) -> list[str]:

@@ -11,7 +11,8 @@ decay: that is made up for, by the number of steps passed, when a row comes agai
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -53,7 +54,7 @@ class Trainer:
         rate = tf.TensorSpec([], tf.float32)
         seed, flat = tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.float32)
 
-        def replicated(function, *signature):
+        def replicated(function: Callable[..., tf.Tensor], *signature: tf.TensorSpec) -> Any:
             return tf.function(
                 lambda *inputs: strategy.run(function, inputs), input_signature=signature
             )
@@ -88,14 +89,22 @@ class Trainer:
             whole = np.zeros(part.batch_rows, np.float32)
             whole[rank::of] = self.margin_function(part.tokens, part.places, part.lengths)
             found.append(whole)
-        return self.sum_function(np.concatenate(found)).numpy()
+        return np.asarray(self.sum_function(np.concatenate(found)))
 
     def graph(self) -> bytes:
         """The graph of a step, as a serialized GraphDef."""
         graph = self.step_function.get_concrete_function().graph
-        return graph.as_graph_def().SerializeToString()
+        return bytes(graph.as_graph_def().SerializeToString())
 
-    def _gradients(self, tokens, places, lengths, labels, batch_rows, seed):
+    def _gradients(
+        self,
+        tokens: tf.Tensor,
+        places: tf.Tensor,
+        lengths: tf.Tensor,
+        labels: tf.Tensor,
+        batch_rows: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
         """Flat float32: this part's share of the loss, then of the gradient of every weight."""
         rows = tf.gather(self._rows, tokens)
         with tf.GradientTape() as tape:
@@ -106,14 +115,16 @@ class Trainer:
         gradients = tape.gradient(loss, [rows, *self._dense])
         return tf.concat([tf.reshape(value, [-1]) for value in (loss, *gradients)], axis=0)
 
-    def _sum(self, values):
+    def _sum(self, values: tf.Tensor) -> tf.Tensor:
         """The sum over workers."""
         context = tf.distribute.get_replica_context()
         # An operation of the replica's, so that the strategy knows where it is.
         own = tf.identity(values)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, own, self._options)
 
-    def _update(self, tokens, gradients, number, rate):
+    def _update(
+        self, tokens: tf.Tensor, gradients: tf.Tensor, number: tf.Tensor, rate: tf.Tensor
+    ) -> None:
         """RMSProp: w -= rate * g / sqrt(v + EPSILON), v a decaying mean of the squares of g."""
         size = self._rows.shape[1]
         sizes = [tf.size(tokens) * size, *(weight.shape.num_elements() for weight in self._dense)]
@@ -134,12 +145,22 @@ class Trainer:
             mean.assign(DECAY * mean + (1 - DECAY) * gradient**2)
             weight.assign_sub(rate * gradient * tf.math.rsqrt(mean + EPSILON))
 
-    def _step(self, tokens, places, lengths, labels, batch_rows, seed, number, rate):
+    def _step(
+        self,
+        tokens: tf.Tensor,
+        places: tf.Tensor,
+        lengths: tf.Tensor,
+        labels: tf.Tensor,
+        batch_rows: tf.Tensor,
+        seed: tf.Tensor,
+        number: tf.Tensor,
+        rate: tf.Tensor,
+    ) -> tf.Tensor:
         total = self._sum(self._gradients(tokens, places, lengths, labels, batch_rows, seed))
         self._update(tokens, total[1:], number, rate)
         return total[0]
 
-    def _margins(self, tokens, places, lengths):
+    def _margins(self, tokens: tf.Tensor, places: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         rows = tf.gather(self._rows, tokens)
         logits = self.model.logits(tf.gather(rows, places), lengths)
         return logits[:, 1] - logits[:, 0]
