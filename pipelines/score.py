@@ -97,7 +97,7 @@ class ScoreConfig:
         return {
             "model_hash": model_hash,
             "text_column": self.text_column,
-            "keep_columns": self.keep_columns and list(self.keep_columns),
+            "keep_columns": None if self.keep_columns is None else list(self.keep_columns),
             "encoding": self.encoding,
             "max_tokens": self.max_tokens,
             "part_rows": self.part_rows,

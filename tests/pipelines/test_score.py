@@ -397,6 +397,18 @@ def test_a_corpus_of_nothing_but_texts(tmp_path, local_ray, part_rows):
     assert rejected["row"].to_pylist() == [2]
 
 
+def test_no_column_needs_to_be_kept(tmp_path, capsys):
+    save_checkpoint(tmp_path / "model")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "texts.csv").write_text("id,text\n1,lovely\n2,sad\n")
+    for _ in range(2):
+        main(config(tmp_path, keep_columns=()))
+    assert "Nothing to do" in capsys.readouterr().out
+    scored = pq.read_table(tmp_path / "scored" / "part-000000.parquet")
+    assert scored.schema.names == ["positive_probability", "sentiment"]
+    assert len(scored) == 2
+
+
 def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
     (tmp_path / "here").mkdir()
     read_part = read(tmp_path / "here", pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")
