@@ -25,3 +25,8 @@ def __getattr__(name: str) -> Any:
     from sentiment import predictor
 
     return getattr(predictor, name)
+
+
+def __dir__() -> list[str]:
+    """What is there to complete a name by, before it has been loaded."""
+    return sorted({*globals(), *__all__})

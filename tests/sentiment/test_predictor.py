@@ -4,6 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -163,6 +164,11 @@ def test_it_knows_its_name_and_words(model, directory):
     assert list(model.vocabulary) == (directory / "vocabulary.txt").read_text().splitlines()
 
 
+def test_threads_share_it(model):
+    with ThreadPoolExecutor(4) as threads:
+        assert all(same(p, model.predict(TEXTS)) for p in threads.map(model.predict, [TEXTS] * 16))
+
+
 def test_it_can_be_pickled(model):
     assert same(pickle.loads(pickle.dumps(model)).predict(TEXTS), model.predict(TEXTS))
 
@@ -181,6 +187,7 @@ assert not {{"ray", "tensorflow", "keras", "sklearn", "pandas"}} & set(sys.modul
     assert (done.stdout, done.stderr) == ("float32\n", "")
 
 
-def test_there_is_nothing_else():
+def test_it_shows_what_it_has_and_nothing_else():
+    assert set(sentiment.__all__) <= set(dir(sentiment))
     with pytest.raises(AttributeError, match="module 'sentiment' has no attribute 'predict'"):
         sentiment.predict  # noqa: B018

@@ -12,7 +12,7 @@ from reference import tokenize
 
 from sentiment import _fold, _lookup, _scan
 from sentiment.errors import InputError
-from sentiment.tokenizer import PADDING, SPECIALS, UNKNOWN, Tokenizer, mix
+from sentiment.tokenizer import PADDING, SPECIALS, UNKNOWN, TokenIds, Tokenizer, mix
 
 EXAMPLES = {
     "words": ("A well-made film.", ["a", "well", "made", "film"]),
@@ -257,6 +257,18 @@ def test_ids_are_the_tokens_looked_up(texts, stop_words):
     assert ids.offsets.tolist() == np.cumsum([0, *map(len, expected)]).tolist()
     assert (ids.ids.dtype, ids.offsets.dtype) == (np.int32, np.int64)
     assert PADDING not in ids.ids
+
+
+@SOME
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=9))
+def test_heads_are_the_first_ids_of_each_text(sizes):
+    ids = [[*range(10 * row, 10 * row + size)] for row, (size, _) in enumerate(sizes)]
+    lengths = [min(size, most) for size, most in sizes]
+    flat = np.array([number for row in ids for number in row], np.int32)
+    offsets = np.cumsum([0, *map(len, ids)])
+    heads = TokenIds(flat, offsets, None, None).heads(np.array(lengths, np.int64))
+    assert heads.tolist() == [n for row, last in zip(ids, lengths, strict=True) for n in row[:last]]
+    assert heads.dtype == np.int32
 
 
 @SOME
