@@ -1,10 +1,10 @@
 """Texts -> probabilities, whole: a checkpoint that is ready to answer, on one CPU core."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sentiment.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ class Predictor:
         self._encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
         self._infer = inference(checkpoint.weights)
 
-    @cached_property
+    @property
     def model_hash(self) -> str:
         """Names the model: equal hashes, equal answers. Scored parts carry the same."""
         return self._checkpoint.model_hash
@@ -42,7 +42,7 @@ class Predictor:
         self,
         texts: "Sequence[str] | np.ndarray | pd.Series | pa.Array | pa.ChunkedArray",
         max_tokens: int = MAX_TOKENS,
-    ) -> np.ndarray:
+    ) -> npt.NDArray[np.float32]:
         """The probability that each text is positive.
 
         It is that of `pipelines.score`, to the last bit, whatever texts it comes with.

@@ -145,18 +145,10 @@ class Trainer:
             mean.assign(DECAY * mean + (1 - DECAY) * gradient**2)
             weight.assign_sub(rate * gradient * tf.math.rsqrt(mean + EPSILON))
 
-    def _step(
-        self,
-        tokens: tf.Tensor,
-        places: tf.Tensor,
-        lengths: tf.Tensor,
-        labels: tf.Tensor,
-        batch_rows: tf.Tensor,
-        seed: tf.Tensor,
-        number: tf.Tensor,
-        rate: tf.Tensor,
-    ) -> tf.Tensor:
-        total = self._sum(self._gradients(tokens, places, lengths, labels, batch_rows, seed))
+    def _step(self, tokens: tf.Tensor, *inputs: tf.Tensor) -> tf.Tensor:
+        """The mean loss; the inputs are those of the gradients, then the step's number and rate."""
+        *others, number, rate = inputs
+        total = self._sum(self._gradients(tokens, *others))
         self._update(tokens, total[1:], number, rate)
         return total[0]
 
