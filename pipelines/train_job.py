@@ -184,6 +184,13 @@ def _training(config: TrainConfig, corpus: Corpus, history: dict[str, Any]) -> d
         "positive": corpus.positive,
         "sample_below": corpus.sample_below,
         "longest": corpus.longest,
+        # What scoring compares its texts with; the tokens of texts before they are cut.
+        "learnt": {
+            "rows": corpus.rows["train"],
+            "truncated": corpus.longer_than(config.sequence_len or corpus.longest),
+            "tokens": corpus.tokens,
+            "unknown": corpus.unknown,
+        },
         "best": best,
         "validations": history["validations"],
         "versions": {name: version(name) for name in ("keras", "ray", "tensorflow")},
