@@ -15,12 +15,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cli, plan
-from pipelines.output import COUNTS, Output
+from pipelines.output import COUNTS, REPORT, Output
 from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.plan import Part
 from pipelines.score import ScoreConfig, writing
 from pipelines.session import load_data, require_shared, session
 from pipelines.shards import Counted, Shard
+from pipelines.totals import Totals
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
@@ -41,6 +42,13 @@ DIRECTORIES_PROBED = 100
 
 EVERY = 5.0
 """Seconds between two lines of progress, at least."""
+
+MOST_POINTS = 400
+"""Of a run's course, in its record."""
+
+
+class _TooManyRejected(cli.Failure):
+    """Scoring stopped by `--max_rejected`."""
 
 
 def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: list[Shard]) -> None:
@@ -64,11 +72,17 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
             # Then its plan holds, and what that lacks is new.
             while new := output.new_shards(shards):
                 _plan(new, config.settings(checkpoint.model_hash), output, start_ray)
-            _score_missing(config, checkpoint, output, start_ray)
+            try:
+                _score_missing(config, checkpoint, output, start_ray)
+            except _TooManyRejected as stopped:
+                # Why so many were: the report says it best.
+                _report(config, checkpoint, output, None, str(stopped))
+                raise
             with writing(output):
                 totals = output.close()
     _say_how_to_read(config.output, output.parts)
-    _say_done(config, totals, len(output.unreadable()))
+    _report(config, checkpoint, output, totals)
+    _say_done(config, totals.counts, len(output.unreadable()))
 
 
 def _score_missing(
@@ -88,6 +102,32 @@ def _score_missing(
         # On a full disk no record is written either, and what went wrong is still to be said.
         with suppress(OSError):
             output.record(*tally.record(checkpoint.model_hash))
+
+
+def _report(
+    config: ScoreConfig,
+    checkpoint: Checkpoint,
+    output: Output,
+    totals: Totals | None,
+    stopped: str = "",
+) -> None:
+    """Write the report, of the parts that are there where the job was stopped.
+
+    It is a courtesy: whatever keeps it from being made is one line, and the job is what it was.
+    """
+    try:
+        # What draws it loads for a second.
+        from pipelines import scoring_report
+
+        if totals is None:
+            output.look()
+            missing = {part.name for part, _ in output.missing()}
+            totals = output.totals([part for part in output.parts if part.name not in missing])
+        scoring_report.write(config, checkpoint, output, totals, stopped)
+    except Exception as error:
+        print(f"No report: {' '.join(str(error).split()) or type(error).__name__}")
+    else:
+        print(f"Report: {storage.join(config.output, '_manifest', REPORT)}")
 
 
 def _plan(
@@ -255,7 +295,9 @@ class _Tally:
         self._most = config.most_rejected(self._planned)
         self._missing, self._parts = len(missing), 0
         there = [part for part in output.parts if part.name not in missing]
-        self._totals = output.totals(there)
+        self._totals = output.totals(there).counts
+        self._course: list[tuple[float, int]] = []
+        self._parts_a_point = 1
         self._before = self._done
         earlier = f" ({len(there):,} are there)" if there else ""
         if missing:
@@ -281,8 +323,9 @@ class _Tally:
             raise cli.Failure(done["error"])
         self._totals.update({name: done[name] for name in COUNTS})
         self._parts += 1
-        self._require_few_rejected()
         now = time.monotonic()
+        self._add_point(now - self._began)
+        self._require_few_rejected()
         if now - self._printed >= EVERY:
             self._printed = now
             rate = (self._done - self._before) / (now - self._began)
@@ -293,10 +336,19 @@ class _Tally:
                 flush=True,
             )
 
+    def _add_point(self, seconds: float) -> None:
+        """After a part, or after as many as keep the points few."""
+        if self._parts % self._parts_a_point:
+            return
+        self._course.append((round(seconds, 3), self._done - self._before))
+        if len(self._course) == MOST_POINTS:
+            self._course = self._course[1::2]
+            self._parts_a_point *= 2
+
     def _require_few_rejected(self) -> None:
         rejected = self._totals["rejected"] + self._unreadable
         if rejected > self._most:
-            raise cli.Failure(
+            raise _TooManyRejected(
                 f"{rejected:,} rows or shards are rejected, more than "
                 f"--max_rejected {self._config.max_rejected}: see _rejected/ in the output"
             )
@@ -314,6 +366,7 @@ class _Tally:
             "parts": self._parts,
             "rows": rows,
             "rows/s": rows / seconds,
+            "course": self._course,
             "left": {"parts": self._missing - self._parts, "rows": self._planned - self._done},
             "totals": dict(self._totals),
         }
