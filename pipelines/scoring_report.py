@@ -6,6 +6,7 @@ ones, and of rejected rows the first of a few files. Rows rejected are counted b
 footers, not by reading `_rejected/`, which may hold as many rows as the corpus.
 """
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -194,9 +195,7 @@ def _shards(output: Output, totals: Totals) -> Section:
 
     if len(scored) <= SHARDS_SHOWN:
         shown = [table("All shards with rows that were scored", np.arange(len(scored)))]
-        return Section(
-            "Shards", "The share of positive rows, shard by shard.", tables=shown if shown else []
-        )
+        return Section("Shards", "The share of positive rows, shard by shard.", tables=shown)
 
     def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
@@ -237,13 +236,10 @@ def _rejected(output: Output, totals: Totals, unreadable: pa.Table) -> Section:
     if reasons:
         cells = [(reason, f"{rows:,}", _percent(rows, rejected)) for reason, rows in reasons]
         tables.append(Table("By reason", ("reason", "rows", "share"), cells, "lrr"))
-    samples = list(_samples(output))
+    samples = list(itertools.islice(_samples(output), SAMPLES))
     if samples:
-        tables.append(
-            Table(
-                "Some of them", ("shard", "row", "reason", "the row, or its text"), samples, "lrll"
-            )
-        )
+        columns = ("shard", "row", "reason", "the row, or its text")
+        tables.append(Table("Some of them", columns, samples, "lrll"))
     if len(unreadable):
         cells = [
             (_end(row["shard"]), row["reason"])
@@ -271,7 +267,7 @@ def _samples(output: Output) -> Iterator[tuple[str, str, str, str]]:
         for row in _first_rows(storage.join(directory, names[place])):
             kind = row["reason"].partition(": ")[0]
             seen[kind] += 1
-            if seen[kind] <= SAMPLES_A_REASON and seen.total() <= ROWS_READ * FILES_READ:
+            if seen[kind] <= SAMPLES_A_REASON:
                 number = "" if row["row"] is None else f"{row['row']:,}"
                 yield _end(row["shard"]), number, row["reason"], _safe(row["raw"])
 
@@ -282,10 +278,9 @@ def _first_rows(path: str) -> list[dict[str, Any]]:
         file = pq.ParquetFile(source, buffer_size=BUFFER)
         columns = file.schema_arrow.names
         groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        if sum(group.column(columns.index("raw")).total_uncompressed_size for group in groups) > (
-            RAW_BYTES
-        ):
-            columns.remove("raw")
+        raw = columns.index("raw")
+        if sum(group.column(raw).total_uncompressed_size for group in groups) > RAW_BYTES:
+            del columns[raw]
         batch = next(file.iter_batches(ROWS_READ, columns=columns), None)
     return [{"raw": b"(not shown)", **row} for row in batch.to_pylist()] if batch else []
 
