@@ -84,7 +84,7 @@ def make(
     if stopped:
         lead += f"The job was stopped with {totals.parts:,} of {planned:,} parts done: {stopped}."
     else:
-        lead += "Whether the output is still whole, and no part is missing, _SUCCESS says."
+        lead += "That nothing is missing since is said by _SUCCESS, beside the parts."
     facts = [
         ("rows scored", f"{counts['rows']:,}"),
         ("positive", _percent(counts["positive"], counts["rows"])),
