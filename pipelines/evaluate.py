@@ -1,34 +1,47 @@
-"""How good is a checkpoint? Accuracy, AUC, log loss and confusion matrix on labelled texts.
+"""How good is a checkpoint? Metrics on labelled texts, printed, and a report beside the model.
 
     python -m pipelines.evaluate --checkpoints_dir checkpoints/demo --baseline
 
 By default on the rows that its training run held out. One process, without Ray and TensorFlow.
 """
 
+import hashlib
+import posixpath
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines import cli
-from pipelines.baselines import logistic_regression, majority
+from pipelines.baselines import logistic_regression
 from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
+from pipelines.model_card import CARD, MARK, model_card
 from pipelines.shards import find_labelled
+from pipelines.training_report import MODEL, Evaluation, report
+from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError
 from sentiment.inference import inference
-from sentiment.metrics import Metrics, measure
+from sentiment.metrics import Metrics
 from sentiment.tokenizer import Tokenizer
+
+REGRESSION, MAJORITY = "TF-IDF + logistic regression", "majority class"
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a checkpoint on its run's held-out texts, or on other labelled ones."""
+    """Measure a checkpoint on its run's held-out texts, or on other labelled ones.
+
+    Prints the metrics, and writes a report into the checkpoint's directory."""
 
     checkpoints_dir: str
-    """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
+    """Directory or URI of a checkpoint, as `pipelines.train` printed it. report.html is written
+    there, and a model card, README.md, unless there is one of other origin."""
     data_dir: str | None = None
-    """Labelled texts, all of which are used; None: the training data's held-out part."""
+    """Labelled texts, all of which are used; None: the training data's held-out part. Their report
+    is report-NAME-HASH.html, of the directory's name and the hash of its path: what is there of
+    held-out texts stays, and the model card too."""
     text_column: str | None = None
     """Column that holds the texts; None: as in training."""
     label_column: str | None = None
@@ -48,10 +61,11 @@ class EvaluateConfig:
 
 
 def main(config: EvaluateConfig) -> None:
-    """Measure and print."""
+    """Measure, print, and write the report."""
     checkpoint = load(config.checkpoints_dir)
     try:
         flags, sample_below = checkpoint.training["flags"], checkpoint.training["sample_below"]
+        rows, positive = checkpoint.training["rows"], checkpoint.training["positive"]
         source = Source(flags["text_column"], flags["label_column"], flags["encoding"])
         split = Split(flags["random_state"], flags["test_size"], sample_below)
     except KeyError as error:
@@ -77,18 +91,29 @@ def main(config: EvaluateConfig) -> None:
     encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
     tokens = encode(pa.array(texts, pa.large_string()))
     probabilities = inference(checkpoint.weights)(tokens.ids, tokens.offsets)
-    results = {"this model": measure(labels, probabilities)}
+    answers = {MODEL: probabilities}
     if config.baseline:
         learnt = _read(flags["data_dir"], source, checkpoint, split, (TRAIN, VALIDATION))
         try:
-            regression = logistic_regression(*learnt)
+            answers[REGRESSION] = logistic_regression(*learnt)(texts)
         except ValueError as error:  # No texts, no words, or one label: it has words for each.
             raise InputError(f"--baseline: {flags['data_dir']}: {error}") from error
-        results["TF-IDF + logistic regression"] = measure(labels, regression(texts))
-        results["majority class"] = measure(labels, majority(learnt[1], len(texts)))
-    _print_results(results)
-    _print_confusion(results["this model"])
+    share = (positive["train"] + positive["validation"]) / (rows["train"] + rows["validation"])
+    answers[MAJORITY] = np.full(len(texts), share)
+    evaluation = Evaluation(
+        name=posixpath.basename(storage.absolute(config.checkpoints_dir).rstrip("/")),
+        checkpoint=checkpoint,
+        data_dir=data_dir,
+        held_out=config.data_dir is None,
+        texts=texts,
+        labels=labels,
+        tokens=np.diff(tokens.offsets),
+        answers=answers,
+    )
+    _print_results(evaluation.metrics)
+    _print_confusion(evaluation.metrics[MODEL])
     _print_samples(texts, labels, probabilities, config.samples)
+    print(f"\n{_write(evaluation, config.checkpoints_dir)}")
 
 
 def _read(
@@ -111,10 +136,43 @@ def _read(
     return texts, np.concatenate(labels)
 
 
+def _write(evaluation: Evaluation, directory: str) -> str:
+    """Write the report and, of held-out texts, the model card; a line that says so, or why not."""
+    page, card = storage.join(directory, _report_name(evaluation)), storage.join(directory, CARD)
+    try:
+        storage.write(page, report(evaluation))
+    except OSError as error:
+        return f"No report: {page} cannot be written: {_on_a_line(error)}"
+    if not evaluation.held_out:
+        return f"Report: {page}"
+    try:
+        if storage.exists(card) and MARK.encode() not in storage.read(card):
+            return f"Report: {page}; {card} is not of evaluate's making and was left as it is"
+        storage.write(card, model_card(evaluation))
+    except OSError as error:
+        return f"Report: {page}; no model card: {card} cannot be written: {_on_a_line(error)}"
+    return f"Report: {page}; model card: {card}"
+
+
+def _on_a_line(error: OSError) -> str:
+    return " ".join(str(error).split())
+
+
+def _report_name(evaluation: Evaluation) -> str:
+    if evaluation.held_out:
+        return "report.html"
+    path = storage.absolute(evaluation.data_dir).rstrip("/")
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", posixpath.basename(path))[:60]
+    return f"report-{name}-{hashlib.sha256(path.encode(errors='replace')).hexdigest()[:6]}.html"
+
+
 def _print_results(results: dict[str, Metrics]) -> None:
-    print(f"{'':30} accuracy     AUC  log loss")
+    print(f"{'':30} accuracy     AUC  log loss  calibration error")
     for name, metrics in results.items():
-        print(f"{name:30} {metrics.accuracy:8.1%}  {metrics.auc:6.3f}  {metrics.log_loss:8.3f}")
+        print(
+            f"{name:30} {metrics.accuracy:8.1%}  {metrics.auc:6.3f}  {metrics.log_loss:8.3f}  "
+            f"{metrics.calibration_error:17.3f}"
+        )
 
 
 def _print_confusion(metrics: Metrics) -> None:

@@ -6,6 +6,7 @@ or dark. The same contents give the same bytes.
 
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,9 @@ def chart(title: str, caption: str, draw: Callable[["Figure"], None], height: in
             lack their letters. Colours are those of this module; any other is the same on a light
             and a dark page.
     """
+    # It would tell the user where it keeps its list of fonts, and that it makes one.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
     import matplotlib.style
     from markupsafe import Markup
     from matplotlib.figure import Figure

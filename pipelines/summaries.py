@@ -119,6 +119,23 @@ class Summaries:
         self._records.write(event.SerializeToString())
 
 
+def mean_losses(directory: str, points: int) -> list[dict[str, float]]:
+    """The curve of a run's losses, `{"step", "loss"}`: at most so many means of equally many steps.
+
+    Each is over the steps since the one before it, the last one over what is left. Empty where
+    `directory` has no `metrics.jsonl`.
+    """
+    path = storage.join(directory, METRICS)
+    lines = storage.read(path).splitlines() if storage.exists(path) else []
+    steps = [step for step in map(json.loads, lines) if "loss" in step]
+    each = max(1, -(-len(steps) // points))
+    parts = [steps[begin : begin + each] for begin in range(0, len(steps), each)]
+    return [
+        {"step": part[-1]["step"], "loss": sum(step["loss"] for step in part) / len(part)}
+        for part in parts
+    ]
+
+
 def _histogram(tag: str, values: np.ndarray) -> Summary:
     """As TensorBoard's `histogram_pb`, which would take 30 bytes and more for each value."""
     counts, edges = np.histogram(values[np.isfinite(values)], BUCKETS)

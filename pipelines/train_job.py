@@ -20,6 +20,7 @@ from pipelines.prepare import Corpus, prepare
 from pipelines.progress import Progress
 from pipelines.session import load_data, require_shared, resources_per_worker, session
 from pipelines.shards import Shard
+from pipelines.summaries import mean_losses
 from pipelines.tensorflow_cluster import TensorflowCluster
 from pipelines.train import FLAGS, SNAPSHOT, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
@@ -27,6 +28,9 @@ from pipelines.trouble import Watch, reason
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
+
+LOSSES = 200
+"""Most points of the curve of losses that a checkpoint holds: 10 kB."""
 
 DIVERGED = 10.0
 """Nats. No model that learns validates worse than that; guessing gives ln 2."""
@@ -71,7 +75,8 @@ def run(
             f"training diverged: the best validation loss is {loss:.3g}, where guessing gives "
             f"0.69; --learning_rate {config.learning_rate} is too high"
         )
-    return Checkpoint(weights, corpus.vocabulary, stop_words, _training(config, corpus, history))
+    training = _training(config, corpus, history, _losses(settings.summaries))
+    return Checkpoint(weights, corpus.vocabulary, stop_words, training)
 
 
 def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
@@ -175,7 +180,16 @@ def _fit(
     return model_weights(state), history
 
 
-def _training(config: TrainConfig, corpus: Corpus, history: dict[str, Any]) -> dict[str, Any]:
+def _losses(summaries: str) -> list[dict[str, float]]:
+    try:
+        return mean_losses(summaries, LOSSES)
+    except (OSError, ValueError, TypeError, KeyError):
+        return []  # Somebody has moved or edited it: a curve is not worth a model.
+
+
+def _training(
+    config: TrainConfig, corpus: Corpus, history: dict[str, Any], losses: list[dict[str, float]]
+) -> dict[str, Any]:
     """How the model came about, for its checkpoint."""
     best = min(history["validations"], key=lambda validation: validation["validation_loss"])
     return {
@@ -193,6 +207,7 @@ def _training(config: TrainConfig, corpus: Corpus, history: dict[str, Any]) -> d
         },
         "best": best,
         "validations": history["validations"],
+        "losses": losses,
         "versions": {name: version(name) for name in ("keras", "ray", "tensorflow")},
     }
 

@@ -4,6 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import sklearn.metrics
+from scipy.special import expit, logit
+from scipy.stats import binomtest, norm, rankdata
+
+BINS = 15
+"""Of a calibration: as many, and as wide as each other, as in Guo et al. 2017, "On Calibration of
+Modern Neural Networks"."""
+
+CONFIDENCE = 0.95
+"""Of every interval."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +25,33 @@ class Metrics:
     """Area under the ROC curve; NaN where only one class is there."""
     log_loss: float
     """Mean cross-entropy in nats."""
+    calibration_error: float
+    """How far, in the mean over rows, a bin's probabilities are from its share of positive texts:
+    see `Calibration`."""
     confusion: np.ndarray
     """int (2, 2): rows by label, columns by answer, negative first."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Rows in `BINS` bins of the positive probability, equally wide; the last one holds 1 too."""
+
+    rows: np.ndarray
+    """int (BINS,)."""
+    probability: np.ndarray
+    """float (BINS,): their mean probability; NaN where there are no rows."""
+    positive: np.ndarray
+    """float (BINS,): the share labelled positive; NaN where there are no rows."""
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error (Naeini et al. 2015): 0 at best, at most 1.
+
+        The mean over all rows of what their bin's mean probability and its share of positive texts
+        differ by.
+        """
+        apart = np.abs(self.probability - self.positive)
+        return float(np.nansum(self.rows * apart) / self.rows.sum())
 
 
 def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
@@ -34,5 +68,46 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
         log_loss=float(
             sklearn.metrics.log_loss(labels, probabilities.astype(np.float64), labels=[0, 1])
         ),
+        calibration_error=calibrate(labels, probabilities).error,
         confusion=sklearn.metrics.confusion_matrix(labels, answers, labels=[0, 1]),
     )
+
+
+def calibrate(labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
+    """How probabilities of class 1, float (n,), agree with labels 0/1, int (n,); n >= 1."""
+    probabilities = probabilities.astype(np.float64)
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    rows, sums, positive = (
+        np.bincount(bins, weights, BINS) for weights in (None, probabilities, labels)
+    )
+    with np.errstate(invalid="ignore"):
+        return Calibration(rows, sums / rows, positive / rows)
+
+
+def share_interval(hits: int, rows: int) -> tuple[float, float]:
+    """What a share, `hits` of `rows`, may really be: Wilson's score interval; rows >= 1."""
+    interval = binomtest(int(hits), int(rows)).proportion_ci(CONFIDENCE, "wilson")
+    return float(interval.low), float(interval.high)
+
+
+def auc_interval(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """What the area under the ROC curve may really be, by the variance of DeLong et al. 1988.
+
+    It is computed from ranks (Sun and Xu 2014) and taken on the scale of log odds, which keeps it
+    between 0 and 1. (NaN, NaN) with fewer than two texts of a class, and where every positive text
+    is above, or below, every negative one: then nothing is known of the variance.
+    """
+    positive, negative = probabilities[labels == 1], probabilities[labels == 0]
+    if min(len(positive), len(negative)) < 2:
+        return float("nan"), float("nan")
+    ranks = rankdata(np.concatenate([positive, negative]))
+    # For each positive text the share of negative ones below it, for each negative one of the
+    # positive ones above it; ties count half.
+    below = (ranks[: len(positive)] - rankdata(positive)) / len(negative)
+    above = 1 - (ranks[len(positive) :] - rankdata(negative)) / len(positive)
+    auc = below.mean()
+    if auc in (0, 1):
+        return float("nan"), float("nan")
+    deviation = np.sqrt(below.var(ddof=1) / len(positive) + above.var(ddof=1) / len(negative))
+    margin = norm.ppf((1 + CONFIDENCE) / 2) * deviation / (auc * (1 - auc))
+    return float(expit(logit(auc) - margin)), float(expit(logit(auc) + margin))

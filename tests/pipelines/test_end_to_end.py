@@ -68,7 +68,13 @@ def test_the_model_finds_the_planted_signal(trained):
     assert float(table["this model"][0].rstrip("%")) > 90
     assert float(table["TF-IDF + logistic regression"][0].rstrip("%")) > 90
     assert 40 < float(table["majority class"][0].rstrip("%")) < 60
-    rows = json.loads((model / "training.json").read_text())["rows"]
+    training = json.loads((model / "training.json").read_text())
+    metrics = [json.loads(line) for line in (root / "logs" / "model" / "metrics.jsonl").open()]
+    # Of so few steps, each.
+    assert training["losses"] == [line for line in metrics if "loss" in line]
+    page = (model / "report.html").read_text()
+    assert all(f">{name} by step<" in page for name in ("Loss", "Validation accuracy"))
+    rows = training["rows"]
     assert f"{rows['test']:,} held-out rows" in done.stdout
     assert sum(rows.values()) == 4000
     assert abs(rows["test"] - 800) < 100

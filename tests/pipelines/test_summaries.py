@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
@@ -19,7 +20,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
-from pipelines.summaries import Summaries
+from pipelines.summaries import Summaries, mean_losses
 from sentiment import storage
 from sentiment.errors import InputError
 
@@ -321,3 +322,29 @@ def test_tensorboard_shows_all_of_it(server):
         values = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
         assert values["validation/accuracy"] == 0.75
         assert group["hparams"]["learning_rate"] == 0.5
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 40), st.integers(1, 50))
+def test_the_curve_of_losses_is_short_and_has_their_mean(steps, points):
+    with tempfile.TemporaryDirectory() as directory:
+        summaries = Summaries(directory, 0)
+        summaries.steps(1, [loss(step) for step in range(1, steps + 1)])
+        summaries.save(steps)
+        curve = mean_losses(directory, points)
+    assert len(curve) <= points
+    assert [point["step"] for point in curve][-1:] == [steps][: len(curve)]
+    counts = np.diff([0, *(point["step"] for point in curve)])
+    assert len(set(counts[:-1])) <= 1
+    total = sum(n * point["loss"] for n, point in zip(counts, curve, strict=True))
+    assert total == pytest.approx(sum(loss(step) for step in range(1, steps + 1)))
+
+
+def test_the_curve_of_losses_leaves_out_validations_and_is_empty_where_nothing_is(tmp_path):
+    assert mean_losses(str(tmp_path / "none"), 10) == []
+    summaries = begin(tmp_path)
+    for step in (0, EVERY):
+        advance(summaries, step)
+    summaries.save(2 * EVERY)
+    steps = range(1, 2 * EVERY + 1)
+    assert mean_losses(str(tmp_path), 100) == [{"step": s, "loss": loss(s)} for s in steps]

@@ -146,3 +146,14 @@ def test_rows_that_cannot_be_learnt_from_are_named(rows, flags, said, tmp_path, 
     (data / "a.csv").write_bytes("\n".join(lines).encode("latin-1"))
     with pytest.raises(InputError, match=re.escape(said)):
         main(config(data, tmp_path / "root", "refused", batch_size=20, **flags))
+
+
+def test_a_curve_that_cannot_be_read_costs_no_model(tmp_path):
+    from pipelines.train_job import _losses
+
+    assert _losses(str(tmp_path)) == []
+    for damaged in (b"{", b"1\n", b'{"loss": 1}\n', b"\xff", b'{"step": 1, "loss": "x"}\n'):
+        (tmp_path / "metrics.jsonl").write_bytes(damaged)
+        assert _losses(str(tmp_path)) == []
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+    assert _losses(str(tmp_path)) == [{"step": 1, "loss": 0.5}]

@@ -5,8 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sentiment.metrics import measure
+from sentiment.metrics import BINS, auc_interval, calibrate, measure, share_interval
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +75,78 @@ def test_certain_and_wrong_is_finite():
     metrics = measure(np.array([0, 1]), np.array([1, 0], np.float32))
     assert math.isfinite(metrics.log_loss)
     assert metrics.auc == 0
+
+
+def test_calibration_by_hand():
+    # Bins 1 (0.07 to 0.13), 7 (0.47 to 0.53) and 14 (0.93 on, 1 included).
+    labels = np.array([0, 1, 1, 0, 1, 1, 1])
+    probabilities = np.array([0.1, 0.12, 0.5, 0.94, 0.96, 1, 1], np.float32)
+    calibration = calibrate(labels, probabilities)
+    np.testing.assert_array_equal(np.flatnonzero(calibration.rows), [1, 7, 14])
+    np.testing.assert_array_equal(calibration.rows[[1, 7, 14]], [2, 1, 4])
+    np.testing.assert_allclose(calibration.probability[[1, 7, 14]], [0.11, 0.5, 0.975], rtol=1e-6)
+    np.testing.assert_allclose(calibration.positive[[1, 7, 14]], [0.5, 1, 0.75])
+    assert np.isnan(calibration.positive).sum() == BINS - 3
+    expected = (2 * 0.39 + 1 * 0.5 + 4 * 0.225) / 7
+    assert calibration.error == pytest.approx(expected, rel=1e-6)
+    assert measure(labels, probabilities).calibration_error == calibration.error
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1, width=32)), min_size=1))
+def test_calibration_is_the_mean_distance_of_bins(rows):
+    labels, probabilities = np.array(rows).T
+    calibration = calibrate(labels.astype(np.int8), probabilities.astype(np.float32))
+    assert calibration.rows.sum() == len(rows)
+    expected = 0
+    for k in range(BINS):
+        here = np.minimum(np.floor(probabilities * BINS), BINS - 1) == k
+        expected += abs((probabilities - labels)[here].sum()) / len(rows)
+    assert calibration.error == pytest.approx(expected, abs=1e-9)
+    assert 0 <= calibration.error <= 1
+
+
+def test_probabilities_that_tell_the_truth_are_calibrated():
+    random = np.random.default_rng(0)
+    probabilities = random.random(100_000)
+    labels = (random.random(100_000) < probabilities).astype(np.int8)
+    assert calibrate(labels, probabilities).error < 0.01
+    assert calibrate(labels, probabilities**2).error > 0.1
+
+
+def test_interval_of_a_share_by_hand():
+    # Wilson 1927: the p that are 1.96 of their own standard errors from 8 of 10.
+    low, high = share_interval(8, 10)
+    for p in (low, high):
+        assert abs(p - 0.8) == pytest.approx(1.959964 * math.sqrt(p * (1 - p) / 10), rel=1e-5)
+    assert share_interval(10, 10) == (pytest.approx(0.7225, abs=1e-4), 1)
+    assert share_interval(0, 1)[0] == 0
+
+
+def test_interval_of_an_auc_holds_the_true_one_as_often_as_it_says():
+    random, held = np.random.default_rng(0), 0
+    labels = np.repeat([0, 1], [60, 40])
+    # Normal and apart by d, whose AUC is Phi(d / sqrt(2)): 0.8.
+    for _ in range(400):
+        scores = random.normal(size=100) + 1.19023 * labels
+        low, high = auc_interval(labels, scores)
+        held += low < 0.8 < high
+    assert 0 < low < measure(labels, 1 / (1 + np.exp(-scores))).auc < high < 1
+    assert 0.92 < held / 400 < 0.98
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities"),
+    [
+        ([1, 1, 1], [0.1, 0.5, 0.9]),
+        ([0, 0, 1], [0.1, 0.5, 0.9]),  # One text of a class.
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]),  # All above all.
+        ([0, 0, 1, 1], [0.8, 0.9, 0.1, 0.2]),
+        ([0], [0.3]),
+    ],
+)
+def test_an_auc_that_texts_do_not_tell_has_no_interval(labels, probabilities):
+    assert all(map(math.isnan, auc_interval(np.array(labels), np.array(probabilities))))
+
+
+def test_an_answer_that_is_always_the_same_tells_nothing():
+    assert auc_interval(np.array([0, 1, 0, 1]), np.full(4, 0.25)) == (0.5, 0.5)
