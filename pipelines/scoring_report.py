@@ -84,7 +84,7 @@ def make(
     if stopped:
         lead += f"The job was stopped with {totals.parts:,} of {planned:,} parts done: {stopped}."
     else:
-        lead += "That nothing is missing since is said by _SUCCESS, beside the parts."
+        lead += "Nothing was missing then; whether that is so now, _SUCCESS says."
     facts = [
         ("rows scored", f"{counts['rows']:,}"),
         ("positive", _percent(counts["positive"], counts["rows"])),
