@@ -23,6 +23,7 @@ from pipelines.report import (
     page,
     shorten,
 )
+from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.metrics import (
     Calibration,
@@ -110,6 +111,9 @@ def report(evaluation: Evaluation) -> bytes:
         f"What became of training the model {evaluation.name}, measured on {of_rows}. "
         "A text counts as positive from a probability of 0.5 on."
     )
+    learnt_from = storage.absolute(evaluation.checkpoint.training["flags"]["data_dir"])
+    if not evaluation.held_out and storage.absolute(evaluation.data_dir) == learnt_from:
+        lead += " These are the rows of its own corpus, most of which it has learnt from."
     return page(f"{subject}: {evaluation.name}", lead, sections, facts)
 
 

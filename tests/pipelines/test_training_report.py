@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pipelines.evaluate import EvaluateConfig, main
 from pipelines.model_card import CARD, MARK, model_card
-from pipelines.training_report import MODEL, QUOTED, WORST, Evaluation, report
+from pipelines.training_report import MODEL, QUOTED, WORST, Evaluation, _by_length, report
 from sentiment import checkpoint, storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.metrics import measure
@@ -231,10 +233,35 @@ def test_no_name_means_more_than_itself_in_a_card(model, hostile):
     assert len(card) < 20_000
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5000), st.booleans()), min_size=1))
+def test_every_text_is_in_the_bin_of_its_length(rows):
+    tokens, right = map(np.array, zip(*rows, strict=True))
+    found = list(_by_length(tokens, right))
+    ranges = [[int(end) for end in name.split("–")] for name, _, _ in found]
+    assert ranges == sorted(ranges)
+    for ends, (_, hits, texts) in zip(ranges, found, strict=True):
+        here = (tokens >= ends[0]) & (tokens <= ends[-1])
+        assert (hits, texts) == (right[here].sum(), here.sum())
+    assert sum(texts for _, _, texts in found) == len(rows)
+
+
+def test_a_corpus_that_was_learnt_from_is_said_to_be(model):
+    texts = {"texts": ["a", "b"], "labels": [0, 1], "probabilities": [0.1, 0.9]}
+    said = b"most of which it has learnt from"
+    assert said in report(evaluation(model, **texts, held_out=False))
+    assert said not in report(evaluation(model, **texts, held_out=False, data_dir="others"))
+    assert said not in report(evaluation(model, **texts))
+
+
 @needs_chromium
 def test_the_report_in_a_browser(whole, model, tmp_path):
     _, page = whole
-    single = report(evaluation(model, ["a"], [1], [0.2]))
+    hostile = "".join(text[:300] for text in HOSTILE)
+    flags = dict.fromkeys(TRAINING["flags"], hostile)
+    odd = replace(model, training=TRAINING | {"flags": flags, "versions": {hostile: hostile}})
+    names = {"name": hostile, "data_dir": hostile}
+    single = POLICY.sub(b"", report(evaluation(odd, [hostile], [1], [0.2], **names)))
     pages = {"wide": (page, 1000), "narrow": (page, 360), "bare": (POLICY.sub(b"", page), 360)}
     looked = look(tmp_path, pages | {"single": (single, 360)})
     assert looked.console == []
