@@ -5,6 +5,7 @@ _rejected/part-000000.parquet rows of that part that could not be scored
 _rejected/shards.parquet      shards that could not be opened
 _manifest/plan-00000.json ... the plans, one for each time that shards were new
 _manifest/run-*.json          what each run did: flags, counts, seconds
+_manifest/report.html         all of it for people to look at (`pipelines.scoring_report`)
 _SUCCESS                      written when nothing is missing, with the totals
 """
 
@@ -12,7 +13,6 @@ import hashlib
 import json
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from pipelines.plan import Part, Plan
 from pipelines.shards import Shard
+from pipelines.totals import Totals
 from sentiment import storage
 from sentiment.errors import InputError
 
@@ -40,9 +41,13 @@ REJECTED = pa.schema(
 METADATA = b"sentiment.part"
 """Key of a part's provenance and counts, JSON, in its Parquet footer."""
 
-COUNTS = ("rows", "rejected", "truncated", "positive", "tokens")
+COUNTS = ("rows", "rejected", "truncated", "positive", "tokens", "unknown")
 """Of a part: rows scored, rows rejected, and of the texts scored those cut to `--max_tokens`,
-those found positive, and their tokens. Those scored and those rejected are all its rows."""
+those found positive, their tokens, and those of them that the vocabulary lacks. Rows scored and
+rows rejected are all its rows."""
+
+REPORT = "report.html"
+"""In `_manifest/`."""
 
 FILES_AT_ONCE = 16
 """Files read or removed at once: a bucket takes its time for each."""
@@ -50,7 +55,8 @@ FILES_AT_ONCE = 16
 STALE = 3600.0
 """Seconds after which a partial file is taken for one whose writer died."""
 
-_NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|_SUCCESS|writable"
+_NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|report\.html"
+_NAMES += r"|_SUCCESS|writable"
 # A file that is linked into place is written, under a dot-name of the dot-name, twice hidden.
 _PARTIAL = re.compile(rf"\.{{1,2}}({_NAMES})(\.[0-9a-f]{{8}}){{1,2}}")
 
@@ -170,34 +176,34 @@ class Output:
         """The counts in the footer of a part that is there."""
         return self._provenance(part)["counts"]
 
-    def totals(self, parts: Sequence[Part]) -> Counter[str]:
-        """The sums of the counts of parts that are there, read from their footers.
+    def totals(self, parts: Sequence[Part]) -> Totals:
+        """The sums over parts that are there, read from their footers.
 
         Raises InputError unless each part is what its plan says: of this model, from these rows,
         every one of them counted as scored or rejected.
         """
         with self._reading():
             rejected = set(self._names("_rejected"))
-        pieces = {
-            part.name: [[plan.shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
-            for plan in self.plans
-            for part in plan.parts
+        numbers = {
+            part.name: number for number, plan in enumerate(self.plans) for part in plan.parts
         }
-        totals: Counter[str] = Counter()
+        totals = Totals(self.plans)
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             for part, footer in zip(parts, pool.map(self._provenance, parts), strict=True):
-                counts = footer["counts"]
-                planned = (self.plans[0].settings["model_hash"], pieces[part.name], part.rows)
+                counts, number = footer["counts"], numbers[part.name]
+                shards = self.plans[number].shards
+                pieces = [[shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
+                planned = (self.plans[0].settings["model_hash"], pieces, part.rows)
                 found = (footer.get("model_hash"), footer.get("pieces"))
                 rows = counts.get("rows", 0) + counts.get("rejected", 0)
                 if (*found, rows) != planned:
                     raise self._not_the_part(part, "it holds other rows, or is of another model")
                 if counts.get("rejected") and f"{part.name}.parquet" not in rejected:
                     raise self._not_the_part(part, "its rejected rows are not in _rejected/")
-                totals.update(counts)
+                totals.add(part, number, footer)
         return totals
 
-    def close(self) -> Counter[str] | None:
+    def close(self) -> Totals | None:
         """Mark the output as whole, and return its totals; None if something is missing.
 
         Other programs may plan more at any moment. They remove `_SUCCESS` before and after they
@@ -208,7 +214,7 @@ class Output:
         while not self.missing():
             totals = self.totals(self.parts)
             known = len(self.plans)
-            self.finish(dict(totals))
+            self.finish(dict(totals.counts))
             self.look()
             if len(self.plans) == known and not self.missing():
                 self._remove_stale()
@@ -241,7 +247,7 @@ class Output:
         parts = [f"{part.name}.parquet" for part in self.parts]
         rejected = [f"_rejected/{name}" for name in [*parts, "shards.parquet"]]
         runs = [f"_manifest/{name}" for name in self._names("_manifest") if name[:4] == "run-"]
-        self._remove([*parts, *rejected, *runs])
+        self._remove([*parts, *rejected, *runs, f"_manifest/{REPORT}"])
         # The first plan says whose directory it is: should the program die here, run it again.
         for number in reversed(range(len(self.plans))):
             storage.remove(self._plan_path(number))

@@ -6,6 +6,7 @@ columns, so that Ray Data, which cuts and joins blocks as it sees fit, cannot ta
 
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,14 @@ from pipelines.output import COUNTS, METADATA, REJECTED, remove_if_there
 from pipelines.plan import Part
 from pipelines.rows import Rows, Span
 from pipelines.shards import Shard
+from pipelines.totals import BINS, REASONS_A_PART, most_frequent
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.inference import Inference
-from sentiment.tokenizer import Encoder
+from sentiment.tokenizer import UNKNOWN, Encoder
+
+WIDEST_REASON = 120
+"""Characters of a reason that rows are counted by."""
 
 TRIES = 5
 """To read a shard whose server says "slow down" in a way that Arrow takes for content."""
@@ -54,6 +59,8 @@ class PartReader:
         so.
         """
         kept, ids, lengths, rejected = [], [], [], []
+        scored: list[int] = []
+        reasons: Counter[str] = Counter()
         truncated = lost = 0
         error = ""
         for its, span in json.loads(item["pieces"]):
@@ -70,6 +77,8 @@ class PartReader:
             rejected += piece.rejected
             ids += piece.ids
             lengths += piece.lengths
+            scored.append(sum(map(len, piece.lengths)))
+            reasons.update(piece.reasons)
             truncated += piece.truncated
             lost += piece.lost
         offsets = np.zeros(sum(map(len, lengths)) + 1, np.int64)
@@ -80,8 +89,10 @@ class PartReader:
             "rejected": ipc.to_bytes(pa.Table.from_pylist(rejected, REJECTED)),
             "ids": _concatenate(ids, np.int32).tobytes(),
             "offsets": offsets.tobytes(),
+            "scored": np.array(scored, np.int64).tobytes(),
             "truncated": truncated,
             "lost": lost,
+            "reasons": json.dumps(most_frequent(reasons, REASONS_A_PART)),
             "error": error,
         }
 
@@ -104,6 +115,7 @@ class _Piece:
             self.misread = storage.is_misread(error.__cause__)
             self.failed = _not_its_fault(shard, error)
             self.lost = span.rows
+            self.reasons[_kind(str(error).replace(shard.path, "the shard"))] = span.rows
             reason = f"{error} (rows {span.first + 1} to {span.last})"
             self.rejected = [{"shard": shard.path, "row": None, "reason": reason, "raw": None}]
 
@@ -111,6 +123,7 @@ class _Piece:
         self.kept: list[pa.Table] = []
         self.ids: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []
+        self.reasons: Counter[str] = Counter()
         self.truncated = self.lost = 0
         self.failed, self.misread = "", False
 
@@ -158,6 +171,7 @@ class _Piece:
 
     def _reject(self, number: int, reason: str, raw: bytes | None) -> None:
         self.rejected.append({"shard": self._path, "row": number, "reason": reason, "raw": raw})
+        self.reasons[_kind(reason)] += 1
         self.lost += 1
 
 
@@ -183,13 +197,21 @@ class PartScorer:
         scored = {"positive_probability": pa.array(probabilities), "sentiment": answers}
         names = [*kept.column_names, *scored]
         table = pa.table([*kept.columns, *scored.values()], names=names)
-        counts = (len(table), part["lost"], part["truncated"], positive.sum(), len(ids))
+        unknown = np.count_nonzero(ids == UNKNOWN)
+        counts = (len(table), part["lost"], part["truncated"], positive.sum(), len(ids), unknown)
         done = dict(zip(COUNTS, map(int, counts), strict=True))
         pieces = [
             [shard["path"], span["first"], span["rows"]]
             for shard, span in json.loads(part["pieces"])
         ]
-        provenance = {"model_hash": self.model_hash, "pieces": pieces, "counts": done}
+        provenance = {
+            "model_hash": self.model_hash,
+            "pieces": pieces,
+            "counts": done,
+            "histogram": np.histogram(probabilities, BINS, (0, 1))[0].tolist(),
+            "answers": _answers(positive, np.frombuffer(part["scored"], np.int64)),
+            "reasons": json.loads(part["reasons"]),
+        }
         table = table.replace_schema_metadata({METADATA: json.dumps(provenance, sort_keys=True)})
         beside = storage.join(self.output, "_rejected", f"{name}.parquet")
         try:
@@ -219,6 +241,18 @@ class PartWorker:
     def __call__(self, item: Mapping[str, str]) -> dict[str, Any]:
         """Read, score and write the part; what was done."""
         return self.scorer(self.reader(item))
+
+
+def _answers(positive: np.ndarray, scored: np.ndarray) -> list[list[int]]:
+    """Of each piece, given how many of its rows are scored: that, and how many are positive."""
+    before = np.concatenate([[0], np.cumsum(positive)])
+    ends = np.cumsum(scored)
+    return np.stack([scored, before[ends] - before[ends - scored]], axis=1).tolist()
+
+
+def _kind(reason: str) -> str:
+    """What rows are counted by: their reason without what it says of a single value."""
+    return reason.partition(": ")[0][:WIDEST_REASON]
 
 
 def _not_its_fault(shard: Shard, error: BaseException) -> str:

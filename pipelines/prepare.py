@@ -13,6 +13,7 @@ Its name is a hash of the shards and of every setting that changes its content.
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,9 +28,9 @@ from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
 from pipelines.shards import Shard
 from sentiment import storage, vocabulary
 from sentiment.errors import InputError
-from sentiment.tokenizer import SPECIALS, Encoder, Tokenizer
+from sentiment.tokenizer import SPECIALS, UNKNOWN, Encoder, Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 CORPUS = "corpus.json"
 SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 
@@ -44,7 +45,7 @@ TOKENS_A_PARTITION = 500_000
 
 Outcome = Callable[[dict[str, Any]], dict[str, Any]]
 Encode = Callable[[dict[str, Any]], Iterator[pa.Table]]
-Write = Callable[[pa.Table], str]
+Write = Callable[[pa.Table], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,21 @@ class Corpus:
     sample_below: int | None
     """See `Split.sample_below`."""
     vocabulary: tuple[str, ...]
+    unknown: int
+    """Tokens of the training texts that have no id of their own."""
+    lengths: list[list[int]]
+    """Of the training texts: numbers of tokens, and how many texts have each, as pairs."""
     files: dict[str, list[str]]
     """Names of the files of `train` and `validation`, in order."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the training texts."""
+        return sum(length * texts for length, texts in self.lengths)
+
+    def longer_than(self, tokens: int) -> int:
+        """Training texts of more tokens than that."""
+        return sum(texts for length, texts in self.lengths if length > tokens)
 
 
 def prepare(
@@ -125,13 +139,16 @@ def _make(shards, source, stop_words, split, n_samples, min_share, directory) ->
 
     encoder = tokenizer.encoder(tokens)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / ROWS_A_FILE)
-    names = sorted(
-        each.write(
-            lambda shard: _encode(shard, source, encoder, split, files),
-            lambda rows: _write_sorted(rows, files, directory),
-            files,
-        )
+    written = each.write(
+        lambda shard: _encode(shard, source, encoder, split, files),
+        lambda rows: _write_sorted(rows, files, directory),
+        files,
     )
+    names = sorted(file["name"] for file in written)
+    trained = [file for file in written if file["name"].startswith(SPLITS[TRAIN])]
+    lengths: Counter[int] = Counter()
+    for file in trained:
+        lengths.update(dict(np.frombuffer(file["lengths"], np.int64).reshape(-1, 2).tolist()))
     return {
         "rows": rows,
         "positive": positive,
@@ -139,6 +156,8 @@ def _make(shards, source, stop_words, split, n_samples, min_share, directory) ->
         "longest_row": longest["longest_row"],
         "sample_below": sample_below,
         "vocabulary": tokens,
+        "unknown": sum(file["unknown"] for file in trained),
+        "lengths": sorted(map(list, lengths.items())),
         "files": {
             name: [file for file in names if file.startswith(name)]
             for name in ("train", "validation")
@@ -166,8 +185,8 @@ class _Here:
         """What was kept, as tables: of many shards, with a token's counts in one table or more."""
         return [ipc.from_bytes(frequencies) for frequencies in self._frequencies]
 
-    def write(self, encode: Encode, write: Write, files: int) -> list[str]:
-        """Bring rows of the same `file` together and write each; the names of the files."""
+    def write(self, encode: Encode, write: Write, files: int) -> list[dict[str, Any]]:
+        """Bring rows of the same `file` together and write each; what is in each."""
         rows = pa.concat_tables([table for shard in self._shards for table in encode(shard)])
         found = pc.unique(rows["file"])
         return [write(rows.filter(pc.equal(rows["file"], file))) for file in found]
@@ -210,7 +229,7 @@ class _OnRay:
         )
         return frequent.iter_batches(batch_size=None, batch_format="pyarrow")
 
-    def write(self, encode: Encode, write: Write, files: int) -> list[str]:
+    def write(self, encode: Encode, write: Write, files: int) -> list[dict[str, Any]]:
         """See `_Here`."""
         rows = self._shards.map_batches(
             lambda batch: (table for shard in batch.to_pylist() for table in encode(shard)),
@@ -218,9 +237,9 @@ class _OnRay:
             batch_format="pyarrow",
         )
         written = rows.groupby("file", num_partitions=2 * files).map_groups(
-            lambda rows: pa.table({"name": [write(rows)]}), batch_format="pyarrow"
+            lambda rows: pa.Table.from_pylist([write(rows)]), batch_format="pyarrow"
         )
-        return [row["name"] for row in written.iter_rows()]
+        return list(written.iter_rows())
 
 
 def _checked(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -293,7 +312,7 @@ def _encode(
         yield table.filter(pa.array((parts == TRAIN) | (parts == VALIDATION)))
 
 
-def _write_sorted(rows: pa.Table, files: int, directory: str) -> str:
+def _write_sorted(rows: pa.Table, files: int, directory: str) -> dict[str, Any]:
     part, number = divmod(rows["file"][0].as_py(), files)
     name = f"{SPLITS[part]}-{number:05d}.arrow"
     # Rows of equal hash have equal ids, so hash and label alone decide the order.
@@ -304,4 +323,10 @@ def _write_sorted(rows: pa.Table, files: int, directory: str) -> str:
         pa.ipc.new_file(file, batch.schema) as writer,
     ):
         writer.write_batch(batch)
-    return name
+    ids = batch.column("ids")
+    lengths = np.unique(np.diff(ids.offsets.to_numpy()), return_counts=True)
+    return {
+        "name": name,
+        "unknown": int(np.count_nonzero(ids.values.to_numpy() == UNKNOWN)),
+        "lengths": np.stack(lengths, axis=1).astype(np.int64).tobytes(),
+    }

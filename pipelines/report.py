@@ -64,12 +64,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, how to read what follows, and what follows: charts side by side, then tables."""
+    """A heading, how to read what follows, and what follows: warnings, charts side by side,
+    tables, and lines to copy."""
 
     heading: str
     text: str
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
+    warnings: Sequence[str] = ()
+    code: Sequence[str] = ()
 
 
 def page(

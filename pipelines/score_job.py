@@ -2,11 +2,8 @@
 
 import math
 import posixpath
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +12,14 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cli, plan
-from pipelines.output import COUNTS, Output
-from pipelines.pace import pace
+from pipelines.output import REPORT, Output
 from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.plan import Part
 from pipelines.score import ScoreConfig, writing
 from pipelines.session import load_data, require_shared, session
 from pipelines.shards import Counted, Shard
+from pipelines.tally import Tally, TooManyRejected
+from pipelines.totals import Totals
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
@@ -67,18 +65,24 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
             # Then its plan holds, and what that lacks is new.
             while new := output.new_shards(shards):
                 _plan(new, config.settings(checkpoint.model_hash), output, start_ray)
-            _score_missing(config, checkpoint, output, start_ray)
+            try:
+                _score_missing(config, checkpoint, output, start_ray)
+            except TooManyRejected as stopped:
+                # Why so many were: the report says it best.
+                _report(config, checkpoint, output, None, str(stopped))
+                raise
             with writing(output):
                 totals = output.close()
     _say_how_to_read(config.output, output.parts)
-    _say_done(config, totals, len(output.unreadable()))
+    _report(config, checkpoint, output, totals)
+    _say_done(config, totals.counts, len(output.unreadable()))
 
 
 def _score_missing(
     config: ScoreConfig, checkpoint: Checkpoint, output: Output, start_ray: Callable[[], None]
 ) -> None:
     missing = output.missing()
-    tally = _Tally(config, output, {part.name for part, _ in missing})
+    tally = Tally(config, output, {part.name for part, _ in missing})
     try:
         for planned in output.plans:
             parts = [part for part, its in missing if its is planned]
@@ -92,6 +96,32 @@ def _score_missing(
         # On a full disk no record is written either, and what went wrong is still to be said.
         with suppress(OSError):
             output.record(*tally.record(checkpoint.model_hash))
+
+
+def _report(
+    config: ScoreConfig,
+    checkpoint: Checkpoint,
+    output: Output,
+    totals: Totals | None,
+    stopped: str = "",
+) -> None:
+    """Write the report, of the parts that are there where the job was stopped.
+
+    It is a courtesy: whatever keeps it from being made is one line, and the job is what it was.
+    """
+    try:
+        # What draws it loads for a second.
+        from pipelines import scoring_report
+
+        if totals is None:
+            output.look()
+            missing = {part.name for part, _ in output.missing()}
+            totals = output.totals([part for part in output.parts if part.name not in missing])
+        scoring_report.write(config, checkpoint, output, totals, stopped)
+    except Exception as error:
+        print(f"No report: {' '.join(str(error).split()) or type(error).__name__}")
+    else:
+        print(f"Report: {storage.join(config.output, '_manifest', REPORT)}")
 
 
 def _plan(
@@ -252,73 +282,3 @@ def _say_done(config: ScoreConfig, totals: Mapping[str, int], unreadable: int) -
             f"{cli.count(totals['rejected'], 'row')} and {cli.count(unreadable, 'shard')} "
             f"could not be scored: see {storage.join(config.output, '_rejected')}"
         )
-
-
-class _Tally:
-    """Counts what was done, and says so."""
-
-    def __init__(self, config: ScoreConfig, output: Output, missing: set[str]) -> None:
-        self._config = config
-        self._unreadable = len(output.unreadable())
-        self._planned = sum(part.rows for part in output.parts)
-        self._most = config.most_rejected(self._planned)
-        self._missing, self._parts = len(missing), 0
-        there = [part for part in output.parts if part.name not in missing]
-        self._totals = output.totals(there)
-        self._before = self._done
-        earlier = f" ({len(there):,} are there)" if there else ""
-        if missing:
-            print(
-                f"Scoring {cli.count(self._planned - self._done, 'row')} in "
-                f"{cli.count(len(missing), 'part')}{earlier} ...",
-                flush=True,
-            )
-        self._time, self._began = time.time(), time.monotonic()
-        self._require_few_rejected()
-        self._pace = pace(self._planned, self._done)
-
-    @property
-    def _done(self) -> int:
-        return self._totals["rows"] + self._totals["rejected"]
-
-    def add(self, done: dict[str, Any]) -> None:
-        """Count a part that was just written, and say how it goes now and then.
-
-        Raises Failure if it could not be written, or too many rows are rejected.
-        """
-        if done["error"]:
-            raise cli.Failure(done["error"])
-        self._totals.update({name: done[name] for name in COUNTS})
-        self._parts += 1
-        self._require_few_rejected()
-        self._pace.show(self._done, self._totals["rejected"])
-
-    def close(self) -> None:
-        """No more parts are to come."""
-        self._pace.close()
-
-    def _require_few_rejected(self) -> None:
-        rejected = self._totals["rejected"] + self._unreadable
-        if rejected > self._most:
-            raise cli.Failure(
-                f"{rejected:,} rows or shards are rejected, more than "
-                f"--max_rejected {self._config.max_rejected}: see _rejected/ in the output"
-            )
-
-    def record(self, model_hash: str) -> tuple[dict[str, Any], int]:
-        """What this run did, for `_manifest/`, and when it began, in Unix milliseconds."""
-        seconds = time.monotonic() - self._began
-        rows = self._done - self._before
-        run = {
-            "version": version("sentiment-pipelines"),
-            "model_hash": model_hash,
-            "flags": asdict(self._config),
-            "began": self._time,
-            "seconds": seconds,
-            "parts": self._parts,
-            "rows": rows,
-            "rows/s": rows / seconds,
-            "left": {"parts": self._missing - self._parts, "rows": self._planned - self._done},
-            "totals": dict(self._totals),
-        }
-        return run, int(self._time * 1000)

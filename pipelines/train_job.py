@@ -224,6 +224,13 @@ def _training(
         "positive": corpus.positive,
         "sample_below": corpus.sample_below,
         "longest": corpus.longest,
+        # What scoring compares its texts with; the tokens of texts before they are cut.
+        "learnt": {
+            "rows": corpus.rows["train"],
+            "truncated": corpus.longer_than(config.sequence_len or corpus.longest),
+            "tokens": corpus.tokens,
+            "unknown": corpus.unknown,
+        },
         "best": best,
         "validations": history["validations"],
         "losses": losses,

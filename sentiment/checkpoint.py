@@ -3,7 +3,7 @@
     weights.safetensors   float32 matrices, named as in `Checkpoint.weights`
     vocabulary.txt        one token a line; the line's number, from 0, is the token's id
     stopwords.txt         one token a line
-    training.json         how it was trained: flags, split, metrics. Scoring does not read it
+    training.json         how it was trained: flags, split, metrics. No answer follows from it
     checkpoint.json       format, sizes, and the SHA-256 of each file above; written last
 
 Loading runs no code from any of them and needs no TensorFlow.

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import plan
-from pipelines.output import METADATA, REJECTED, Output
+from pipelines.output import METADATA, REJECTED, REPORT, Output
 from pipelines.shards import Counted, Shard
 from sentiment.errors import InputError
 
@@ -50,6 +50,7 @@ def output(directory):
     for part in output.parts:
         write_part(output, part)
     output.record({"seconds": 1}, 1700)
+    (directory / "_manifest" / REPORT).write_text("<html>")
     output.finish(COUNTS)
     return Output(str(directory))
 

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipelines import prepare as prepared
@@ -11,6 +12,7 @@ from pipelines.prepare import prepare
 from pipelines.shards import find_labelled
 from pipelines.train import TrainConfig, main
 from sentiment.errors import InputError
+from sentiment.tokenizer import UNKNOWN
 from tests.generated import write_shards
 from tests.programs import run
 
@@ -63,14 +65,22 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
         source = Source("SentimentText", "Sentiment", "utf-8")
         found = find_labelled(str(directory), "--data_dir")
         cache = str(directory / "c")
-        caches.append(prepare(found, source, ("word7",), Split(3, 0.2), 900, 0.0001, cache))
+        caches.append(prepare(found, source, ("word7",), Split(3, 0.2), 900, 0.05, cache))
         assert sum(caches[-1].rows.values()) == 900
     for other in caches[1:]:
         assert other.vocabulary == caches[0].vocabulary
         assert other.files == caches[0].files
+        assert (other.unknown, other.lengths) == (caches[0].unknown, caches[0].lengths)
         for name in ("train-00000.arrow", "validation-00000.arrow"):
             files = [Path(cache.directory, name).read_bytes() for cache in (caches[0], other)]
             assert files[0] == files[1]
+    with pa.ipc.open_file(Path(caches[0].directory, "train-00000.arrow")) as file:
+        texts = file.read_all()["ids"].to_pylist()
+    assert caches[0].rows["train"] == sum(number for _, number in caches[0].lengths) == len(texts)
+    assert caches[0].tokens == sum(map(len, texts))
+    assert caches[0].unknown == sum(ids.count(UNKNOWN) for ids in texts) > 0
+    for longest in (0, 9, 100):
+        assert caches[0].longer_than(longest) == sum(len(ids) > longest for ids in texts)
 
 
 @pytest.mark.parametrize(
