@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines import cli
 from pipelines.baselines import logistic_regression, majority
-from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
+from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split, require_flags
 from pipelines.shards import find_labelled
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError
@@ -50,6 +50,7 @@ class EvaluateConfig:
 def main(config: EvaluateConfig) -> None:
     """Measure and print."""
     checkpoint = load(config.checkpoints_dir)
+    require_flags(checkpoint.training)
     try:
         flags, sample_below = checkpoint.training["flags"], checkpoint.training["sample_below"]
         source = Source(flags["text_column"], flags["label_column"], flags["encoding"])
@@ -131,7 +132,8 @@ def _print_samples(
     print("\nlabel  probability  text")
     random = np.random.default_rng(0)
     for i in np.sort(random.permutation(len(texts))[:samples]):
-        print(f"{labels[i]:5}  {probabilities[i]:11.3f}  {' '.join(texts[i].split())[:100]}")
+        shown = cli.printable(" ".join(texts[i].split())[:100])
+        print(f"{labels[i]:5}  {probabilities[i]:11.3f}  {shown}")
 
 
 if __name__ == "__main__":

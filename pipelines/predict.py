@@ -38,6 +38,8 @@ def main(config: PredictConfig) -> None:
     encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
     infer = inference(checkpoint.weights)
     output = sys.stdout.buffer
+    # Through a pipe go the bytes that came.
+    on_screen = output.isatty()
     shown = 0
 
     def show(texts: list[bytes], kind: str) -> None:
@@ -46,7 +48,9 @@ def main(config: PredictConfig) -> None:
         valid = encoded.invalid[0] if len(encoded.invalid) else len(texts)
         probabilities = infer(encoded.ids, encoded.offsets)[:valid]
         for text, probability in zip(texts[:valid], probabilities, strict=True):
-            output.write(b"%.6f\t%s\n" % (probability, text.replace(b"\n", b" ")))
+            text = text.replace(b"\n", b" ")
+            text = cli.printable(text.decode()).encode() if on_screen else text
+            output.write(b"%.6f\t%s\n" % (probability, text))
         output.flush()
         shown += valid
         if valid < len(texts):
