@@ -73,7 +73,7 @@ def main(config: EvaluateConfig) -> None:
         texts, labels = _read(data_dir, other, checkpoint)
     if not texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
-    print(f"{len(texts):,} {kind} of {data_dir}\n", flush=True)
+    print(f"{len(texts):,} {kind} of {cli.printable(data_dir)}\n", flush=True)
 
     encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
     tokens = encode(pa.array(texts, pa.large_string()))
