@@ -36,6 +36,9 @@ LONGEST_ROW = 64 * 2**20
 BUFFER = 4 * 2**20
 """Bytes of a Parquet column read at a time: a row group can be many times what a part needs."""
 
+_LONG = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+_VIEWS = {"string_view": pa.string(), "binary_view": pa.binary()}
+
 
 @dataclass(frozen=True)
 class BadRow:
@@ -164,12 +167,12 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """The schema without metadata, of types that are Arrow's own and of no dictionaries.
+    """The schema without metadata, of types that are Arrow's own, no dictionaries and no views.
 
     A file may name any type that some library registers with Arrow, and the values of one of Ray
     Data's are pickles: to look at one would run its code. What such types store is only bytes. Of
-    a dictionary a long value may stand in every row: here its rows are unpacked where their size
-    is watched.
+    a dictionary, and through views, a long value may stand in every row: here rows are unpacked,
+    where their size is watched.
     """
     return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
 
@@ -179,6 +182,8 @@ def _plain(kind: pa.DataType) -> pa.DataType:
         return _plain(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
+    if str(kind) in _VIEWS:
+        return _VIEWS[str(kind)]
     fields = [kind.field(i) for i in range(kind.num_fields)]
     its = [field.with_type(_plain(field.type)) for field in fields]
     if its == fields:
@@ -215,13 +220,7 @@ def _rows_a_read(file: pq.ParquetFile, groups: Sequence[int]) -> int:
 def _require_short(table: pa.Table, path: str) -> None:
     """Raise an InputError if a text is longer than anyone's: to tokenize takes many times that."""
     for name, column in zip(table.column_names, table.columns, strict=True):
-        kind = column.type
-        if column.nbytes > LONGEST_ROW and (
-            pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-            or pa.types.is_binary(kind)
-            or pa.types.is_large_binary(kind)
-        ):
+        if column.type in _LONG and column.nbytes > LONGEST_ROW:
             longest = pc.max(pc.binary_length(column)).as_py() or 0
             if longest > LONGEST_ROW:
                 raise InputError(

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import cli
+from pipelines import cli, ipc, parts
 from pipelines.labelled import require_flags
 from pipelines.output import METADATA, Output
 from pipelines.parts import PartReader, to_item
@@ -351,7 +351,7 @@ def read_part(path: Path, rows: int) -> tuple[list[dict], int]:
     part = Part("part-000000", (Piece(0, Span(0, rows)),))
     done = reader(to_item(part, (shard_of(path),)))
     assert done["error"] == ""
-    return pa.ipc.open_stream(done["rejected"]).read_all().to_pylist(), done["lost"]
+    return ipc.from_bytes(done["rejected"]).to_pylist(), done["lost"]
 
 
 def test_a_dictionary_of_one_long_value_is_rejected(model, tmp_path):
@@ -374,6 +374,25 @@ def test_a_value_longer_than_any_text_is_rejected(tmp_path):
     ((row,), lost) = read_part(tmp_path / "a.parquet", 1)
     assert lost == 1
     assert "has a value of 68,157,440 bytes; at most 64 MiB are read" in row["reason"]
+
+
+def test_what_is_kept_of_a_part_is_bounded(tmp_path, monkeypatch):
+    """Many small shards, none of which is too large, and all of them are."""
+    monkeypatch.setattr(parts, "MOST_KEPT", 5 * MEBIBYTE)
+    indices = pa.array(np.zeros(10, np.int32))
+    kept = pa.DictionaryArray.from_arrays(indices, pa.array(["a" * (MEBIBYTE // 5)]))
+    for number in range(4):
+        pq.write_table(pa.table({"text": ["hi"] * 10, "k": kept}), tmp_path / f"{number}.parquet")
+    shards = tuple(find_shards([str(tmp_path)], "--input"))
+    schema = pa.schema([("k", pa.string())])
+    reader = PartReader(Tokenizer().encoder(SPECIALS), "text", schema, "utf-8", 512)
+    pieces = tuple(Piece(number, Span(0, 10)) for number in range(4))
+    done = reader(to_item(Part("part-000000", pieces), shards))
+    # The first two are held, and the others are not, whatever comes between.
+    assert (done["error"], done["lost"]) == ("", 20)
+    assert len(ipc.from_bytes(done["kept"])) == 20
+    for row in ipc.from_bytes(done["rejected"]).to_pylist():
+        assert "use a smaller --part_rows" in row["reason"]
 
 
 def zigzag(number: int) -> bytes:
