@@ -20,6 +20,9 @@ from sentiment.errors import InputError
 
 Config = TypeVar("Config")
 
+_STEERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, ends of lines, directions of writing, and halves of pairs, which are no text."""
+
 
 class Failure(RuntimeError):
     """The work could not be finished, through no fault of the flags; one line, exit code 1."""
@@ -71,6 +74,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    """The text as a terminal may show it: what would steer it is written out, `\\x1b` and the like.
+
+    Texts, names of files and columns, and what is wrong with them come from strangers. Characters
+    that turn the direction of writing can make a line say what it does not.
+    """
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def require(holds: bool, flag: str, value: object, wanted: str) -> None:
     """Raise an InputError that names the flag, its value and what would do, unless it holds."""
     if not holds:
@@ -81,7 +93,7 @@ def require_encoding(encoding: str) -> None:
     """Raise an InputError unless Python has a text codec of that name."""
     try:
         "".encode(encoding)
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):
         raise InputError(
             f"--encoding {encoding} is unknown; examples: utf-8, latin-1, cp1252, utf-16"
         ) from None
@@ -202,7 +214,7 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 
 def _complain(message: object, code: int) -> int:
-    print("error:", " ".join(str(message).splitlines()), file=sys.stderr)
+    print("error:", printable(" ".join(str(message).splitlines())), file=sys.stderr)
     return code
 
 

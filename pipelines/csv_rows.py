@@ -16,7 +16,15 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numba import njit
 
-from pipelines.rows import BadRow, Rows, Span, changed, choose_columns
+from pipelines.rows import (
+    LONGEST_ROW,
+    BadRow,
+    Rows,
+    Span,
+    changed,
+    choose_columns,
+    require_few_columns,
+)
 from sentiment.errors import InputError
 
 CHUNK = 8 * 2**20
@@ -24,9 +32,6 @@ CHUNK = 8 * 2**20
 
 HEAD = 64 * 2**10
 """Bytes read first: a reader that seeks on to its rows needs the header alone."""
-
-LONGEST_ROW = 64 * 2**20
-"""Bytes. A longer row is taken for a quote that was never closed."""
 
 _LF, _CR, _QUOTE, _COMMA = 10, 13, 34, 44
 
@@ -55,7 +60,15 @@ def read_csv(
         if span is None:
             yield _parse(block, present, wanted, first)
         elif before > span.first:
-            yield _parse(block, present, wanted, first).between(span.first, span.last)
+            # Not of the whole block: its bad rows, of other parts, may be millions.
+            start, stop = max(span.first - first, 0), span.last - first
+            its = replace(
+                block,
+                starts=block.starts[start:stop],
+                ends=block.ends[start:stop],
+                fields=block.fields[start:stop],
+            )
+            yield _parse(its, present, wanted, first + start)
             if before >= span.last:
                 return
     if span is not None and before < span.last:
@@ -159,6 +172,7 @@ def _header(block: _Block, path: str) -> list[str]:
     width = int(block.fields[0])
     if width < 0:
         raise InputError(f"{path}: a quote in its first line is not closed")
+    require_few_columns(path, width)
     line = block.data[block.starts[0] : block.ends[0]]
     try:
         present = [name.decode() for name in _arrow(line, width).to_pylist()[0].values()]

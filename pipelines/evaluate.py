@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines import cli
 from pipelines.baselines import logistic_regression
-from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
+from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split, require_flags
 from pipelines.model_card import CARD, MARK, model_card
 from pipelines.shards import find_labelled
 from pipelines.training_report import MODEL, Evaluation, report
@@ -63,6 +63,7 @@ class EvaluateConfig:
 def main(config: EvaluateConfig) -> None:
     """Measure, print, and write the report."""
     checkpoint = load(config.checkpoints_dir)
+    require_flags(checkpoint.training)
     try:
         flags, sample_below = checkpoint.training["flags"], checkpoint.training["sample_below"]
         rows, positive = checkpoint.training["rows"], checkpoint.training["positive"]
@@ -86,7 +87,7 @@ def main(config: EvaluateConfig) -> None:
         texts, labels = _read(data_dir, other, checkpoint)
     if not texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
-    print(f"{len(texts):,} {kind} of {data_dir}\n", flush=True)
+    print(f"{len(texts):,} {kind} of {cli.printable(data_dir)}\n", flush=True)
 
     encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
     tokens = encode(pa.array(texts, pa.large_string()))
@@ -189,7 +190,8 @@ def _print_samples(
     print("\nlabel  probability  text")
     random = np.random.default_rng(0)
     for i in np.sort(random.permutation(len(texts))[:samples]):
-        print(f"{labels[i]:5}  {probabilities[i]:11.3f}  {' '.join(texts[i].split())[:100]}")
+        shown = cli.printable(" ".join(texts[i].split())[:100])
+        print(f"{labels[i]:5}  {probabilities[i]:11.3f}  {shown}")
 
 
 if __name__ == "__main__":

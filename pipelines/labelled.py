@@ -1,11 +1,13 @@
 """Shards -> texts with labels, refused by row number where they cannot be learnt from; splits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipelines import cli
 from pipelines.rows import Rows
 from pipelines.shards import Counted, Shard
 from sentiment.errors import InputError
@@ -13,8 +15,12 @@ from sentiment.tokenizer import TokenIds, Tokens, mix
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, 3
 
+_FLAGS = {"data_dir": str, "text_column": str, "label_column": str, "encoding": str}
+_FLAGS |= {"random_state": int, "test_size": float}
+
 VALIDATION_SHARE = 0.05
 """Share of the rows not held out for testing that validates instead of training."""
+
 
 Tokenize = Callable[[pa.Array], Tokens | TokenIds]
 
@@ -87,13 +93,12 @@ _LABELS = {"0": 0, "0.0": 0, "False": 0, "1": 1, "1.0": 1, "True": 1}
 
 def _labels(rows: Rows, column: str, path: str) -> np.ndarray:
     values = rows.table[column].combine_chunks()
-    if not pa.types.is_dictionary(values.type):
-        try:
-            values = values.dictionary_encode()
-        except pa.ArrowNotImplementedError:
-            raise InputError(
-                f"{path}: column {column!r} is {values.type}, not labels 0 and 1"
-            ) from None
+    try:
+        values = values.dictionary_encode()
+    except pa.ArrowNotImplementedError:
+        raise InputError(
+            f"{path}: column {column!r} is {values.type}, not labels 0 and 1"
+        ) from None
     distinct = [_LABELS.get(_shown(value).strip(), -1) for value in values.dictionary.to_pylist()]
     indices = values.indices.cast(pa.int64()).fill_null(len(distinct))
     labels = np.array([*distinct, -1], np.int8)[indices]
@@ -107,3 +112,17 @@ def _labels(rows: Rows, column: str, path: str) -> np.ndarray:
 def _shown(value: object) -> str:
     # Latin-1 decodes any byte, so that a label that is none can be shown.
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def require_flags(training: Mapping[str, Any]) -> None:
+    """Raise an InputError where a checkpoint says of its training what cannot be.
+
+    What it does not say at all, whoever asks for it misses. Checkpoints come from strangers.
+    """
+    flags, below = training.get("flags", {}), training.get("sample_below")
+    known = flags if isinstance(flags, Mapping) else {"data_dir": None}
+    right = all(isinstance(known[name], kind) for name, kind in _FLAGS.items() if name in known)
+    below = 0 if below is None else below
+    if not right or not isinstance(below, int) or not 0 <= below < 2**64:
+        raise InputError("training.json of the checkpoint has flags that no training run has")
+    cli.require_encoding(known.get("encoding", "utf-8"))

@@ -55,6 +55,9 @@ FILES_AT_ONCE = 16
 STALE = 3600.0
 """Seconds after which a partial file is taken for one whose writer died."""
 
+_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What JSON in a file that nobody vouches for may raise."""
+
 _NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|report\.html"
 _NAMES += r"|_SUCCESS|writable"
 # A file that is linked into place is written, under a dot-name of the dot-name, twice hidden.
@@ -298,8 +301,9 @@ class Output:
         try:
             with filesystem.open_input_file(inner) as file:
                 said = json.loads((pq.read_metadata(file).metadata or {})[METADATA])
-            return {**said, "counts": dict(said["counts"])}
-        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+            counts = {name: int(number) for name, number in dict(said["counts"]).items()}
+            return {**said, "counts": counts}
+        except (*_UNREADABLE, pa.ArrowException, OSError) as error:
             if storage.is_away(error):
                 raise  # It may well be.
             raise self._not_the_part(part, error) from error

@@ -31,6 +31,9 @@ from sentiment.tokenizer import UNKNOWN, Encoder
 WIDEST_REASON = 120
 """Characters of a reason that rows are counted by."""
 
+MOST_KEPT = 4 * 2**30
+"""Bytes of a part's kept columns: they are held whole, and small shards may unpack to any size."""
+
 TRIES = 5
 """To read a shard whose server says "slow down" in a way that Arrow takes for content."""
 
@@ -61,12 +64,12 @@ class PartReader:
         kept, ids, lengths, rejected = [], [], [], []
         scored: list[int] = []
         reasons: Counter[str] = Counter()
-        truncated = lost = 0
+        truncated = lost = held = 0
         error = ""
         for its, span in json.loads(item["pieces"]):
             shard = Shard(**its)
             for _ in range(TRIES):
-                piece = _Piece(self, shard, Span(**span))
+                piece = _Piece(self, shard, Span(**span), MOST_KEPT - held)
                 if not piece.misread:
                     break
             # Afterwards: then it was the same all the while it was read.
@@ -74,6 +77,7 @@ class PartReader:
             if error:
                 break
             kept += piece.kept
+            held += sum(table.nbytes for table in piece.kept)
             rejected += piece.rejected
             ids += piece.ids
             lengths += piece.lengths
@@ -100,8 +104,8 @@ class PartReader:
 class _Piece:
     """The rows of a piece, sorted into those that can be scored and those that cannot."""
 
-    def __init__(self, reader: PartReader, shard: Shard, span: Span) -> None:
-        self._reader, self._path = reader, shard.path
+    def __init__(self, reader: PartReader, shard: Shard, span: Span, most_kept: int) -> None:
+        self._reader, self._path, self._most_kept = reader, shard.path, most_kept
         self._clear()
         self.rejected: list[dict[str, Any]] = []
         # A column may be missing from some shards: it is null in their rows.
@@ -162,6 +166,11 @@ class _Piece:
         # Column by column: a table of none has no rows to filter.
         kept = [column.filter(pa.array(scored)) for column in columns]
         self.kept.append(pa.table(kept, schema=self._reader.schema))
+        if sum(table.nbytes for table in self.kept) > self._most_kept:
+            raise InputError(
+                f"{self._path}: the columns to keep fill more than "
+                f"{MOST_KEPT >> 30} GiB in a part: use a smaller --part_rows"
+            )
         lengths = np.diff(tokens.offsets)
         heads = np.minimum(lengths, self._reader.max_tokens)
         self.truncated += int(np.count_nonzero(lengths[scored] > heads[scored]))

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,13 +23,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import cli
-from pipelines.rows import Span, choose_columns
+from pipelines.rows import Span, choose_columns, plain
 from pipelines.shards import Counted, Shard
 from sentiment import storage
 from sentiment.errors import InputError
 
 FORMAT = 1
 _CHECKSUM = b', "sha256": "'
+_NAME = re.compile(r"part-\d{6,}", re.ASCII)
 
 SHARDS_A_PART = 256
 """At most: opening a shard in a bucket takes its time, however small the shard is."""
@@ -86,6 +88,16 @@ class Plan:
             rows[index] = None
         return rows
 
+    def _is_sound(self, part: Part) -> bool:
+        """Whether it is named as parts are, and of shards that the plan has."""
+        places = [piece.shard for piece in part.pieces]
+        spans = [number for piece in part.pieces for number in vars(piece.span).values()]
+        return (
+            _NAME.fullmatch(part.name) is not None
+            and all(isinstance(number, int) and 0 <= number < 2**63 for number in places + spans)
+            and max(places, default=0) < len(self.shards)
+        )
+
     def to_json(self) -> bytes:
         """The plan's file. Equal plans give equal bytes."""
         parts = [
@@ -119,19 +131,24 @@ class Plan:
             intact = content.rpartition(_CHECKSUM)[0] + b"}"
             if plan["sha256"] != hashlib.sha256(intact).hexdigest():
                 raise ValueError("the checksum is that of another plan")
-            return Plan(
-                settings=plan["settings"],
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"])))
+            read = Plan(
+                settings=dict(plan["settings"]),
                 shards=tuple(Shard(*shard[:3]) for shard in plan["shards"]),
                 parts=tuple(
                     Part(name, tuple(Piece(shard, Span(*span)) for shard, *span in pieces))
                     for name, pieces in plan["parts"]
                 ),
-                schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"]))),
+                schema=plain(schema),
                 unreadable=dict(plan["unreadable"]),
             )
+            # The checksum tells damage, not a forger: no name may lead out of the output.
+            if not all(map(read._is_sound, read.parts)):
+                raise ValueError("a part is none")
+            return read
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError, OSError, pa.ArrowException):
+        except (ValueError, KeyError, TypeError, RecursionError, OSError, pa.ArrowException):
             raise InputError(
                 f"{path} is damaged; choose another --output, or --overwrite"
             ) from None
@@ -259,8 +276,7 @@ def _kept_schema(schemas: list[pa.Schema], settings: dict[str, Any]) -> pa.Schem
 
 
 def _common_type(name: str, types: Iterable[pa.DataType]) -> pa.DataType:
-    types = dict.fromkeys(t.value_type if pa.types.is_dictionary(t) else t for t in types)
-    types = list(types) or [pa.null()]
+    types = list(dict.fromkeys(types)) or [pa.null()]
     if len(types) == 1:
         return types[0]
     try:

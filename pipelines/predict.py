@@ -35,6 +35,8 @@ def main(config: PredictConfig) -> None:
     """Print a line a text."""
     model = load(config.checkpoints_dir)
     output = sys.stdout.buffer
+    # Through a pipe go the bytes that came.
+    on_screen = output.isatty()
     shown = 0
 
     def show(texts: list[bytes], kind: str) -> None:
@@ -44,7 +46,10 @@ def main(config: PredictConfig) -> None:
             for text in texts:
                 valid.append(text.decode())
         for text, probability in zip(texts, model.predict(valid), strict=False):
-            output.write(b"%.6f\t%s\n" % (probability, text.replace(b"\n", b" ")))
+            shown_text = text.replace(b"\n", b" ")
+            if on_screen:
+                shown_text = cli.printable(shown_text.decode()).encode()
+            output.write(b"%.6f\t%s\n" % (probability, shown_text))
         output.flush()
         shown += len(valid)
         if len(valid) < len(texts):

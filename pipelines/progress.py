@@ -132,7 +132,8 @@ class Lines:
         step = self._first if message["step"] is None else message["step"]
         again = f"going on from step {step:,}" if step else "beginning again"
         self._say(
-            f"{message['reason']}: {again}, try {message['attempt']} of {message['attempts']}"
+            f"{cli.printable(message['reason'])}: {again}, "
+            f"try {message['attempt']} of {message['attempts']}"
         )
 
 

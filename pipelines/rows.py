@@ -1,21 +1,47 @@
 """What a shard yields: rows with their numbers, and the rows that are none. Parquet -> rows."""
 
 import difflib
+import os
+import resource
 import textwrap
+import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiment.errors import InputError
 
 ROWS_A_READ = 65_536
-"""Rows that Parquet is read by: some ten MB of short texts."""
+"""Rows that Parquet is read by, at most: some ten MB of short texts."""
+
+BYTES_A_READ = 64 * 2**20
+"""Of the rows that Parquet is read by, about, as far as the footer knows."""
+
+ROOM = 2 * 2**30
+"""Bytes that a read of Parquet may take: a page of a kilobyte can unpack to more than there are."""
+
+MOST_COLUMNS = 10_000
+"""Of a shard: what is made for each of them takes many times its bytes in the file."""
+
+MOST_ROWS_A_BYTE = 1000
+"""Rows of a Parquet file: a footer may claim any number, and a plan is made of what it claims."""
+
+LONGEST_ROW = 64 * 2**20
+"""Bytes of a text in Parquet, and of a row of CSV: there it is taken for an open quote."""
 
 BUFFER = 4 * 2**20
 """Bytes of a Parquet column read at a time: a row group can be many times what a part needs."""
+
+_ONE_AT_A_TIME = threading.Lock()
+
+_LONG = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+_VIEWS = {"string_view": pa.string(), "binary_view": pa.binary()}
 
 
 @dataclass(frozen=True)
@@ -78,10 +104,11 @@ def choose_columns(
     Raises InputError for the first that is missing or there twice.
     """
     chosen = list(present) if wanted is None else list(wanted)
-    chosen = list(dict.fromkeys([*chosen, *(name for name in optional if name in present)]))
+    times = Counter(present)
+    chosen = list(dict.fromkeys([*chosen, *(name for name in optional if name in times)]))
     for name in chosen:
-        if present.count(name) != 1:
-            problem = "has no column" if name not in present else "has more than one column"
+        if times[name] != 1:
+            problem = "has no column" if name not in times else "has more than one column"
             columns = textwrap.shorten(", ".join(present), 1000, placeholder=" ...")
             others = {each.lower(): each for each in present if each not in chosen}
             meant = [] if name in present else difflib.get_close_matches(name.lower(), others, 1)
@@ -99,9 +126,11 @@ def read_parquet(
 ) -> Iterator[Rows]:
     """The rows of a Parquet file; the arguments are those of `Shard.rows`."""
     try:
-        file = pq.ParquetFile(source, buffer_size=BUFFER)
-        columns = choose_columns(path, file.schema_arrow.names, columns, optional)
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        with _room():
+            file = _parquet(source, path)
+            present = plain(file.schema_arrow)
+            columns = choose_columns(path, present.names, columns, optional)
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         starts = np.cumsum([0, *sizes])
         span = span or Span(0, int(starts[-1]))
         if starts[-1] < span.last:
@@ -110,29 +139,127 @@ def read_parquet(
             i for i in range(len(sizes)) if starts[i] < span.last and starts[i + 1] > span.first
         ]
         before = int(starts[groups[0]]) if groups else 0
-        for batch in file.iter_batches(
-            ROWS_A_READ, columns=columns, row_groups=groups, use_threads=False
-        ):
-            table = pa.Table.from_batches([batch]).select(columns)
+        batches = file.iter_batches(
+            _rows_a_read(file, groups), columns=columns, row_groups=groups, use_threads=False
+        )
+        schema = pa.schema([present.field(name) for name in columns])
+        while before < span.last:
+            with _room():
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                table = pa.Table.from_batches([batch]).select(columns).cast(schema)
+            _require_short(table, path)
             numbers = np.arange(before + 1, before + 1 + len(batch))
             before += len(batch)
             rows = Rows(table, numbers).between(span.first, span.last)
             if len(rows.numbers):
                 yield rows
-            if before >= span.last:
-                return
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
 
 
 def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
     """The number of rows of a Parquet file, and its columns."""
     try:
-        file = pq.ParquetFile(source)
-        return file.metadata.num_rows, file.schema_arrow.remove_metadata()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        size = source.size()
+        with _room():
+            file = _parquet(source, path)
+            rows, schema = file.metadata.num_rows, plain(file.schema_arrow)
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
+    if not 0 <= rows <= MOST_ROWS_A_BYTE * size:
+        raise InputError(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
+    return rows, schema
 
 
-def _unreadable(path: str, error: Exception) -> InputError:
+def plain(schema: pa.Schema) -> pa.Schema:
+    """The schema without metadata, of types that are Arrow's own, no dictionaries and no views.
+
+    A file may name any type that some library registers with Arrow, and the values of one of Ray
+    Data's are pickles: to look at one would run its code. What such types store is only bytes. Of
+    a dictionary, and through views, a long value may stand in every row: here rows are unpacked,
+    where their size is watched.
+    """
+    return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if str(kind) in _VIEWS:
+        return _VIEWS[str(kind)]
+    fields = [kind.field(i) for i in range(kind.num_fields)]
+    its = [field.with_type(_plain(field.type)) for field in fields]
+    if its == fields:
+        return kind
+    if pa.types.is_struct(kind):
+        return pa.struct(its)
+    if pa.types.is_map(kind):
+        return pa.map_(*its[0].type.fields)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(its[0], kind.list_size)
+    return pa.large_list(its[0]) if pa.types.is_large_list(kind) else pa.list_(its[0])
+
+
+def _parquet(source: pa.NativeFile, path: str) -> pq.ParquetFile:
+    file = pq.ParquetFile(source, buffer_size=BUFFER)
+    require_few_columns(path, file.metadata.num_columns)
+    return file
+
+
+def require_few_columns(path: str, columns: int) -> None:
+    """Raise an InputError where a shard has more columns than are taken for meant."""
+    if columns > MOST_COLUMNS:
+        raise InputError(f"{path} has {columns:,} columns; at most {MOST_COLUMNS:,} are read")
+
+
+def _rows_a_read(file: pq.ParquetFile, groups: Sequence[int]) -> int:
+    """Rows to read at once: fewer, where the footer says that they are long."""
+    longest = 1
+    for group in map(file.metadata.row_group, groups):
+        longest = max(longest, group.total_byte_size // max(group.num_rows, 1))
+    return min(max(BYTES_A_READ // longest, 1), ROWS_A_READ)
+
+
+def _require_short(table: pa.Table, path: str) -> None:
+    """Raise an InputError if a text is longer than anyone's: to tokenize takes many times that."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.type in _LONG and column.nbytes > LONGEST_ROW:
+            longest = pc.max(pc.binary_length(column)).as_py() or 0
+            if longest > LONGEST_ROW:
+                raise InputError(
+                    f"{path}: column {name!r} has a value of {longest:,} bytes; "
+                    f"at most {LONGEST_ROW >> 20} MiB are read"
+                )
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """A block in which this process can take ROOM, and no more; beyond it, a MemoryError.
+
+    What a page unpacks to is known to none but its reader, which takes the memory before it looks.
+    Only Linux counts what was taken; elsewhere there is no bound.
+    """
+    if not os.path.exists("/proc/self/statm"):
+        yield
+        return
+    with open("/proc/self/statm") as file:
+        taken = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    # It is the process's: two threads that changed it at once would leave it changed.
+    with _ONE_AT_A_TIME:
+        before, most = resource.getrlimit(resource.RLIMIT_DATA)
+        bounds = [bound for bound in (before, taken + ROOM) if bound != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), most))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def _unreadable(path: str, error: BaseException) -> InputError:
+    if isinstance(error, MemoryError):
+        return InputError(f"{path} takes more than {ROOM >> 30} GiB of memory to read")
     return InputError(f"{path} does not read as Parquet: {' '.join(str(error).split())}")

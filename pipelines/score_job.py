@@ -2,6 +2,7 @@
 
 import math
 import posixpath
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -253,9 +254,10 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
         with filesystem.open_input_file(inner) as file:
             rows = next(pq.ParquetFile(file).iter_batches(SAMPLES), None)
         if rows is not None:
-            print(f"\nSchema: {', '.join(f'{f.name} {f.type}' for f in rows.schema)}")
+            schema = ", ".join(f"{field.name} {field.type}" for field in rows.schema)
+            print(f"\nSchema: {textwrap.shorten(cli.printable(schema), 1000, placeholder=' ...')}")
             columns = [
-                [name, *map(_brief, column.to_pylist())]
+                [_brief(name), *map(_brief, column.to_pylist())]
                 for name, column in zip(rows.schema.names, rows.columns, strict=True)
             ]
             widths = [max(map(len, column)) for column in columns]
@@ -266,7 +268,7 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
 
 def _brief(value: object) -> str:
     shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return " ".join(shown.split())[:WIDEST]
+    return cli.printable(" ".join(shown.split())[:WIDEST])
 
 
 def _say_done(config: ScoreConfig, totals: Mapping[str, int], unreadable: int) -> None:

@@ -1,6 +1,7 @@
 """Paths -> shards: which files of a corpus are read, and how."""
 
 import codecs
+import os
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ class Counted:
         """Raise an InputError unless the column is there and holds text."""
         choose_columns(path, self.schema.names, [column], ())
         kind = self.schema.field(column).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not any(check(kind) for check in _TEXT):
             raise InputError(f"{path}: column {column!r} is {kind}, not text")
 
@@ -147,13 +147,31 @@ def _files(path: str, flag: str) -> list[pafs.FileInfo]:
             if not inner.endswith(EXTENSIONS):
                 raise InputError(f"{flag} {path} ends in none of {', '.join(EXTENSIONS)}")
             return [info]
-        infos = filesystem.get_file_info(pafs.FileSelector(inner, recursive=True))
+        infos = _below(filesystem, inner)
         return [info for info in infos if info.is_file and _is_data(info.path, inner)]
     except InputError:
         raise
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         message = " ".join(str(error).split())
         raise InputError(f"{flag} {path} cannot be listed: {message}") from error
+
+
+def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
+    """All that is below a directory; what a link leads to, once: two links make endless paths."""
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        return filesystem.get_file_info(pafs.FileSelector(inner, recursive=True))
+    found: list[pafs.FileInfo] = []
+    seen: set[str] = set()
+    pending = [inner]
+    while pending:
+        directory = pending.pop()
+        if (real := os.path.realpath(directory)) not in seen:
+            seen.add(real)
+            infos = filesystem.get_file_info(pafs.FileSelector(directory))
+            found += infos
+            below = [info.path for info in infos if info.type == pafs.FileType.Directory]
+            pending += sorted(below, reverse=True)
+    return found
 
 
 def _is_data(path: str, root: str) -> bool:

@@ -28,6 +28,17 @@ FORMAT = 1
 MANIFEST = "checkpoint.json"
 _WEIGHTS, _VOCABULARY, _STOP_WORDS = "weights.safetensors", "vocabulary.txt", "stopwords.txt"
 _TRAINING = "training.json"
+_MOST = {_WEIGHTS: 4 * 2**30, _VOCABULARY: 64 * 2**20}
+_MOST_ELSE = 16 * 2**20
+"""Bytes of a file: what is read is taken apart in memory, into many times as much for JSON."""
+
+_LONGEST_HEADER = 2**16
+"""Bytes of what the weights' file says of its six matrices."""
+
+LARGEST_TABLE = 16 * 2**30
+"""Bytes of float32 that the kernel folds a model into: vocabulary x 4 x hidden. A file may be small
+and its table not."""
+
 _ANSWER_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
 
 
@@ -68,6 +79,11 @@ class Checkpoint:
                     f"{_WEIGHTS}: {name!r:.80} has shape {shapes.get(name)}; "
                     f"in this model it is {wanted.get(name)}"
                 )
+        if 4 * len(self.vocabulary) * 4 * hidden > LARGEST_TABLE:
+            raise InputError(
+                f"{len(self.vocabulary):,} words and {hidden:,} units make a table of more than "
+                f"{LARGEST_TABLE >> 30} GiB"
+            )
         for name, value in self.weights.items():
             if value.dtype != np.float32 or not np.isfinite(value).all():
                 raise InputError(f"{_WEIGHTS}: {name!r} is not all finite float32 numbers")
@@ -134,7 +150,7 @@ def load(directory: str) -> Checkpoint:
 def _read(directory: str, name: str) -> bytes | None:
     """A file's content; None: there is none."""
     try:
-        return storage.read(storage.join(directory, name))
+        return storage.read(storage.join(directory, name), _MOST.get(name, _MOST_ELSE))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -190,12 +206,18 @@ def _tokens(content: bytes) -> tuple[str, ...]:
     return tuple(tokens)
 
 
+def _matrices(content: bytes) -> dict[str, np.ndarray]:
+    if int.from_bytes(content[:8], "little") > _LONGEST_HEADER:
+        raise InputError(f"its header is longer than {_LONGEST_HEADER:,} bytes")
+    return safetensors.numpy.load(content)
+
+
 def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
-    _WEIGHTS: safetensors.numpy.load,
+    _WEIGHTS: _matrices,
     _VOCABULARY: _tokens,
     _STOP_WORDS: _tokens,
     _TRAINING: json.loads,

@@ -102,12 +102,21 @@ def join(directory: str, *names: str) -> str:
     return posixpath.join(directory, *names)
 
 
-def read(path: str) -> bytes:
-    """A file's whole content. Raises OSError as `open` does."""
+def read(path: str, most: float = float("inf")) -> bytes:
+    """A file's whole content.
+
+    Raises OSError as `open` does, for a file longer than `most` bytes, and for what is none, such
+    as a pipe: to open it would be to wait.
+    """
     filesystem, inner = resolve(path)
 
     def content() -> bytes:
+        local = isinstance(filesystem, pafs.LocalFileSystem)
+        if local and filesystem.get_file_info(inner).type == pafs.FileType.Unknown:
+            raise OSError(f"{path} is no file")
         with filesystem.open_input_file(inner) as file:
+            if file.size() > most:
+                raise OSError(f"{path} has {file.size():,} bytes; at most {most:,} are read")
             whole: bytes = file.read()
             return whole
 

@@ -76,7 +76,9 @@ class Jobs(RuleBasedStateMachine):
         self.corpus, self.scored = root / "corpus", root / "scored"
         self.corpus.mkdir()
         model = save_checkpoint(root / "model")
-        config = ScoreConfig("", (), "", keep_columns=("id",), part_rows=part_rows)
+        config = ScoreConfig(
+            checkpoints_dir="", input=(), output="", keep_columns=("id",), part_rows=part_rows
+        )
         self.flags = config.settings(model.model_hash)
         self.encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
         self.scorer = PartScorer(inference(model.weights), str(self.scored), model.model_hash)

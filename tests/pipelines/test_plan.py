@@ -206,8 +206,6 @@ COMMON = [
     ([pa.string(), pa.large_string()], pa.large_string()),
     ([pa.string(), pa.binary()], pa.binary()),
     ([pa.string(), pa.string_view()], pa.string()),
-    ([pa.dictionary(pa.int8(), pa.string()), pa.string()], pa.string()),
-    ([pa.dictionary(pa.int8(), pa.string())], pa.string()),
     ([pa.timestamp("s"), pa.timestamp("us")], pa.timestamp("us")),
     ([pa.timestamp("us"), pa.timestamp("ns")], pa.string()),
     ([pa.timestamp("us"), pa.timestamp("us", "UTC")], pa.string()),

@@ -388,12 +388,12 @@ def test_shards_that_are_read_from_their_start_make_few_parts(name, encoding, ro
 def test_a_corpus_of_nothing_but_texts(tmp_path, local_ray, part_rows):
     save_checkpoint(tmp_path / "model")
     (tmp_path / "texts.csv").write_text("text\nlovely\nsad,too many\nawful\ngreat\n")
-    paths = [str(tmp_path / name) for name in ("model", "texts.csv", "scored")]
-    main(ScoreConfig(paths[0], (paths[1],), paths[2], part_rows=part_rows))
-    scored = pads.dataset(paths[2], format="parquet").to_table()
+    model, corpus, output = (str(tmp_path / name) for name in ("model", "texts.csv", "scored"))
+    main(ScoreConfig(checkpoints_dir=model, input=(corpus,), output=output, part_rows=part_rows))
+    scored = pads.dataset(output, format="parquet").to_table()
     assert scored.schema.names == ["positive_probability", "sentiment"]
     assert len(scored) == 3
-    rejected = pads.dataset(f"{paths[2]}/_rejected", format="parquet").to_table()
+    rejected = pads.dataset(f"{output}/_rejected", format="parquet").to_table()
     assert rejected["row"].to_pylist() == [2]
 
 

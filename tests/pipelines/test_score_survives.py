@@ -36,7 +36,7 @@ while arguments:
     flags, arguments = arguments[:end], arguments[end + 1 :]
     hook = {"worker_process_setup_hook": limit} if int(limited) else None
     ray.init(
-        num_cpus=int(cpus), num_gpus=int(gpus), runtime_env=hook,
+        "local", num_cpus=int(cpus), num_gpus=int(gpus), runtime_env=hook,
         include_dashboard=False, log_to_driver=False, logging_level="ERROR",
     )
     sys.argv[1:] = flags

@@ -21,8 +21,8 @@ from pipelines.cli import Failure
 from pipelines.output import METADATA, REJECTED, Output
 from pipelines.plan import make
 from pipelines.score import ScoreConfig, main
-from pipelines.score_job import MOST_POINTS, _Tally
 from pipelines.shards import Counted, Shard
+from pipelines.tally import MOST_POINTS, Tally
 from pipelines.totals import BINS, OTHER, REASONS, Totals, most_frequent
 from sentiment.checkpoint import Checkpoint, load, save
 from sentiment.tokenizer import Tokenizer
@@ -349,7 +349,7 @@ def test_the_course_of_a_run_is_recorded_in_few_points(tmp_path, parts):
     counted = [Counted(parts, pa.schema([("text", pa.string())]))]
     output = Output(str(tmp_path / "scored"))
     output.add(make([Shard("a.csv", 1, 1)], counted, flags.settings("m"), 0))
-    tally = _Tally(flags, output, {part.name for part in output.parts})
+    tally = Tally(flags, output, {part.name for part in output.parts})
     done = dict.fromkeys(("rejected", "truncated", "positive", "tokens", "unknown"), 0)
     for _ in range(parts):
         tally.add({"error": "", "rows": 1, **done})
