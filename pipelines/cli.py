@@ -35,7 +35,9 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     130 interrupted. Only an error nobody foresaw shows a traceback. Ctrl-C once stops cleanly,
     twice at once.
     """
-    signal.signal(signal.SIGINT, _interrupt)
+    # A shell's background jobs ignore it.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         program(_parse(config))
         sys.stdout.flush()
@@ -169,8 +171,9 @@ def _require_known(config: type, arguments: list[str]) -> None:
     """Raise an InputError for a flag that is not there, with the one that was probably meant."""
     names = [name for field in fields(config) for name in (field.name, f"no_{field.name}")]
     for argument in itertools.takewhile(lambda each: each != "--", arguments):
-        name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
-        if argument.startswith("--") and name not in [*names, "help"]:
+        flag = re.fullmatch(r"--([A-Za-z][\w-]*)(=.*)?", argument, re.DOTALL)
+        name = flag[1].replace("-", "_") if flag else ""
+        if flag and name not in [*names, "help"]:
             meant = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean --{meant[0]}?" if meant else "--help shows those there are"
             raise InputError(f"there is no flag --{name}: {hint}")
@@ -210,7 +213,9 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 def _leave(number: int, frame: object) -> NoReturn:
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h")  # A bar hides the cursor.
-    os._exit(_complain("interrupted twice", 130))
+    # Not `print`, which may be what was interrupted.
+    os.write(2, b"error: interrupted twice\n")
+    os._exit(130)
 
 
 def _complain(message: object, code: int) -> int:

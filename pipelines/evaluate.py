@@ -67,6 +67,8 @@ def main(config: EvaluateConfig) -> None:
     try:
         flags, sample_below = checkpoint.training["flags"], checkpoint.training["sample_below"]
         rows, positive = checkpoint.training["rows"], checkpoint.training["positive"]
+        learnt_on = rows["train"] + rows["validation"]
+        share = (positive["train"] + positive["validation"]) / max(learnt_on, 1)
         source = Source(flags["text_column"], flags["label_column"], flags["encoding"])
         split = Split(flags["random_state"], flags["test_size"], sample_below)
     except KeyError as error:
@@ -99,7 +101,6 @@ def main(config: EvaluateConfig) -> None:
             answers[REGRESSION] = logistic_regression(*learnt)(texts)
         except ValueError as error:  # No texts, no words, or one label: it has words for each.
             raise InputError(f"--baseline: {flags['data_dir']}: {error}") from error
-    share = (positive["train"] + positive["validation"]) / (rows["train"] + rows["validation"])
     answers[MAJORITY] = np.full(len(texts), share)
     evaluation = Evaluation(
         name=posixpath.basename(storage.absolute(config.checkpoints_dir).rstrip("/")),

@@ -66,7 +66,7 @@ def model_card(evaluation: Evaluation) -> bytes:
         "below. It has learnt the language, the topics and the labels of its corpus, and what it "
         "makes of others is not measured here.",
         "## Flags",
-        _table(("flag", "value"), [(f"`--{name}`", _words(value)) for name, value in flags]),
+        _table(("flag", "value"), [(_words(f"--{name}"), _words(value)) for name, value in flags]),
     ]
     return ("\n\n".join(parts) + "\n").encode()
 

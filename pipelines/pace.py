@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,7 +16,11 @@ EVERY = 5.0
 
 def pace(planned: int, done: int) -> "Lines":
     """What shows how it goes where this process's output goes, from so many rows done on."""
-    return Bar(planned, done, Console()) if sys.stdout.isatty() else Lines(planned, done)
+    console = Console()
+    # On a dumb one, such as an editor's, a bar would show at the end.
+    if sys.stdout.isatty() and not console.is_dumb_terminal:
+        return Bar(planned, done, console)
+    return Lines(planned, done)
 
 
 class Lines:
@@ -75,9 +80,11 @@ class Bar(Lines):
         """See `Lines`."""
         rate = self._rate(done, self._clock())
         told = f"{rate:,.0f} rows/s  {rejected / max(done, 1):.2%} rejected"
-        self._bar.update(self._task, completed=done, told=told)
-        self._bar.refresh()
+        with suppress(OSError):  # The terminal is gone; scoring goes on.
+            self._bar.update(self._task, completed=done, told=told)
+            self._bar.refresh()
 
     def close(self) -> None:
         """Leave the bar as it is."""
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()

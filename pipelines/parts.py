@@ -4,6 +4,7 @@ A part crosses from the tasks that read it to the actor that scores it as one ro
 columns, so that Ray Data, which cuts and joins blocks as it sees fit, cannot take it apart.
 """
 
+import errno
 import json
 import posixpath
 from collections import Counter
@@ -268,10 +269,22 @@ def _not_its_fault(shard: Shard, error: BaseException) -> str:
     """What to say if it was not the shard that kept it from being read; else nothing."""
     if storage.is_away(error) or storage.is_away(error.__cause__):
         return f"{error}: run the same command again when the server answers"
+    if _is_short(error.__cause__):
+        return f"{error}: a node is short of memory, threads or files; run the same command again"
     directory = posixpath.dirname(shard.path)
     if "://" not in directory and not storage.exists(directory):
         return f"this node does not see {directory}: every node must"
     return ""
+
+
+def _is_short(error: BaseException | None) -> bool:
+    """Whether this process, or its node, has run out of something that files are read with."""
+    short = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno in short)
+        or "Failed to launch worker thread" in str(error)
+    )
 
 
 def _changed(shard: Shard) -> str:

@@ -126,7 +126,7 @@ def read_parquet(
 ) -> Iterator[Rows]:
     """The rows of a Parquet file; the arguments are those of `Shard.rows`."""
     try:
-        with _room():
+        with _room(path):
             file = _parquet(source, path)
             present = plain(file.schema_arrow)
             columns = choose_columns(path, present.names, columns, optional)
@@ -144,7 +144,7 @@ def read_parquet(
         )
         schema = pa.schema([present.field(name) for name in columns])
         while before < span.last:
-            with _room():
+            with _room(path):
                 batch = next(batches, None)
                 if batch is None:
                     return
@@ -163,7 +163,7 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
     """The number of rows of a Parquet file, and its columns."""
     try:
         size = source.size()
-        with _room():
+        with _room(path):
             file = _parquet(source, path)
             rows, schema = file.metadata.num_rows, plain(file.schema_arrow)
     except (pa.ArrowException, OSError, MemoryError) as error:
@@ -237,29 +237,33 @@ def _require_short(table: pa.Table, path: str) -> None:
 
 
 @contextmanager
-def _room() -> Iterator[None]:
-    """A block in which this process can take ROOM, and no more; beyond it, a MemoryError.
+def _room(path: str) -> Iterator[None]:
+    """A block in which this process can take ROOM, and no more; beyond it, an InputError.
 
     What a page unpacks to is known to none but its reader, which takes the memory before it looks.
-    Only Linux counts what was taken; elsewhere there is no bound.
+    Only Linux counts what was taken; elsewhere there is no bound. Nor is there where the user's own
+    (`ulimit -d`) is tighter: what meets that is a MemoryError, and not the file's fault.
     """
     if not os.path.exists("/proc/self/statm"):
         yield
         return
-    with open("/proc/self/statm") as file:
-        taken = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
     # It is the process's: two threads that changed it at once would leave it changed.
     with _ONE_AT_A_TIME:
+        with open("/proc/self/statm") as file:
+            bound = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE") + ROOM
         before, most = resource.getrlimit(resource.RLIMIT_DATA)
-        bounds = [bound for bound in (before, taken + ROOM) if bound != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), most))
+        ours = before == resource.RLIM_INFINITY or bound < before
+        if ours:
+            resource.setrlimit(resource.RLIMIT_DATA, (bound, most))
         try:
             yield
+        except MemoryError:
+            if not ours:
+                raise
+            raise InputError(f"{path} takes more than {ROOM >> 30} GiB of memory to read") from None
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
 def _unreadable(path: str, error: BaseException) -> InputError:
-    if isinstance(error, MemoryError):
-        return InputError(f"{path} takes more than {ROOM >> 30} GiB of memory to read")
     return InputError(f"{path} does not read as Parquet: {' '.join(str(error).split())}")

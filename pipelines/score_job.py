@@ -120,7 +120,8 @@ def _report(
             totals = output.totals([part for part in output.parts if part.name not in missing])
         scoring_report.write(config, checkpoint, output, totals, stopped)
     except Exception as error:
-        print(f"No report: {' '.join(str(error).split()) or type(error).__name__}")
+        said = " ".join(str(error).split()) or type(error).__name__
+        print(f"No report: {cli.printable(said)}")
     else:
         print(f"Report: {storage.join(config.output, '_manifest', REPORT)}")
 

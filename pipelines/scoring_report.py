@@ -153,7 +153,8 @@ def _drift(config: ScoreConfig, checkpoint: Checkpoint, totals: Totals) -> Secti
     return Section(
         "Are these texts like those of training?",
         "A model knows the words that were frequent in its training texts. Texts of another kind, "
-        "time or language have more words that it does not know, and its answers are worth less.",
+        "time or language have more words that it does not know, and its answers are worth less. "
+        "Tokens are counted here up to --max_tokens a text, in training before any cut.",
         tables=[Table("Shares", ("", "these texts", "training texts"), rows, "lrr")],
         warnings=warnings,
     )

@@ -157,26 +157,36 @@ def _files(path: str, flag: str) -> list[pafs.FileInfo]:
 
 
 def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
-    """All that is below a directory; what a link leads to, once: two links make endless paths."""
+    """All that is below a directory, save what is below names with `.` or `_` in front.
+
+    Each directory once, since two links make endless paths; by the path without links, if it has
+    one here, so that a link that is added leads to no shard again.
+    """
     if not isinstance(filesystem, pafs.LocalFileSystem):
         return filesystem.get_file_info(pafs.FileSelector(inner, recursive=True))
     found: list[pafs.FileInfo] = []
     seen: set[str] = set()
-    pending = [inner]
-    while pending:
-        directory = pending.pop()
-        if (real := os.path.realpath(directory)) not in seen:
-            seen.add(real)
-            infos = filesystem.get_file_info(pafs.FileSelector(directory))
-            found += infos
-            below = [info.path for info in infos if info.type == pafs.FileType.Directory]
-            pending += sorted(below, reverse=True)
+    directories, links = [inner], []
+    while directories or links:
+        directory = (directories or links).pop()
+        if (real := os.path.realpath(directory)) in seen:
+            continue
+        seen.add(real)
+        infos = filesystem.get_file_info(pafs.FileSelector(directory))
+        found += infos
+        for info in sorted(infos, key=lambda info: info.path, reverse=True):
+            if info.type == pafs.FileType.Directory and not _is_hidden(info.base_name):
+                (links if os.path.islink(info.path) else directories).append(info.path)
     return found
 
 
 def _is_data(path: str, root: str) -> bool:
     below = path[len(root) :].strip("/").split("/")
-    return path.endswith(EXTENSIONS) and not any(name.startswith((".", "_")) for name in below)
+    return path.endswith(EXTENSIONS) and not any(map(_is_hidden, below))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
 
 
 def _full(given: str, inner: str) -> str:

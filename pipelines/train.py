@@ -159,6 +159,12 @@ def main(config: TrainConfig) -> None:
 
         checkpoint = run(config, shards, source, stop_words, storage.absolute(cache), runs, name)
         save(checkpoint, model)
+        best = checkpoint.training["best"]
+        cli.say(
+            f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
+            f"accuracy {best['validation_accuracy']:.1%}\n"
+            f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
+        )
     cli.say(f"Model saved in: {model}")
 
 

@@ -265,6 +265,16 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path, name):
         {"flags": {}, "sample_below": -1},
         {"flags": {}, "sample_below": 2**64},
         {"flags": {}, "sample_below": "0"},
+        {"rows": 3},
+        {"rows": {"train": "3"}},
+        {"positive": {"validation": -1}},
+        {"best": []},
+        {"best": {"step": "1"}},
+        {"best": {"validation_loss": float("inf")}},
+        {"losses": [1]},
+        {"losses": [{"loss": None}]},
+        {"validations": {"step": 1}},
+        {"versions": {"keras": 3}},
     ],
 )
 def test_flags_of_a_checkpoint_that_cannot_be_are_refused(training):
@@ -509,6 +519,20 @@ def test_links_that_lead_in_circles_are_followed_once(tmp_path):
         str(tmp_path / "a.csv"),
         str(tmp_path / "below" / "b.csv"),
     ]
+
+
+def test_a_link_changes_no_shard_s_path(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("text\nhi\n")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "b.csv").write_text("text\nhi\n")
+    (tmp_path / "linked").symlink_to(tmp_path / ".hidden")
+    before = find_shards([str(tmp_path)], "--input")
+    for name in ("_latest", ".latest", "aaa"):
+        (tmp_path / name).symlink_to(tmp_path / "data")
+    assert find_shards([str(tmp_path)], "--input") == before
+    found = [tmp_path / "data" / "a.csv", tmp_path / "linked" / "b.csv"]
+    assert [shard.path for shard in before] == [str(path) for path in found]
 
 
 # What is in an output directory.

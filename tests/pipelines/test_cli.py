@@ -306,6 +306,25 @@ def test_ctrl_c_twice_ends_at_once_what_once_ends_cleanly(tmp_path):
     assert process.returncode == 130
 
 
+def test_ctrl_c_is_left_to_others_where_a_shell_has_turned_it_off(program, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "-m", "program", "--what", "stop slowly"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
 def test_require_names_flag_value_and_what_would_do():
     cli.require(True, "rows", 0, "at least 1")
     with pytest.raises(InputError, match=r"^--rows is 0; it must be at least 1$"):

@@ -32,6 +32,22 @@ def test_nothing_is_said_of_what_is_over_at_once(capsys):
     assert capsys.readouterr().out == ""
 
 
+class Gone(io.StringIO):
+    """A terminal that has been closed."""
+
+    def write(self, text):
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_is_gone_stops_nothing():
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=120)
+    bar = Bar(planned=20, done=0, console=console)
+    console.file = Gone()
+    bar.show(10, rejected=0)
+    bar.close()
+
+
 def test_a_bar_shows_rows_rate_and_share_rejected():
     terminal = io.StringIO()
     console = Console(file=terminal, force_terminal=True, width=120, color_system=None)

@@ -71,6 +71,12 @@ def test_an_argument_may_look_like_a_flag_or_hold_lines(model):
     assert done.stdout.encode() == lines.replace(b"a\nb", b"a b")
 
 
+def test_what_no_flag_can_be_is_a_text(model):
+    texts = ["-- well said", "--: no", "--1"]
+    done = run("predict", "--checkpoints_dir", model, *texts)
+    assert done.stdout.encode() == b"".join(expected(model, texts))
+
+
 @pytest.mark.parametrize(("end", "last"), [("\n", ""), ("\r\n", "good")])
 def test_lines_of_standard_input(model, end, last):
     done = predict(model, "".join(f"{text}{end}" for text in TEXTS).encode() + last.encode())

@@ -216,7 +216,8 @@ def test_the_card_quotes_no_text(whole):
 )
 def test_no_name_means_more_than_itself_in_a_card(model, hostile):
     flags = TRAINING["flags"] | {"data_dir": hostile, "text_column": hostile}
-    odd = replace(model, training=TRAINING | {"flags": flags})
+    odd = replace(model, training=TRAINING | {"flags": flags | {hostile: "x"}})
+    model = replace(model, training=TRAINING | {"flags": TRAINING["flags"] | {"more": "x"}})
     found = evaluation(odd, ["a", "b"], [0, 1], [0.1, 0.9], name=hostile, data_dir=hostile)
     plain = evaluation(model, ["a", "b"], [0, 1], [0.1, 0.9])
     card = model_card(found)
