@@ -97,7 +97,12 @@ class Tokenizer:
         self.stop_words = tuple(dict.fromkeys(stop_words))
         self._entries = _Entries((), ())
         if self.stop_words:
-            found = self.tokens(pa.array(self.stop_words, pa.string())).tokens.to_pylist()
+            # Not by `pa.array`: for anything but an Arrow array it loads pandas.
+            encoded = [word.encode() for word in self.stop_words]
+            ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+            buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+            words = pa.Array.from_buffers(pa.large_string(), len(encoded), buffers)
+            found = self.tokens(words).tokens.to_pylist()
             for word, tokens in zip(self.stop_words, found, strict=True):
                 if tokens != [word] and word.encode() not in (_scan.URL, _scan.USER):
                     raise InputError(
@@ -123,8 +128,9 @@ class Tokenizer:
             len(ends) - 1,
             [None, pa.py_buffer(ends.astype(offset)), pa.py_buffer(found.token_bytes)],
         )
-        make = pa.LargeListArray if large else pa.ListArray
-        lists = make.from_arrays(pa.array(text_ends.astype(offset)), values)
+        kind = pa.large_list(string) if large else pa.list_(string)
+        buffers = [None, pa.py_buffer(text_ends.astype(offset))]
+        lists = pa.Array.from_buffers(kind, len(text_ends) - 1, buffers, children=[values])
         return Tokens(lists, found.hashes, found.invalid)
 
     def encoder(self, vocabulary: Sequence[str]) -> "Encoder":
