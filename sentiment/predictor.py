@@ -73,8 +73,8 @@ def load(directory: str) -> Predictor:
     """The model in the checkpoint `directory` (a path or URI).
 
     Raises InputError for a directory that is no checkpoint, or a damaged one. Loads neither Ray nor
-    TensorFlow. A process takes a second of one core to import, load and predict, most of it Numba's;
-    the first one on a machine compiles, for some 20 s, and keeps what it compiled.
+    TensorFlow. A process takes a second of one core to import, load and predict, most of it for
+    Numba; the first one on a machine compiles, for some 20 s, and keeps what it compiled.
     """
     return Predictor(load_checkpoint(directory))
 
