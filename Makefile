@@ -17,7 +17,7 @@ demo: .venv
 		--input data/crowdflower/shards --output scored --keep_columns id text label
 
 test: .venv
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv
 	$(BIN)/ruff check .
