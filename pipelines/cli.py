@@ -13,14 +13,17 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import field, fields, make_dataclass
-from typing import Annotated, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar, get_type_hints
 
 from sentiment import storage
 from sentiment.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 Config = TypeVar("Config")
 
-_STEERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+STEERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Controls, ends of lines, directions of writing, and halves of pairs, which are no text."""
 
 
@@ -71,6 +74,17 @@ def say(line: str) -> None:
         _print_into_the_void()
 
 
+def terminal() -> "Console | None":
+    """The terminal that stdout is, if it is one on which a line can be drawn anew.
+
+    On a dumb one, such as an editor's, a bar would show at the end.
+    """
+    from rich.console import Console
+
+    console = Console()
+    return console if sys.stdout.isatty() and not console.is_dumb_terminal else None
+
+
 def count(number: int, noun: str) -> str:
     """`1 shard`, `1,200 shards`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -82,7 +96,7 @@ def printable(text: str) -> str:
     Texts, names of files and columns, and what is wrong with them come from strangers. Characters
     that turn the direction of writing can make a line say what it does not.
     """
-    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def require(holds: bool, flag: str, value: object, wanted: str) -> None:

@@ -8,25 +8,35 @@ By default on the rows that its training run held out. One process, without Ray 
 import hashlib
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines import cli
 from pipelines.baselines import logistic_regression
-from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split, require_flags
+from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
 from pipelines.model_card import CARD, MARK, model_card
 from pipelines.shards import find_labelled
 from pipelines.training_report import MODEL, Evaluation, report
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError
-from sentiment.inference import inference
 from sentiment.metrics import Metrics
+from sentiment.predictor import Predictor
 from sentiment.tokenizer import Tokenizer
 
 REGRESSION, MAJORITY = "TF-IDF + logistic regression", "majority class"
+
+_FLAGS = {"data_dir": str, "text_column": str, "label_column": str, "encoding": str}
+_FLAGS |= {"random_state": int, "test_size": float}
+_SPLIT = {"train": 1, "validation": 1, "test": 1}
+_STEP = {"step": 1, "loss": 1.0, "validation_loss": 1.0, "validation_accuracy": 1.0}
+_SAID = {"rows": _SPLIT, "positive": _SPLIT, "best": _STEP, "losses": [_STEP]}
+_SAID |= {"validations": [_STEP], "versions": {"keras": "", "ray": "", "tensorflow": ""}}
+"""What else training.json says, by examples."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def main(config: EvaluateConfig) -> None:
         ) from error
     if config.data_dir is None:
         data_dir, kind = flags["data_dir"], "held-out rows"
-        texts, labels = _read(data_dir, source, checkpoint, split, (TEST,))
+        texts, labels, lengths = _read(data_dir, source, checkpoint, split, (TEST,))
     else:
         data_dir, kind = config.data_dir, "rows"
         other = Source(
@@ -86,19 +96,17 @@ def main(config: EvaluateConfig) -> None:
             config.label_column or source.label_column,
             config.encoding or source.encoding,
         )
-        texts, labels = _read(data_dir, other, checkpoint)
+        texts, labels, lengths = _read(data_dir, other, checkpoint)
     if not texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
     print(f"{len(texts):,} {kind} of {cli.printable(data_dir)}\n", flush=True)
 
-    encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
-    tokens = encode(pa.array(texts, pa.large_string()))
-    probabilities = inference(checkpoint.weights)(tokens.ids, tokens.offsets)
+    probabilities = Predictor(checkpoint).predict(texts)
     answers = {MODEL: probabilities}
     if config.baseline:
-        learnt = _read(flags["data_dir"], source, checkpoint, split, (TRAIN, VALIDATION))
+        learnt, known, _ = _read(flags["data_dir"], source, checkpoint, split, (TRAIN, VALIDATION))
         try:
-            answers[REGRESSION] = logistic_regression(*learnt)(texts)
+            answers[REGRESSION] = logistic_regression(learnt, known)(texts)
         except ValueError as error:  # No texts, no words, or one label: it has words for each.
             raise InputError(f"--baseline: {flags['data_dir']}: {error}") from error
     answers[MAJORITY] = np.full(len(texts), share)
@@ -109,7 +117,7 @@ def main(config: EvaluateConfig) -> None:
         held_out=config.data_dir is None,
         texts=texts,
         labels=labels,
-        tokens=np.diff(tokens.offsets),
+        tokens=lengths,
         answers=answers,
     )
     _print_results(evaluation.metrics)
@@ -118,16 +126,49 @@ def main(config: EvaluateConfig) -> None:
     print(f"\n{_write(evaluation, config.checkpoints_dir)}")
 
 
+def _is_like(value: object, like: object) -> bool:
+    """Whether JSON has the shape of an example: of lists, of mappings, and of what is in them."""
+    match like:
+        case dict():
+            return isinstance(value, Mapping) and all(
+                _is_like(value[name], its) for name, its in like.items() if name in value
+            )
+        case list():
+            return isinstance(value, list) and all(_is_like(each, like[0]) for each in value)
+        case float():
+            return isinstance(value, int | float) and abs(value) < 1e300
+        case int():
+            return isinstance(value, int) and 0 <= value < 2**53
+    return isinstance(value, str)
+
+
+def require_flags(training: Mapping[str, Any]) -> None:
+    """Raise an InputError where a checkpoint says of its training what cannot be.
+
+    What it does not say at all, whoever asks for it misses. Checkpoints come from strangers.
+    """
+    flags, below = training.get("flags", {}), training.get("sample_below")
+    if not all(_is_like(training[name], like) for name, like in _SAID.items() if name in training):
+        raise InputError("training.json of the checkpoint says what no training run does")
+    known = flags if isinstance(flags, Mapping) else {"data_dir": None}
+    right = all(isinstance(known[name], kind) for name, kind in _FLAGS.items() if name in known)
+    below = 0 if below is None else below
+    if not right or not isinstance(below, int) or not 0 <= below < 2**64:
+        raise InputError("training.json of the checkpoint has flags that no training run has")
+    cli.require_encoding(known.get("encoding", "utf-8"))
+
+
 def _read(
     data_dir: str,
     source: Source,
     checkpoint: Checkpoint,
     split: Split | None = None,
     parts: tuple[int, ...] = (),
-) -> tuple[list[str], np.ndarray]:
-    """The texts and labels of some parts of the split; without a split, all there are."""
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The texts of some parts of the split, their labels, and their lengths in tokens; without a
+    split, all there are."""
     tokenize = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
-    texts, labels = [], [np.empty(0, np.int8)]
+    texts, labels, lengths = [], [np.empty(0, np.int8)], [np.empty(0, np.int64)]
     for shard in find_labelled(data_dir, "--data_dir"):
         for _, column, row_labels, tokens in source.read(shard, tokenize):
             here = np.ones(len(row_labels), bool)
@@ -135,7 +176,8 @@ def _read(
                 here = np.isin(split(tokens.hashes), parts)
             texts += column.filter(pa.array(here)).cast(pa.large_string()).to_pylist()
             labels.append(row_labels[here])
-    return texts, np.concatenate(labels)
+            lengths.append(np.diff(tokens.offsets)[here])
+    return texts, np.concatenate(labels), np.concatenate(lengths)
 
 
 def _write(evaluation: Evaluation, directory: str) -> str:

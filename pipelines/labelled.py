@@ -1,22 +1,17 @@
 """Shards -> texts with labels, refused by row number where they cannot be learnt from; splits."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import cli
 from pipelines.rows import Rows
 from pipelines.shards import Counted, Shard
 from sentiment.errors import InputError
 from sentiment.tokenizer import TokenIds, Tokens, mix
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, 3
-
-_FLAGS = {"data_dir": str, "text_column": str, "label_column": str, "encoding": str}
-_FLAGS |= {"random_state": int, "test_size": float}
 
 VALIDATION_SHARE = 0.05
 """Share of the rows not held out for testing that validates instead of training."""
@@ -112,42 +107,3 @@ def _labels(rows: Rows, column: str, path: str) -> np.ndarray:
 def _shown(value: object) -> str:
     # Latin-1 decodes any byte, so that a label that is none can be shown.
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-_SPLIT = {"train": 1, "validation": 1, "test": 1}
-_STEP = {"step": 1, "loss": 1.0, "validation_loss": 1.0, "validation_accuracy": 1.0}
-_SAID = {"rows": _SPLIT, "positive": _SPLIT, "best": _STEP, "losses": [_STEP]}
-_SAID |= {"validations": [_STEP], "versions": {"keras": "", "ray": "", "tensorflow": ""}}
-"""What else training.json says, by examples."""
-
-
-def _is_like(value: object, like: object) -> bool:
-    """Whether JSON has the shape of an example: of lists, of mappings, and of what is in them."""
-    match like:
-        case dict():
-            return isinstance(value, Mapping) and all(
-                _is_like(value[name], its) for name, its in like.items() if name in value
-            )
-        case list():
-            return isinstance(value, list) and all(_is_like(each, like[0]) for each in value)
-        case float():
-            return isinstance(value, int | float) and abs(value) < 1e300
-        case int():
-            return isinstance(value, int) and 0 <= value < 2**53
-    return isinstance(value, str)
-
-
-def require_flags(training: Mapping[str, Any]) -> None:
-    """Raise an InputError where a checkpoint says of its training what cannot be.
-
-    What it does not say at all, whoever asks for it misses. Checkpoints come from strangers.
-    """
-    flags, below = training.get("flags", {}), training.get("sample_below")
-    if not all(_is_like(training[name], like) for name, like in _SAID.items() if name in training):
-        raise InputError("training.json of the checkpoint says what no training run does")
-    known = flags if isinstance(flags, Mapping) else {"data_dir": None}
-    right = all(isinstance(known[name], kind) for name, kind in _FLAGS.items() if name in known)
-    below = 0 if below is None else below
-    if not right or not isinstance(below, int) or not 0 <= below < 2**64:
-        raise InputError("training.json of the checkpoint has flags that no training run has")
-    cli.require_encoding(known.get("encoding", "utf-8"))

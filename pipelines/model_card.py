@@ -18,7 +18,6 @@ from pipelines.training_report import (
     INTERVALS,
     MODEL,
     Evaluation,
-    compared,
     training_facts,
 )
 
@@ -38,7 +37,7 @@ def model_card(evaluation: Evaluation) -> bytes:
     front = yaml.safe_dump(_front(evaluation), sort_keys=False, allow_unicode=True)
     facts = [(said, _words(value)) for said, value in training_facts(evaluation.checkpoint)]
     flags = sorted(evaluation.checkpoint.training["flags"].items())
-    results = [tuple(map(_words, row)) for row in compared(evaluation)]
+    results = [tuple(map(_words, row)) for row in evaluation.compared]
     confusion = [
         (f"labelled {label}", *(f"{rows:,}" for rows in row))
         for label, row in zip(

@@ -1,6 +1,5 @@
 """Rows done, of those there are to do -> the terminal: a bar, or plain lines at a human pace."""
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,11 +15,8 @@ EVERY = 5.0
 
 def pace(planned: int, done: int) -> "Lines":
     """What shows how it goes where this process's output goes, from so many rows done on."""
-    console = Console()
-    # On a dumb one, such as an editor's, a bar would show at the end.
-    if sys.stdout.isatty() and not console.is_dumb_terminal:
-        return Bar(planned, done, console)
-    return Lines(planned, done)
+    terminal = cli.terminal()
+    return Bar(planned, done, terminal) if terminal else Lines(planned, done)
 
 
 class Lines:

@@ -32,6 +32,7 @@ class PartActor:
         """See `PartWorker` and `PartScorer`."""
         began = time.monotonic()
         done = self._work(item)
+        # Again and again: on a GPU it loads with the first part, and Ray forgets a gauge.
         self._loading.set(self._infer.load_seconds)
         if not done["error"]:
             self._seconds.observe(time.monotonic() - began)

@@ -23,14 +23,11 @@ from pipelines.output import COUNTS, METADATA, REJECTED, remove_if_there
 from pipelines.plan import Part
 from pipelines.rows import Rows, Span
 from pipelines.shards import Shard
-from pipelines.totals import BINS, REASONS_A_PART, most_frequent
+from pipelines.totals import BINS, REASONS_A_PART, kind_of, most_frequent
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.inference import Inference
 from sentiment.tokenizer import UNKNOWN, Encoder
-
-WIDEST_REASON = 120
-"""Characters of a reason that rows are counted by."""
 
 MOST_KEPT = 4 * 2**30
 """Bytes of a part's kept columns: they are held whole, and small shards may unpack to any size."""
@@ -120,7 +117,7 @@ class _Piece:
             self.misread = storage.is_misread(error.__cause__)
             self.failed = _not_its_fault(shard, error)
             self.lost = span.rows
-            self.reasons[_kind(str(error).replace(shard.path, "the shard"))] = span.rows
+            self.reasons[kind_of(str(error).replace(shard.path, "the shard"))] = span.rows
             reason = f"{error} (rows {span.first + 1} to {span.last})"
             self.rejected = [{"shard": shard.path, "row": None, "reason": reason, "raw": None}]
 
@@ -181,7 +178,7 @@ class _Piece:
 
     def _reject(self, number: int, reason: str, raw: bytes | None) -> None:
         self.rejected.append({"shard": self._path, "row": number, "reason": reason, "raw": raw})
-        self.reasons[_kind(reason)] += 1
+        self.reasons[kind_of(reason)] += 1
         self.lost += 1
 
 
@@ -258,11 +255,6 @@ def _answers(positive: np.ndarray, scored: np.ndarray) -> list[list[int]]:
     before = np.concatenate([[0], np.cumsum(positive)])
     ends = np.cumsum(scored)
     return np.stack([scored, before[ends] - before[ends - scored]], axis=1).tolist()
-
-
-def _kind(reason: str) -> str:
-    """What rows are counted by: their reason without what it says of a single value."""
-    return reason.partition(": ")[0][:WIDEST_REASON]
 
 
 def _not_its_fault(shard: Shard, error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """What training workers report -> the terminal, while the driver waits for them."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,9 +35,8 @@ class Progress:
         # Where the driver is: workers and their nodes may die, and what they said must not.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-        console = Console()
-        on_screen = sys.stdout.isatty() and not console.is_dumb_terminal
-        self._display = Bar(console) if on_screen else Lines()
+        terminal = cli.terminal()
+        self._display = Bar(terminal) if terminal else Lines()
         self._replicas: dict[int, set[str]] = {}
         self._done, self._left = threading.Event(), False
         self._thread = threading.Thread(target=self._listen, daemon=True)

@@ -7,11 +7,12 @@ or dark. The same contents give the same bytes.
 import hashlib
 import io
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
+
+from pipelines import cli
 
 if TYPE_CHECKING:  # Takes a second to load: only where a chart is drawn.
     from markupsafe import Markup
@@ -38,9 +39,6 @@ _VARIABLES = {
     "#000000": "currentColor",
 }
 """What the page draws in place of a colour; the template has the values."""
-
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, those that turn the direction of what follows, and halves of pairs."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def shorten(value: object, characters: int) -> str:
     text = str(value)
     if len(text) > characters:
         text = text[: characters - 1].rstrip() + "…"
-    return _UNSEEN.sub("\ufffd", text)
+    return cli.STEERS.sub(lambda found: found[0] if found[0] in "\t\n" else "\ufffd", text)
 
 
 def chart(title: str, caption: str, draw: Callable[["Figure"], None], height: int = 260) -> Chart:

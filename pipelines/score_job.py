@@ -120,7 +120,9 @@ def _report(
             totals = output.totals([part for part in output.parts if part.name not in missing])
         scoring_report.write(config, checkpoint, output, totals, stopped)
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())
+        if not isinstance(error, OSError | InputError):  # A mistake in this program.
+            said = f"{type(error).__name__}: {said}"
         print(f"No report: {cli.printable(said)}")
     else:
         print(f"Report: {storage.join(config.output, '_manifest', REPORT)}")

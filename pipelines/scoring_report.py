@@ -24,7 +24,7 @@ from pipelines.output import REPORT, Output
 from pipelines.report import BLUE, GREY, ORANGE, Chart, Section, Table, chart, page
 from pipelines.rows import BUFFER
 from pipelines.score import ScoreConfig
-from pipelines.totals import BINS, OTHER, Totals
+from pipelines.totals import BINS, OTHER, Totals, kind_of
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 
@@ -266,7 +266,7 @@ def _samples(output: Output) -> Iterator[tuple[str, str, str, str]]:
     seen: Counter[str] = Counter()
     for place in places:
         for row in _first_rows(storage.join(directory, names[place])):
-            kind = row["reason"].partition(": ")[0]
+            kind = kind_of(row["reason"])
             seen[kind] += 1
             if seen[kind] <= SAMPLES_A_REASON:
                 number = "" if row["row"] is None else f"{row['row']:,}"

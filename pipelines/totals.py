@@ -17,6 +17,9 @@ REASONS_A_PART = 20
 REASONS = 1000
 """Reasons that totals count by name, about."""
 
+WIDEST_REASON = 120
+"""Characters of a reason that rows are counted by."""
+
 OTHER = "other reasons"
 
 
@@ -55,6 +58,11 @@ class Totals:
         self.reasons.update(reasons)
         if len(self.reasons) > REASONS:
             self.reasons = most_frequent(self.reasons, REASONS // 2)
+
+
+def kind_of(reason: str) -> str:
+    """What rows are counted by: their reason without what it says of a single value."""
+    return reason.partition(": ")[0][:WIDEST_REASON]
 
 
 def most_frequent(reasons: Counter[str], number: int) -> Counter[str]:

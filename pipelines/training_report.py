@@ -83,6 +83,26 @@ class Evaluation:
         """How good the answers are, by the same names."""
         return {name: measure(self.labels, answers) for name, answers in self.answers.items()}
 
+    @cached_property
+    def compared(self) -> list[tuple[str, ...]]:
+        """A row of `COMPARED` for the model, and for each that is simpler."""
+        rows = []
+        for name, metrics in self.metrics.items():
+            right = int(np.trace(metrics.confusion))
+            area = auc_interval(self.labels, self.answers[name])
+            rows.append(
+                (
+                    name,
+                    _show(metrics.accuracy, ".1%"),
+                    _interval(share_interval(right, metrics.rows), ".1%"),
+                    _show(metrics.auc, ".3f"),
+                    _interval(area, ".3f"),
+                    _show(metrics.log_loss, ".3f"),
+                    _show(metrics.calibration_error, ".3f"),
+                )
+            )
+        return rows
+
 
 def report(evaluation: Evaluation) -> bytes:
     """The page, UTF-8. It quotes texts of the corpus."""
@@ -143,33 +163,13 @@ def training_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 
 COMPARED = ("model", "accuracy", "interval", "AUC", "interval", "log loss", "calibration error")
-"""The columns of `compared`."""
+"""The columns of `Evaluation.compared`."""
 
 INTERVALS = (
     "95% intervals hold the true value 95 times in 100: of accuracy by Wilson's score, of the area "
     "under the ROC curve (AUC) by DeLong's variance on the scale of log odds; – where the texts do "
     "not say. The calibration error is the expected one, over 15 bins of equal width."
 )
-
-
-def compared(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """A row of `COMPARED` for the model, and for each that is simpler."""
-    rows = []
-    for name, metrics in evaluation.metrics.items():
-        right = int(np.trace(metrics.confusion))
-        area = auc_interval(evaluation.labels, evaluation.answers[name])
-        rows.append(
-            (
-                name,
-                _show(metrics.accuracy, ".1%"),
-                _interval(share_interval(right, metrics.rows), ".1%"),
-                _show(metrics.auc, ".3f"),
-                _interval(area, ".3f"),
-                _show(metrics.log_loss, ".3f"),
-                _show(metrics.calibration_error, ".3f"),
-            )
-        )
-    return rows
 
 
 def _of_training(evaluation: Evaluation) -> Section:
@@ -229,7 +229,7 @@ def _comparison(evaluation: Evaluation) -> Section:
         "the share of positive texts in training. Where intervals overlap widely, more labelled "
         f"texts would have to tell the difference. {INTERVALS}"
     )
-    table = Table("Beside simpler models", COMPARED, compared(evaluation), "lrrrrrr")
+    table = Table("Beside simpler models", COMPARED, evaluation.compared, "lrrrrrr")
     return Section("Beside simpler models", text, tables=[table])
 
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import cli, ipc, parts
-from pipelines.labelled import require_flags
+from pipelines.evaluate import require_flags
 from pipelines.output import METADATA, Output
 from pipelines.parts import PartReader, to_item
 from pipelines.plan import Part, Piece, Plan, make
