@@ -33,10 +33,11 @@ REGRESSION, MAJORITY = "TF-IDF + logistic regression", "majority class"
 _FLAGS = {"data_dir": str, "text_column": str, "label_column": str, "encoding": str}
 _FLAGS |= {"random_state": int, "test_size": float}
 _SPLIT = {"train": 1, "validation": 1, "test": 1}
-_STEP = {"step": 1, "loss": 1.0, "validation_loss": 1.0, "validation_accuracy": 1.0}
-_SAID = {"rows": _SPLIT, "positive": _SPLIT, "best": _STEP, "losses": [_STEP]}
-_SAID |= {"validations": [_STEP], "versions": {"keras": "", "ray": "", "tensorflow": ""}}
-"""What else training.json says, by examples."""
+_LOSS = {"step": 1, "loss": 1.0}
+_VALIDATION = {"step": 1, "validation_loss": 1.0, "validation_accuracy": 1.0}
+_SAID = {"rows": _SPLIT, "positive": _SPLIT, "best": _VALIDATION, "losses": [_LOSS]}
+_SAID |= {"validations": [_VALIDATION], "versions": {"*": ""}}
+"""What else training.json says, by examples; `*` stands for any name."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,11 @@ def main(config: EvaluateConfig) -> None:
 def _is_like(value: object, like: object) -> bool:
     """Whether JSON has the shape of an example: of lists, of mappings, and of what is in them."""
     match like:
+        case {"*": its}:
+            return isinstance(value, Mapping) and all(_is_like(v, its) for v in value.values())
         case dict():
             return isinstance(value, Mapping) and all(
-                _is_like(value[name], its) for name, its in like.items() if name in value
+                name in value and _is_like(value[name], its) for name, its in like.items()
             )
         case list():
             return isinstance(value, list) and all(_is_like(each, like[0]) for each in value)
