@@ -54,3 +54,11 @@ def save_checkpoint(directory: Path, seed: int = 0, hidden: int = 8) -> Checkpoi
     checkpoint = Checkpoint(weights, vocabulary)
     save(checkpoint, str(directory))
     return checkpoint
+
+
+def write_job(root: Path) -> None:
+    """A model, and a corpus of which 9,950 rows can be scored and 50 cannot, below a directory."""
+    save_checkpoint(root / "model", hidden=64)
+    write_shards(root / "corpus", rows=9_900, shards=3)
+    bad = "".join(f"{i},0,hi\n{i}\n" for i in range(50))
+    (root / "corpus" / "short.csv").write_text(f"id,Sentiment,SentimentText\n{bad}")

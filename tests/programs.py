@@ -1,19 +1,67 @@
 """Programs as a user runs them: `python -m pipelines.NAME` in a process of its own."""
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
+
+from sentiment import storage
+
+
+def command(name: str, *arguments: object) -> list[str]:
+    """The words of a program's command."""
+    return [sys.executable, "-m", f"pipelines.{name}", *map(str, arguments)]
 
 
 def run(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and check its exit code; at most three minutes."""
-    command = [sys.executable, "-m", f"pipelines.{name}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(
+        command(name, *arguments), capture_output=True, text=True, timeout=180, check=False
+    )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done
+
+
+def start(name: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Begin a program; `communicate` ends it. Its process group is its own."""
+    return subprocess.Popen(
+        command(name, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+        start_new_session=True,
+    )
+
+
+def scoring(root: Path | str, output: Path | str, part_rows: int) -> list[str]:
+    """Flags of `score`: `model` and `corpus` are below a directory or URI."""
+    return [
+        *("--checkpoints_dir", f"{root}/model", "--input", f"{root}/corpus"),
+        *("--output", str(output), "--text_column", "SentimentText", "--keep_columns", "id"),
+        *("--part_rows", str(part_rows)),
+    ]
+
+
+def wait_for_parts(output: Path | str, job: subprocess.Popen[str], parts: int) -> None:
+    """Until so many parts are there; at most two minutes."""
+    end = time.monotonic() + 120
+    while sum(name.startswith("part-") for name in storage.names(str(output))) < parts:
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def contents(output: Path | str) -> dict[str, bytes]:
+    """Of a scored directory or URI what readers see: parts, rejected rows, `_SUCCESS`."""
+    names = [name for name in storage.names(str(output)) if name not in ("_manifest", "_rejected")]
+    names += [f"_rejected/{name}" for name in storage.names(f"{output}/_rejected")]
+    return {name: storage.read(f"{output}/{name}") for name in names}
 
 
 def end(processes: Sequence[psutil.Process]) -> None:

@@ -1,9 +1,6 @@
 """From bucket to bucket, on a real S3 server that slows down, goes away and refuses."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,55 +17,26 @@ from pipelines.rows import Span
 from pipelines.shards import find_shards
 from sentiment import checkpoint, storage
 from sentiment.tokenizer import Tokenizer
-from tests.buckets import KEY, SECRET, S3Server, Troubled
-from tests.generated import save_checkpoint, write_shards
-from tests.programs import end, run
+from tests.buckets import KEY, SECRET, Troubled
+from tests.generated import write_job
+from tests.programs import contents, end, run, scoring, start, wait_for_parts
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory, s3):
     """A model and a corpus with rows to reject, in a bucket."""
     root = tmp_path_factory.mktemp("job")
-    save_checkpoint(root / "model", hidden=64)
-    write_shards(root / "corpus", rows=9_900, shards=3)
-    bad = "".join(f"{i},0,hi\n{i}\n" for i in range(50))
-    (root / "corpus" / "short.csv").write_text(f"id,Sentiment,SentimentText\n{bad}")
+    write_job(root)
     filesystem, inner = storage.resolve(s3.uri())
     pafs.copy_files(str(root), inner, None, filesystem)
     return root
 
 
-def score(s3: S3Server, output: str) -> list[str]:
-    named = {"--checkpoints_dir": s3.uri("model"), "--input": s3.uri("corpus"), "--output": output}
-    named |= {"--text_column": "SentimentText", "--keep_columns": "id", "--part_rows": 500}
-    return [str(word) for flag in named.items() for word in flag]
-
-
-def start(s3: S3Server, output: str, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pipelines.score", *score(s3, output)]
-    pipe, env = subprocess.PIPE, os.environ | environment
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=env)
-
-
-def wait_for_parts(output: str, job: subprocess.Popen, parts: int) -> None:
-    end = time.monotonic() + 120
-    while sum(name.startswith("part-") for name in storage.names(output)) < parts:
-        assert job.poll() is None, job.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def contents(output: str) -> dict[str, bytes]:
-    """What a reader sees, the rejected rows, and the totals."""
-    names = [name for name in storage.names(output) if not name.startswith("_manifest")]
-    names += [f"_rejected/{name}" for name in storage.names(f"{output}/_rejected")]
-    return {name: storage.read(f"{output}/{name}") for name in names if name != "_rejected"}
-
-
 @pytest.mark.timeout(600)
 def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):
     whole, killed = s3.uri("whole"), s3.uri("killed")
-    done = run("score", *score(s3, whole))
+    same = scoring(s3.uri(), killed, 500)
+    done = run("score", *scoring(s3.uri(), whole, 500))
     assert done.stderr == ""
     assert "9,950 rows scored" in done.stdout
     expected = contents(whole)
@@ -76,13 +44,13 @@ def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):
     assert any(name.startswith("_rejected/part-") for name in expected)
 
     # As on the disk.
-    run("score", *score(s3, str(tmp_path / "disk")))
-    assert contents(str(tmp_path / "disk")) == expected
+    run("score", *scoring(s3.uri(), tmp_path / "disk", 500))
+    assert contents(tmp_path / "disk") == expected
 
     # Through a server that has too much to do, until it is killed.
     with Troubled(s3) as server:
         server.slow = True
-        first = start(s3, killed, AWS_ENDPOINT_URL=server.address)
+        first = start("score", *same, AWS_ENDPOINT_URL=server.address)
         try:
             wait_for_parts(killed, first, 5)
             ray = psutil.Process(first.pid).children(recursive=True)
@@ -96,7 +64,7 @@ def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):
 
         # Again, and the server is away for 20 seconds in the middle.
         server.slow = False
-        second = start(s3, killed, AWS_ENDPOINT_URL=server.address)
+        second = start("score", *same, AWS_ENDPOINT_URL=server.address)
         wait_for_parts(killed, second, there + 3)
         server.away = True
         time.sleep(20)

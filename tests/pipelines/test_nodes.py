@@ -13,35 +13,18 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.generated import save_checkpoint, write_shards
+from tests.programs import contents, scoring, start
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A head of one CPU, which counts every second."""
+    """A head of one CPU, which counts every second; programs find it."""
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     head = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     yield cluster
     cluster.shutdown()
-
-
-def start(cluster: Cluster, program: str, flags: dict[str, object]) -> subprocess.Popen:
-    command = [sys.executable, "-m", f"pipelines.{program}"]
-    command += [str(word) for flag in flags.items() for word in flag]
-    environment = os.environ | {"RAY_ADDRESS": cluster.address}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
-
-
-def score(root: Path, output: str) -> dict[str, object]:
-    named = {"--checkpoints_dir": root / "model", "--input": root / "corpus"}
-    named |= {"--output": root / output, "--text_column": "SentimentText"}
-    return named | {"--keep_columns": "id", "--part_rows": 1000}
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    assert (directory / "_SUCCESS").exists()
-    return {path.name: path.read_bytes() for path in directory.glob("*.parquet")}
 
 
 def actors(raylet: int) -> list[str]:
@@ -66,7 +49,7 @@ def test_a_node_dies_while_scoring_and_another_joins(cluster, tmp_path):
     save_checkpoint(tmp_path / "model", hidden=640)
     write_shards(tmp_path / "corpus", rows=40_000, shards=4)
     first = cluster.add_node(num_cpus=1)
-    job = start(cluster, "score", score(tmp_path, "scored"))
+    job = start("score", *scoring(tmp_path, tmp_path / "scored", 1000))
     deadline = time.monotonic() + 200
     raylet = first.all_processes["raylet"][0].process.pid
     while len(list((tmp_path / "scored").glob("part-*"))) < 5 or not actors(raylet):
@@ -91,9 +74,11 @@ def test_a_node_dies_while_scoring_and_another_joins(cluster, tmp_path):
     assert 0 < counted["ray_sentiment_model_load_seconds"] < 60
     assert "40,000 rows scored" in said
 
-    again = start(cluster, "score", score(tmp_path, "whole"))
+    again = start("score", *scoring(tmp_path, tmp_path / "whole", 1000))
     assert again.communicate(timeout=200)[1] == ""
-    assert contents(tmp_path / "scored") == contents(tmp_path / "whole")
+    found = contents(tmp_path / "scored")
+    assert found == contents(tmp_path / "whole")
+    assert "_SUCCESS" in found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process mounts of its own")
@@ -112,16 +97,19 @@ def test_a_directory_that_a_node_does_not_share_is_refused(cluster, tmp_path):
             assert node.poll() is None, (tmp_path / "node.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        job = start(cluster, "score", score(tmp_path, "here/scored"))
+        job = start("score", *scoring(tmp_path, tmp_path / "here" / "scored", 1000))
         said, complained = job.communicate(timeout=200)
         assert job.returncode == 2, said
         assert complained.startswith(f"error: --output {tmp_path}/here/scored is not what node ")
         assert complained.count("\n") == 1
         assert not list((tmp_path / "here" / "scored").glob("part-*"))
 
-        training = {"--data_dir": tmp_path / "corpus", "--cache_dir": tmp_path / "here" / "cache"}
-        training |= {"--checkpoints_root": tmp_path / "c", "--summaries_dir": tmp_path / "l"}
-        job = start(cluster, "train", training | {"--stopwords_file": "None"})
+        job = start(
+            "train",
+            *("--data_dir", tmp_path / "corpus", "--cache_dir", tmp_path / "here" / "cache"),
+            *("--checkpoints_root", tmp_path / "c", "--summaries_dir", tmp_path / "l"),
+            *("--stopwords_file", "None"),
+        )
         said, complained = job.communicate(timeout=200)
         assert job.returncode == 2, said
         assert complained.startswith(f"error: --cache_dir {tmp_path}/here/cache is not what node ")

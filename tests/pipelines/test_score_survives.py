@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.output import COUNTS
 from sentiment import checkpoint
-from tests.generated import save_checkpoint, write_shards
+from tests.generated import write_job
 from tests.programs import run
 
 SESSIONS = """
@@ -53,10 +53,7 @@ while arguments:
 def job(tmp_path_factory):
     """A corpus with rows to reject, and what one run makes of it."""
     root = tmp_path_factory.mktemp("job")
-    save_checkpoint(root / "model", hidden=64)
-    write_shards(root / "corpus", rows=9_900, shards=3)
-    bad = "".join(f"{i},0,hi\n{i}\n" for i in range(50))
-    (root / "corpus" / "short.csv").write_text(f"id,Sentiment,SentimentText\n{bad}")
+    write_job(root)
     said = run("score", *flags(root, root / "whole")).stdout
     assert said.splitlines()[-1].startswith("50 rows and 0 shards could not be scored: see ")
     return root
