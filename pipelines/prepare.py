@@ -30,7 +30,7 @@ from sentiment import storage, vocabulary
 from sentiment.errors import InputError
 from sentiment.tokenizer import SPECIALS, UNKNOWN, Encoder, Tokenizer
 
-FORMAT = 2
+FORMAT = 3
 CORPUS = "corpus.json"
 SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 

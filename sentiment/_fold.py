@@ -11,6 +11,7 @@ from numba import njit
 from sentiment._unicode import (
     ATTACHED,
     BLANK,
+    COMMA,
     DIGIT,
     IDEOGRAPH,
     IGNORED,
@@ -20,6 +21,7 @@ from sentiment._unicode import (
     OTHER,
     REPEAT,
     SIGN,
+    STOP,
     TABLE_SIZE,
     TAG,
     WORD,
@@ -261,12 +263,14 @@ def fold_plain(data, at, stop, text, text_kinds, end):
             (np.uint8(byte - np.uint8(ord(":"))) < 7)  # : ; < = > ? @
             | (np.uint8(byte - np.uint8(ord("["))) < 5)  # [ \ ] ^ _
             | (np.uint8(byte - np.uint8(ord("("))) < 3)  # ( ) *
-            | (np.uint8(byte - np.uint8(ord("-"))) < 2)  # - .
             | (np.uint8(byte - np.uint8(ord("#"))) < 2)  # # $
             | (byte == ord("!"))
+            | (byte == ord("-"))
             | (byte == ord("~"))
         )
         kind = np.uint8(SIGN) if sign else np.uint8(BLANK if byte <= ord(" ") else OTHER)
+        kind = np.uint8(STOP) if byte == ord(".") else kind
+        kind = np.uint8(COMMA) if byte == ord(",") else kind
         kinds[place] = np.uint8(repeated) if word else kind
     return stop
 

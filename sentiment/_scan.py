@@ -10,6 +10,8 @@ from numba import njit
 from sentiment._unicode import (
     ATTACHED,
     BLANK,
+    COMMA,
+    ELLIPSIS,
     EMOJI,
     IDEOGRAPH,
     KEYCAP,
@@ -18,11 +20,18 @@ from sentiment._unicode import (
     REGIONAL,
     REPEAT,
     SIGN,
+    STOP,
     TAG,
 )
 
 URL, USER = b"<url>", b"<user>"
 """The marker tokens. The scan finds them at the beginning of the folded texts."""
+
+PUNCTUATION = b"..,"
+"""After them: the token of a full stop, of several, and of a comma, whatever they look like."""
+
+_STOPS = len(URL) + len(USER)
+_COMMA = _STOPS + 2
 
 _0, _1, _3, _7, _56, _63 = (np.uint64(number) for number in (0, 1, 3, 7, 56, 63))
 _ONES = np.uint64(0x0101_0101_0101_0101)
@@ -267,6 +276,30 @@ def sign(text, kinds, at, glued):
 
 
 @njit
+def punctuation(text, kinds, at, glued):
+    """Where the full stops or the comma at `at` end, and where their token begins and ends.
+
+    All three are `at` if there is no token. The tokens are those of PUNCTUATION.
+    """
+    spaced = text[at] < 0x80  # ASCII's are followed by a blank
+    one = at + (1 if spaced else 2 if text[at] < 0xE0 else 3)
+    if kinds[at] == COMMA:
+        if spaced and kinds[one] != BLANK:
+            return at, at, at
+        return one, _COMMA, _COMMA + 1
+    stop = one
+    while kinds[stop] in (STOP, ELLIPSIS):
+        stop += 1
+    stop -= emoticon(text, kinds, stop - 1, False) >= stop  # the last one may begin ._.
+    if stop > one or kinds[at] == ELLIPSIS:
+        return stop, _STOPS, _STOPS + 2
+    word = glued or kinds[at - 1] in (IDEOGRAPH, ATTACHED)
+    if spaced and (kinds[one] != BLANK or not word):
+        return at, at, at
+    return one, _STOPS, _STOPS + 1
+
+
+@njit
 def ideograph(text, kinds, at):
     """Where the ideograph at `at` and the marks on it end."""
     at += 4 if text[at] >= 0xF0 else 3
@@ -314,8 +347,8 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
     """Find the tokens of folded texts.
 
     Args:
-        text: uint8, the folded texts, with URL and USER at its beginning. Repeats are squeezed
-            in place.
+        text: uint8, the folded texts, with URL, USER and PUNCTUATION at its beginning. Repeats
+            are squeezed in place.
         kinds: uint8, the kinds of its bytes.
         kind_words: the same as uint64.
         spans: int64 (rows, 2), where each text begins and ends; an end below the beginning: no
@@ -364,7 +397,7 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                 kind, byte = kinds[at], text[at]
                 # Whether the character before is in a word; an emoticon's letter or digit is not.
                 glued = kinds[at - 1] <= REPEAT and at != alike_next
-                if kind == SIGN:
+                if kind in (SIGN, STOP):
                     at = sign(text, kinds, at, glued)
                 elif kind == IDEOGRAPH:
                     at = ideograph(text, kinds, at)
@@ -373,7 +406,7 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                 stop = at
                 symbol = at > start
                 if symbol:
-                    if kind == SIGN:
+                    if kind in (SIGN, STOP):
                         stop = squeeze(text, kinds, start, stop, True)
                 elif byte == ord("#"):
                     at = hashtag(text, kinds, at, glued)
@@ -382,6 +415,8 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                     at = user(text, kinds, at, glued)
                     if at > start:
                         start, stop = len(URL), len(URL) + len(USER)
+                elif kind in (STOP, ELLIPSIS, COMMA):
+                    at, start, stop = punctuation(text, kinds, at, glued)
                 if start == stop:
                     if byte == ord("("):
                         brackets += 1

@@ -27,12 +27,15 @@ MODIFIER = 8  # a skin tone
 REGIONAL = 9  # half a flag
 TAG = 10
 KEYCAP = 11
+STOP = 12
+ELLIPSIS = 13
+COMMA = 14
 # What only a character has, until its neighbours are known.
-LETTER = 12
-DIGIT = 13
-MARK = 14
-JOINER = 15  # an apostrophe or zero-width joiner
-IGNORED = 16
+LETTER = 15
+DIGIT = 16
+MARK = 17
+JOINER = 18  # an apostrophe or zero-width joiner
+IGNORED = 19
 
 TABLE_SIZE = 0x20000
 """The tables hold the planes 0 and 1; `_fold.kind_of` knows what lies above."""
@@ -74,6 +77,11 @@ _IGNORED = (
     (0x00AD, 0x00AD), (0x061C, 0x061C), (0x180B, 0x180F), (0x200E, 0x200F), (0x202A, 0x202E),
     (0x2060, 0x2064), (0x2066, 0x2069), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
 )  # fmt: skip
+
+# Full stops and commas: ASCII's; those of Han and Kana, of which one is half as wide; Devanagari's
+# and Urdu's; Arabic's. The full-width stop is left out, since digits stand around it.
+_STOPS = ".。｡।۔"
+_COMMAS = ",，、､،"
 
 # Beside lower case: the typographic apostrophe; ! ? # @ as East Asian and Arabic keyboards type.
 _SAME = {0x2019: "'", 0xFF01: "!", 0xFF1F: "?", 0x061F: "?", 0xFF03: "#", 0xFF20: "@"}
@@ -135,7 +143,10 @@ def _kinds(characters: list[str]) -> np.ndarray:
     kinds[0x1F1E6:0x1F200] = REGIONAL
     kinds[0x20E3] = KEYCAP
     kinds[[ord("'"), 0x200C, 0x200D]] = JOINER
-    kinds[list(b"!#$()*-.:;<=>?@[\\]^_~")] = SIGN
+    kinds[list(b"!#$()*-:;<=>?@[\\]^_~")] = SIGN
+    kinds[[ord(c) for c in _STOPS]] = STOP
+    kinds[[ord(c) for c in _COMMAS]] = COMMA
+    kinds[ord("…")] = ELLIPSIS
     kinds[: ord(" ") + 1] = BLANK
     kinds[0x85] = BLANK
     return kinds

@@ -20,9 +20,15 @@ What becomes a token, in the order of the text:
   are such from the other side after a blank, `(:`; or `<3`, `^^`, `-_-`, `o_o`, `8)` and their
   kin (`sentiment._scan.emoticon`). Letters and brackets as mouths need the end of the word; `8)`
   needs blanks around and no open bracket. `xD` is simply a word.
+- A full stop right after a letter, digit or mark, but an emoticon's, and before a blank or the end
+  of the text, is a token `.`; so is `。`, `｡`, `।` or `۔` wherever it stands. A run of two or more
+  of them, and any run with a `…` in it, is one token `..`. Emoticons come first: `..._.` is `..`
+  and `._.`.
+- A comma before a blank or the end of the text is a token `,`; so is `，`, `、`, `､` or `،`
+  wherever it stands.
 - `http://`, `https://` or `www.` at the beginning of a word and what follows, up to a blank, `"`,
   `<`, `>` or a character that is neither ASCII nor in a word, is `<url>`. The punctuation it ends
-  with is not part of it.
+  with is not part of it: that of `www.a.b.` is a token `.`, as after any word.
 - `@` and a run of words and underscores, not after such, is `<user>`.
 - `#` and a run of words, underscores and letters of any script, not after a word, is one token, a
   hashtag; but not with ASCII digits and underscores alone.
@@ -46,7 +52,10 @@ SPECIALS = ("<pad>", "<unk>")
 # Folded texts are made for so many bytes at a time, so that they are still in the cache when the
 # scan reads them.
 _BLOCK_BYTES = 1 << 16
-_MARKERS = np.frombuffer(_scan.URL + _scan.USER, np.uint8)
+_MARKERS = np.frombuffer(_scan.URL + _scan.USER + _scan.PUNCTUATION, np.uint8)
+_NOT_ALONE = ("<url>", "<user>", ".")
+"""The tokens that a text of just their characters does not have."""
+
 _Table = tuple[np.ndarray, np.uint64, np.ndarray, np.ndarray]
 _INT32_MAX = np.iinfo(np.int32).max
 
@@ -104,7 +113,7 @@ class Tokenizer:
             words = pa.Array.from_buffers(pa.large_string(), len(encoded), buffers)
             found = self.tokens(words).tokens.to_pylist()
             for word, tokens in zip(self.stop_words, found, strict=True):
-                if tokens != [word] and word.encode() not in (_scan.URL, _scan.USER):
+                if tokens != [word] and word not in _NOT_ALONE:
                     raise InputError(
                         f"stop word {word!r} is no token but {tokens}: write it as one, in lower "
                         "case and without punctuation around it"

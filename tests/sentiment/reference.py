@@ -114,6 +114,8 @@ EMOTICONS = [
 EIGHT = re.compile(r"8-?\)+")
 URL = re.compile(r"https?://|www\.")
 ADDRESS_END = ".,:;!?'()[]{}*_~-&"
+STOPS, ELLIPSIS, COMMAS = ".。｡।۔", "…", ",，、､،"
+DOTTED = re.compile(r"\._+\.")
 
 
 def tokenize(text: str) -> list[str]:
@@ -147,7 +149,7 @@ class Scanner:
 
     def tokens(self) -> list[str]:
         rules = [self.emoticon, self.keycap, self.url, self.word, self.user, self.hashtag]
-        rules += [self.exclamation, self.ideograph, self.emoji]
+        rules += [self.exclamation, self.stops, self.comma, self.ideograph, self.emoji]
         while self.at < len(self.text):
             if not any(rule() for rule in rules):
                 if self.text[self.at] in "()":
@@ -240,6 +242,27 @@ class Scanner:
     def exclamation(self) -> bool:
         one = self.text[self.at] in "!?"
         return one and self.add_symbol(self.text[self.at], self.at + 1)
+
+    def stops(self) -> bool:
+        stop = self.at
+        while self.text[stop : stop + 1] in (*STOPS, ELLIPSIS):
+            face = DOTTED.match(self.text, stop)
+            if face and not self.is_word(face.end()):
+                break
+            stop += 1
+        run = self.text[self.at : stop]
+        if len(run) > 1 or run == ELLIPSIS:
+            return self.add("..", stop)
+        after_word = self.after_word() or self.shapes[self.at - 1 : self.at] in ("I", "A")
+        if run == "." and not (after_word and self.is_blank(stop)):
+            return False
+        return run != "" and self.add(".", stop)
+
+    def comma(self) -> bool:
+        comma = self.text[self.at]
+        if comma not in COMMAS or (comma == "," and not self.is_blank(self.at + 1)):
+            return False
+        return self.add(",", self.at + 1)
 
     def ideograph(self) -> bool:
         if self.shapes[self.at] != "I":

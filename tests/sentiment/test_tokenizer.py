@@ -15,17 +15,19 @@ from sentiment.errors import InputError
 from sentiment.tokenizer import PADDING, SPECIALS, UNKNOWN, TokenIds, Tokenizer, mix
 
 EXAMPLES = {
-    "words": ("A well-made film.", ["a", "well", "made", "film"]),
+    "words": ("A well-made film", ["a", "well", "made", "film"]),
     "apostrophes": ("Don't 'quote' rock’n’roll rockin'", [
         "don't", "quote", "rock'n'roll", "rockin",
     ]),
-    "digits": ("10/10 in 1080p, $1000", ["10", "10", "in", "1080p", "1000"]),
+    "digits": ("10/10 in 1080p, $1000", ["10", "10", "in", "1080p", ",", "1000"]),
     "repeats": ("sooooo Loooove aa 10000", ["soo", "loove", "aa", "10000"]),
     "entities": ("Tom &amp; Jerry &lt;3 &#39;&#x41;&eacute;", ["tom", "jerry", "<3", "aé"]),
     "entities, once": ("&amp;lt;3 &amp;amp;", ["lt", "3", "amp"]),
     "entities, no semicolon": ("1 &lt3 &notit", ["1", "<3", "it"]),
-    "urls": ("see http://t.co/aB1?x=1. (WWW.X.org/) HTTPS://a", ["see", "<url>", "<url>", "<url>"]),
-    "no urls": ("http:// www. xhttp://y awww.", ["http", "ww", "xhttp", "y", "aww"]),
+    "urls": ("see http://t.co/aB1?x=1; (WWW.X.org/) HTTPS://a", ["see", "<url>", "<url>", "<url>"]),
+    "no urls": ("http:// www. xhttp://y awww.", [
+        "http", "ww", ".", "xhttp", "y", "aww", ".",
+    ]),
     "url ends": ("http://a.b/c!!! www.a.b:) www.a<b", [
         "<url>", "!", "!", "<url>", ":)", "<url>", "b",
     ]),
@@ -33,6 +35,32 @@ EXAMPLES = {
     "hashtags": ("#Good #sooo_1 #1 c#d ＃日本", ["#good", "#soo_1", "1", "c", "d", "#日本"]),
     "hashtags, long": ("#it's_哈哈哈 #a___b3000", ["#it's_哈哈", "#a___b3000"]),
     "lower case": ("ÀÉ ΣΑΣ İß ǅ", ["àé", "σασ", "iß", "ǆ"]),
+    "full stops": ("A film. e.g. Mr. X #b. é\u0301.\r\n@me.", [
+        "a", "film", ".", "e", "g", ".", "mr", ".", "x", "#b", ".", "é\u0301", ".", "<user>", ".",
+    ]),
+    "no full stops": ("a . b .5 3.14 .net a.b :). :D. x_. 😀. (a.) .", [
+        "a", "b", "5", "3", "14", "net", "a", "b", ":)", ":d", "x", "😀", "a",
+    ]),
+    "more full stops": ("a.. b... .... c....d :.. ...:) ..!", [
+        "a", "..", "b", "..", "..", "c", "..", "d", "..", "..", ":)", "..", "!",
+    ]),
+    "ellipses": ("a… …b …… .…. &hellip;", ["a", "..", "..", "b", "..", "..", ".."]),
+    "commas": ("a, b , c,d 1,000 , , :), e,,, ,", [
+        "a", ",", "b", ",", "c", "d", "1", "000", ",", ",", ":)", ",", "e", ",", ",",
+    ]),
+    "dotted faces": ("._. ..._. ._... …._. -.-. o.o. ._.a", [
+        "._.", "..", "._.", "._.", "..", "..", "._.", "-.-", "o.o", "a",
+    ]),
+    "urls and full stops": ("www.a.b. www.a.b/. www.a.b... www.a.b, http://a…b.", [
+        "<url>", ".", "<url>", "<url>", "..", "<url>", ",", "<url>", "..", "b", ".",
+    ]),
+    "entities and punctuation": ("a&period; b&#46;&#46; c&comma;&nbsp;d.&nbsp;e.&amp; f.&gt;", [
+        "a", ".", "b", "..", "c", ",", "d", ".", "e", "f",
+    ]),
+    "other full stops": ("好。我，你、他……「好」。 好. 好.x है। ॥ ہے۔ نعم،لا", [
+        "好", ".", "我", ",", "你", ",", "他", "..", "好", ".", "好", ".", "好", "x", "है", ".",
+        "ہے", ".", "نعم", ",", "لا",
+    ]),
     "signs": ("Wow!!!! Why?!? no ！", ["wow", "!", "!", "why", "?", "!", "?", "no", "!"]),
     "smileys": (":) :-( ;D =P :'( >:( :o) :* x:/", [
         ":)", ":-(", ";d", "=p", ":'(", ">:(", ":o)", ":*", "x", ":/",
@@ -63,12 +91,12 @@ EXAMPLES = {
     "hangul": ("정말 좋아요", ["정말", "좋아요"]),
     "decomposed": ("Cafe\u0301", ["cafe\u0301"]),
     "invisible": ("so\u00adft \ufeffx\u200ey", ["soft", "xy"]),
-    "nothing": (" \t\n\x00…—\u200b\u0301", []),
+    "nothing": (" \t\n\x00.—\u200b\u0301", []),
     "special tokens": ("<pad> <unk>", ["pad", "unk"]),
 }  # fmt: skip
 
 FRAGMENTS = [
-    *"@#_'’:;=-^<>()[]{}\\/|*$~.!?& \n\t\0abox dps3801é＃＠！？؟哈かกﾊßİΣ½Ⅷ〇२２ａ♯©★❤😀👩🇫🇷🏽🏴",
+    *"@#_'’:;=-^<>()[]{}\\/|*$~.,!?& \n\t\0abox dps3801é＃＠！？؟哈かกﾊßİΣ½Ⅷ〇२２ａ♯©★❤😀👩🇫🇷🏽🏴",
     "&amp;", "&amp", "&lt;", "&#39;", "&#x1F600;", "&nGt;", "&notit;", "&fjlig;", "&#0;", "&#x80;",
     "&#xd800;", "&#xfdd0;", "&#x110000;", "&#9999999999999999999;", "&#;", "&#x;", "&quot",
     "&nbsp", "&CounterClockwiseContourIntegral;",
@@ -76,6 +104,7 @@ FRAGMENTS = [
     "t_t", "\\o/", "8)", "://", "http://", "HTTPS://", "http", "www.", "@user", "#tag",
     "\u00a0", "\u0301", "\u200b", "\u200c", "\u200d", "\ufe0f", "\u00ad", "\u20e3", "\u3099",
     "\u0e35", "न्", "\U000e0067", "\U000e007f", "\ufffd", "\x7f", "\x85", "don't", "sooo", "1000",
+    "\r\n", "…", "...", "._.", ". ", ", ", "。", "۔", "，", "،", "&hellip;", "&period;", "&comma;",
 ]  # fmt: skip
 
 TRICKY = st.lists(
@@ -92,7 +121,7 @@ PLAIN = st.lists(
 ).map("".join)
 TEXTS = st.one_of(TRICKY, st.text(max_size=40))
 COLUMNS = st.lists(TEXTS, max_size=6)
-VOCABULARY = [*SPECIALS, "a", "b", "<url>", "<user>", ":)", "soo", "don't", "😀", "http", "!", "哈"]
+VOCABULARY = [*SPECIALS, *"ab!.,哈😀", "..", "<url>", "<user>", ":)", "soo", "don't", "http"]
 MANY = settings(max_examples=600, deadline=None)
 SOME = settings(max_examples=100, deadline=None)
 
@@ -159,6 +188,7 @@ BYTES = st.one_of(
                 b"\xed\x9f\xbf", b"\xed\xa0\x80", b"\xef\xbf\xbf", b"\xf0\x8f\xbf\xbf", b"\xc3",
                 b"\xe2\x82", b"\xf0\x90\x80\x80", b"\xf4\x8f\xbf\xbf", b"\xf4\x90\x80\x80",
                 b"\xf5\x80\x80\x80", b"\xf0\x9f\x98", b"\x80", b"\xff", b"\xfe", b"&#",
+                b".", b",", b"\xe2\x80\xa6", b"\xe2\x80", b"\xa6",
             ]
         ),
         max_size=6,
@@ -299,7 +329,9 @@ def test_stop_words_are_dropped_and_nothing_else(text, stop_words):
     assert tokens_of([text], stop_words) == [expected]
 
 
-@pytest.mark.parametrize("word", ["The", "<pad>", "two words", "", "a.", "sooo", "(", "\n"])
+@pytest.mark.parametrize(
+    "word", ["The", "<pad>", "two words", "", "a.", "...", "…", "，", "sooo", "(", "\n"]
+)
 def test_a_stop_word_that_no_token_equals_is_refused(word):
     with pytest.raises(InputError, match="stop word"):
         Tokenizer(["the", word])
@@ -383,8 +415,8 @@ def test_an_encoder_survives_pickling_and_threads():
 
 
 @pytest.mark.parametrize("piece", [
-    "a", "a ", "@a!", "Ⱥ ", ":)", ":", "&nGt;", "&nGtb", "(", "8) ", "<3", "www.", "#", "#1", "-_",
-    "é", "😀", "\u200d", "哈", "&", "&#", " ",
+    "a", "a ", "a. ", ", ", ".", ",", "…", "，", ".._", "@a!", "Ⱥ ", ":)", ":", "&nGt;", "&nGtb",
+    "(", "8) ", "<3", "www.", "#", "#1", "-_", "é", "😀", "\u200d", "哈", "&", "&#", " ",
 ])  # fmt: skip
 def test_long_texts(piece):
     text = piece * (300_000 // len(piece))
@@ -410,6 +442,15 @@ def test_nothing_compiles_twice():
         Tokenizer().tokens(column)
     for function in (_fold.fold, _scan.scan, _lookup.look_up, _lookup.fill):
         assert len(function.signatures) == 1
+
+
+def test_punctuation_where_a_block_ends():
+    # Texts of a block's bytes, more or less; their one word is squeezed to two letters.
+    for mark in (".", "...", "…", ",", "，", "._.", "\r\n"):
+        sizes = range((1 << 16) - 2 * len(mark.encode()) - 4, (1 << 16) + 2)
+        texts = [text for n in sizes for text in (f"{mark}{'a' * n}{mark}", mark, f"b{mark}")]
+        short = [tokenize(text) for text in (f"{mark}aaa{mark}", mark, f"b{mark}")]
+        assert tokens_of(texts) == short * len(sizes)
 
 
 def test_a_column_of_many_blocks():
