@@ -19,6 +19,8 @@ import pyarrow.fs as pafs
 
 from sentiment import storage
 from sentiment.batch import Batch, Part, pad
+from sentiment.bigrams import NONE, Bigrams
+from sentiment.tokenizer import PADDING, UNKNOWN
 
 CHUNK = 1024
 """Consecutive rows that stay together; the memory of an epoch's order is rows / CHUNK numbers."""
@@ -74,8 +76,26 @@ class CachedRows:
 class TrainingBatches:
     """The batches of training, by step."""
 
-    def __init__(self, rows: CachedRows, batch_size: int, random_state: int) -> None:
+    def __init__(
+        self,
+        rows: CachedRows,
+        batch_size: int,
+        random_state: int,
+        bigrams: Bigrams | None = None,
+        word_keep_prob: float = 1.0,
+        bigram_keep_prob: float = 1.0,
+    ) -> None:
+        """Args:
+        rows: of the training split.
+        batch_size: rows of the global batch.
+        random_state: seeds the order, and which words and bigrams are kept.
+        bigrams: finds those of the vocabulary; None: it has none.
+        word_keep_prob: share of a batch's words that are kept; the others become unknown ones.
+        bigram_keep_prob: share of a batch's bigrams, of words that are kept, that are kept.
+        """
         self._rows, self._batch_size, self._random_state = rows, batch_size, random_state
+        self._bigrams = bigrams
+        self._word_keep_prob, self._bigram_keep_prob = word_keep_prob, bigram_keep_prob
         self.steps_an_epoch = len(rows) // batch_size
         self._epoch, self._window = -1, (-1, -1)
 
@@ -92,7 +112,7 @@ class TrainingBatches:
         with ThreadPoolExecutor(1) as thread:
 
             def make(step: int) -> Future[Part]:
-                return thread.submit(lambda: self.batch(step).part(rank, of))
+                return thread.submit(lambda: self._part(step, rank, of))
 
             following = make(first)
             for step in range(first + 1, last + 1):
@@ -100,6 +120,21 @@ class TrainingBatches:
                 if step < last:
                     following = make(step)
                 yield part
+
+    def _part(self, step: int, rank: int, of: int) -> Part:
+        batch = self.batch(step)
+        random = np.random.default_rng([self._random_state, step, 0, 1])
+        if self._word_keep_prob < 1:
+            # What an unknown word means is learnt so, and that no word is to be relied on.
+            lost = random.random(batch.ids.shape) >= self._word_keep_prob
+            batch.ids[lost & (batch.ids != PADDING)] = UNKNOWN
+        if self._bigrams is None:
+            return batch.part(rank, of)
+        pairs = batch.pairs(self._bigrams)
+        if self._bigram_keep_prob < 1:
+            # Words must be able to answer without them, as they often have to.
+            pairs[random.random(pairs.shape) >= self._bigram_keep_prob] = NONE
+        return batch.part(rank, of, pairs)
 
     def _load(self, epoch: int, window: int) -> None:
         size = self._batch_size

@@ -170,7 +170,7 @@ def _read(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The texts of some parts of the split, their labels, and their lengths in tokens; without a
     split, all there are."""
-    tokenize = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
+    tokenize = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
     texts, labels, lengths = [], [np.empty(0, np.int8)], [np.empty(0, np.int64)]
     for shard in find_labelled(data_dir, "--data_dir"):
         for _, column, row_labels, tokens in source.read(shard, tokenize):

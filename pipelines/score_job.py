@@ -58,7 +58,7 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
         print(
             f"{cli.count(len(shards), 'shard')} of {' '.join(config.input)}, "
             f"model {checkpoint.model_hash[:12]} of {config.checkpoints_dir} "
-            f"({len(checkpoint.vocabulary):,} words)"
+            f"({len(checkpoint.words):,} words)"
         )
         totals = None
         # Another program may plan or score at the same time: what it leaves undone is done here.
@@ -161,13 +161,13 @@ def _steps(
 ) -> tuple[PartReader, PartScorer]:
     """What reads parts, and what scores and writes them."""
     reader = PartReader(
-        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary),
+        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.words),
         text_column=config.text_column,
         schema=schema,
         encoding=config.encoding,
         max_tokens=config.max_tokens,
     )
-    infer = inference(checkpoint.weights, config.use_gpu, config.batch_size)
+    infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
     return reader, PartScorer(infer, directory, checkpoint.model_hash)
 
 

@@ -73,6 +73,12 @@ class TrainConfig:
     """Units of the LSTM."""
     embedding_size: int = 75
     """Numbers a token is embedded in."""
+    bidirectional: bool = False
+    """Have two LSTMs, one that reads texts from their end. Scoring takes twice as long."""
+    bigrams: int = 0
+    """So many frequent pairs of neighbouring words, at most, are embedded, too."""
+    initial_vectors: Literal["random", "cooccurrence"] = "random"
+    """What words' embeddings begin as: random, or by which words stand beside which."""
     batch_size: int = 100
     """Rows a step, over all workers together."""
     train_steps: int = 300
@@ -85,6 +91,12 @@ class TrainConfig:
     """How the learning rate goes: as it is, or falling in equal steps, to zero after the last."""
     dropout_keep_prob: float = 0.5
     """Share of the LSTM's inputs and outputs that dropout keeps; 0 < x <= 1."""
+    word_keep_prob: float = 1.0
+    """Share of the words that dropout keeps; the others count as unknown. 0 < x <= 1."""
+    bigram_keep_prob: float = 0.7
+    """Share of the bigrams that dropout keeps; 0 < x <= 1."""
+    calibrate: bool = False
+    """Divide the logits by what makes the probabilities of the validation texts likeliest."""
     random_state: int = 0
     """Seeds split, initialisation, order and dropout. At least 0."""
     validate_every: int = 100
@@ -112,12 +124,10 @@ class TrainConfig:
         cli.require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         cli.require(0 <= self.min_share < 1, "min_share", self.min_share, "at least 0, below 1")
         cli.require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")
-        cli.require(
-            0 < self.dropout_keep_prob <= 1,
-            "dropout_keep_prob",
-            self.dropout_keep_prob,
-            "above 0 and at most 1",
-        )
+        cli.require(self.bigrams >= 0, "bigrams", self.bigrams, "at least 0")
+        for name in ("dropout_keep_prob", "word_keep_prob", "bigram_keep_prob"):
+            value = getattr(self, name)
+            cli.require(0 < value <= 1, name, value, "above 0 and at most 1")
         cli.require(
             self.batch_size >= self.num_workers,
             "batch_size",

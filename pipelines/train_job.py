@@ -6,19 +6,20 @@ import posixpath
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pyarrow.fs as pafs
 import ray.train
+import safetensors.numpy
 from ray.exceptions import RayError
 from ray.train import Result
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from pipelines import cli
+from pipelines import cli, sample
 from pipelines.labelled import Source, Split
 from pipelines.prepare import Corpus, prepare
 from pipelines.progress import Progress
@@ -32,6 +33,9 @@ from pipelines.trouble import Watch, reason
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
+
+VECTORS = "vectors.safetensors"
+"""Of a run's directory: what its words' embeddings began as."""
 
 LOSSES = 200
 """Most points of the curve of losses that a checkpoint holds: 10 kB."""
@@ -61,13 +65,14 @@ def run(
             shards, source, stop_words, split, config.n_samples, config.min_share, cache
         )
         settings = _settings(config, corpus, storage.join(config.summaries_dir, name))
+        settings = _with_sample(settings, config, storage.join(runs, name))
         per_worker = resources_per_worker(config.num_workers, config.use_gpu)
         flags = json.dumps(run_flags(config), indent=1).encode()
         storage.write(storage.join(runs, name, FLAGS), flags)
         rows = corpus.rows
         cli.say(
             f"Run {name}: {rows['train']:,} rows to train, {rows['validation']:,} to validate, "
-            f"{rows['test']:,} held out; {len(corpus.vocabulary):,} words; "
+            f"{rows['test']:,} held out; {_entries(settings)}; "
             f"longest text {corpus.longest} tokens\n"
             f"{settings.steps:,} steps of {settings.batch_size} rows on "
             f"{cli.count(config.num_workers, 'worker')} ..."
@@ -80,7 +85,11 @@ def run(
             f"0.69; --learning_rate {config.learning_rate} is too high"
         )
     training = _training(config, corpus, history, _losses(settings.summaries))
-    return Checkpoint(weights, corpus.vocabulary, stop_words, training)
+    best = training["best"]
+    if config.calibrate:
+        for weight in ("dense/kernel", "dense/bias"):
+            weights[weight] = weights[weight] / np.float32(best["validation_temperature"])
+    return Checkpoint(weights, settings.vocabulary, stop_words, training)
 
 
 def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
@@ -107,14 +116,19 @@ def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
         steps = config.epochs * (train // config.batch_size)
     return Settings(
         corpus=corpus,
+        vocabulary=corpus.vocabulary,
+        vectors=None,
         batch_size=config.batch_size,
         steps=steps,
         hidden_size=config.hidden_size,
         embedding_size=config.embedding_size,
+        bidirectional=config.bidirectional,
         random_state=config.random_state,
         learning_rate=config.learning_rate,
         schedule=config.schedule,
         dropout_keep_prob=config.dropout_keep_prob,
+        word_keep_prob=config.word_keep_prob,
+        bigram_keep_prob=config.bigram_keep_prob,
         sequence_len=longest,
         validate_every=config.validate_every,
         early_stopping=config.early_stopping,
@@ -122,6 +136,27 @@ def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
         flags=run_flags(config),
         use_gpu=config.use_gpu,
     )
+
+
+def _with_sample(settings: Settings, config: TrainConfig, run: str) -> Settings:
+    """The settings with the bigrams and the first vectors that the flags ask for."""
+    corpus, found = settings.corpus, {}
+    if config.bigrams:
+        pairs = sample.frequent_bigrams(corpus, config.bigrams)
+        found["vocabulary"] = (*corpus.vocabulary, *pairs)
+    if config.initial_vectors == "cooccurrence":
+        found["vectors"] = storage.join(run, VECTORS)
+        if not storage.exists(found["vectors"]):
+            vectors = sample.word_vectors(corpus, config.embedding_size)
+            storage.write(found["vectors"], safetensors.numpy.save({"vectors": vectors}))
+    return replace(settings, **found)
+
+
+def _entries(settings: Settings) -> str:
+    """How large the vocabulary is."""
+    words = len(settings.corpus.vocabulary)
+    pairs = len(settings.vocabulary) - words
+    return f"{words:,} words" + (f" and {pairs:,} bigrams" if pairs else "")
 
 
 def _fit(

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray.train
 import safetensors.numpy
+import scipy.optimize
 from ray.util.queue import Queue
 
 from pipelines.batches import CachedRows, TrainingBatches
 from pipelines.prepare import Corpus
 from pipelines.summaries import Summaries
+from sentiment import storage
+from sentiment.bigrams import Bigrams
 
 if TYPE_CHECKING:  # Loads TensorFlow, which is for the workers alone.
     from sentiment.trainer import Trainer
@@ -29,6 +32,9 @@ STATE, PROGRESS = "state.safetensors", "progress.json"
 
 VALIDATION_ROWS = 10_000
 """Most rows a validation looks at: enough for half a percent of accuracy."""
+
+MOST_HEAT = 2.0
+"""A temperature is between this and 1 / this: of few validation texts it could be anything."""
 
 LOG_EVERY = 10
 """Steps between two reports to the terminal."""
@@ -39,15 +45,22 @@ class Settings:
     """What every worker needs to know."""
 
     corpus: Corpus
+    vocabulary: tuple[str, ...]
+    """Words, then bigrams."""
+    vectors: str | None
+    """Where the words' first embeddings are, a path or URI; None: they are random."""
     batch_size: int
     """Rows of the global batch, however many workers share it."""
     steps: int
     hidden_size: int
     embedding_size: int
+    bidirectional: bool
     random_state: int
     learning_rate: float
     schedule: str
     dropout_keep_prob: float
+    word_keep_prob: float
+    bigram_keep_prob: float
     sequence_len: int
     validate_every: int
     early_stopping: int | None
@@ -76,10 +89,21 @@ def train_loop(config: dict[str, Any]) -> None:
         CachedRows(settings.corpus.directory, settings.corpus.files[name], settings.sequence_len)
         for name in ("train", "validation")
     )
-    batches = TrainingBatches(rows, settings.batch_size, settings.random_state)
+    bigrams = Bigrams(settings.vocabulary) or None
+    batches = TrainingBatches(
+        rows,
+        settings.batch_size,
+        settings.random_state,
+        bigrams,
+        settings.word_keep_prob,
+        settings.bigram_keep_prob,
+    )
     validation_batches = validation.by_length(512, VALIDATION_ROWS)
     validation_labels = np.concatenate([batch.labels for batch in validation_batches])
-    validation_parts = [batch.part(rank, workers) for batch in validation_batches]
+    validation_parts = [
+        batch.part(rank, workers, batch.pairs(bigrams) if bigrams else None)
+        for batch in validation_batches
+    ]
     progress = _restore(trainer)
     if rank == 0:
         losses = [validation["validation_loss"] for validation in progress["validations"]]
@@ -135,12 +159,28 @@ def _learning_rate(settings: Settings, step: int) -> float:
 
 
 def _measure(labels: np.ndarray, margins: np.ndarray) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy."""
+    """Mean cross-entropy (nats), accuracy, and the temperature that would make the first least."""
     against = np.where(labels == 1, -margins, margins).astype(np.float64)
     return {
         "validation_loss": float(np.logaddexp(0, against).mean()),
         "validation_accuracy": float(((margins >= 0) == (labels == 1)).mean()),
+        "validation_temperature": _temperature(against),
     }
+
+
+def _temperature(against: np.ndarray) -> float:
+    """What to divide logits by, so that the mean cross-entropy is least (Guo et al. 2017).
+
+    Args:
+        against: float (n,), by how much the logit of the wrong class is larger.
+    """
+    limit = np.log(MOST_HEAT)
+    found = scipy.optimize.minimize_scalar(
+        lambda heat: np.logaddexp(0, against / np.exp(heat)).mean(),
+        bounds=(-limit, limit),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
 
 
 def make_trainer(settings: Settings, threads: int) -> "Trainer":
@@ -162,12 +202,20 @@ def make_trainer(settings: Settings, threads: int) -> "Trainer":
     from sentiment.trainer import Trainer
 
     model = SentimentLSTM(
-        len(settings.corpus.vocabulary),
+        len(settings.vocabulary),
         settings.embedding_size,
         settings.hidden_size,
         settings.dropout_keep_prob,
         settings.random_state,
+        settings.bidirectional,
     )
+    (rows,) = model.embedding.get_weights()
+    words = len(settings.corpus.vocabulary)
+    # A bigram is the sum of its words until it has learnt better.
+    rows[words:] = 0
+    if settings.vectors:
+        rows[:words] = safetensors.numpy.load(storage.read(settings.vectors))["vectors"]
+    model.embedding.set_weights([rows])
     return Trainer(model, strategy, settings.random_state, options)
 
 

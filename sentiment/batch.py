@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sentiment.bigrams import Bigrams
+
 
 @dataclass(frozen=True)
 class Part:
@@ -12,7 +14,8 @@ class Part:
     tokens: np.ndarray
     """int32 (u,): the ids in the whole batch, ascending, each once; 0, the padding's, is there."""
     places: np.ndarray
-    """int32 (n, longest): where in `tokens` each id is."""
+    """int32 (2, n, longest): where in `tokens` each word's id is, and the id of the bigram it ends;
+    (1, n, longest) of a model without bigrams."""
     lengths: np.ndarray
     """int32 (n,): tokens of each text."""
     labels: np.ndarray
@@ -32,10 +35,16 @@ class Batch:
     labels: np.ndarray
     """int32 (n,), 0 or 1."""
 
-    def part(self, rank: int, of: int) -> Part:
-        """Every `of`-th row from row `rank` on, as wide as the whole."""
-        tokens, places = np.unique(np.append(self.ids, np.int32(0)), return_inverse=True)
-        places = places[:-1].reshape(self.ids.shape)[rank::of].astype(np.int32)
+    def pairs(self, bigrams: Bigrams) -> np.ndarray:
+        """int32 (n, longest): the ids of the bigrams that words end, 0 where they end none."""
+        starts = np.arange(len(self.ids) + 1) * self.ids.shape[1]
+        return bigrams(self.ids.ravel(), starts).reshape(self.ids.shape)
+
+    def part(self, rank: int, of: int, pairs: np.ndarray | None = None) -> Part:
+        """Every `of`-th row from row `rank` on, as wide as the whole; with `pairs`, if given."""
+        used = self.ids[None] if pairs is None else np.stack([self.ids, pairs])
+        tokens, places = np.unique(np.append(used, np.int32(0)), return_inverse=True)
+        places = places[:-1].reshape(used.shape)[:, rank::of].astype(np.int32)
         return Part(
             tokens, places, self.lengths[rank::of], self.labels[rank::of], len(self.lengths)
         )

@@ -1,7 +1,8 @@
 """The checkpoint: what training leaves and scoring loads, as a directory of plain files.
 
     weights.safetensors   float32 matrices, named as in `Checkpoint.weights`
-    vocabulary.txt        one token a line; the line's number, from 0, is the token's id
+    vocabulary.txt        one token a line, then bigrams, two tokens with a blank between; the
+                          line's number, from 0, is the id
     stopwords.txt         one token a line
     training.json         how it was trained: flags, split, metrics. No answer follows from it
     checkpoint.json       format, sizes, and the SHA-256 of each file above; written last
@@ -11,7 +12,7 @@ Loading runs no code from any of them and needs no TensorFlow.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ import safetensors
 import safetensors.numpy
 
 from sentiment import storage
+from sentiment.bigrams import Bigrams
 from sentiment.errors import InputError
 from sentiment.tokenizer import SPECIALS
 
@@ -33,7 +35,7 @@ _MOST_ELSE = 16 * 2**20
 """Bytes of a file: what is read is taken apart in memory, into many times as much for JSON."""
 
 _LONGEST_HEADER = 2**16
-"""Bytes of what the weights' file says of its six matrices."""
+"""Bytes of what the weights' file says of its matrices."""
 
 LARGEST_TABLE = 16 * 2**30
 """Bytes of float32 that the kernel folds a model into: vocabulary x 4 x hidden. A file may be small
@@ -42,16 +44,31 @@ and its table not."""
 _ANSWER_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
 
 
-def weight_shapes(vocabulary: int, embedding: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    """The weights of a model by name, with their shapes."""
-    return {
-        "embedding": (vocabulary, embedding),
-        "lstm/kernel": (embedding, 4 * hidden),
-        "lstm/recurrent_kernel": (hidden, 4 * hidden),
-        "lstm/bias": (4 * hidden,),
-        "dense/kernel": (hidden, 2),
-        "dense/bias": (2,),
+FORWARD, BACKWARD = "lstm", "backward"
+"""The LSTM that reads a text as it stands, and that which reads it from its end."""
+
+
+def lstms(weights: Iterable[str]) -> tuple[str, ...]:
+    """The LSTMs that weights of these names make: one, or two for a model that reads both ways."""
+    backward = any(name.startswith(f"{BACKWARD}/") for name in weights)
+    return (FORWARD, BACKWARD) if backward else (FORWARD,)
+
+
+def weight_shapes(
+    vocabulary: int, embedding: int, hidden: int, names: tuple[str, ...] = (FORWARD,)
+) -> dict[str, tuple[int, ...]]:
+    """The weights of a model with these LSTMs by name, with their shapes."""
+    of_lstms = {
+        f"{name}/{weight}": shape
+        for name in names
+        for weight, shape in (
+            ("kernel", (embedding, 4 * hidden)),
+            ("recurrent_kernel", (hidden, 4 * hidden)),
+            ("bias", (4 * hidden,)),
+        )
     }
+    dense = {"dense/kernel": (len(names) * hidden, 2), "dense/bias": (2,)}
+    return {"embedding": (vocabulary, embedding), **of_lstms, **dense}
 
 
 @dataclass(frozen=True)
@@ -60,8 +77,10 @@ class Checkpoint:
 
     weights: Mapping[str, np.ndarray]
     """float32: embedding (V, E), lstm/kernel (E, 4H), lstm/recurrent_kernel (H, 4H),
-    lstm/bias (4H,), dense/kernel (H, 2), dense/bias (2,); the gates in Keras's order i, f, c, o."""
+    lstm/bias (4H,), dense/kernel (H, 2), dense/bias (2,); the gates in Keras's order i, f, c, o.
+    Of a model that reads both ways also backward/kernel and so on; then dense/kernel is (2H, 2)."""
     vocabulary: tuple[str, ...]
+    """Words, then bigrams: see `sentiment.bigrams`."""
     stop_words: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -72,14 +91,15 @@ class Checkpoint:
             raise InputError(f"{_VOCABULARY} holds a token twice")
         shapes = {name: value.shape for name, value in self.weights.items()}
         embedding, hidden = self._size("embedding", 1), self._size("lstm/recurrent_kernel", 0)
-        wanted = weight_shapes(len(self.vocabulary), embedding, hidden)
+        names = lstms(shapes)
+        wanted = weight_shapes(len(self.vocabulary), embedding, hidden, names)
         for name in sorted(wanted.keys() | shapes.keys()):
             if shapes.get(name) != wanted.get(name):
                 raise InputError(
                     f"{_WEIGHTS}: {name!r:.80} has shape {shapes.get(name)}; "
                     f"in this model it is {wanted.get(name)}"
                 )
-        if 4 * len(self.vocabulary) * 4 * hidden > LARGEST_TABLE:
+        if 4 * len(self.vocabulary) * 4 * hidden * len(names) > LARGEST_TABLE:
             raise InputError(
                 f"{len(self.vocabulary):,} words and {hidden:,} units make a table of more than "
                 f"{LARGEST_TABLE >> 30} GiB"
@@ -87,6 +107,10 @@ class Checkpoint:
         for name, value in self.weights.items():
             if value.dtype != np.float32 or not np.isfinite(value).all():
                 raise InputError(f"{_WEIGHTS}: {name!r} is not all finite float32 numbers")
+        try:
+            self.bigrams  # noqa: B018  # made, and so checked, once
+        except InputError as error:
+            raise InputError(f"{_VOCABULARY}: {error}") from error
         if not isinstance(self.training, Mapping):
             raise InputError(f"{_TRAINING} is no JSON object")
 
@@ -110,6 +134,16 @@ class Checkpoint:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         manifest = {"format": FORMAT, "model_hash": _model_hash(digests), "files": digests}
         return contents | {MANIFEST: _json(manifest)}
+
+    @cached_property
+    def bigrams(self) -> Bigrams:
+        """What finds the vocabulary's bigrams in texts."""
+        return Bigrams(self.vocabulary)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The vocabulary without its bigrams."""
+        return self.vocabulary[: self.bigrams.words]
 
     @cached_property
     def model_hash(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sentiment.batch import pad
+from sentiment.bigrams import Bigrams
 
 
 class Inference(Protocol):
@@ -19,23 +20,30 @@ class Inference(Protocol):
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """The probability that each text is positive, float32 (n,).
 
-        ids, int32: all texts' ids, one after another; offsets, int64 (n + 1,): where each begins.
+        ids, int32: all texts' words, one after another; offsets, int64 (n + 1,): where each begins.
         """
 
 
 def inference(
-    weights: Mapping[str, np.ndarray], use_gpu: bool = False, batch_size: int = 4096
+    weights: Mapping[str, np.ndarray],
+    bigrams: Bigrams | None = None,
+    use_gpu: bool = False,
+    batch_size: int = 4096,
 ) -> Inference:
-    """What computes the probabilities of a model with these weights (`Checkpoint.weights`).
+    """What computes the probabilities of a model with these weights and bigrams.
 
-    `batch_size`: texts that a GPU computes at once. The kernel chooses for itself.
+    Args:
+        weights: of a `sentiment.checkpoint.Checkpoint`.
+        bigrams: of the same; None: it has none.
+        use_gpu: compute with TensorFlow, on a GPU if there is one.
+        batch_size: texts that a GPU computes at once. The kernel chooses for itself.
     """
     if use_gpu:
-        return _KerasInference(weights, batch_size)
+        return _KerasInference(weights, bigrams, batch_size)
     # Numba, like TensorFlow, loads only where it computes.
     from sentiment.kernel import LSTMKernel
 
-    return LSTMKernel(weights)
+    return LSTMKernel(weights, bigrams)
 
 
 class _KerasInference:
@@ -44,8 +52,10 @@ class _KerasInference:
     The model is made at the first call: in the process that has the GPU.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray], batch_size: int) -> None:
-        self._weights, self._batch_size = dict(weights), batch_size
+    def __init__(
+        self, weights: Mapping[str, np.ndarray], bigrams: Bigrams | None, batch_size: int
+    ) -> None:
+        self._weights, self._bigrams, self._batch_size = dict(weights), bigrams, batch_size
         self.load_seconds = 0.0
 
     @cached_property
@@ -59,10 +69,11 @@ class _KerasInference:
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         lengths = np.diff(offsets).astype(np.int32)
+        pairs = self._bigrams(ids, offsets) if self._bigrams else np.zeros_like(ids)
         order = np.argsort(-lengths, kind="stable")
         probabilities = np.empty(len(lengths), np.float32)
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            padded = pad(ids, offsets[rows], lengths[rows])
-            probabilities[rows] = self._model.probabilities(padded, lengths[rows])
+            padded = (pad(each, offsets[rows], lengths[rows]) for each in (ids, pairs))
+            probabilities[rows] = self._model.probabilities(*padded, lengths[rows])
         return probabilities

@@ -4,18 +4,21 @@ Two identities make a step of the recurrence one gather, one product and one exp
 embedding, the input kernel and the bias fold into one table with a row of gate inputs a token. And
 since sigmoid(x) = 1 / (1 + exp(-x)) and tanh(x) = (exp(2x) - 1) / (exp(2x) + 1), the factors, with
 log2(e) for a power of two, fold into table and recurrent kernel too, so that all four gates are one
-loop of 2**x.
+loop of 2**x. A bigram has a row of the table, too, which is added to that of its second word.
 
 Texts flow through a fixed number of slots: a text that ends makes room for the next one, so nothing
 is sorted or padded, and memory does not grow with length. A text's numbers go through the same
 operations in the same order in every slot, and every fused multiply-add is written as one, so its
 probability is the same to the last bit in any batch and with vectors of any width.
+
+A model that reads both ways is two such LSTMs, the second over texts that are turned round: the
+mean does not mind in which order outputs come.
 """
 
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,9 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
+
+from sentiment.bigrams import Bigrams
+from sentiment.checkpoint import lstms
 
 
 def _machine() -> tuple[int, int]:
@@ -72,38 +78,57 @@ class LSTMKernel:
     _recurrent: np.ndarray
     _dense: np.ndarray
 
-    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Takes `sentiment.checkpoint.Checkpoint.weights`; compiles, or loads what was compiled."""
+    def __init__(self, weights: Mapping[str, np.ndarray], bigrams: Bigrams | None = None) -> None:
+        """Compiles, or loads what was compiled.
+
+        Args:
+            weights: `sentiment.checkpoint.Checkpoint.weights`.
+            bigrams: those of its vocabulary; None: it has none.
+        """
         began = time.monotonic()
         self._weights = {name: _frozen(value, value.dtype) for name, value in weights.items()}
+        self._bigrams = bigrams
         self._lanes = LANES
+        entries = len(weights["embedding"])
+        self._words = entries - (len(bigrams) if bigrams else 0)
+        names = lstms(weights)
         units = len(weights["lstm/recurrent_kernel"])
-        scale = np.repeat(_GATES, units)
-        embedding = np.asarray(weights["embedding"], np.float32)
-        kernel = _panels(weights["lstm/kernel"] * scale).swapaxes(0, 1)
-        bias = _panels(weights["lstm/bias"][None] * scale)
-        self._vocabulary = len(embedding)
-        table = _aligned(len(embedding) * bias.size)
-        fold = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
-        _fold(*fold, table)
-        panels = _panels(weights["lstm/recurrent_kernel"] * scale)
-        recurrent = _aligned(panels.size)
-        # As good as infinite, which times an h of 0 would be no number.
-        limit = np.finfo(np.float32).max
-        recurrent[:] = panels.ravel().clip(-limit, limit)
+        self._width = -(-units // LANES) * LANES * 4
+        # The last row is of zeros: what a word has that ends no bigram.
+        table = _aligned(len(names) * (entries + 1) * self._width)
+        recurrent = _aligned(len(names) * units * self._width)
+        for name, *its in zip(
+            names, np.split(table, len(names)), np.split(recurrent, len(names)), strict=True
+        ):
+            self._fold(name, *its)
         # Softmax over two classes is the sigmoid of the difference of their logits.
         dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
         for name, array in zip(_ARRAYS, (table, recurrent, dense), strict=True):
             setattr(self, name, _frozen(array, array.dtype))
         self._bias = float(np.subtract(*weights["dense/bias"][::-1].astype(np.float64)))
+        self._directions = len(names)
         self._compile()
         self.load_seconds = time.monotonic() - began
         """How long it took to be ready in this process."""
 
+    def _fold(self, name: str, table: np.ndarray, recurrent: np.ndarray) -> None:
+        """Fill the table and the recurrent kernel of one of the LSTMs."""
+        weights = self._weights
+        scale = np.repeat(_GATES, len(weights[f"{name}/recurrent_kernel"]))
+        embedding = np.asarray(weights["embedding"], np.float32)
+        kernel = _panels(weights[f"{name}/kernel"] * scale).swapaxes(0, 1)
+        bias = _panels(weights[f"{name}/bias"][None] * scale)
+        fold = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
+        _fold(*fold, self._words, table)
+        panels = _panels(weights[f"{name}/recurrent_kernel"] * scale)
+        # As good as infinite, which times an h of 0 would be no number.
+        limit = np.finfo(np.float32).max
+        recurrent[:] = panels.ravel().clip(-limit, limit)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         began = time.monotonic()
         if state["_lanes"] != LANES:
-            self.__init__(state["_weights"])  # type: ignore[misc]  # of this class, as pickled
+            self.__init__(state["_weights"], state["_bigrams"])  # type: ignore[misc]  # of this class, as pickled
         else:
             for name, value in state.items():
                 # Not every way of pickling keeps arrays read-only, and others would be compiled
@@ -118,14 +143,15 @@ class LSTMKernel:
 
     @property
     def table_bytes(self) -> int:
-        """What the folded table costs: vocabulary x 4 x padded hidden size x 4 bytes."""
+        """What the folded table costs: (vocabulary + 1) x 4 x padded hidden size x 4 bytes, twice
+        for a model that reads both ways."""
         return self._table.nbytes
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """The probability that each text is positive.
 
         Args:
-            ids: int32, the token ids of all texts, one after another.
+            ids: int32, the words' ids of all texts, one after another.
             offsets: int64 (n + 1,), where each text's ids begin, and the end.
 
         Returns:
@@ -142,19 +168,29 @@ class LSTMKernel:
             raise ValueError("offsets do not ascend")
         # Checked in their own type: the cast could bring an id into the range.
         used = ids[offsets[0] : offsets[-1]]
-        if len(used) and not 0 <= used.min() <= used.max() < self._vocabulary:
+        if len(used) and not 0 <= used.min() <= used.max() < self._words:
             raise ValueError(
-                f"ids from {used.min()} to {used.max()} are not in a vocabulary of "
-                f"{self._vocabulary}"
+                f"ids from {used.min()} to {used.max()} are not in a vocabulary of {self._words}"
             )
-        probabilities = np.empty(len(offsets) - 1, np.float32)
-        size = len(self._table) // self._vocabulary // 4 * SLOTS
-        model = (self._table, self._recurrent, self._dense, self._bias)
-        h, following_h, cell, recent = (_aligned(size) for _ in range(4))
-        total = _aligned(size, np.float64)
-        state = (h, following_h, cell, recent, total, _aligned(4 * CELLS))
-        _score(_frozen(ids, np.int32), offsets, model, state, probabilities)
+        tokens, offsets = _frozen(used, np.int32), _frozen(offsets - offsets[0], np.int64)
+        pairs = self._bigrams(tokens, offsets) if self._bigrams else np.empty(0, np.int32)
+        size = self._width // 4 * SLOTS
+        state = (*(_aligned(size) for _ in range(4)), _aligned(size, np.float64))
+        logits = np.zeros(len(offsets) - 1)
+        for direction in range(self._directions):
+            if direction:
+                turned = np.repeat(offsets[:-1] + offsets[1:] - 1, np.diff(offsets))
+                turned -= np.arange(len(used))
+                tokens = _frozen(tokens[turned], np.int32)
+                pairs = pairs[turned] if len(pairs) else pairs
+            model = (np.split(array, self._directions)[direction] for array in self._arrays())
+            _score(tokens, pairs, offsets, tuple(model), state, _aligned(4 * CELLS), logits)
+        probabilities = np.empty(len(logits), np.float32)
+        _answer(logits, self._bias, probabilities)
         return probabilities
+
+    def _arrays(self) -> Iterator[np.ndarray]:
+        return (getattr(self, name) for name in _ARRAYS)
 
 
 def _panels(gates: np.ndarray) -> np.ndarray:
@@ -229,22 +265,22 @@ def _prefetch(typing_context, array, place):
 
 
 @intrinsic
-def _product(typing_context, gates, table, rows, slot, h, recurrent, panel_at, units):
-    """gates = rows of the table + h @ recurrent, for ROWS texts from a slot on and one panel.
+def _product(typing_context, gates, table, rows, pairs, slot, h, recurrent, panel_at, units):
+    """gates = two rows of the table + h @ recurrent, for ROWS texts from a slot on and one panel.
 
-    gates is (4, SLOTS, LANES). The texts' places in the table are in rows[slot:], and the panel
-    begins at panel_at. In LLVM's own vectors: from loops over arrays it makes code
-    that loads and stores the sums at every step.
+    gates is (4, SLOTS, LANES). The places in the table of the texts' words and bigrams are in
+    rows[slot:] and pairs[slot:], and the panel begins at panel_at. In LLVM's own vectors: from
+    loops over arrays it makes code that loads and stores the sums at every step.
     """
     place = types.int64
-    signature = types.void(gates, table, rows, place, h, recurrent, place, place)
+    signature = types.void(gates, table, rows, pairs, place, h, recurrent, place, place)
 
     def generate(context, builder, signature, values):
-        gates, table, rows, h, recurrent = (
+        gates, table, rows, pairs, h, recurrent = (
             context.make_array(signature.args[n])(context, builder, values[n]).data
-            for n in (0, 1, 2, 4, 5)
+            for n in (0, 1, 2, 3, 5, 6)
         )
-        slot, panel_at, units = (values[n] for n in (3, 6, 7))
+        slot, panel_at, units = (values[n] for n in (4, 7, 8))
         number, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
         slot_at = builder.mul(slot, number(LANES))
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
@@ -259,7 +295,9 @@ def _product(typing_context, gates, table, rows, slot, h, recurrent, panel_at, u
             )
 
         for (g, r), total in sums.items():
-            builder.store(load(table, builder.load(at(rows, slot, r)), g * LANES), total)
+            places = (builder.load(at(each, slot, r)) for each in (rows, pairs))
+            own, pair = (load(table, place, g * LANES) for place in places)
+            builder.store(builder.fadd(own, pair), total)
         with cgutils.for_range(builder, units) as unit:
             panel = builder.udiv(unit.index, number(LANES))
             h_unit = builder.add(unit.index, builder.mul(panel, number((SLOTS - 1) * LANES)))
@@ -290,13 +328,13 @@ def _product(typing_context, gates, table, rows, slot, h, recurrent, panel_at, u
 #
 # Not a BLAS product: those round by the machine, and start a thread a core.
 @njit(cache=True, nogil=True)
-def _fold(embedding, kernel, bias, table):
+def _fold(embedding, kernel, bias, words, table):
     tokens, size = embedding.shape
     columns, gates = kernel.reshape(size, -1), bias.ravel()
     width = len(gates)
     row = np.empty(width)
     for token in range(tokens):
-        row[:] = gates
+        row[:] = gates if token < words else np.zeros_like(gates)
         for k in range(size):
             value = np.float64(embedding[token, k])
             for j in range(width):
@@ -337,9 +375,10 @@ def _output(o, c):
     return (c - one) / ((one + o) * (one + c))
 
 
-@njit(inline="always", error_model="numpy")
-def _sigmoid(logit):
-    return 1 / (1 + math.exp(-logit))
+@njit(cache=True)
+def _answer(logits, bias, probabilities):
+    for text in range(len(logits)):
+        probabilities[text] = 1 / (1 + math.exp(-(logits[text] + bias)))
 
 
 # h, cell, recent and total are (panels, SLOTS, LANES), flat, and gates (4, SLOTS, LANES). Slot s's
@@ -348,17 +387,20 @@ def _sigmoid(logit):
 # Without error_model="numpy" a check for division by zero keeps the loops from vectorizing. And a
 # loop has no more than one 2**x: what two of them take does not fit into 16 registers.
 @njit(error_model="numpy", cache=True, nogil=True)
-def _score(ids, offsets, model, state, probabilities):
-    table, recurrent, dense, bias = model
-    h, following_h, cell, recent, total, gates = state
-    units, texts = len(dense), len(probabilities)
+def _score(ids, pairs, offsets, model, state, gates, logits):
+    table, recurrent, dense = model
+    h, following_h, cell, recent, total = state
+    units, texts = len(dense), len(logits)
     panels = (units + LANES - 1) // LANES
     width = panels * 4 * LANES
+    nothing = len(table) - width
+    paired = len(pairs) > 0
     twice = np.float32(2 * _LOG2E)
     text = np.full(SLOTS, -1)
     at, end = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     # Where in the table the rows of this step and of the next begin.
     row, following_row = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    pair, following_pair = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     running = np.zeros(GROUPS, np.int64)
     following = 0
     while True:
@@ -371,10 +413,9 @@ def _score(ids, offsets, model, state, probabilities):
                         j = (k // LANES * SLOTS + s) * LANES + k % LANES
                         logit += (total[j] + recent[j]) * dense[k]
                     length = offsets[text[s] + 1] - offsets[text[s]]
-                    probabilities[text[s]] = _sigmoid(logit / length + bias)
+                    logits[text[s]] += logit / length
                     text[s] = -1
                 while following < texts and offsets[following] == offsets[following + 1]:
-                    probabilities[following] = _sigmoid(bias)
                     following += 1
                 if following == texts:
                     break
@@ -382,11 +423,14 @@ def _score(ids, offsets, model, state, probabilities):
                 following += 1
                 # Before the first token h is zero, and there is no product.
                 first = np.int64(ids[at[s]]) * width
+                its_pair = nothing
+                if paired and pairs[at[s]]:
+                    its_pair = np.int64(pairs[at[s]]) * width
                 at[s] += 1
                 for p in range(panels):
                     base = (p * SLOTS + s) * LANES
                     for j in range(4 * LANES):
-                        gates[j] = _exp2(table[first + j])
+                        gates[j] = _exp2(table[first + j] + table[its_pair + j])
                     for j in range(LANES):
                         i, f, g = gates[j], gates[LANES + j], gates[2 * LANES + j]
                         cell[base + j] = _next_cell(i, f, g, np.float32(0))
@@ -395,9 +439,10 @@ def _score(ids, offsets, model, state, probabilities):
                         h[base + j] = recent[base + j] = _output(gates[3 * LANES + j], c)
                         total[base + j] = 0
                     first += 4 * LANES
+                    its_pair += 4 * LANES
             if at[s] == end[s]:
                 # The slot runs idle, on any row of the table.
-                row[s] = following_row[s] = 0
+                row[s] = following_row[s] = pair[s] = following_pair[s] = 0
                 continue
             if (at[s] - offsets[text[s]]) % _FLUSH == 0:
                 for p in range(panels):
@@ -405,8 +450,13 @@ def _score(ids, offsets, model, state, probabilities):
                         total[j] += recent[j]
                         recent[j] = 0
             row[s] = np.int64(ids[at[s]]) * width
+            pair[s] = following_pair[s] = nothing
+            if paired and pairs[at[s]]:
+                pair[s] = np.int64(pairs[at[s]]) * width
             at[s] += 1
             following_row[s] = np.int64(ids[at[s]]) * width if at[s] < end[s] else row[s]
+            if paired and at[s] < end[s] and pairs[at[s]]:
+                following_pair[s] = np.int64(pairs[at[s]]) * width
             running[s // ROWS] += 1
         if running.sum() == 0:
             return
@@ -415,13 +465,18 @@ def _score(ids, offsets, model, state, probabilities):
                 if running[group] == 0:
                     continue
                 first = group * ROWS
-                _product(gates, table, row, first, h, recurrent, p * units * 4 * LANES, units)
+                panel_at = p * units * 4 * LANES
+                _product(gates, table, row, pair, first, h, recurrent, panel_at, units)
                 # The next step's rows come from far: they are asked for a step ahead.
                 for s in range(first, first + ROWS):
-                    row[s] += 4 * LANES
                     for j in range(0, 4 * LANES, _LINE):
                         _prefetch(table, following_row[s] + j)
+                        if following_pair[s] < nothing:
+                            _prefetch(table, following_pair[s] + j)
+                    row[s] += 4 * LANES
+                    pair[s] += 4 * LANES
                     following_row[s] += 4 * LANES
+                    following_pair[s] += 4 * LANES
             # While the gates are in the nearest cache, in Keras's order: input, forget, candidate,
             # output.
             base = p * CELLS

@@ -1,12 +1,18 @@
 """The model in Keras 3: token ids -> logits, for training, and as the reference for scoring.
 
 Embedding -> dropout -> LSTM -> dropout -> mean over the text's own tokens -> dense over 2 classes.
+The embedding of a word that ends a bigram is the sum of both of theirs. A model that reads both
+ways has another LSTM, over the tokens from the last to the first; the dense layer sees both means.
 TensorFlow loads with this module; scoring on CPUs does without (`sentiment.kernel`).
 """
+
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from sentiment.checkpoint import BACKWARD, FORWARD, lstms
 
 CLASSES = 2
 
@@ -26,45 +32,50 @@ class SentimentLSTM(keras.Model):
         hidden_size: int,
         dropout_keep_prob: float = 1.0,
         seed: int = 0,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__(name="sentiment_lstm")
         self.dropout_keep_prob = dropout_keep_prob
         uniform = keras.initializers.RandomUniform(-0.05, 0.05, seed=seed)
-        glorot = keras.initializers.GlorotUniform(seed=seed + 1)
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_size, embeddings_initializer=uniform, name="embedding"
         )
-        self.lstm = keras.layers.LSTM(
-            hidden_size,
-            return_sequences=True,
-            kernel_initializer=glorot,
-            recurrent_initializer=keras.initializers.Orthogonal(seed=seed + 2),
-            name="lstm",
-        )
-        self.dense = keras.layers.Dense(
-            CLASSES, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 3)
-        )
+        self.lstms = [
+            keras.layers.LSTM(
+                hidden_size,
+                return_sequences=True,
+                kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1 + more),
+                recurrent_initializer=keras.initializers.Orthogonal(seed=seed + 2 + more),
+                name=name,
+            )
+            for name, more in [(FORWARD, 0), (BACKWARD, 1000)][: 1 + bidirectional]
+        ]
+        glorot = keras.initializers.GlorotUniform(seed=seed + 3)
+        self.dense = keras.layers.Dense(CLASSES, kernel_initializer=glorot, name="dense")
         self.build([(None, None), (None,)])
 
     def build(self, input_shape: object) -> None:
         """Make the weights, so that they are there before the first batch."""
         self.embedding.build((None, None))
-        self.lstm.build((None, None, self.embedding.output_dim))
-        self.dense.build((None, self.lstm.units))
+        for lstm in self.lstms:
+            lstm.build((None, None, self.embedding.output_dim))
+        self.dense.build((None, sum(lstm.units for lstm in self.lstms)))
         self.built = True
 
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Logits of a batch.
 
         Args:
-            inputs: ids, int32 (n, longest), each row padded on its right with any valid id; and
-                lengths, int32 (n,), the number of tokens of each text, 0 included.
+            inputs: the words' ids, int32 (n, longest), each row padded on its right with any valid
+                id; the bigrams', alike, 0 where a word ends none; and lengths, int32 (n,), the
+                number of tokens of each text, 0 included.
 
         Returns:
             As `logits`.
         """
-        ids, lengths = inputs
-        return self.logits(self.embedding(ids), lengths)
+        ids, bigrams, lengths = inputs
+        pairs = tf.where((bigrams > 0)[:, :, None], self.embedding(bigrams), 0.0)
+        return self.logits(self.embedding(ids) + pairs, lengths)
 
     def logits(
         self, embedded: tf.Tensor, lengths: tf.Tensor, dropout_seed: tf.Tensor | None = None
@@ -81,7 +92,12 @@ class SentimentLSTM(keras.Model):
             float32 (n, 2) logits. A text without tokens has the mean 0, so the dense layer's
             bias alone answers.
         """
-        outputs = self.lstm(self._dropout(embedded, dropout_seed, 0))
+        inputs = self._dropout(embedded, dropout_seed, 0)
+        outputs = self.lstms[0](inputs)
+        for backward in self.lstms[1:]:
+            turned = tf.reverse_sequence(inputs, lengths, seq_axis=1)
+            # Not turned back: the mean does not mind.
+            outputs = tf.concat([outputs, backward(turned)], axis=2)
         outputs = self._dropout(outputs, dropout_seed, 1)
         own = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
         total = tf.einsum("nth,nt->nh", outputs, own)
@@ -98,44 +114,46 @@ class SentimentLSTM(keras.Model):
         keep = self.dropout_keep_prob
         return tf.where(draw < keep, values / keep, tf.zeros_like(values))
 
-    def probabilities(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """float32 (n,): the probability that each text of a padded batch is positive."""
-        return np.asarray(self._positive(ids, lengths))
+    def probabilities(
+        self, ids: np.ndarray, bigrams: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """float32 (n,): the probability that each text of a batch is positive. As for `call`."""
+        return np.asarray(self._positive(ids, bigrams, lengths))
 
     # A graph: without, each token of a batch on a CPU is a dozen operations from Python, and a
     # batch without texts is an error.
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
-    )
-    def _positive(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(self([ids, lengths]))[:, 1]
+    @tf.function(input_signature=[tf.TensorSpec([None] * axes, tf.int32) for axes in (2, 2, 1)])
+    def _positive(self, ids: tf.Tensor, bigrams: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(self([ids, bigrams, lengths]))[:, 1]
 
     def export(self) -> dict[str, np.ndarray]:
         """The weights under the names of a checkpoint."""
-        kernel, recurrent_kernel, bias = self.lstm.get_weights()
-        dense_kernel, dense_bias = self.dense.get_weights()
-        return {
-            "embedding": self.embedding.get_weights()[0],
-            "lstm/kernel": kernel,
-            "lstm/recurrent_kernel": recurrent_kernel,
-            "lstm/bias": bias,
-            "dense/kernel": dense_kernel,
-            "dense/bias": dense_bias,
-        }
+        named = {"embedding": self.embedding.get_weights()[0]}
+        for layer, names in self._later_layers():
+            named |= {
+                f"{layer.name}/{name}": value
+                for name, value in zip(names, layer.get_weights(), strict=True)
+            }
+        return named
+
+    def _later_layers(self) -> Iterator[tuple[keras.Layer, tuple[str, ...]]]:
+        """The layers after the embedding, in the order of the model's weights, and theirs."""
+        for lstm in self.lstms:
+            yield lstm, ("kernel", "recurrent_kernel", "bias")
+        yield self.dense, ("kernel", "bias")
 
     def restore(self, weights: dict[str, np.ndarray]) -> None:
         """Set the weights from a checkpoint's."""
         self.embedding.set_weights([weights["embedding"]])
-        self.lstm.set_weights(
-            [weights[f"lstm/{n}"] for n in ("kernel", "recurrent_kernel", "bias")]
-        )
-        self.dense.set_weights([weights["dense/kernel"], weights["dense/bias"]])
+        for layer, names in self._later_layers():
+            layer.set_weights([weights[f"{layer.name}/{name}"] for name in names])
 
 
 def from_weights(weights: dict[str, np.ndarray]) -> SentimentLSTM:
     """The model that a checkpoint's weights make, for inference."""
     vocabulary_size, embedding_size = weights["embedding"].shape
     hidden_size = len(weights["lstm/recurrent_kernel"])
-    model = SentimentLSTM(vocabulary_size, embedding_size, hidden_size)
+    both = len(lstms(weights)) == 2
+    model = SentimentLSTM(vocabulary_size, embedding_size, hidden_size, bidirectional=both)
     model.restore(weights)
     return model

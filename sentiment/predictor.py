@@ -25,8 +25,8 @@ class Predictor:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.vocabulary)
-        self._infer = inference(checkpoint.weights)
+        self._encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
+        self._infer = inference(checkpoint.weights, checkpoint.bigrams)
 
     @property
     def model_hash(self) -> str:
@@ -35,7 +35,7 @@ class Predictor:
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The tokens that have an id, each at the place of its id; the first two are markers."""
+        """What has an id, at its place: two markers, tokens, and bigrams as `not good`."""
         return self._checkpoint.vocabulary
 
     def predict(

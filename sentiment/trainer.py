@@ -49,7 +49,7 @@ class Trainer:
         self._rows, *self._dense = (variable.value for variable in model.trainable_variables)
         self._squares = [tf.Variable(tf.zeros_like(w)) for w in (self._rows, *self._dense)]
         self._updated = tf.Variable(tf.zeros(self._rows.shape[:1], tf.int64))
-        ints, matrix = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
+        ints, matrices = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None] * 3, tf.int32)
         count, number = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int64)
         rate = tf.TensorSpec([], tf.float32)
         seed, flat = tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.float32)
@@ -59,7 +59,7 @@ class Trainer:
                 lambda *inputs: strategy.run(function, inputs), input_signature=signature
             )
 
-        part = (ints, matrix, ints)
+        part = (ints, matrices, ints)
         self.step_function = replicated(self._step, *part, ints, count, seed, number, rate)
         self.gradient_function = replicated(self._gradients, *part, ints, count, seed)
         self.update_function = replicated(self._update, ints, flat, number, rate)
@@ -109,7 +109,7 @@ class Trainer:
         rows = tf.gather(self._rows, tokens)
         with tf.GradientTape() as tape:
             tape.watch(rows)
-            logits = self.model.logits(tf.gather(rows, places), lengths, seed)
+            logits = self.model.logits(_embedded(rows, places), lengths, seed)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             loss = tf.reduce_sum(losses) / tf.cast(batch_rows, tf.float32)
         gradients = tape.gradient(loss, [rows, *self._dense])
@@ -154,7 +154,7 @@ class Trainer:
 
     def _margins(self, tokens: tf.Tensor, places: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         rows = tf.gather(self._rows, tokens)
-        logits = self.model.logits(tf.gather(rows, places), lengths)
+        logits = self.model.logits(_embedded(rows, places), lengths)
         return logits[:, 1] - logits[:, 0]
 
     def state(self) -> dict[str, np.ndarray]:
@@ -178,3 +178,15 @@ class Trainer:
     def hash(self) -> str:
         """Identifies the state: workers that went the same way have the same."""
         return hashlib.sha256(safetensors.numpy.save(self.state())).hexdigest()
+
+
+def _embedded(rows: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """float32 (n, longest, E): each word's row, and of a bigram that it ends, added up.
+
+    Args:
+        rows: float32 (u, E), of the batch's ids; the first is padding's.
+        places: as in `Part`.
+    """
+    # Where a word ends no bigram there is padding: its row would learn.
+    learnt = tf.concat([tf.zeros_like(rows[:1]), rows[1:]], axis=0)
+    return tf.reduce_sum(tf.gather(learnt, places), axis=0)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from pipelines.batches import CHUNK, WINDOW, CachedRows, TrainingBatches
 from sentiment.batch import Batch
+from sentiment.bigrams import NONE, Bigrams
+from sentiment.tokenizer import SPECIALS, UNKNOWN
 
 LONGEST = 64
 
@@ -175,12 +177,13 @@ def test_the_random_state_matters(rows):
 def test_the_workers_parts_make_the_whole(rows, workers):
     whole = TrainingBatches(rows, 50, 0).batch(11)
     parts = [whole.part(rank, workers) for rank in range(workers)]
-    assert max(len(part.places) for part in parts) - min(len(part.places) for part in parts) <= 1
+    sizes = [len(part.lengths) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
     assert parts[0].tokens.tolist() == sorted({0, *whole.ids.flat})
     for rank, part in enumerate(parts):
         assert part.batch_rows == 50
         np.testing.assert_array_equal(part.tokens, parts[0].tokens)
-        np.testing.assert_array_equal(part.tokens[part.places], whole.ids[rank::workers])
+        np.testing.assert_array_equal(part.tokens[part.places][0], whole.ids[rank::workers])
         np.testing.assert_array_equal(part.lengths, whole.lengths[rank::workers])
         np.testing.assert_array_equal(part.labels, whole.labels[rank::workers])
         assert {part.tokens.dtype, part.places.dtype} == {np.dtype(np.int32)}
@@ -192,7 +195,7 @@ def test_parts_come_in_the_order_of_steps(rows, first, last):
     assert len(found) == last - first
     batches = TrainingBatches(rows, 100, 0)
     for step, part in zip(range(first, last), found, strict=True):
-        np.testing.assert_array_equal(part.tokens[part.places], batches.batch(step).ids[1::3])
+        np.testing.assert_array_equal(part.tokens[part.places][0], batches.batch(step).ids[1::3])
 
 
 def test_a_batch_pads_little(rows):
@@ -316,3 +319,32 @@ def test_an_epoch_of_many_rows_takes_little_time_and_memory():
         assert all(0 <= start < stop <= len(_Many()) for start, stop in ranges)
         assert len(ranges) < 64 * 256 / CHUNK + 3
     assert found[0, 0] != found[1, 0]
+
+
+def test_words_and_bigrams_are_left_out_by_share_and_alike_for_every_worker(tmp_path):
+    rows = cache(tmp_path, 3000)
+    words = [*SPECIALS, *(f"w{number}" for number in range(2, 3000))]
+    known = words[:200]
+    pairs = [f"{first} {second}" for first in known[2:] for second in known[2:100]]
+    bigrams = Bigrams([*words, *pairs])
+    batches = TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6)
+    whole = [batches.batch(step) for step in range(8)]
+    own = [batch.ids > 0 for batch in whole]
+    found = [part.tokens[part.places] for part in batches.parts(0, 8, 0, 1)]
+    lost = np.concatenate([(its[0] == UNKNOWN)[mask] for its, mask in zip(found, own, strict=True)])
+    unknown = np.concatenate([(b.ids == UNKNOWN)[mask] for b, mask in zip(whole, own, strict=True)])
+    assert abs(lost.mean() - unknown.mean() - 0.1) < 0.01
+    possible = [
+        Batch(its[0], b.lengths, b.labels).pairs(bigrams)
+        for its, b in zip(found, whole, strict=True)
+    ]
+    for its, batch, pairs in zip(found, whole, possible, strict=True):
+        assert ((its[0] == batch.ids) | (its[0] == UNKNOWN)).all()
+        assert ((its[1] == pairs) | (its[1] == NONE)).all()
+    kept = sum(np.count_nonzero(its[1]) for its in found)
+    assert abs(kept / sum(map(np.count_nonzero, possible)) - 0.6) < 0.06
+    for rank in (0, 1, 2):
+        for part, its in zip(batches.parts(0, 8, rank, 3), found, strict=True):
+            np.testing.assert_array_equal(part.tokens[part.places], its[:, rank::3])
+    again = next(TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6).parts(5, 6, 0, 1))
+    np.testing.assert_array_equal(again.tokens[again.places], found[5])

@@ -27,6 +27,8 @@ def trained(tmp_path_factory):
         *("--summaries_dir", root / "logs", "--cache_dir", root / "cache", "--run_name", "model"),
         *("--num_workers", 2, "--train_steps", 120, "--validate_every", 60),
         *("--hidden_size", 16, "--embedding_size", 16, "--stopwords_file", "None"),
+        *("--bidirectional", "--bigrams", 500, "--initial_vectors", "cooccurrence"),
+        *("--word_keep_prob", 0.95, "--calibrate"),
     )
     return root, table, done
 
@@ -98,8 +100,9 @@ def test_a_text_scores_the_same_in_train_score_and_predict(trained, scored):
     root, table, _ = trained
     output, _ = scored
     model = checkpoint.load(str(root / "checkpoints" / "model"))
-    tokens = Tokenizer(model.stop_words).encoder(model.vocabulary)(table["SentimentText"])
-    expected = inference(model.weights)(tokens.ids, tokens.offsets)
+    tokens = Tokenizer(model.stop_words).encoder(model.words)(table["SentimentText"])
+    assert len(model.words) < len(model.vocabulary)
+    expected = inference(model.weights, model.bigrams)(tokens.ids, tokens.offsets)
     result = pads.dataset(output, format="parquet").to_table()
     order = np.argsort([int(i) for i in result["id"].to_pylist()])
     probabilities = result["positive_probability"].to_numpy()[order]
@@ -174,7 +177,8 @@ def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
         for step in range(3):
             part = batches.batch(step).part(rank, 2)
             with tf.GradientTape() as tape:
-                logits = model([part.tokens[part.places], part.lengths])
+                (ids,) = part.tokens[part.places]
+                logits = model([ids, np.zeros_like(ids), part.lengths])
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(part.labels, logits)
                 loss = tf.reduce_sum(losses) / 100
             gradients = tape.gradient(loss, model.trainable_variables)

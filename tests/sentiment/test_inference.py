@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_model import VOCABULARY, forward, random_weights
+from test_model import BIGRAMS, BOTH, VOCABULARY, WORDS, forward, random_weights
 
+from sentiment.bigrams import Bigrams
 from sentiment.checkpoint import weight_shapes
 from sentiment.inference import inference
+from sentiment.tokenizer import SPECIALS
 
 WEIGHTS = random_weights(seed=1)
+NAMES = [*SPECIALS, *(f"w{number}" for number in range(2, WORDS))]
+PAIRS = Bigrams([*NAMES, *(f"{NAMES[first]} {NAMES[second]}" for first, second in BIGRAMS)])
 
 
 def flat(texts: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -19,18 +23,16 @@ def flat(texts: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 def generated(n: int, longest: int, seed: int = 0) -> list[list[int]]:
     random = np.random.default_rng(seed)
-    return [
-        random.integers(0, VOCABULARY, random.integers(0, longest + 1)).tolist() for _ in range(n)
-    ]
+    return [random.integers(0, WORDS, random.integers(0, longest + 1)).tolist() for _ in range(n)]
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["kernel", "keras"])
 def infer(request):
-    return inference(WEIGHTS, use_gpu=request.param, batch_size=3)
+    return inference(WEIGHTS, PAIRS, use_gpu=request.param, batch_size=3)
 
 
 @settings(deadline=None, max_examples=20)
-@given(texts=st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=15), max_size=12))
+@given(texts=st.lists(st.lists(st.integers(0, WORDS - 1), max_size=15), max_size=12))
 def test_probabilities_are_those_of_the_formulas(infer, texts):
     found = infer(*flat(texts))
     assert found.dtype == np.float32
@@ -58,18 +60,18 @@ def test_ids_may_be_views_that_cannot_be_written(infer):
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 40, 1000])
 def test_the_batch_size_does_not_matter(batch_size):
     ids, offsets = flat(generated(40, 20))
-    whole = inference(WEIGHTS, use_gpu=True)(ids, offsets)
-    found = inference(WEIGHTS, use_gpu=True, batch_size=batch_size)(ids, offsets)
+    whole = inference(WEIGHTS, PAIRS, use_gpu=True)(ids, offsets)
+    found = inference(WEIGHTS, PAIRS, use_gpu=True, batch_size=batch_size)(ids, offsets)
     np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize(("embedding", "hidden"), [(1, 1), (3, 16), (40, 17), (75, 75)])
 def test_kernel_and_keras_agree_for_models_of_any_size(embedding, hidden):
-    shapes = weight_shapes(VOCABULARY, embedding, hidden)
+    shapes = weight_shapes(VOCABULARY, embedding, hidden, BOTH)
     weights = random_weights(shapes, scale=0.3)
     texts = generated(60, 30)
-    kernel = inference(weights)(*flat(texts))
-    reference = inference(weights, use_gpu=True)(*flat(texts))
+    kernel = inference(weights, PAIRS)(*flat(texts))
+    reference = inference(weights, PAIRS, use_gpu=True)(*flat(texts))
     np.testing.assert_allclose(kernel, reference, atol=1e-5)
     some = [forward(weights, text)[1] for text in texts[:10]]
     np.testing.assert_allclose(kernel[:10], some, atol=1e-5)

@@ -17,18 +17,21 @@ from numba.core.codegen import get_host_cpu_features
 
 from sentiment import kernel as kernel_module
 from sentiment.batch import pad
-from sentiment.checkpoint import weight_shapes
+from sentiment.bigrams import Bigrams
+from sentiment.checkpoint import lstms, weight_shapes
 from sentiment.kernel import LSTMKernel
+from sentiment.tokenizer import SPECIALS
 
 
-def weights(vocabulary, embedding, hidden, seed=0, scale=0.5, recurrence=1.0):
+def weights(vocabulary, embedding, hidden, seed=0, scale=0.5, recurrence=1.0, names=("lstm",)):
     """Normally distributed weights.
 
     Up to a recurrence of 1 or so roundings die away in time; from 4 on they grow: chaos.
     """
     random = np.random.default_rng(seed)
-    shapes = weight_shapes(vocabulary, embedding, hidden)
-    scales = dict.fromkeys(shapes, scale) | {"lstm/recurrent_kernel": recurrence / hidden**0.5}
+    shapes = weight_shapes(vocabulary, embedding, hidden, names)
+    recurrent = [f"{name}/recurrent_kernel" for name in names]
+    scales = dict.fromkeys(shapes, scale) | dict.fromkeys(recurrent, recurrence / hidden**0.5)
     return {
         name: random.normal(0, scales[name], shape).astype(np.float32)
         for name, shape in shapes.items()
@@ -58,20 +61,47 @@ def sigmoid(x):
     return 0.5 + 0.5 * np.tanh(x / 2)
 
 
-def reference(weights, ids, offsets):
-    """The formulas, text by text and token by token, in float64."""
+def reference(weights, ids, offsets, pairs=None):
+    """The formulas, text by text and token by token, in float64.
+
+    `pairs`: by the ids of two words the id of their bigram.
+    """
     w = {name: value.astype(np.float64) for name, value in weights.items()}
-    units, probabilities = len(w["lstm/recurrent_kernel"]), []
+    probabilities = []
     for start, end in pairwise(offsets):
-        h = c = total = np.zeros(units)
-        for x in w["embedding"][ids[start:end]] @ w["lstm/kernel"] + w["lstm/bias"]:
-            i, f, g, o = np.split(x + h @ w["lstm/recurrent_kernel"], 4)
-            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-            h = sigmoid(o) * np.tanh(c)
-            total = total + h
-        logits = total / max(end - start, 1) @ w["dense/kernel"] + w["dense/bias"]
+        text = ids[start:end].tolist()
+        inputs = [w["embedding"][token].copy() for token in text]
+        for place, pair in enumerate(pairwise(text), 1):
+            if pair in (pairs or {}):
+                inputs[place] += w["embedding"][pairs[pair]]
+        ways = {"lstm": inputs, "backward": inputs[::-1]}
+        totals = [_total(w, name, ways[name]) for name in lstms(w)]
+        logits = np.concatenate(totals) / max(end - start, 1) @ w["dense/kernel"]
+        logits += w["dense/bias"]
         probabilities.append(sigmoid(logits[1] - logits[0]))
     return np.array(probabilities)
+
+
+def _total(w, name, inputs):
+    """The sum of an LSTM's outputs."""
+    units = len(w[f"{name}/recurrent_kernel"])
+    h = c = total = np.zeros(units)
+    for x in inputs:
+        gates = x @ w[f"{name}/kernel"] + w[f"{name}/bias"]
+        i, f, g, o = np.split(gates + h @ w[f"{name}/recurrent_kernel"], 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        total = total + h
+    return total
+
+
+def with_bigrams(words, bigrams, seed=0):
+    """A vocabulary of so many words, its markers among them, and bigrams; and the pairs' ids."""
+    names = [*SPECIALS, *(f"w{number}" for number in range(2, words))][:words]
+    random = np.random.default_rng(seed)
+    pairs = {tuple(pair) for pair in random.integers(2, words, (bigrams, 2)).tolist()}
+    entries = [f"w{first} w{second}" for first, second in sorted(pairs)]
+    return names + entries, {pair: words + n for n, pair in enumerate(sorted(pairs))}
 
 
 lengths = st.lists(st.integers(0, 30), max_size=40)
@@ -94,19 +124,47 @@ def test_it_computes_the_formulas(hidden, embedding, vocabulary, lengths, seed):
     np.testing.assert_allclose(found, reference(w, *batch), rtol=0, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    hidden=st.sampled_from([1, 8, 17, 75]),
+    words=st.integers(3, 12),
+    bigrams=st.integers(0, 60),
+    names=st.sampled_from([("lstm",), ("lstm", "backward")]),
+    lengths=lengths,
+    seed=seeds,
+)
+def test_it_adds_bigrams_and_reads_both_ways(hidden, words, bigrams, names, lengths, seed):
+    vocabulary, pairs = with_bigrams(words, bigrams, seed)
+    w = weights(len(vocabulary), 7, hidden, seed, names=names)
+    batch = texts(words, lengths, seed)
+    kernel = LSTMKernel(w, Bigrams(vocabulary))
+    found = kernel(*batch)
+    np.testing.assert_allclose(found, reference(w, *batch, pairs), rtol=0, atol=1e-5)
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    ids, offsets = batch
+    others = [ids[offsets[text] : offsets[text + 1]] for text in order]
+    mixed = np.concatenate([np.zeros(3, np.int32), *others, np.ones(2, np.int32)])
+    again = kernel(mixed, np.cumsum([3, *map(len, others)]))
+    np.testing.assert_array_equal(again, found[order])
+
+
+@pytest.mark.parametrize("names", [("lstm",), ("lstm", "backward")])
 @pytest.mark.parametrize(
     ("vocabulary", "embedding", "hidden"),
-    [(1, 1, 1), (9, 3, 7), (50, 8, 8), (1000, 75, 75), (30, 20, 80), (30, 10, 101)],
+    [(3, 1, 1), (9, 3, 7), (50, 8, 8), (1000, 75, 75), (30, 20, 80), (30, 10, 101)],
 )
-def test_it_answers_as_keras(vocabulary, embedding, hidden):
+def test_it_answers_as_keras(vocabulary, embedding, hidden, names):
     from sentiment.model import from_weights
 
-    w = weights(vocabulary, embedding, hidden, seed=hidden)
+    entries, _ = with_bigrams(vocabulary, 4 * vocabulary)
+    bigrams = Bigrams(entries)
+    w = weights(len(entries), embedding, hidden, seed=hidden, names=names)
     lengths = np.random.default_rng(hidden).integers(0, 40, 100, dtype=np.int32)
     lengths[:3] = 0, 1, 150
     ids, offsets = texts(vocabulary, lengths)
-    expected = from_weights(w).probabilities(pad(ids, offsets[:-1], lengths), lengths)
-    np.testing.assert_allclose(LSTMKernel(w)(ids, offsets), expected, rtol=0, atol=1e-5)
+    padded = (pad(each, offsets[:-1], lengths) for each in (ids, bigrams(ids, offsets)))
+    expected = from_weights(w).probabilities(*padded, lengths)
+    np.testing.assert_allclose(LSTMKernel(w, bigrams)(ids, offsets), expected, rtol=0, atol=1e-5)
 
 
 WEIGHTS = weights(50, 12, 37)
@@ -292,7 +350,7 @@ def test_a_pickle_from_a_machine_of_another_width_folds_anew(kernel, monkeypatch
     pickled = pickle.dumps(kernel)
     monkeypatch.setattr(kernel_module, "LANES", 5)
     monkeypatch.setattr(kernel_module.LSTMKernel, "_compile", lambda self: None)
-    assert pickle.loads(pickled).table_bytes == 50 * 4 * 40 * 4
+    assert pickle.loads(pickled).table_bytes == 51 * 4 * 40 * 4
     monkeypatch.undo()
     assert pickle.loads(pickled)(*batch).tobytes() == kernel(*batch).tobytes()
 
@@ -301,7 +359,7 @@ def test_the_table_costs_a_padded_row_a_token():
     lanes = kernel_module.LANES
     for hidden in (1, lanes, lanes + 1):
         padded = -(-hidden // lanes) * lanes
-        assert LSTMKernel(weights(21, 3, hidden)).table_bytes == 21 * 4 * padded * 4
+        assert LSTMKernel(weights(21, 3, hidden)).table_bytes == 22 * 4 * padded * 4
 
 
 OTHER_MACHINE = """

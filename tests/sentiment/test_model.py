@@ -1,5 +1,7 @@
 """The Keras model is the LSTM that the formulas say, and padding never counts."""
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.batch import pad
-from sentiment.checkpoint import weight_shapes
+from sentiment.checkpoint import lstms, weight_shapes
 from sentiment.model import SentimentLSTM, from_weights
 
-VOCABULARY, EMBEDDING, HIDDEN = 13, 5, 4
-NAMES = weight_shapes(VOCABULARY, EMBEDDING, HIDDEN)
+WORDS, VOCABULARY, EMBEDDING, HIDDEN = 9, 13, 5, 4
+BIGRAMS = {(2, 3): 9, (3, 2): 10, (4, 4): 11, (5, 2): 12}
+BOTH = ("lstm", "backward")
+NAMES = weight_shapes(VOCABULARY, EMBEDDING, HIDDEN, BOTH)
 
 
 def random_weights(shapes=NAMES, seed: int = 0, scale: float = 1.0) -> dict[str, np.ndarray]:
@@ -27,43 +31,56 @@ def forward(weights: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
     """float64 (2,): the probabilities of one text, by Hochreiter and Schmidhuber 1997 with the
     forget gate of Gers et al. 2000, in plain NumPy."""
     w = {name: value.astype(np.float64) for name, value in weights.items()}
-    units = len(w["lstm/recurrent_kernel"])
-    h, c, total = np.zeros(units), np.zeros(units), np.zeros(units)
-    for token in ids:
-        gates = w["embedding"][token] @ w["lstm/kernel"] + h @ w["lstm/recurrent_kernel"]
-        i, f, g, o = np.split(gates + w["lstm/bias"], 4)
-        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
-        h = np.tanh(c) / (1 + np.exp(-o))
-        total += h
-    logits = total / max(len(ids), 1) @ w["dense/kernel"] + w["dense/bias"]
+    inputs = [w["embedding"][token] for token in ids]
+    for place, pair in enumerate(pairwise(ids), 1):
+        if pair in BIGRAMS:
+            inputs[place] = inputs[place] + w["embedding"][BIGRAMS[pair]]
+    totals = []
+    for name in lstms(w):
+        h, c, total = np.zeros((3, len(w[f"{name}/recurrent_kernel"])))
+        for x in inputs if name == "lstm" else inputs[::-1]:
+            gates = x @ w[f"{name}/kernel"] + h @ w[f"{name}/recurrent_kernel"]
+            i, f, g, o = np.split(gates + w[f"{name}/bias"], 4)
+            c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+            h = np.tanh(c) / (1 + np.exp(-o))
+            total += h
+        totals.append(total)
+    logits = np.concatenate(totals) / max(len(ids), 1) @ w["dense/kernel"] + w["dense/bias"]
     e = np.exp(logits - logits.max())
     return e / e.sum()
 
 
-def padded(texts: list[list[int]], more: int = 0, filler=None) -> tuple[np.ndarray, np.ndarray]:
+def padded(texts: list[list[int]], more: int = 0, filler=None) -> tuple[np.ndarray, ...]:
+    """Ids, bigrams and lengths; to the right of a text 0, or anything."""
     lengths = np.array([len(text) for text in texts], np.int32)
     width = max(lengths.max(initial=0) + more, 1)
-    ids = np.zeros((len(texts), width), np.int32)
+    ids, bigrams = np.zeros((2, len(texts), width), np.int32)
     if filler is not None:
-        ids[:] = filler.integers(0, VOCABULARY, ids.shape)
-    for row, text in zip(ids, texts, strict=True):
+        ids[:], bigrams[:] = filler.integers(0, VOCABULARY, (2, *ids.shape))
+    for row, pairs, text in zip(ids, bigrams, texts, strict=True):
         row[: len(text)] = text
-    return ids, lengths
+        pairs[: len(text)] = [0, *(BIGRAMS.get(pair, 0) for pair in pairwise(text))][: len(text)]
+    return ids, bigrams, lengths
+
+
+@pytest.fixture(scope="module", params=[("lstm",), BOTH], ids=["one way", "both ways"])
+def weights(request):
+    return random_weights(weight_shapes(VOCABULARY, EMBEDDING, HIDDEN, request.param))
 
 
 @pytest.fixture(scope="module")
-def model():
-    return from_weights(random_weights())
+def model(weights):
+    return from_weights(weights)
 
 
-texts = st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=12), min_size=1, max_size=8)
+texts = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=12), min_size=1, max_size=8)
 
 
 @settings(deadline=None, max_examples=25)
 @given(texts=texts)
-def test_it_computes_what_the_formulas_say(model, texts):
+def test_it_computes_what_the_formulas_say(model, weights, texts):
     found = model.probabilities(*padded(texts))
-    expected = [forward(random_weights(), text)[1] for text in texts]
+    expected = [forward(weights, text)[1] for text in texts]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -85,20 +102,21 @@ def test_padding_never_counts(model, texts, more, seed):
 
 
 def test_a_text_without_tokens_has_the_answer_of_the_bias(model):
-    logits = random_weights()["dense/bias"]
+    logits = model.export()["dense/bias"]
     expected = np.exp(logits[1]) / np.exp(logits).sum()
     for batch in (padded([[]]), padded([[], [1, 2]], 3)):
         np.testing.assert_allclose(model.probabilities(*batch)[0], expected, rtol=1e-6)
 
 
 def test_no_texts_have_no_probabilities(model):
-    found = model.probabilities(np.zeros((0, 1), np.int32), np.zeros(0, np.int32))
+    none = np.zeros((0, 1), np.int32)
+    found = model.probabilities(none, none, np.zeros(0, np.int32))
     assert found.shape == (0,)
 
 
 def logits(model, seed, texts=((1, 2, 3), (4,), (5, 6, 7, 8), ())) -> np.ndarray:
     seed = None if seed is None else np.array(seed, np.int64)
-    ids, lengths = padded([list(text) for text in texts])
+    ids, _, lengths = padded([list(text) for text in texts])
     return model.logits(model.embedding(ids), lengths, seed).numpy()
 
 
@@ -109,7 +127,7 @@ def test_dropout_follows_from_its_seed_alone():
     keras.utils.set_random_seed(1)
     np.testing.assert_array_equal(logits(model, (0, 0)), first)
     np.testing.assert_array_equal(logits(again, (0, 0)), first)
-    ids, lengths = padded([[1, 2, 3], [4]])
+    ids, _, lengths = padded([[1, 2, 3], [4]])
     compiled = tf.function(lambda seed: model.logits(model.embedding(ids), lengths, seed))
     np.testing.assert_allclose(
         compiled(np.array([0, 9], np.int64)), logits(model, (0, 9), ((1, 2, 3), (4,))), atol=1e-6
@@ -140,19 +158,17 @@ def test_dropout_keeps_its_share_and_the_mean(keep):
     assert abs(both - keep**2) < 0.01
 
 
-def test_gradients_are_those_of_the_formulas():
-    weights = random_weights()
+def test_gradients_are_those_of_the_formulas(weights):
     model = from_weights(weights)
-    text = [3, 1, 4, 1, 5]
+    text = [4, 4, 5, 2, 5]
     with tf.GradientTape() as tape:
         answers = model(list(padded([text], 3)))
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits([1], answers)[0]
     gradients = tape.gradient(loss, model.trainable_variables)
-    names = ["embedding", "lstm/kernel", "lstm/recurrent_kernel", "lstm/bias", "dense/kernel"]
-    names += ["dense/bias"]
     random = np.random.default_rng(0)
-    for name, gradient in zip(names, gradients, strict=True):
-        direction = random.normal(size=NAMES[name])
+    # The trainer relies on this order.
+    for name, gradient in zip(model.export(), gradients, strict=True):
+        direction = random.normal(size=weights[name].shape)
         losses = [
             -np.log(forward(weights | {name: weights[name] + step * direction}, text)[1])
             for step in (1e-5, -1e-5)
@@ -163,7 +179,7 @@ def test_gradients_are_those_of_the_formulas():
 
 def test_weights_go_in_and_out_bitwise():
     weights = random_weights(seed=3)
-    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN)
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, bidirectional=True)
     assert {name: value.shape for name, value in model.export().items()} == NAMES
     for each in (model, from_weights(weights)):
         each.restore(weights)
@@ -176,8 +192,10 @@ def test_weights_go_in_and_out_bitwise():
 
 def test_the_seed_decides_the_first_weights():
     one, same, other = (
-        SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, seed=seed).export() for seed in (5, 5, 6)
+        SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, seed=seed, bidirectional=True).export()
+        for seed in (5, 5, 6)
     )
+    assert (one["lstm/kernel"] != one["backward/kernel"]).any()
     for name in one:
         np.testing.assert_array_equal(one[name], same[name])
         if not name.endswith("bias"):
@@ -192,6 +210,6 @@ def test_pad_puts_each_text_at_the_left_of_its_row(texts, before):
     lengths = np.array([len(text) for text in texts], np.int64)
     starts = before + np.cumsum(lengths) - lengths
     found = pad(ids, starts, lengths)
-    expected, _ = padded(texts)
+    expected, *_ = padded(texts)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, expected)
