@@ -39,3 +39,14 @@ def test_loss_and_accuracy_are_those_of_the_margins():
     assert found["validation_accuracy"] == 0.5
     far = _measure(np.array([0]), np.array([1e4], np.float32))
     assert far["validation_loss"] == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize(("too_sure", "expected"), [(1.0, 1.0), (1.6, 1.6), (0.7, 0.7), (9.0, 2.0)])
+def test_the_temperature_makes_probabilities_shares(too_sure, expected):
+    random = np.random.default_rng(0)
+    margins = random.normal(0, 2, 200_000)
+    labels = (random.random(200_000) < 1 / (1 + np.exp(-margins))).astype(int)
+    found = _measure(labels, (margins * too_sure).astype(np.float32))
+    assert found["validation_temperature"] == pytest.approx(expected, rel=0.02)
+    # Of a single text any would do.
+    assert 0.5 <= _measure(np.array([1]), np.array([3.0]))["validation_temperature"] <= 2

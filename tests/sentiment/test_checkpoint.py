@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sentiment import checkpoint, storage
-from sentiment.checkpoint import Checkpoint, weight_shapes
+from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, weight_shapes
 from sentiment.errors import InputError
 
 FILES = (
@@ -93,7 +93,8 @@ def saved(tmp_path_factory):
 
 
 token = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
-    lambda text: "\n" not in text
+    # With a blank it would be a bigram.
+    lambda text: not {"\n", " "} & set(text)
 )
 
 
@@ -117,6 +118,20 @@ def test_what_is_saved_is_loaded(tmp_path_factory, words, stop_words, training, 
     assert_equal(before, after)
     assert before.files() == after.files()
     assert before.files() == {name: storage.read(f"{directory}/{name}") for name in FILES}
+
+
+@pytest.mark.parametrize("names", [(FORWARD,), (FORWARD, BACKWARD)])
+def test_bigrams_and_a_second_way_to_read_are_kept(tmp_path, names):
+    vocabulary = ("<pad>", "<unk>", "not", "good", "not good", "good good")
+    shapes = weight_shapes(6, 3, 2, names)
+    its = {name: np.full(shape, 0.5, np.float32) for name, shape in shapes.items()}
+    before = Checkpoint(its, vocabulary)
+    checkpoint.save(before, str(tmp_path))
+    after = checkpoint.load(str(tmp_path))
+    assert_equal(before, after)
+    assert after.words == vocabulary[:4]
+    ids = np.array([2, 3, 3, 1, 2], np.int32)
+    assert after.bigrams(ids, np.array([0, 5])).tolist() == [0, 4, 5, 0, 0]
 
 
 def test_uris_and_directories_that_are_not_there_yet(tmp_path):
@@ -259,6 +274,11 @@ def _header(text: str, data: bytes = b"", length: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if length is None else length) + header + data
 
 
+def _both_ways(without: str) -> dict[str, np.ndarray]:
+    shapes = weight_shapes(9, 3, 2, (FORWARD, BACKWARD))
+    return {name: np.zeros(shapes[name], np.float32) for name in shapes.keys() - {without}}
+
+
 class _Bomb:
     def __reduce__(self):
         return os.mkdir, ("exploded",)
@@ -305,8 +325,11 @@ class _Bomb:
                 "lstm/bias": np.zeros((8, 1), np.float32),
                 "dense/kernel": np.zeros((2, 3), np.float32),
                 "dense/bias": np.full(2, np.nan, np.float32),
+                "backward/bias": np.zeros(8, np.float32),
             }.items()
         ),
+        safetensors.numpy.save(weights(9) | _both_ways("dense/kernel")),
+        safetensors.numpy.save(weights(9) | _both_ways("backward/bias")),
         safetensors.numpy.save(weights(9) | {"dense/bias": np.array([0, np.inf], np.float32)}),
         safetensors.numpy.save(weights(9) | {"dense/bias": np.zeros(2)}),
         safetensors.numpy.save(weights(9) | {"dense/bias": np.zeros(2, np.int32)}),
@@ -348,6 +371,8 @@ def test_forged_weights_never_raise_anything_else(saved, tmp_path_factory, data)
     ("name", "content"),
     [
         ("vocabulary.txt", b"<pad>\n<unk>\na\na\nc\nd\ne\nf\ng\n"),
+        ("vocabulary.txt", b"<pad>\n<unk>\na\nb\nc\nd\ne\nf\na z\n"),
+        ("vocabulary.txt", b"<pad>\n<unk>\na\nb\nc\nd\ne\na b\ng\n"),
         ("vocabulary.txt", b"<pad>\n<unk>\na\nb\nc\nd\ne\nf\ng"),
         ("vocabulary.txt", b"<pad>\n<unk>\na\nb\nc\nd\ne\nf\n\n"),
         ("vocabulary.txt", b"<unk>\n<pad>\na\nb\nc\nd\ne\nf\ng\n"),
