@@ -290,7 +290,8 @@ def punctuation(text, kinds, at, glued):
     stop = one
     while kinds[stop] in (STOP, ELLIPSIS):
         stop += 1
-    stop -= emoticon(text, kinds, stop - 1, False) >= stop  # the last one may begin ._.
+    if text[stop] == ord("_") and emoticon(text, kinds, stop - 1, False) >= stop:  # ._.
+        stop -= 1
     if stop > one or kinds[at] == ELLIPSIS:
         return stop, _STOPS, _STOPS + 2
     word = glued or kinds[at - 1] in (IDEOGRAPH, ATTACHED)
@@ -397,7 +398,7 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                 kind, byte = kinds[at], text[at]
                 # Whether the character before is in a word; an emoticon's letter or digit is not.
                 glued = kinds[at - 1] <= REPEAT and at != alike_next
-                if kind in (SIGN, STOP):
+                if kind == SIGN or (kind == STOP and text[at + 1] == ord("_")):
                     at = sign(text, kinds, at, glued)
                 elif kind == IDEOGRAPH:
                     at = ideograph(text, kinds, at)
@@ -405,7 +406,9 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                     at = emoji(text, kinds, at)
                 stop = at
                 symbol = at > start
-                if symbol:
+                if not symbol and kind in (STOP, ELLIPSIS, COMMA):
+                    at, start, stop = punctuation(text, kinds, at, glued)
+                elif symbol:
                     if kind in (SIGN, STOP):
                         stop = squeeze(text, kinds, start, stop, True)
                 elif byte == ord("#"):
@@ -415,8 +418,6 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                     at = user(text, kinds, at, glued)
                     if at > start:
                         start, stop = len(URL), len(URL) + len(USER)
-                elif kind in (STOP, ELLIPSIS, COMMA):
-                    at, start, stop = punctuation(text, kinds, at, glued)
                 if start == stop:
                     if byte == ord("("):
                         brackets += 1

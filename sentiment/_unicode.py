@@ -18,18 +18,19 @@ import numpy as np
 WORD = 0
 REPEAT = 1  # in a word, and equal to the two characters before it: not part of the token
 BLANK = 2
-OTHER = 3
-SIGN = 4  # an ASCII sign that may begin a token, or go on with a letter to an emoticon
-IDEOGRAPH = 5  # a letter of a script without spaces: a token of its own
-ATTACHED = 6  # a mark on an ideograph
-EMOJI = 7
-MODIFIER = 8  # a skin tone
-REGIONAL = 9  # half a flag
-TAG = 10
-KEYCAP = 11
-STOP = 12
-ELLIPSIS = 13
-COMMA = 14
+COMMA = 3
+OTHER = 4
+# Of what stands above OTHER the scan asks whether it goes on with the word before it.
+SIGN = 5  # an ASCII sign that may begin a token, or go on with a letter to an emoticon
+IDEOGRAPH = 6  # a letter of a script without spaces: a token of its own
+ATTACHED = 7  # a mark on an ideograph
+EMOJI = 8
+MODIFIER = 9  # a skin tone
+REGIONAL = 10  # half a flag
+TAG = 11
+KEYCAP = 12
+STOP = 13
+ELLIPSIS = 14
 # What only a character has, until its neighbours are known.
 LETTER = 15
 DIGIT = 16
