@@ -113,7 +113,7 @@ def test_csv(tmp_path):
     texts, labels, tokens = read(write(tmp_path / "a.csv", rows))
     assert texts == [b"bad", b"so, good\n", b"", b"x"]
     assert labels == [0, 1, 1, 0]
-    assert tokens == [["bad"], ["so", "good"], [], ["x"]]
+    assert tokens == [["bad"], ["so", ",", "good"], [], ["x"]]
 
 
 def test_ids_instead_of_tokens(tmp_path):
