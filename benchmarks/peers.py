@@ -8,7 +8,7 @@ Ours, fastText (words and bigrams, 50 dimensions, 5 epochs), TF-IDF of words and
 logistic regression, and VADER, which learns nothing. TRAIN and TEST hold labelled shards, TEXTS
 shards with a column `text`. The checkpoint is to be one that learnt from TRAIN.
 
-Each takes the same texts, in memory, in the form it likes best, to labels; in turns, after one run
+Each takes the same texts, in memory, in the form it likes best, to answers; in turns, after one run
 that is not counted.
 """
 
@@ -33,7 +33,7 @@ from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 
 Predict = Callable[[Sequence[str] | pa.Array], np.ndarray]
-"""Texts -> bool (n,), whether each is positive."""
+"""Texts -> float (n,), from 0 to 1; those from 0.5 on are positive."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,11 @@ class PeersBenchmark:
     """Times that each is measured."""
 
 
-def read_labelled(directory: str, config: PeersBenchmark) -> tuple[list[str], np.ndarray]:
+def read_labelled(
+    directory: str, text_column: str, label_column: str
+) -> tuple[list[str], np.ndarray]:
     """The texts and labels (0/1) of a directory of shards."""
-    source = Source(config.text_column, config.label_column, "utf-8")
+    source = Source(text_column, label_column, "utf-8")
     tokenize = Tokenizer().tokens
     texts, labels = [], []
     for shard in find_labelled(directory, "--train, --test"):
@@ -89,7 +91,7 @@ def ours(directory: str) -> Predict:
 
     def predict(texts: pa.Array) -> np.ndarray:
         tokens = encode(texts)
-        return infer(tokens.ids, tokens.offsets) >= 0.5
+        return infer(tokens.ids, tokens.offsets)
 
     return predict
 
@@ -110,16 +112,13 @@ def fasttext(texts: list[str], labels: np.ndarray) -> Predict:
         )
 
     def predict(texts: Sequence[str]) -> np.ndarray:
-        found, _ = model.predict([line(text) for text in texts])
-        return np.array([label == "__label__1" for (label,) in found])
+        found, sure = model.predict([line(text) for text in texts])
+        positive = np.array([label == "__label__1" for (label,) in found])
+        # fastText's softmax may be above 1, by what it adds lest a logarithm be of 0.
+        sure = np.minimum(np.concatenate(sure), 1)
+        return np.where(positive, sure, 1 - sure)
 
     return predict
-
-
-def tfidf(texts: list[str], labels: np.ndarray) -> Predict:
-    """TF-IDF and logistic regression."""
-    probabilities = logistic_regression(texts, labels)
-    return lambda texts: probabilities(texts) >= 0.5
 
 
 def vader() -> Predict:
@@ -127,26 +126,27 @@ def vader() -> Predict:
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     score = SentimentIntensityAnalyzer().polarity_scores
-    return lambda texts: np.array([score(text)["compound"] >= 0 for text in texts])
+    return lambda texts: np.array([(1 + score(text)["compound"]) / 2 for text in texts])
 
 
 def main(config: PeersBenchmark) -> None:
     """Train, measure and print."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    learnt = read_labelled(config.train, config)
-    test, labels = read_labelled(config.test, config)
+    columns = (config.text_column, config.label_column)
+    learnt = read_labelled(config.train, *columns)
+    test, labels = read_labelled(config.test, *columns)
     texts = read_texts(config.texts, config.rows)
     # VADER takes a hundred times as long.
     few = texts[: max(len(texts) // 20, 1)]
     peers: dict[str, tuple[Predict, Sequence[str] | pa.Array, Sequence[str] | pa.Array]] = {
         "ours": (ours(config.checkpoints_dir), pa.array(texts), pa.array(test)),
         "fastText": (fasttext(*learnt), texts, test),
-        "TF-IDF + logistic regression": (tfidf(*learnt), texts, test),
+        "TF-IDF + logistic regression": (logistic_regression(*learnt), texts, test),
         "VADER": (vader(), few, test),
     }
     accuracy = {
-        name: float(np.mean(predict(those) == labels))
+        name: float(np.mean((predict(those) >= 0.5) == labels))
         for name, (predict, _, those) in peers.items()
     }
     rates: dict[str, list[float]] = {name: [] for name in peers}

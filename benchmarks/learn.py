@@ -1,0 +1,219 @@
+"""What do the recommended settings learn, beside others, and what is each of them worth?
+
+    pip install -c constraints.txt -e '.[bench]'
+    python -m benchmarks.learn --train TRAIN --test TEST
+    python -m benchmarks.learn --train TRAIN --test TEST --ablation
+
+TRAIN and TEST hold labelled shards. `pipelines.train` learns from TRAIN with the flags of
+`RECOMMENDED`, once a seed, and is measured on TEST beside fastText (words and bigrams, 50
+dimensions, 5 epochs) and TF-IDF of words and bigrams with logistic regression. They learn from all
+rows of TRAIN, ours from those that are left after its own validation and test parts.
+
+With `--ablation` settings are taken away one at a time. What that does is read off the validation
+part of TRAIN, so that TEST has no say in the choice of settings: it is not opened.
+
+With `--root` trained models stay there, and are not trained again for the same flags and rows.
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+import sentiment
+from benchmarks.peers import fasttext, read_labelled
+from benchmarks.score import Measurements, kept_or_temporary
+from pipelines.baselines import logistic_regression
+from pipelines.train_loop import VALIDATION_ROWS
+from sentiment import checkpoint
+from sentiment.metrics import BINS, Metrics, measure, share_interval
+from sentiment.vocabulary import MIN_SHARE
+
+Flags = dict[str, Any]
+"""Of `pipelines.train`, by name."""
+
+RECOMMENDED: Flags = {
+    "min_share": 1e-5,
+    "stopwords_file": None,
+    "epochs": 3,
+    "batch_size": 256,
+    "schedule": "linear",
+    "dropout_keep_prob": 0.6,
+    "word_dropout": 0.05,
+    "bigrams": 100_000,
+    "bidirectional": True,
+    "initial_vectors": "cooccurrence",
+    "calibrate": True,
+    "test_size": 0.01,
+    "validate_every": 100,
+}
+
+INSTEAD: tuple[Flags, ...] = (
+    {"bigrams": 0},
+    {"bidirectional": False},
+    {"initial_vectors": "random"},
+    {"word_dropout": 0.0},
+    {"schedule": "constant"},
+    {"dropout_keep_prob": 0.5},
+    {"min_share": MIN_SHARE},
+    {"stopwords_file": "data/stopwords.txt"},
+    {"calibrate": False},
+)
+"""What takes one of them away."""
+
+MEASURED = ("accuracy", "auc", "log_loss", "calibration_error")
+
+
+@dataclass(frozen=True)
+class LearnBenchmark:
+    """Measure what is learnt."""
+
+    train: str
+    """Directory of labelled shards to learn from."""
+    test: str
+    """Directory of labelled shards to measure on."""
+    ablation: bool = False
+    """Take one setting away at a time, instead."""
+    seeds: int | None = None
+    """Values of --random_state, from 0 on; None: 3, and with --ablation 1."""
+    text_column: str = "SentimentText"
+    """Column of the texts."""
+    label_column: str = "Sentiment"
+    """Column of the labels."""
+    root: Path | None = None
+    """Directory for models and caches; None: one that is removed at the end."""
+
+
+class Trained:
+    """Models that `pipelines.train` makes below a directory, each but once."""
+
+    def __init__(self, root: Path, config: LearnBenchmark) -> None:
+        self._root, self._found = root, Measurements(root / "measurements.json")
+        self._common: Flags = {
+            "data_dir": config.train,
+            "text_column": config.text_column,
+            "label_column": config.label_column,
+            "cache_dir": str(root / "cache"),
+            "run_name": "model",
+        }
+
+    def __call__(self, flags: Flags, seed: int) -> tuple[str, float]:
+        """The checkpoint that flags and a seed lead to, and the seconds that the command took."""
+        flags = self._common | flags | {"random_state": seed}
+        name = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
+        directory = self._root / name
+        if name not in self._found:
+            # Half a run, resumed, would be quicker than a whole one.
+            shutil.rmtree(directory, ignore_errors=True)
+            flags["checkpoints_root"] = str(directory)
+            flags["summaries_dir"] = str(directory / "logs")
+            began = time.perf_counter()
+            _train(flags)
+            self._found.add(name, time.perf_counter() - began)
+        return str(directory / "model"), self._found.median(name)
+
+
+def _train(flags: Flags) -> None:
+    command = [sys.executable, "-m", "pipelines.train", *_arguments(flags)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}")
+
+
+def _arguments(flags: Flags) -> Iterator[str]:
+    for name, value in flags.items():
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no_{name}"
+        else:
+            yield from (f"--{name}", str(value))
+
+
+def main(config: LearnBenchmark) -> None:
+    """Train, measure and print a table."""
+    seeds = range(config.seeds or (1 if config.ablation else 3))
+    with kept_or_temporary(config.root) as root:
+        trained = Trained(root, config)
+        lines = _ablation(trained, seeds) if config.ablation else _beside(trained, seeds, config)
+        for line in lines:
+            print(line, flush=True)
+
+
+def _beside(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> Iterator[str]:
+    """Ours, seed by seed, and the others: the lines of the table."""
+    columns = (config.text_column, config.label_column)
+    texts, labels = read_labelled(config.test, *columns)
+    learnt = read_labelled(config.train, *columns)
+    yield (
+        f"{len(learnt[0]):,} texts to learn from, {len(texts):,} to test. Calibration error: the "
+        f"expected one, over {BINS} bins of the probability of the positive class, equally wide. "
+        "Seconds of ours are of the whole command.\n"
+    )
+    yield "| | accuracy | AUC | log loss | calibration error | training, s |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    runs = []
+    for seed in seeds:
+        directory, seconds = trained(RECOMMENDED, seed)
+        found = measure(labels, sentiment.load(directory).predict(texts))
+        runs.append(_measured(found, seconds))
+        yield _row(f"ours, seed {seed}", runs[-1])
+    yield _row("ours, mean", np.mean(runs, axis=0))
+    others: dict[str, Callable] = {
+        "fastText": fasttext,
+        "TF-IDF + logistic regression": logistic_regression,
+    }
+    for name, learn in others.items():
+        began = time.perf_counter()
+        predict = learn(*learnt)
+        seconds = time.perf_counter() - began
+        yield _row(name, _measured(measure(labels, predict(texts)), seconds))
+
+
+def _measured(metrics: Metrics, seconds: float) -> list[float]:
+    return [*(asdict(metrics)[name] for name in MEASURED), seconds]
+
+
+def _row(name: str, values: Sequence[float]) -> str:
+    accuracy, auc, loss, error, seconds = values
+    return f"| {name} | {accuracy:.2%} | {auc:.4f} | {loss:.4f} | {error:.4f} | {seconds:,.0f} |"
+
+
+def _ablation(trained: Trained, seeds: Sequence[int]) -> Iterator[str]:
+    """All settings, then one less at a time: the lines of the table."""
+
+    def best(flags: Flags) -> tuple[float, float, int]:
+        """Accuracy and loss of the best validations, in the mean of the seeds; rows of one."""
+        runs = [checkpoint.load(trained(flags, seed)[0]).training for seed in seeds]
+        accuracy, loss = (
+            float(np.mean([run["best"][f"validation_{name}"] for run in runs]))
+            for name in ("accuracy", "loss")
+        )
+        return accuracy, loss, min(VALIDATION_ROWS, *(run["rows"]["validation"] for run in runs))
+
+    accuracy, loss, rows = best(RECOMMENDED)
+    low, high = share_interval(round(accuracy * rows), rows)
+    yield (
+        f"Each run's best validation, of {rows:,} rows; mean of {len(seeds)} seeds. As little as "
+        f"so many rows tell, the first accuracy may really be {low:.1%} to {high:.1%}; a seed's "
+        "runs have the same rows. Worth: what is lost by the flag.\n"
+    )
+    yield "| instead | accuracy | worth, points | loss | worth |"
+    yield "| --- | --- | --- | --- | --- |"
+    yield f"| as recommended | {accuracy:.2%} | | {loss:.4f} | |"
+    for flags in INSTEAD:
+        its_accuracy, its_loss, _ = best(RECOMMENDED | flags)
+        points, nats = 100 * (accuracy - its_accuracy), its_loss - loss
+        said = " ".join(_arguments(flags))
+        yield f"| `{said}` | {its_accuracy:.2%} | {points:+.2f} | {its_loss:.4f} | {nats:+.4f} |"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(LearnBenchmark, use_underscores=True))
