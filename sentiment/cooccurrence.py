@@ -52,16 +52,18 @@ def word_vectors(
     Returns:
         float32 (V, E); columns by falling singular value, each with its farthest number above 0.
     """
+    counts = _counts(batches, vocabulary)
+    words = np.flatnonzero(counts.sum(axis=1))
     # Threads would share out sums, and with other shares they round in other ways.
     with threadpool_limits(1, "blas"):
-        counted = _factors(_information(_counts(batches, vocabulary)), size)
+        counted = _factors(_information(counts[words][:, words]), size)
     vectors = np.random.default_rng(0).uniform(-SPREAD, SPREAD, (vocabulary, size))
     farthest = np.abs(counted).max(axis=1, initial=0)
-    known = np.flatnonzero(farthest > 1e-9 * farthest.max(initial=0))
-    if len(known):
+    known = farthest > 1e-9 * farthest.max(initial=0)
+    if known.any():
         counted = counted[known]
         counted *= SPREAD / np.sqrt(np.mean(counted**2))
-        vectors[known, : counted.shape[1]] = counted
+        vectors[words[known], : counted.shape[1]] = counted
     return vectors.astype(np.float32)
 
 
