@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import sklearn.metrics
 import yaml
 
 from pipelines.report import shorten
@@ -73,10 +72,10 @@ def model_card(evaluation: Evaluation) -> bytes:
 def _front(evaluation: Evaluation) -> dict[str, Any]:
     """The card's metadata, with the metrics as a `model-index`."""
     metrics = evaluation.metrics[MODEL]
-    labels, positive = evaluation.labels, evaluation.probabilities >= 0.5
+    right, confused = int(metrics.confusion[1, 1]), int(metrics.confusion[[0, 1], [1, 0]].sum())
     measured = {
         ("accuracy", "Accuracy"): metrics.accuracy,
-        ("f1", "F1"): float(sklearn.metrics.f1_score(labels, positive, zero_division=0)),
+        ("f1", "F1"): 2 * right / max(2 * right + confused, 1),
         ("roc_auc", "AUC"): metrics.auc,
         ("log_loss", "Log loss"): metrics.log_loss,
         ("expected_calibration_error", "Expected calibration error"): metrics.calibration_error,

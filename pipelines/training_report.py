@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sklearn.metrics
 
 from pipelines.report import (
     BLUE,
@@ -89,7 +88,7 @@ class Evaluation:
         rows = []
         for name, metrics in self.metrics.items():
             right = int(np.trace(metrics.confusion))
-            area = auc_interval(self.labels, self.answers[name])
+            area = auc_interval(metrics.ranking)
             rows.append(
                 (
                     name,
@@ -240,24 +239,31 @@ def _thresholds(evaluation: Evaluation) -> Section:
         text = f"Every text is labelled {only}: there is nothing to tell it from."
         return Section("Other thresholds than 0.5", text)
     # The constant answer of the majority class is the diagonal, and the share.
-    drawn = {name: p for name, p in evaluation.answers.items() if p.min() < p.max()}
+    rankings = {name: metrics.ranking for name, metrics in evaluation.metrics.items()}
+    drawn = [(name, ranking) for name, ranking in rankings.items() if len(ranking.positive) > 2]
     colors = (BLUE, ORANGE, GREEN)
 
     def draw_roc(figure: "Figure") -> None:
         axes = figure.add_subplot(xlabel="negative texts taken for positive")
         axes.set_ylabel("positive texts found")
-        for color, (name, probabilities) in zip(colors, drawn.items(), strict=False):
-            false, true, _ = sklearn.metrics.roc_curve(labels, probabilities)
-            axes.plot(*_thinned(false, true), color=color, label=name)
+        for color, (name, ranking) in zip(colors, drawn, strict=False):
+            negative, positive = ranking.negative, ranking.positive
+            # Of each straight line its ends.
+            turns = (np.diff(negative, 2) != 0) | (np.diff(positive, 2) != 0)
+            ends = np.concatenate([[True], turns, [True]])
+            negative, positive = _thinned(negative[ends], positive[ends])
+            axes.plot(negative / negative[-1], positive / positive[-1], color=color, label=name)
         axes.plot([0, 1], [0, 1], "--", color=GREY, label="chance")
         axes.legend()
 
     def draw_precision(figure: "Figure") -> None:
         axes = figure.add_subplot(xlabel="positive texts found (recall)", ylim=(0, 1.03))
         axes.set_ylabel("right of those found (precision)")
-        for color, (name, probabilities) in zip(colors, drawn.items(), strict=False):
-            precision, recall, _ = sklearn.metrics.precision_recall_curve(labels, probabilities)
-            axes.plot(*_thinned(recall, precision), color=color, label=name)
+        for color, (name, ranking) in zip(colors, drawn, strict=False):
+            negative, positive = _thinned(ranking.negative[::-1], ranking.positive[::-1])
+            # Of no answer, which comes last, all are right.
+            precision = np.append(positive[:-1] / (positive + negative)[:-1], 1)
+            axes.plot(positive / positive[0], precision, color=color, label=name)
         axes.axhline(labels.mean(), linestyle="--", color=GREY, label="chance")
         axes.legend(loc="lower left")
 

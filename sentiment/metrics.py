@@ -1,11 +1,11 @@
-"""Probabilities and labels -> metrics, by scikit-learn."""
+"""Probabilities and labels -> metrics."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import sklearn.metrics
 from scipy.special import expit, logit
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import binomtest, norm
 
 BINS = 15
 """Of a calibration: as many, and as wide as each other, as in Guo et al. 2017, "On Calibration of
@@ -16,13 +16,30 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """How labels lie in the order of probabilities, of which k are distinct: all that thresholds
+    can tell apart, from one sort."""
+
+    positive: np.ndarray
+    """int (k + 1,): positive texts with at least each probability, from the highest on; 0 first."""
+    negative: np.ndarray
+    """int (k + 1,): the same of negative ones."""
+
+    @property
+    def auc(self) -> float:
+        """Area under the ROC curve; NaN where only one class is there."""
+        pairs = int(self.positive[-1]) * int(self.negative[-1])
+        return float(np.trapezoid(self.positive, self.negative) / pairs) if pairs else float("nan")
+
+
+@dataclass(frozen=True)
 class Metrics:
     """How well probabilities fit labels."""
 
     rows: int
     accuracy: float
     auc: float
-    """Area under the ROC curve; NaN where only one class is there."""
+    """See `Ranking`."""
     log_loss: float
     """Mean cross-entropy in nats."""
     calibration_error: float
@@ -30,6 +47,7 @@ class Metrics:
     see `Calibration`."""
     confusion: np.ndarray
     """int (2, 2): rows by label, columns by answer, negative first."""
+    ranking: Ranking
 
 
 @dataclass(frozen=True)
@@ -59,18 +77,28 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
 
     A text is taken for positive from 0.5 on.
     """
-    answers = probabilities >= 0.5
-    both = labels.min() != labels.max()
+    confusion = sklearn.metrics.confusion_matrix(labels, probabilities >= 0.5, labels=[0, 1])
+    ranking = rank(labels, probabilities)
     return Metrics(
         rows=len(labels),
-        accuracy=float(sklearn.metrics.accuracy_score(labels, answers)),
-        auc=float(sklearn.metrics.roc_auc_score(labels, probabilities)) if both else float("nan"),
+        accuracy=float(np.trace(confusion) / len(labels)),
+        auc=ranking.auc,
         log_loss=float(
             sklearn.metrics.log_loss(labels, probabilities.astype(np.float64), labels=[0, 1])
         ),
         calibration_error=calibrate(labels, probabilities).error,
-        confusion=sklearn.metrics.confusion_matrix(labels, answers, labels=[0, 1]),
+        confusion=confusion,
+        ranking=ranking,
     )
+
+
+def rank(labels: np.ndarray, probabilities: np.ndarray) -> Ranking:
+    """The ranking of probabilities of class 1, float (n,), for labels 0/1, int (n,); n >= 1."""
+    order = np.argsort(probabilities)[::-1]
+    # The last text of each probability.
+    ends = np.flatnonzero(np.diff(probabilities[order], append=np.nan))
+    positive = np.concatenate([[0], np.cumsum(labels[order])[ends]])
+    return Ranking(positive, np.concatenate([[0], ends + 1]) - positive)
 
 
 def calibrate(labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
@@ -90,24 +118,23 @@ def share_interval(hits: int, rows: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def auc_interval(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+def auc_interval(ranking: Ranking) -> tuple[float, float]:
     """What the area under the ROC curve may really be, by the variance of DeLong et al. 1988.
 
     It is computed from ranks (Sun and Xu 2014) and taken on the scale of log odds, which keeps it
     between 0 and 1. (NaN, NaN) with fewer than two texts of a class, and where every positive text
     is above, or below, every negative one: then nothing is known of the variance.
     """
-    positive, negative = probabilities[labels == 1], probabilities[labels == 0]
-    if min(len(positive), len(negative)) < 2:
+    positives, negatives = int(ranking.positive[-1]), int(ranking.negative[-1])
+    auc = ranking.auc
+    if min(positives, negatives) < 2 or auc in (0, 1):
         return float("nan"), float("nan")
-    ranks = rankdata(np.concatenate([positive, negative]))
     # For each positive text the share of negative ones below it, for each negative one of the
-    # positive ones above it; ties count half.
-    below = (ranks[: len(positive)] - rankdata(positive)) / len(negative)
-    above = 1 - (ranks[len(positive) :] - rankdata(negative)) / len(positive)
-    auc = below.mean()
-    if auc in (0, 1):
-        return float("nan"), float("nan")
-    deviation = np.sqrt(below.var(ddof=1) / len(positive) + above.var(ddof=1) / len(negative))
-    margin = norm.ppf((1 + CONFIDENCE) / 2) * deviation / (auc * (1 - auc))
+    # positive ones above it; ties count half. Texts of one probability have the same.
+    positive, negative = np.diff(ranking.positive), np.diff(ranking.negative)
+    below = 1 - (ranking.negative[1:] - negative / 2) / negatives
+    above = (ranking.positive[1:] - positive / 2) / positives
+    variance = positive @ (below - auc) ** 2 / (positives - 1) / positives
+    variance += negative @ (above - auc) ** 2 / (negatives - 1) / negatives
+    margin = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance) / (auc * (1 - auc))
     return float(expit(logit(auc) - margin)), float(expit(logit(auc) + margin))

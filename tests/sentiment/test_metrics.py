@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.metrics import BINS, auc_interval, calibrate, measure, share_interval
+from sentiment.metrics import BINS, auc_interval, calibrate, measure, rank, share_interval
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +129,7 @@ def test_interval_of_an_auc_holds_the_true_one_as_often_as_it_says():
     # Normal and apart by d, whose AUC is Phi(d / sqrt(2)): 0.8.
     for _ in range(400):
         scores = random.normal(size=100) + 1.19023 * labels
-        low, high = auc_interval(labels, scores)
+        low, high = auc_interval(rank(labels, scores))
         held += low < 0.8 < high
     assert 0 < low < measure(labels, 1 / (1 + np.exp(-scores))).auc < high < 1
     assert 0.92 < held / 400 < 0.98
@@ -145,8 +146,21 @@ def test_interval_of_an_auc_holds_the_true_one_as_often_as_it_says():
     ],
 )
 def test_an_auc_that_texts_do_not_tell_has_no_interval(labels, probabilities):
-    assert all(map(math.isnan, auc_interval(np.array(labels), np.array(probabilities))))
+    assert all(map(math.isnan, auc_interval(rank(np.array(labels), np.array(probabilities)))))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), min_size=1))
+def test_a_ranking_has_the_curves_of_scikit_learn(rows):
+    labels, scores = np.array(rows).T
+    ranking = rank(labels, scores.astype(np.float32))
+    positives, negatives = labels.sum(), (1 - labels).sum()
+    assert (ranking.positive[-1], ranking.negative[-1]) == (positives, negatives)
+    if positives and negatives:
+        false, true, _ = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
+        np.testing.assert_allclose(ranking.negative / negatives, false)
+        np.testing.assert_allclose(ranking.positive / positives, true)
+        assert ranking.auc == pytest.approx(sklearn.metrics.roc_auc_score(labels, scores))
 
 
 def test_an_answer_that_is_always_the_same_tells_nothing():
-    assert auc_interval(np.array([0, 1, 0, 1]), np.full(4, 0.25)) == (0.5, 0.5)
+    assert auc_interval(rank(np.array([0, 1, 0, 1]), np.full(4, 0.25))) == (0.5, 0.5)
