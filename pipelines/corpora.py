@@ -110,7 +110,10 @@ def sentiment140(work: Path, archive: Path, url: str | None) -> dict[str, dict]:
     arrive, is damaged, or does not hold the rows it should.
     """
     source = shown(url or SENTIMENT140_URL)
-    download(url or SENTIMENT140_URL, archive)
+    try:
+        download(url or SENTIMENT140_URL, archive)
+    except Failure as failure:
+        raise Failure(f"{failure}; --url takes the address of a mirror") from None
     try:
         sha256 = check_known(archive, source, required=url is None)
         made = {}

@@ -239,7 +239,7 @@ def download_wheel(requirement: str, sha256: str, directory: Path) -> Path:
         said = done.stderr.splitlines()
         errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
         if any("connection broken by" in line for line in said):
-            errors.insert(0, "no connection to the package index")
+            errors.insert(0, "no connection to the package index; PIP_INDEX_URL names another")
         reason = " ".join("; ".join(errors or said[-1:]).split())
         raise Failure(f"pip cannot download {requirement}: {reason[:400]}")
     return next(directory.glob("*.whl"))

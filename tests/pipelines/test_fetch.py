@@ -300,7 +300,7 @@ def test_a_refusal_is_final_and_shows_no_secret(mirror, tmp_path):
     url = mirror.url.replace("http://", "http://user:password@") + "?signature=secret"
     done = run("sentiment140", "--url", url, cwd=tmp_path)
     line = complaint(done, 1)
-    assert f"{mirror.url}: the server answers 404 Not Found" in line
+    assert f"{mirror.url}: the server answers 404 Not Found; --url takes the address" in line
     assert "password" not in done.stderr
     assert "secret" not in done.stderr
     assert len(mirror.ranges) == 1
