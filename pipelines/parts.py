@@ -222,8 +222,10 @@ class PartScorer:
         table = table.replace_schema_metadata({METADATA: json.dumps(provenance, sort_keys=True)})
         beside = storage.join(self.output, "_rejected", f"{name}.parquet")
         try:
-            # A node that joined later may have a directory of that name to itself.
-            if not storage.exists(storage.join(self.output, "_manifest")):
+            # A node that joined later may have a directory of that name to itself. A bucket is one
+            # for all, and to ask it takes a request.
+            local = isinstance(storage.resolve(self.output)[0], pafs.LocalFileSystem)
+            if local and not storage.exists(storage.join(self.output, "_manifest")):
                 raise OSError(f"this node does not see --output {self.output}")
             if len(rejected):
                 _write(rejected, beside)

@@ -5,6 +5,7 @@ import posixpath
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -48,6 +49,7 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
     """
     with ExitStack() as stack:
 
+        @cache
         def start_ray() -> None:
             """Where it has not been: it takes longer to start than a part takes this process."""
             stack.enter_context(session(config.verbose))

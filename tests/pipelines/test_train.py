@@ -35,16 +35,16 @@ def losses(root: Path, name: str) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-@pytest.mark.timeout(900)  # Three runs.
+@pytest.mark.timeout(600)  # Two runs.
 def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_ray, capsys):
-    flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 63}
-    for workers in (1, 2, 3):
+    flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 64}
+    # A batch that three do not share evenly.
+    for workers in (1, 3):
         main(config(corpus, tmp_path, f"of{workers}", num_workers=workers, **flags))
     one = losses(tmp_path, "of1")
     assert len(one) == 100
     assert max(one[-10:]) < 0.5 < min(one[:10])
-    for workers in (2, 3):
-        np.testing.assert_allclose(losses(tmp_path, f"of{workers}"), one, atol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path, "of3"), one, atol=1e-4)
 
     # A run that is finished is left alone, and continued only with its own flags.
     capsys.readouterr()
@@ -58,7 +58,7 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
 def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):
     """And whether one process made it or Ray Data."""
     caches = []
-    for shards, bytes_here in ((1, prepared.BYTES_HERE), (3, 0), (6, 0)):
+    for shards, bytes_here in ((1, prepared.BYTES_HERE), (3, prepared.BYTES_HERE), (6, 0)):
         monkeypatch.setattr(prepared, "BYTES_HERE", bytes_here)
         directory = tmp_path / f"{shards}"
         write_shards(directory, rows=1200, shards=shards)
