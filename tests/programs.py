@@ -18,10 +18,17 @@ def command(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"pipelines.{name}", *map(str, arguments)]
 
 
-def run(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *arguments: object, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and check its exit code; at most three minutes."""
     done = subprocess.run(
-        command(name, *arguments), capture_output=True, text=True, timeout=180, check=False
+        command(name, *arguments),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=os.environ | environment,
+        check=False,
     )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done

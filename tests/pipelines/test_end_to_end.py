@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from pipelines.batches import CachedRows, TrainingBatches
 from sentiment import checkpoint
@@ -17,7 +18,13 @@ from tests.programs import run
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def cluster(local_ray):
+    """What has programs join a Ray that is there, as `ray job submit` does."""
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cluster):
     """A corpus of mixed shards, and a run of two workers on it."""
     root = tmp_path_factory.mktemp("trained")
     table = write_shards(root / "corpus", rows=4000, shards=4)
@@ -29,18 +36,20 @@ def trained(tmp_path_factory):
         *("--hidden_size", 16, "--embedding_size", 16, "--stopwords_file", "None"),
         *("--bidirectional", "--bigrams", 500, "--initial_vectors", "cooccurrence"),
         *("--word_keep_prob", 0.95, "--calibrate"),
+        **cluster,
     )
     return root, table, done
 
 
 @pytest.fixture(scope="module")
-def scored(trained):
+def scored(trained, cluster):
     root, _, _ = trained
     done = run(
         "score",
         *("--checkpoints_dir", root / "checkpoints" / "model", "--input", root / "corpus"),
         *("--output", root / "scored", "--text_column", "SentimentText"),
         *("--num_actors", 2, "--part_rows", 700, "--keep_columns", "id"),
+        **cluster,
     )
     return root / "scored", done
 
