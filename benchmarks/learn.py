@@ -50,6 +50,7 @@ RECOMMENDED: Flags = {
     "dropout_keep_prob": 0.6,
     "word_keep_prob": 0.95,
     "bigrams": 100_000,
+    "bigram_keep_prob": 0.5,
     "bidirectional": True,
     "initial_vectors": "cooccurrence",
     "calibrate": True,

@@ -26,7 +26,7 @@ from sentiment.bigrams import Bigrams
 from sentiment.errors import InputError
 from sentiment.tokenizer import SPECIALS
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "checkpoint.json"
 _WEIGHTS, _VOCABULARY, _STOP_WORDS = "weights.safetensors", "vocabulary.txt", "stopwords.txt"
 _TRAINING = "training.json"

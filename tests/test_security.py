@@ -148,8 +148,8 @@ def vouch(directory: Path, **more: str) -> None:
     digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
     answer = "".join(f"{name} {digests[name]}\n" for name in names[:3])
     manifest = {
-        "format": 1,
-        "model_hash": hashlib.sha256(f"format 1\n{answer}".encode()).hexdigest(),
+        "format": checkpoint.FORMAT,
+        "model_hash": hashlib.sha256(f"format {checkpoint.FORMAT}\n{answer}".encode()).hexdigest(),
         "files": digests | more,
     }
     content = json.dumps(manifest, indent=1, sort_keys=True) + "\n"

@@ -72,8 +72,8 @@ def vouch(directory: Path) -> None:
         name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in FILES[:-1]
     }
     answer = "".join(f"{name} {digests[name]}\n" for name in FILES[:3])
-    model_hash = hashlib.sha256(f"format 1\n{answer}".encode()).hexdigest()
-    manifest = {"format": 1, "model_hash": model_hash, "files": digests}
+    model_hash = hashlib.sha256(f"format {checkpoint.FORMAT}\n{answer}".encode()).hexdigest()
+    manifest = {"format": checkpoint.FORMAT, "model_hash": model_hash, "files": digests}
     (directory / "checkpoint.json").write_text(
         json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     )
@@ -236,12 +236,12 @@ def test_a_uri_of_no_kind_that_can_be_read(uri):
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
-        (b'{"format": 2}', "has format 2; this version reads format 1"),
+        (b'{"format": 1}', "has format 1; this version reads format 2"),
         (b'{"format": 0, "files": []}', "has format 0"),
         (b'{"format": "1"}', "does not read"),
-        (b'{"format": 1}', "does not read"),
-        (b'{"format": 1, "model_hash": "", "files": {}}', "does not read"),
-        (b'{"format": 1, "model_hash": "", "files": ["weights.safetensors"]}', "does not read"),
+        (b'{"format": 2}', "does not read"),
+        (b'{"format": 2, "model_hash": "", "files": {}}', "does not read"),
+        (b'{"format": 2, "model_hash": "", "files": ["weights.safetensors"]}', "does not read"),
         (b"{}", "does not read"),
         (b"[1]", "does not read"),
         (b"1", "does not read"),
