@@ -138,7 +138,7 @@ def test_batches_and_order_of_texts_do_not_matter_to_the_last_bit(monkeypatch, d
 
 def test_so_many_threads_as_there_may_be_give_the_same_bits():
     # Of fewer words, sums are too short to be shared out.
-    texts = corpus(4000, 4000)
+    texts = np.random.default_rng(0).integers(1, 4000, (2000, 10)).tolist()
     found = set()
     for threads in (1, 2):
         with threadpool_limits(threads):
