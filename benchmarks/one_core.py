@@ -25,8 +25,8 @@ def main(model: str, source: str, target: str) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     loaded = checkpoint.load(model)
-    encode = Tokenizer(loaded.stop_words).encoder(loaded.vocabulary)
-    infer = inference(loaded.weights)
+    encode = Tokenizer(loaded.stop_words).encoder(loaded.words)
+    infer = inference(loaded.weights, loaded.bigrams)
     Path(target).mkdir(parents=True)
     warm = encode(pa.array(["warm"]))
     infer(warm.ids, warm.offsets)

@@ -25,11 +25,10 @@ import numpy as np
 import pyarrow as pa
 import tyro
 
+import sentiment
 from pipelines.baselines import logistic_regression
 from pipelines.labelled import Source
 from pipelines.shards import find_labelled, find_shards
-from sentiment import checkpoint
-from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 
 Predict = Callable[[Sequence[str] | pa.Array], np.ndarray]
@@ -83,19 +82,6 @@ def read_texts(directory: str, rows: int) -> list[str]:
     return texts
 
 
-def ours(directory: str) -> Predict:
-    """The checkpoint, on the kernel. It takes Arrow arrays."""
-    loaded = checkpoint.load(directory)
-    encode = Tokenizer(loaded.stop_words).encoder(loaded.vocabulary)
-    infer = inference(loaded.weights)
-
-    def predict(texts: pa.Array) -> np.ndarray:
-        tokens = encode(texts)
-        return infer(tokens.ids, tokens.offsets)
-
-    return predict
-
-
 def fasttext(texts: list[str], labels: np.ndarray) -> Predict:
     """fastText, trained on one thread, so that it learns the same each time."""
     import fasttext as library
@@ -140,7 +126,7 @@ def main(config: PeersBenchmark) -> None:
     # VADER takes a hundred times as long.
     few = texts[: max(len(texts) // 20, 1)]
     peers: dict[str, tuple[Predict, Sequence[str] | pa.Array, Sequence[str] | pa.Array]] = {
-        "ours": (ours(config.checkpoints_dir), pa.array(texts), pa.array(test)),
+        "ours": (sentiment.load(config.checkpoints_dir).predict, pa.array(texts), pa.array(test)),
         "fastText": (fasttext(*learnt), texts, test),
         "TF-IDF + logistic regression": (logistic_regression(*learnt), texts, test),
         "VADER": (vader(), few, test),
