@@ -57,9 +57,11 @@ class ScoreConfig:
     overwrite: bool = False
     """Remove what an earlier job of this program left in --output, and begin anew."""
     num_actors: int | tuple[int, int] | None = None
-    """Actors that score, or the fewest and the most; None: one a CPU, or a GPU with --use_gpu."""
+    """Actors that score, or the fewest and the most; None: one a CPU; on GPUs all that fit."""
     use_gpu: bool = False
-    """Give each actor a GPU."""
+    """Give each actor a GPU, or a share of one."""
+    gpus_per_actor: float = 1.0
+    """With --use_gpu, the share of a GPU that an actor has; 0.5: two on each. 0.01 <= x <= 1."""
     batch_size: int = 4096
     """Texts that a GPU computes at once."""
     verbose: bool = False
@@ -74,6 +76,11 @@ class ScoreConfig:
             cli.require(1 <= fewest <= most, "num_actors", f"{fewest} {most}", wanted)
         elif self.num_actors is not None:
             cli.require(self.num_actors >= 1, "num_actors", self.num_actors, "at least 1")
+        wanted = "at least 0.01 and at most 1"
+        share = self.gpus_per_actor
+        cli.require(0.01 <= share <= 1, "gpus_per_actor", share, wanted)
+        if share < 1 and not self.use_gpu:
+            raise InputError(f"--gpus_per_actor {share} needs --use_gpu")
         cli.require_encoding(self.encoding)
         if self.max_rejected is not None:
             self.most_rejected(0)

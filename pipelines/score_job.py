@@ -235,18 +235,22 @@ def _resources(config: ScoreConfig) -> dict[str, Any]:
     """
     have = ray.cluster_resources()
     cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
+    # An actor's share of a GPU is of one GPU.
+    room = int(gpus) * int(1 / config.gpus_per_actor) if config.use_gpu else int(cpus)
     # Without any it is a cluster that is still to grow.
-    asked = config.num_actors or int(gpus if config.use_gpu else cpus) or (1, MOST_ACTORS)
+    asked = config.num_actors or room or (1, MOST_ACTORS)
     actors = asked if isinstance(asked, tuple) else (asked, asked)
     if config.use_gpu:
         # A cluster may grow; a machine does not.
         alone = len(ray.nodes()) == 1 and cpus > 0
-        if alone and actors[1] > gpus:
+        if alone and actors[1] > room:
             raise InputError(
-                f"--use_gpu: {gpus:.0f} GPUs here; use at most as many --num_actors, or a cluster"
+                f"--use_gpu: {gpus:.0f} GPUs here, with room for {cli.count(room, 'actor')}: use "
+                "fewer --num_actors, a smaller --gpus_per_actor, or a cluster"
             )
         task_cpus = min(1.0, cpus / 2 or 1.0)
-        return {"actors": actors, "actor_cpus": 0, "task_cpus": task_cpus, "gpus": 1}
+        share = config.gpus_per_actor
+        return {"actors": actors, "actor_cpus": 0, "task_cpus": task_cpus, "gpus": share}
     # Ray counts resources in ten-thousandths.
     share = int(min(1.0, cpus / actors[0] or 1.0) * 10_000) / 10_000
     return {"actors": actors, "actor_cpus": share, "task_cpus": share, "gpus": 0}

@@ -1,5 +1,6 @@
 """Token ids -> probabilities: the kernel on CPUs, Keras on a GPU, behind one call."""
 
+import os
 import time
 from collections.abc import Mapping
 from functools import cached_property
@@ -61,6 +62,8 @@ class _KerasInference:
     @cached_property
     def _model(self) -> Any:
         began = time.monotonic()
+        # Or the first process on a GPU takes all of its memory, and others may want a share.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         from sentiment.model import from_weights
 
         model = from_weights(self._weights)
