@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -29,7 +30,7 @@ from pipelines.summaries import mean_losses
 from pipelines.tensorflow_cluster import TensorflowCluster
 from pipelines.train import FLAGS, SNAPSHOT, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
-from pipelines.trouble import Watch, reason
+from pipelines.trouble import Watch, fit_again, reason
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
@@ -192,7 +193,8 @@ def _fit(
             ),
         )
         try:
-            result = _in_a_thread(trainer.fit)
+            persistent = partial(fit_again, trainer.fit, progress.messages, config.max_failures)
+            result = _in_a_thread(persistent)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; the same command with --run_name {name} goes on"

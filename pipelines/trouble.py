@@ -1,15 +1,17 @@
 """What Ray Train knows of workers that failed -> one line that says what befell them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray.train
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.train import Result
 from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+from ray.train.v2.api.exceptions import ControllerError
 from ray.util.queue import Queue
 
 from sentiment.errors import InputError
@@ -39,6 +41,24 @@ class Watch(ray.train.UserCallback):
                     "attempts": self._attempts,
                 }
             )
+
+
+def fit_again(fit: Callable[[], Result], messages: Queue, max_failures: int) -> Result:
+    """What `fit` returns, called again where a worker was lost before its first step.
+
+    Of most losses Ray Train takes care itself; that of a worker just when all of them are to begin
+    (its task `run_train_fn`) it takes for a failure of its own (ray 2.60).
+    """
+    for failures in range(1, max_failures + 1):
+        try:
+            return fit()
+        except ControllerError as error:
+            if not isinstance(error.controller_failure, RayActorError):
+                raise
+        trouble = {"reason": "a worker was lost before its first step", "step": None}
+        tries = {"attempt": failures + 1, "attempts": max_failures + 1}
+        messages.put({"kind": "trouble", **trouble, **tries})
+    return fit()
 
 
 def reason(failures: Mapping[int, Exception]) -> str:

@@ -8,8 +8,9 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+from ray.train.v2.api.exceptions import ControllerError
 
-from pipelines.trouble import Watch, reason
+from pipelines.trouble import Watch, fit_again, reason
 from sentiment.errors import InputError
 
 WORKER = """A worker health check failed.
@@ -128,6 +129,31 @@ def test_each_failure_but_the_last_is_told_with_the_step_to_go_on_from():
     watch.after_exception(None, {1: failed(actor(KILLED))})
     line = {"kind": "trouble", "reason": "worker 1 died (node 10.0.0.3)", "attempts": 3}
     assert told == [line | {"step": None, "attempt": 2}, line | {"step": 50, "attempt": 3}]
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries"), [(ActorUnavailableError("gone", b"1" * 16), 3), (OSError(28, "full"), 1)]
+)
+def test_training_begins_again_where_ray_train_gives_up_at_its_start(failure, tries):
+    told = []
+
+    class Messages:
+        put = told.append
+
+    attempts = iter(range(1, 4))
+
+    def fit() -> int:
+        if next(attempts) < 3:
+            raise ControllerError(failure)
+        return 7
+
+    if tries == 1:
+        with pytest.raises(ControllerError):
+            fit_again(fit, Messages, max_failures=2)
+    else:
+        assert fit_again(fit, Messages, max_failures=2) == 7
+    assert [line["attempt"] for line in told] == list(range(2, tries + 1))
+    assert next(attempts, 4) == tries + 1
 
 
 def test_errors_arrive_as_they_were_sent():
