@@ -10,6 +10,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from socket import gethostname
 from typing import Any
 
 import numpy as np
@@ -226,7 +227,7 @@ class PartScorer:
             # for all, and to ask it takes a request.
             local = isinstance(storage.resolve(self.output)[0], pafs.LocalFileSystem)
             if local and not storage.exists(storage.join(self.output, "_manifest")):
-                raise OSError(f"this node does not see --output {self.output}")
+                raise OSError(f"node {gethostname()} does not see --output {self.output}")
             if len(rejected):
                 _write(rejected, beside)
             else:
@@ -267,7 +268,7 @@ def _not_its_fault(shard: Shard, error: BaseException) -> str:
         return f"{error}: a node is short of memory, threads or files; run the same command again"
     directory = posixpath.dirname(shard.path)
     if "://" not in directory and not storage.exists(directory):
-        return f"this node does not see {directory}: every node must"
+        return f"node {gethostname()} does not see {directory}: every node must"
     return ""
 
 

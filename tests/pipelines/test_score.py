@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from socket import gethostname
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -413,13 +414,16 @@ def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
     (tmp_path / "here").mkdir()
     read_part = read(tmp_path / "here", pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")
     (tmp_path / "here").rename(tmp_path / "elsewhere")
-    assert read_part()["error"] == f"this node does not see {tmp_path}/here: every node must"
+    assert (
+        read_part()["error"]
+        == f"node {gethostname()} does not see {tmp_path}/here: every node must"
+    )
 
 
 def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
     part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")()
     scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
-    assert f"this node does not see --output {tmp_path}" in scorer(part)["error"]
+    assert f"node {gethostname()} does not see --output {tmp_path}" in scorer(part)["error"]
     assert not (tmp_path / "part-000000.parquet").exists()
     (tmp_path / "_manifest").mkdir()
     assert scorer(part)["error"] == ""
