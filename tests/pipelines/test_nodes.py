@@ -1,36 +1,130 @@
-"""On several nodes, raylets of this machine: one dies, one joins, one has a disk of its own."""
+"""On several nodes, raylets of this machine: they die, join, have GPUs, or a disk of their own."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 
+import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
+import sentiment
 from tests.generated import save_checkpoint, write_shards
-from tests.programs import contents, scoring, start
+from tests.programs import scoring, start, wait_for_parts
+
+ROWS = 8_000
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """A head of one CPU, which counts every second; programs find it."""
-    monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
-    head = {"num_cpus": 1, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    yield cluster
-    cluster.shutdown()
+@pytest.fixture(scope="module")
+def cluster():
+    """A head of one CPU, which counts every two seconds; programs find it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_metrics_report_interval_ms", "2000")
+        head = {"num_cpus": 1, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        environment.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+        cluster.shutdown()
 
 
-def actors(raylet: int) -> list[str]:
-    """Names of the scoring actors of a node."""
-    processes = psutil.Process(raylet).children(recursive=True)
-    return [process.name() for process in processes if "PartActor" in " ".join(process.cmdline())]
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A corpus, a model that takes a core some five seconds for it, and a small one."""
+    root = tmp_path_factory.mktemp("nodes")
+    save_checkpoint(root / "model", hidden=640)
+    save_checkpoint(root / "small")
+    table = write_shards(root / "corpus", rows=ROWS, shards=4)
+    pq.write_table(table, root / "corpus.parquet")
+    return root
+
+
+@contextmanager
+def joined(cluster: Cluster, **resources: int) -> Iterator[Node]:
+    """A node for the length of a block."""
+    node = cluster.add_node(**resources)
+    try:
+        yield node
+    finally:
+        kill(cluster, node)
+
+
+def kill(cluster: Cluster, node: Node) -> None:
+    """Kill all of a node at once, and wait until the cluster knows."""
+    cluster.remove_node(node, allow_graceful=False)
+    wait_for_nodes(cluster, 1 + len(cluster.worker_nodes))
+
+
+def wait_for_nodes(cluster: Cluster, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while sum(node["Alive"] for node in cluster.global_state.node_table()) != number:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def score(root: Path, output: str, model: str = "model") -> list[object]:
+    return [*scoring(root, root / output, 400), "--checkpoints_dir", root / model]
+
+
+def train(root: Path, cache: str) -> list[object]:
+    return [
+        *("--data_dir", root / "corpus", "--cache_dir", root / cache, "--n_samples", 2000),
+        *("--checkpoints_root", root / "models", "--summaries_dir", root / "logs"),
+        *("--stopwords_file", "None", "--run_name", "run"),
+    ]
+
+
+def running(node: Node, word: str) -> list[psutil.Process]:
+    """The processes of a node's workers whose names have that word."""
+    found = []
+    for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def wait_for(job: subprocess.Popen, node: Node, word: str) -> None:
+    deadline = time.monotonic() + 200
+    while not running(node, word):
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def paused(actors: list[psutil.Process]) -> Iterator[None]:
+    """Leave what there is to do to others for the length of a block."""
+    for actor in actors:
+        actor.suspend()
+    try:
+        yield
+    finally:
+        for actor in actors:
+            with suppress(psutil.NoSuchProcess):
+                actor.resume()
+
+
+def most(job: subprocess.Popen, nodes: list[Node], *words: str) -> dict[str, list[int]]:
+    """By word, the most processes that each node has `running` at once until the job ends."""
+    found = {word: [0] * len(nodes) for word in words}
+    while job.poll() is None:
+        for word, before in found.items():
+            now = [len(running(node, word)) for node in nodes]
+            found[word] = [max(pair) for pair in zip(before, now, strict=True)]
+        time.sleep(0.05)
+    return found
 
 
 def metrics(port: int) -> dict[str, float]:
@@ -44,77 +138,109 @@ def metrics(port: int) -> dict[str, float]:
     return dict(found)
 
 
+def require_every_row_once(root: Path, output: str, model: str = "model", atol: float = 0) -> None:
+    """In order, and of every twentieth the probability that the model gives its text."""
+    assert (root / output / "_SUCCESS").exists()
+    corpus = pq.read_table(root / "corpus.parquet")
+    scored = pa.concat_tables(map(pq.read_table, sorted((root / output).glob("part-*"))))
+    assert scored["id"].to_pylist() == corpus["id"].cast("string").to_pylist()
+    expected = sentiment.load(str(root / model)).predict(corpus["SentimentText"].to_pylist()[::20])
+    found = scored["positive_probability"].to_numpy()[::20]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
 @pytest.mark.timeout(600)
-def test_a_node_dies_while_scoring_and_another_joins(cluster, tmp_path):
-    save_checkpoint(tmp_path / "model", hidden=640)
-    write_shards(tmp_path / "corpus", rows=40_000, shards=4)
+def test_a_node_dies_while_scoring_and_another_takes_its_place(cluster, root):
     first = cluster.add_node(num_cpus=1)
-    job = start("score", *scoring(tmp_path, tmp_path / "scored", 1000))
-    deadline = time.monotonic() + 200
-    raylet = first.all_processes["raylet"][0].process.pid
-    while len(list((tmp_path / "scored").glob("part-*"))) < 5 or not actors(raylet):
-        assert job.poll() is None, job.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    cluster.remove_node(first, allow_graceful=False)
-    second = cluster.add_node(num_cpus=1)
-    raylet = second.all_processes["raylet"][0].process.pid
-    used, counted = False, {}
-    while job.poll() is None and time.monotonic() < deadline:
-        used = used or bool(actors(raylet))
-        # A gauge is only there for a while after it was set.
-        counted |= metrics(cluster.head_node.metrics_export_port)
-        time.sleep(0.05)
-    said, complained = job.communicate(timeout=200)
+    job = start("score", *score(root, "scored"))
+    wait_for_parts(root / "scored", job, 1)
+    wait_for(job, first, "PartActor")
+    actors, counted = running(cluster.head_node, "PartActor"), {}
+    with joined(cluster, num_cpus=1) as second:
+        with paused(actors):
+            kill(cluster, first)
+            wait_for(job, second, "PartActor")
+        while job.poll() is None:
+            # A gauge is only there for four seconds after it was set.
+            counted |= metrics(cluster.head_node.metrics_export_port)
+            time.sleep(0.1)
+        said, complained = job.communicate(timeout=60)
     assert (job.returncode, complained) == (0, ""), said
-    assert used
     parts = counted["ray_sentiment_part_seconds_count"]
-    assert 0 < parts <= 40
-    assert counted["ray_sentiment_rows_scored_total"] == parts * 1000
+    assert 0 < parts <= ROWS / 400
+    assert counted["ray_sentiment_rows_scored_total"] == parts * 400
     assert 0 < counted["ray_sentiment_model_load_seconds"] < 60
-    assert "40,000 rows scored" in said
-
-    again = start("score", *scoring(tmp_path, tmp_path / "whole", 1000))
-    assert again.communicate(timeout=200)[1] == ""
-    found = contents(tmp_path / "scored")
-    assert found == contents(tmp_path / "whole")
-    assert "_SUCCESS" in found
+    assert f"{ROWS:,} rows scored" in said
+    require_every_row_once(root, "scored")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process mounts of its own")
-def test_a_directory_that_a_node_does_not_share_is_refused(cluster, tmp_path):
-    save_checkpoint(tmp_path / "model")
-    write_shards(tmp_path / "corpus", rows=3000, shards=1)
-    (tmp_path / "here").mkdir()
+@contextmanager
+def joined_with_its_own(cluster: Cluster, directory: Path, log: Path) -> Iterator[None]:
+    """A node for which the directory is an empty one."""
     ray = f"exec {Path(sys.executable).parent}/ray start --address={cluster.address} --num-cpus=1"
-    command = f"mount -t tmpfs none {tmp_path}/here && {ray} --block --disable-usage-stats"
-    with (tmp_path / "node.log").open("w") as log:
-        node = subprocess.Popen(["unshare", "-m", "sh", "-c", command], stdout=log, stderr=log)
+    command = f"mount -t tmpfs none {directory} && {ray} --block --disable-usage-stats"
+    with log.open("w") as file:
+        node = subprocess.Popen(["unshare", "-m", "sh", "-c", command], stdout=file, stderr=file)
     try:
-        cluster.wait_for_nodes(timeout=60)
-        deadline = time.monotonic() + 60
-        while "Ray runtime started" not in (tmp_path / "node.log").read_text():
-            assert node.poll() is None, (tmp_path / "node.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        job = start("score", *scoring(tmp_path, tmp_path / "here" / "scored", 1000))
-        said, complained = job.communicate(timeout=200)
-        assert job.returncode == 2, said
-        assert complained.startswith(f"error: --output {tmp_path}/here/scored is not what node ")
-        assert complained.count("\n") == 1
-        assert not list((tmp_path / "here" / "scored").glob("part-*"))
-
-        job = start(
-            "train",
-            *("--data_dir", tmp_path / "corpus", "--cache_dir", tmp_path / "here" / "cache"),
-            *("--checkpoints_root", tmp_path / "c", "--summaries_dir", tmp_path / "l"),
-            *("--stopwords_file", "None"),
-        )
-        said, complained = job.communicate(timeout=200)
-        assert job.returncode == 2, said
-        assert complained.startswith(f"error: --cache_dir {tmp_path}/here/cache is not what node ")
+        wait_for_nodes(cluster, 2)
+        yield
     finally:
         family = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
         for process in family:
             process.kill()
         psutil.wait_procs(family, timeout=10)
+        wait_for_nodes(cluster, 1)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process mounts of its own")
+def test_a_node_that_does_not_share_a_directory_is_named_and_costs_no_row(cluster, root):
+    here = root / "here"
+    here.mkdir()
+    command = ("score", *score(root, "here/scored"), "--num_actors", 1, 2)
+    job = start(*command)
+    wait_for_parts(here / "scored", job, 1)
+    actors = running(cluster.head_node, "PartActor")
+    with joined_with_its_own(cluster, here, root / "node.log"):
+        with paused(actors):
+            said, complained = job.communicate(timeout=200)
+        assert job.returncode == 1, said
+        why = f"node {gethostname()} does not see --output {here}/scored"
+        assert re.fullmatch(rf"error: part-0000\d\d could not be written: {why}\n", complained)
+        assert 0 < len(list((here / "scored").glob("part-*"))) < ROWS / 400
+
+        job = start(*command)
+        said, complained = job.communicate(timeout=200)
+        assert job.returncode == 2, said
+        assert complained.startswith(f"error: --output {here}/scored is not what node ")
+        assert complained.count("\n") == 1
+
+        job = start("train", *train(root, "here/cache"))
+        said, complained = job.communicate(timeout=200)
+        assert job.returncode == 2, said
+        assert complained.startswith(f"error: --cache_dir {here}/cache is not what node ")
+    job = start(*command)
+    assert job.communicate(timeout=200)[1] == ""
+    require_every_row_once(root, "here/scored")
+
+
+@pytest.mark.timeout(600)
+def test_gpus_are_for_those_that_compute(cluster, root):
+    """GPUs that Ray only believes in: what it gives out is real, TensorFlow does without."""
+    gpu = {"num_cpus": 1, "num_gpus": 1}
+    with joined(cluster, **gpu) as first, joined(cluster, **gpu) as second:
+        more = ("--num_workers", 2, "--train_steps", 20, "--use_gpu")
+        job = start("train", *train(root, "cache"), *more)
+        found = most(job, [cluster.head_node, first, second], "RayTrainWorker")
+        assert job.returncode == 0, job.communicate()
+        assert found == {"RayTrainWorker": [0, 1, 1]}
+
+    # Two actors share the GPU of a node whose CPUs no task may have.
+    with joined(cluster, num_cpus=0, num_gpus=1) as node:
+        more = ("--use_gpu", "--gpus_per_actor", 0.5)
+        job = start("score", *score(root, "gpu", "small"), *more)
+        found = most(job, [cluster.head_node, node], "PartActor", "PartReader")
+        assert job.returncode == 0, job.communicate()
+        assert found["PartActor"] == [0, 2]
+        assert found["PartReader"][1] == 0
+        require_every_row_once(root, "gpu", "small", atol=1e-5)
