@@ -7,6 +7,7 @@ What comes out must each time be that of an uninterrupted run, byte for byte: of
 and the rejected rows, of training the weights, the optimizer's state and the metrics of every step.
 """
 
+import json
 import os
 import random
 import signal
@@ -15,16 +16,23 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import psutil
 import tyro
 
 from tests.generated import save_checkpoint, write_shards
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+PART_ROWS, STEPS = 10_000, 400
+"""Rows a part of scoring, and steps of training."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Victim:
     """Of several, the first (0) or the last (-1)."""
     blow: signal.Signals = signal.SIGKILL
     elsewhere: bool = False
-    """It is of the second node of a cluster, on this machine, that the job runs on."""
+    """It is of the last node of a cluster, on this machine, that the job runs on."""
 
     def is_it(self, command: list[str]) -> bool:
         """Whether a process with that command line is of the kind."""
@@ -57,6 +65,8 @@ class SurvivalConfig:
     """Decides the moments."""
     victims: tuple[str, ...] = ()
     """Kinds of process; none: every kind that the program has."""
+    nodes: int = 2
+    """Nodes of one CPU that the victim `node` is the last of. Training has a worker on each."""
 
 
 class Job(ABC):
@@ -72,6 +82,10 @@ class Job(ABC):
     @abstractmethod
     def contents(self, name: str) -> dict[str, bytes]:
         """What the run has left, by name; nothing if it is not complete."""
+
+    @abstractmethod
+    def done(self, name: str) -> float:
+        """The share of the run's work that the next run of the same command need not do."""
 
     def start(self, name: str, **environment: str) -> subprocess.Popen:
         """The command, running."""
@@ -107,6 +121,7 @@ class Score(Job):
 
     def __init__(self, root: Path, rows: int) -> None:
         super().__init__(root)
+        self._parts = rows // PART_ROWS
         save_checkpoint(root / "model", hidden=128)
         write_shards(root / "corpus", rows=rows, shards=4)
         bad = "".join(f"{i},0,hi\n{i}\n" for i in range(500))
@@ -120,8 +135,12 @@ class Score(Job):
             "--output": self.root / name,
             "--text_column": "SentimentText",
             "--keep_columns": "id",
-            "--part_rows": 10_000,
+            "--part_rows": PART_ROWS,
         }
+
+    def done(self, name: str) -> float:
+        """See `Job`."""
+        return len(list((self.root / name).glob("part-*.parquet"))) / self._parts
 
     def contents(self, name: str) -> dict[str, bytes]:
         """Parts and rejected rows, as a reader sees them."""
@@ -133,7 +152,7 @@ class Score(Job):
 
 
 class Train(Job):
-    """Training of a small model by two workers."""
+    """Training of a small model by some workers."""
 
     victims: ClassVar = {
         "a worker": Victim(("ray::RayTrainWorker",)),
@@ -141,10 +160,12 @@ class Train(Job):
         "driver": Victim(("pipelines.train",)),
         "one stopped": Victim(("ray::RayTrainWorker",), -1, signal.SIGSTOP),
         "raylet": Victim(("/raylet",)),
+        "node": Victim(("/raylet",), elsewhere=True),
     }
 
-    def __init__(self, root: Path, rows: int) -> None:
+    def __init__(self, root: Path, rows: int, workers: int) -> None:
         super().__init__(root)
+        self._workers = workers
         write_shards(root / "corpus", rows=rows, shards=4)
 
     def flags(self, name: str) -> dict[str, object]:
@@ -155,11 +176,17 @@ class Train(Job):
             "--checkpoints_root": self.root / "checkpoints",
             "--summaries_dir": self.root / "logs",
             "--run_name": name,
-            "--num_workers": 2,
-            "--train_steps": 400,
+            "--num_workers": self._workers,
+            "--train_steps": STEPS,
             "--validate_every": 20,
             "--stopwords_file": "None",
         }
+
+    def done(self, name: str) -> float:
+        """See `Job`. A checkpoint comes after the metrics of its step."""
+        path = self.root / "logs" / name / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return json.loads(lines[-1])["step"] / STEPS if lines else 0.0
 
     def contents(self, name: str) -> dict[str, bytes]:
         """The model, the last state of training, and the metrics."""
@@ -175,13 +202,15 @@ class Train(Job):
         return {name: path.read_bytes() for name, path in files.items()}
 
 
-def strike(job: subprocess.Popen, root: int, victim: Victim, after: float) -> bool:
+def strike(job: subprocess.Popen, root: int, victim: Victim, is_time: Callable[[], bool]) -> bool:
     """Signal a process of that kind below the process `root`, or `root` itself.
 
-    As soon as there is one after so many seconds; False if the job ends before.
+    As soon as it is time and there is one; False if the job ends before.
     """
-    time.sleep(after)
     while job.poll() is None:
+        if not is_time():
+            time.sleep(0.02)
+            continue
         try:
             first = psutil.Process(root)
             processes = [first, *first.children(recursive=True)]
@@ -196,28 +225,42 @@ def strike(job: subprocess.Popen, root: int, victim: Victim, after: float) -> bo
 
 
 @contextmanager
-def two_nodes() -> Iterator[tuple[str, int]]:
-    """A cluster of two nodes of one CPU, on this machine: its address and the second's raylet."""
+def cluster_of(nodes: int) -> Iterator[tuple["Cluster", int]]:
+    """A cluster of nodes of one CPU, on this machine, and the raylet of the last."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        (raylet,) = cluster.add_node(num_cpus=1).all_processes["raylet"]
-        yield cluster.address, raylet.process.pid
+        *_, last = [cluster.add_node(num_cpus=1) for _ in range(nodes - 1)]
+        (raylet,) = last.all_processes["raylet"]
+        yield cluster, raylet.process.pid
     finally:
         cluster.shutdown()
 
 
-def run_and_strike(job: Job, name: str, victim: Victim, after: float) -> tuple[bool, bool]:
-    """Run the job to its end, again if need be: was it struck, and did it end well by itself?"""
+def run_and_strike(
+    job: Job, name: str, victim: Victim, moment: float, seconds: float, nodes: int
+) -> tuple[bool, bool]:
+    """Run the job to its end, again if need be: was it struck, and did it end well by itself?
+
+    `moment` is a share of the seconds that the job takes; of a node, for which it takes others, a
+    share of the work. Another node joins in place of the one that was struck.
+    """
     with ExitStack() as stack:
-        environment, root = {}, None
+        environment, root, cluster = {}, None, None
         if victim.elsewhere:
-            address, root = stack.enter_context(two_nodes())
-            environment = {"RAY_ADDRESS": address}
+            cluster, root = stack.enter_context(cluster_of(nodes))
+            environment = {"RAY_ADDRESS": cluster.address}
         running = job.start(name, **environment)
-        struck = strike(running, root or running.pid, victim, after)
+        end = time.monotonic() + moment * seconds
+
+        def is_time() -> bool:
+            return job.done(name) > moment if cluster else time.monotonic() > end
+
+        struck = strike(running, root or running.pid, victim, is_time)
+        if struck and cluster:
+            cluster.add_node(num_cpus=1)
         ended = running.wait(timeout=300) == 0
     if not ended:
         job.finish(name)
@@ -230,7 +273,8 @@ def main(config: SurvivalConfig) -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         scoring = config.program == "score"
-        job = Score(root, config.rows) if scoring else Train(root, config.rows // 50)
+        workers = config.nodes
+        job = Score(root, config.rows) if scoring else Train(root, config.rows // 50, workers)
         job.finish("warm")
         began = time.monotonic()
         job.finish("whole")
@@ -244,8 +288,10 @@ def main(config: SurvivalConfig) -> None:
             struck = ended = equal = 0
             for number in range(config.kills):
                 name = f"{kind.replace(' ', '-')}-{number}"
-                after = moments.uniform(0.5, seconds)
-                was_struck, ended_well = run_and_strike(job, name, victim, after)
+                moment = moments.random()
+                was_struck, ended_well = run_and_strike(
+                    job, name, victim, moment, seconds, config.nodes
+                )
                 struck += was_struck
                 ended += ended_well
                 contents = job.contents(name)
