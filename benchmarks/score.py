@@ -13,6 +13,7 @@ long measurement can be had in pieces. The kernel by itself is measured by
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,14 +28,17 @@ from typing import Literal
 
 import psutil
 import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import tyro
 
 from pipelines.shards import find_shards
+from sentiment import storage
+from tests.buckets import S3Server
 
 SMALL_SHARDS = 100_000
 
-Measure = Literal["speed", "docs", "memory", "planning"]
+Measure = Literal["speed", "docs", "memory", "planning", "bucket"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class ScoreBenchmark:
     measure: tuple[Measure, ...] = ("speed", "docs", "memory", "planning")
     """speed: Parquet, CSV, one core and a hundred rows, in turns. docs: the pattern of Ray's
     documentation and ours, in turns. memory: ten times the rows beside the rows. planning: 100,000
-    shards of 100 rows."""
+    shards of 100 rows. bucket: the same in a bucket of S3, SeaweedFS on this machine, until the
+    first part is there."""
     repeats: int = 3
     """Turns; 0: make the inputs only."""
     root: Path | None = None
@@ -61,6 +66,10 @@ class Run:
 
     seconds: float
     output: str
+    listed: float
+    """Seconds until it began to count the rows of shards."""
+    planned: float
+    """Seconds until it began to score."""
     first_part: float
     """Seconds until the first part was there."""
     driver: int
@@ -69,9 +78,21 @@ class Run:
     """Peak proportional resident memory of it and all it started, bytes."""
 
 
-def run(name: str, *arguments: object, output: Path, sample: bool = False) -> Run:
-    """Run `python -m NAME`; with `sample`, look at its memory and output every half second."""
-    shutil.rmtree(output, ignore_errors=True)
+def run(
+    name: str, *arguments: object, output: str, sample: bool = False, whole: bool = True
+) -> Run:
+    """Run `python -m NAME`.
+
+    Args:
+        name: of the module.
+        arguments: its own.
+        output: the directory or URI that it writes to, removed if it is there.
+        sample: look at its memory and output every half second.
+        whole: to its end; else until the first part is there.
+    """
+    if storage.exists(output):
+        filesystem, inner = storage.resolve(output)
+        filesystem.delete_dir(inner)
     command = [sys.executable, "-m", name, *map(str, arguments)]
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -79,16 +100,23 @@ def run(name: str, *arguments: object, output: Path, sample: bool = False) -> Ru
     )
     peaks = {"driver": 0, "everything": 0, "first_part": 0.0}
     if sample:
-        watched = (process, output, peaks, began)
+        watched = (process, output, peaks, began, whole)
         threading.Thread(target=_watch, args=watched, daemon=True).start()
-    printed, _ = process.communicate()
+    printed, said = "", {}
+    for line in process.stdout:
+        printed += line
+        said.setdefault(line.partition(" ")[0], time.perf_counter() - began)
+    process.wait()
     seconds = time.perf_counter() - began
-    if process.returncode:
+    if process.returncode and (whole or not peaks["first_part"]):
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return Run(seconds, printed, **peaks)
+    moments = {"listed": said.get("Counting", 0.0), "planned": said.get("Scoring", 0.0)}
+    return Run(seconds, printed, **moments, **peaks)
 
 
-def _watch(process: subprocess.Popen, output: Path, peaks: dict[str, float], began: float) -> None:
+def _watch(
+    process: subprocess.Popen, output: str, peaks: dict[str, float], began: float, whole: bool
+) -> None:
     driver = psutil.Process(process.pid)
     while process.poll() is None:
         try:
@@ -102,8 +130,12 @@ def _watch(process: subprocess.Popen, output: Path, peaks: dict[str, float], beg
             peaks["everything"] = max(peaks["everything"], everything)
         except psutil.NoSuchProcess:
             return
-        if not peaks["first_part"] and any(output.glob("part-*.parquet")):
+        if not peaks["first_part"] and any(
+            name.startswith("part-") for name in storage.names(output)
+        ):
             peaks["first_part"] = time.perf_counter() - began
+            if not whole:
+                process.send_signal(signal.SIGINT)
         time.sleep(0.5)
 
 
@@ -150,7 +182,7 @@ def main(config: ScoreBenchmark) -> None:
     rows = sum(pq.read_metadata(shard).num_rows for shard in shards)
     with kept_or_temporary(config.root) as root:
         found = Measurements(root / "measurements.json")
-        output = root / "output"
+        output = str(root / "output")
         common = (config.checkpoints_dir, config.texts, output)
 
         def score(source: Path, *more: object, sample: bool = False) -> Run:
@@ -192,6 +224,16 @@ def main(config: ScoreBenchmark) -> None:
                 found.add("first part, s", many.first_part)
                 found.add("driver, MiB", many.driver / 2**20)
                 found.add("many, s", many.seconds)
+        if "bucket" in config.measure:
+            with bucket(root, made(root / "many", shards)) as (source, scored):
+                flags = ("--checkpoints_dir", config.checkpoints_dir, "--input", source)
+                flags += ("--output", scored)
+                for _ in range(config.repeats):
+                    many = run("pipelines.score", *flags, output=scored, sample=True, whole=False)
+                    found.add("bucket: listed, s", many.listed)
+                    found.add("bucket: planned, s", many.planned)
+                    found.add("bucket: first part, s", many.first_part)
+                    found.add("bucket: driver, MiB", many.driver / 2**20)
         shutil.rmtree(output, ignore_errors=True)
         if config.repeats:
             print(f"{rows:,} rows, {os.cpu_count()} cores; medians, and least to largest")
@@ -227,6 +269,20 @@ def made(path: Path, shards: list[Path]) -> Path:
     return path
 
 
+@contextmanager
+def bucket(root: Path, shards: Path) -> Iterator[tuple[str, str]]:
+    """A server whose bucket has the shards; the URI of those, and one to write to."""
+    server = S3Server(root / "server")
+    try:
+        os.environ.update(server.environment)
+        if len(storage.names(server.uri("many"))) < SMALL_SHARDS:
+            filesystem, inner = storage.resolve(server.uri("many"))
+            pafs.copy_files(str(shards), inner, None, filesystem)
+        yield server.uri("many"), server.uri("scored")
+    finally:
+        server.stop()
+
+
 def table(found: Measurements, rows: int) -> Iterator[str]:
     """The lines of a Markdown table of what was measured beside what it is to be."""
     yield "| what | measured | value | at least, at most |"
@@ -259,6 +315,12 @@ def table(found: Measurements, rows: int) -> Iterator[str]:
         )
         yield f"| {SMALL_SHARDS:,} shards of 100 rows | {measured} | | 60 s |"
         yield f"| the driver's memory with them | {found.range('driver, MiB')} MiB | | 1,024 MiB |"
+    if "bucket: first part, s" in found:
+        steps = [found.range(f"bucket: {step}, s") for step in ("listed", "planned", "first part")]
+        measured = "listed after {} s, planned after {} s, first part after {} s".format(*steps)
+        yield f"| the same in a bucket | {measured} | | 60 s |"
+        measured = found.range("bucket: driver, MiB")
+        yield f"| the driver's memory with them in a bucket | {measured} MiB | | 1,024 MiB |"
 
 
 if __name__ == "__main__":

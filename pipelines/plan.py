@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -37,6 +38,12 @@ SHARDS_A_PART = 256
 
 PARTS_FROM_THE_START = 16
 """Parts of a CSV shard that is compressed or transcoded, at most: each reads it from its start."""
+
+LOOKED_AT_ONCE = 24
+"""Shards in a bucket, by a process: Arrow keeps 25 connections open."""
+
+SMALL = 2**20
+"""Bytes of a CSV shard, which is read whole to be counted, up to which it may be one of them."""
 
 LARGEST = 10
 """Times `part_rows` that those parts grow to before there are more of them: a part is held whole
@@ -167,6 +174,28 @@ def look(shard: Shard, settings: dict[str, Any], columns_only: bool = False) -> 
             raise cli.Failure(f"{error}: run the same command again") from error
         return str(error)
     return counted
+
+
+def look_at(shards: list[Shard], settings: dict[str, Any]) -> list[Counted | str]:
+    """What each shard holds, or why it cannot be read.
+
+    A bucket takes its time for each, so that small ones in buckets are looked at together.
+    """
+
+    def waits(shard: Shard) -> bool:
+        small = shard.is_parquet or (shard.size <= SMALL and shard.path.endswith(".csv"))
+        return "://" in shard.path and small
+
+    pool = ThreadPoolExecutor(LOOKED_AT_ONCE)
+    try:
+        looks = [pool.submit(look, shard, settings) if waits(shard) else None for shard in shards]
+        return [
+            waiting.result() if waiting else look(shard, settings)
+            for shard, waiting in zip(shards, looks, strict=True)
+        ]
+    finally:
+        # Where the server is away, each would find that out anew.
+        pool.shutdown(cancel_futures=True)
 
 
 def make(

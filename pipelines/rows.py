@@ -38,6 +38,9 @@ LONGEST_ROW = 64 * 2**20
 BUFFER = 4 * 2**20
 """Bytes of a Parquet column read at a time: a row group can be many times what a part needs."""
 
+FOOTER = 64 * 2**10
+"""Bytes from the end of a Parquet file in which its footer is looked for first, as Arrow does."""
+
 _ONE_AT_A_TIME = threading.Lock()
 
 _LONG = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
@@ -163,8 +166,11 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
     """The number of rows of a Parquet file, and its columns."""
     try:
         size = source.size()
+        # Before there is room for one only: in a bucket it takes its time.
+        end = source.read_at(min(size, FOOTER), max(size - FOOTER, 0))
+        whole = len(end) > 8 and int.from_bytes(end[-8:-4], "little") + 8 <= len(end)
         with _room(path):
-            file = _parquet(source, path)
+            file = _parquet(pa.BufferReader(end) if whole else source, path)
             rows, schema = file.metadata.num_rows, plain(file.schema_arrow)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error

@@ -148,12 +148,12 @@ def _count(
     """What each shard holds, or why it cannot be read."""
     scanned = sum(shard.size for shard in shards if not shard.is_parquet)
     if len(shards) <= SHARDS_COUNTED_HERE and scanned <= BYTES_COUNTED_HERE:
-        return [plan.look(shard, settings) for shard in shards]
+        return plan.look_at(shards, settings)
     start_ray()
     size = math.ceil(len(shards) / 256)
     chunks = [shards[start : start + size] for start in range(0, len(shards), size)]
     # A lambda takes no more modules along than it names: those of this file load for seconds.
-    look = ray.remote(lambda chunk: [plan.look(shard, settings) for shard in chunk])
+    look = ray.remote(lambda chunk: plan.look_at(chunk, settings))
     counts = ray.get([look.remote(chunk) for chunk in chunks])
     return [count for some in counts for count in some]
 
