@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
@@ -20,6 +21,9 @@ EVERY = 1.0
 
 LINES = 200
 """Lines about steps in a run that nothing interrupts, about, at most."""
+
+PATIENCE = 60.0
+"""Seconds that workers may take to begin before a line says what the cluster has free."""
 
 REFRESH = 0.1
 """Seconds between two pictures of the bar, at least."""
@@ -39,6 +43,7 @@ class Progress:
         self._display = Bar(terminal) if terminal else Lines()
         self._replicas: dict[int, set[str]] = {}
         self._done, self._left = threading.Event(), False
+        self._waiting_since: float | None = time.monotonic()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self
@@ -61,16 +66,37 @@ class Progress:
             except Empty:
                 if self._done.is_set():
                     return
+                self._say_if_waiting()
                 continue
             except RayActorError:
                 return  # Ray itself is gone, and the driver is told so.
             if message["kind"] == "replica":
                 self._replicas.setdefault(message["step"], set()).add(message["hash"])
                 continue
-            try:
-                self._display.show(message)
-            except OSError:
-                continue  # The terminal is gone; training goes on, and replicas are compared.
+            if message["kind"] in ("start", "trouble"):
+                self._waiting_since = None if message["kind"] == "start" else time.monotonic()
+            self._show(message)
+
+    def _show(self, message: dict[str, Any]) -> None:
+        # Where the terminal is gone training goes on, and replicas are compared.
+        with suppress(OSError):
+            self._display.show(message)
+
+    def _say_if_waiting(self) -> None:
+        """Once, if workers take long to begin: a cluster may have no place for them."""
+        if self._waiting_since is None or time.monotonic() - self._waiting_since < PATIENCE:
+            return
+        self._waiting_since = None
+        try:
+            have, free = ray.cluster_resources(), ray.available_resources()
+        except RayError:
+            return  # Ray itself is gone, and the driver is told so.
+        counts = [
+            f"{free.get(name, 0):g} of {cli.count(int(have[name]), name)}"
+            for name in ("CPU", "GPU")
+            if name in have
+        ]
+        self._show({"kind": "waiting", "free": ", ".join(counts) or "nothing"})
 
 
 class Lines:
@@ -92,6 +118,8 @@ class Lines:
                 self._validation(message)
             case "trouble":
                 self._trouble(message)
+            case "waiting":
+                self._waiting(message)
 
     def close(self) -> None:
         """Nothing more is to come."""
@@ -135,6 +163,9 @@ class Lines:
             f"{cli.printable(message['reason'])}: {again}, "
             f"try {message['attempt']} of {message['attempts']}"
         )
+
+    def _waiting(self, message: dict[str, Any]) -> None:
+        self._say(f"no worker has begun yet; free in the cluster: {message['free']}")
 
 
 class Bar(Lines):

@@ -1,5 +1,6 @@
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
@@ -42,6 +43,17 @@ def test_messages_become_lines(capsys, local_ray):
         "step 40/40  loss 0.5000  1,234 examples/s",
         "validation after step 40: loss 0.4000 (best so far, 0.5000 before), accuracy 75.0%",
     ]
+
+
+def test_workers_that_find_no_place_are_one_line(capsys, local_ray, monkeypatch):
+    monkeypatch.setattr("pipelines.progress.PATIENCE", 0)
+    said, end = "", time.monotonic() + 30
+    with Progress():
+        while not said and time.monotonic() < end:
+            time.sleep(0.1)
+            said += capsys.readouterr().out
+    said += capsys.readouterr().out
+    assert re.fullmatch(r"no worker has begun yet; free in the cluster: [\d.]+ of 2 CPUs\n", said)
 
 
 @pytest.mark.parametrize("hashes", [("a", "a"), ("a", "b")])

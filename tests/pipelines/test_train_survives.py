@@ -119,7 +119,7 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     lines = (tmp_path / "killed.log").read_text().splitlines()
     (trouble,) = [line for line in lines if "try 2 of 4" in line]
     assert trouble.startswith("worker ")
-    known = ("Preparing", "Run", f"{STEPS} steps", "step", "validation", "going on")
+    known = ("Preparing", "Run", f"{STEPS} steps", "no worker", "step", "validation", "going on")
     known += ("Best validation: ", "Next: ", "Model saved in: ")
     assert [line for line in lines if not line.startswith((*known, trouble))] == []
 
