@@ -17,7 +17,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -203,7 +203,7 @@ class Train(Job):
 
 
 def strike(job: subprocess.Popen, root: int, victim: Victim, is_time: Callable[[], bool]) -> bool:
-    """Signal a process of that kind below the process `root`, or `root` itself.
+    """Signal a process of that kind below the process `root`, or `root` itself; of a node, all.
 
     As soon as it is time and there is one; False if the job ends before.
     """
@@ -216,7 +216,10 @@ def strike(job: subprocess.Popen, root: int, victim: Victim, is_time: Callable[[
             processes = [first, *first.children(recursive=True)]
             found = [process for process in processes if victim.is_it(process.cmdline())]
             if found:
-                found[victim.which].send_signal(victim.blow)
+                # What a lost raylet has started lives on for seconds; of a lost node nothing does.
+                for process in processes if victim.elsewhere else [found[victim.which]]:
+                    with suppress(psutil.NoSuchProcess):
+                        process.send_signal(victim.blow)
                 return True
         except psutil.NoSuchProcess:
             continue
