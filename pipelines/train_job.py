@@ -147,7 +147,9 @@ def _with_sample(settings: Settings, config: TrainConfig, run: str) -> Settings:
         found["vocabulary"] = (*corpus.vocabulary, *pairs)
     if config.initial_vectors == "cooccurrence":
         found["vectors"] = storage.join(run, VECTORS)
-        if not storage.exists(found["vectors"]):
+        # A run that is resumed has them; what one of other flags left, before it had a checkpoint,
+        # is not to be taken.
+        if not storage.exists(storage.join(run, SNAPSHOT)):
             vectors = sample.word_vectors(corpus, config.embedding_size)
             storage.write(found["vectors"], safetensors.numpy.save({"vectors": vectors}))
     return replace(settings, **found)

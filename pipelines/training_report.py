@@ -23,7 +23,7 @@ from pipelines.report import (
     shorten,
 )
 from sentiment import storage
-from sentiment.checkpoint import Checkpoint
+from sentiment.checkpoint import Checkpoint, lstms
 from sentiment.metrics import (
     Calibration,
     Metrics,
@@ -140,6 +140,7 @@ def training_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """What the model is and what it was trained on: names and values."""
     training, weights = checkpoint.training, checkpoint.weights
     flags = training["flags"]
+    ways = "read both ways" if len(lstms(weights)) == 2 else "read from the beginning"
     names = {"train": "rows to train", "validation": "rows to validate", "test": "rows held out"}
     counts = [
         (said, f"{training['rows'][part]:,} ({_share(training, part)} positive)")
@@ -149,11 +150,11 @@ def training_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("corpus", flags["data_dir"]),
         ("columns", f"{flags['text_column']} (texts), {flags['label_column']} (labels)"),
         *counts,
-        ("vocabulary", f"{len(checkpoint.vocabulary):,} tokens"),
+        ("vocabulary", f"{len(checkpoint.words):,} tokens, {len(checkpoint.bigrams):,} bigrams"),
         ("stop words", f"{len(checkpoint.stop_words):,}"),
         ("longest text", f"{training.get('longest', '?')} tokens"),
         ("embedding", f"{weights['embedding'].shape[1]} numbers a token"),
-        ("LSTM", f"{weights['lstm/recurrent_kernel'].shape[0]} units"),
+        ("LSTM", f"{weights['lstm/recurrent_kernel'].shape[0]} units, {ways}"),
         ("weights", f"{sum(value.size for value in weights.values()):,} numbers"),
         ("step of the best validation", f"{training.get('best', {}).get('step', '?')}"),
         *((f"version of {name}", known) for name, known in training.get("versions", {}).items()),
