@@ -15,23 +15,32 @@ from sentiment import bigrams, cooccurrence
 TEXTS = 500_000
 """Most training texts that are looked at."""
 
-_AT_ONCE = 100_000
+TOKENS_AT_ONCE = 2**21
+"""Tokens of the texts that are held in memory at once, at most."""
 
 
-def frequent_bigrams(corpus: Corpus, most: int) -> list[str]:
-    """At most so many bigrams of the training texts, the most frequent first."""
-    return bigrams.frequent(_texts(corpus), corpus.vocabulary, most)
+def frequent_bigrams(corpus: Corpus, longest: int, most: int) -> list[str]:
+    """At most so many bigrams of the training texts, cut to so many tokens; frequent ones first."""
+    return bigrams.frequent(_texts(corpus, longest), corpus.vocabulary, most)
 
 
-def word_vectors(corpus: Corpus, size: int) -> np.ndarray:
+def word_vectors(corpus: Corpus, longest: int, size: int) -> np.ndarray:
     """float32 (words, size): a vector of each word, from which words it stands beside."""
-    return cooccurrence.word_vectors(_texts(corpus), len(corpus.vocabulary), size)
+    return cooccurrence.word_vectors(_texts(corpus, longest), len(corpus.vocabulary), size)
 
 
-def _texts(corpus: Corpus) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _texts(corpus: Corpus, longest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Ids and offsets of some texts at a time."""
-    rows = CachedRows(corpus.directory, corpus.files["train"], corpus.longest)
-    last = min(len(rows), TEXTS)
-    for first in range(0, last, _AT_ONCE):
-        _, lengths, ids = rows.ranges([(first, min(first + _AT_ONCE, last))])
-        yield ids, np.concatenate([[0], np.cumsum(lengths)])
+    at_once, left = max(TOKENS_AT_ONCE // max(corpus.longest, 1), 1), TEXTS
+    # File by file: from a bucket each is copied to this machine's disk.
+    for name in corpus.files["train"]:
+        rows = CachedRows(corpus.directory, [name], longest)
+        last = min(len(rows), left)
+        left -= last
+        for first in range(0, last, at_once):
+            _, lengths, ids = rows.ranges([(first, min(first + at_once, last))])
+            place = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, longest))])
+            yield ids[place < longest], offsets
+        if not left:
+            return

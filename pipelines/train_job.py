@@ -32,8 +32,11 @@ from pipelines.train import FLAGS, SNAPSHOT, TrainConfig, run_flags
 from pipelines.train_loop import Settings, model_weights, read_state, train_loop
 from pipelines.trouble import Watch, fit_again, reason
 from sentiment import storage
-from sentiment.checkpoint import Checkpoint
+from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, require_size
 from sentiment.errors import InputError
+
+CORPUS = "corpus"
+"""In a run's flags: the name of its corpus in the cache, which is a hash of shards and settings."""
 
 VECTORS = "vectors.safetensors"
 """Of a run's directory: what its words' embeddings began as."""
@@ -66,10 +69,11 @@ def run(
             shards, source, stop_words, split, config.n_samples, config.min_share, cache
         )
         settings = _settings(config, corpus, storage.join(config.summaries_dir, name))
+        _require_same_corpus(corpus, config, storage.join(runs, name))
         settings = _with_sample(settings, config, storage.join(runs, name))
         per_worker = resources_per_worker(config.num_workers, config.use_gpu)
-        flags = json.dumps(run_flags(config), indent=1).encode()
-        storage.write(storage.join(runs, name, FLAGS), flags)
+        flags = run_flags(config) | {CORPUS: corpus.directory.rpartition("/")[2]}
+        storage.write(storage.join(runs, name, FLAGS), json.dumps(flags, indent=1).encode())
         rows = corpus.rows
         cli.say(
             f"Run {name}: {rows['train']:,} rows to train, {rows['validation']:,} to validate, "
@@ -139,18 +143,34 @@ def _settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
     )
 
 
+def _require_same_corpus(corpus: Corpus, config: TrainConfig, run: str) -> None:
+    """Raise an InputError if the run has a checkpoint whose ids are of another corpus."""
+    if not storage.exists(storage.join(run, SNAPSHOT)):
+        return
+    begun = json.loads(storage.read(storage.join(run, FLAGS)))
+    if begun.get(CORPUS) != corpus.directory.rpartition("/")[2]:
+        raise InputError(
+            f"--data_dir {config.data_dir}: its shards are no longer those that run "
+            f"{config.run_name} was begun with (by name, size and time); choose another --run_name"
+        )
+
+
 def _with_sample(settings: Settings, config: TrainConfig, run: str) -> Settings:
     """The settings with the bigrams and the first vectors that the flags ask for."""
     corpus, found = settings.corpus, {}
     if config.bigrams:
-        pairs = sample.frequent_bigrams(corpus, config.bigrams)
+        pairs = sample.frequent_bigrams(corpus, settings.sequence_len, config.bigrams)
         found["vocabulary"] = (*corpus.vocabulary, *pairs)
+    # Now, not when a model is trained that cannot be loaded.
+    entries, both = len(found.get("vocabulary", corpus.vocabulary)), (FORWARD, BACKWARD)
+    names = both if config.bidirectional else both[:1]
+    require_size(entries, config.embedding_size, config.hidden_size, names)
     if config.initial_vectors == "cooccurrence":
         found["vectors"] = storage.join(run, VECTORS)
         # A run that is resumed has them; what one of other flags left, before it had a checkpoint,
         # is not to be taken.
         if not storage.exists(storage.join(run, SNAPSHOT)):
-            vectors = sample.word_vectors(corpus, config.embedding_size)
+            vectors = sample.word_vectors(corpus, settings.sequence_len, config.embedding_size)
             storage.write(found["vectors"], safetensors.numpy.save({"vectors": vectors}))
     return replace(settings, **found)
 

@@ -159,7 +159,10 @@ def _learning_rate(settings: Settings, step: int) -> float:
 
 
 def _measure(labels: np.ndarray, margins: np.ndarray) -> dict[str, float]:
-    """Mean cross-entropy (nats), accuracy, and the temperature that would make the first least."""
+    """Mean cross-entropy (nats), accuracy, and the temperature that would make the first least.
+
+    Of the weights as they are: `--calibrate` divides by the temperature only what is saved.
+    """
     against = np.where(labels == 1, -margins, margins).astype(np.float64)
     return {
         "validation_loss": float(np.logaddexp(0, against).mean()),

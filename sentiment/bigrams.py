@@ -5,6 +5,7 @@ a frequent pair, a bigram, may have an entry and a vector of its own, which is a
 second word. In a vocabulary bigrams come after all words, as the two words with a blank between.
 """
 
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ LEAST = 3
 """A bigram found less often is too rare to learn from."""
 
 _EMPTY = np.uint64(0)
-_32 = np.uint64(32)
-_SPREAD = np.uint64(0x9E37_79B9_7F4A_7C15)
+_1, _32 = np.uint64(1), np.uint64(32)
+_Table = tuple[np.ndarray, np.ndarray, np.uint64, np.uint64]
 
 
 class Bigrams:
@@ -37,17 +38,17 @@ class Bigrams:
         """The vocabulary's first so many entries are words."""
         for word in vocabulary[self.words :]:
             if " " not in word:
-                raise InputError(f"word {word!r} comes after bigrams, which are last")
+                raise InputError(f"word {word!r:.80} comes after bigrams, which are last")
         id_of = {word: number for number, word in enumerate(vocabulary[: self.words])}
         pairs = np.empty((len(entries), 2), np.uint64)
         for number, entry in enumerate(entries):
             first, _, second = entry.partition(" ")
             known = [id_of.get(first, 0), id_of.get(second, 0)]
             if min(known) <= UNKNOWN:
-                raise InputError(f"bigram {entry!r} is not of two words of the vocabulary")
+                raise InputError(f"bigram {entry!r:.80} is not of two words of the vocabulary")
             pairs[number] = known
         self._keys = pairs[:, 0] << _32 | pairs[:, 1]
-        self._table: tuple[np.ndarray, np.ndarray] | None = None
+        self._table: _Table | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -103,35 +104,40 @@ def frequent(
     return [f"{vocabulary[key >> 32]} {vocabulary[key & 0xFFFF_FFFF]}" for key in keys[order]]
 
 
-def _table(keys: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
-    """An exact hash table, open, with a slot in two or more empty: keys, and the ids they have."""
-    size = 1 << (2 * len(keys)).bit_length()
-    slots, values = np.zeros(size, np.uint64), np.zeros(size, np.int32)
-    _fill(keys, words, slots, values)
+def _table(keys: np.ndarray, words: int) -> _Table:
+    """An exact hash table, open, with a slot in two or more empty.
+
+    Keys, the ids they have, and what makes a slot of a key: a factor, drawn for each table, or a
+    stranger's vocabulary could have all its keys in one slot; and by how much to shift.
+    """
+    bits = (2 * len(keys)).bit_length()
+    slots, values = np.zeros(1 << bits, np.uint64), np.zeros(1 << bits, np.int32)
+    factor, shift = np.uint64(secrets.randbits(64) | 1), np.uint64(64 - bits)
+    _fill(keys, words, slots, values, factor, shift)
     for array in (slots, values):
         array.flags.writeable = False
-    return slots, values
+    return slots, values, factor, shift
 
 
 @njit(cache=True)
-def _fill(keys, words, slots, values):
+def _fill(keys, words, slots, values, factor, shift):
     last = np.uint64(len(slots) - 1)
     for number in range(len(keys)):
-        slot = ((keys[number] * _SPREAD) >> _32) & last
+        slot = (keys[number] * factor) >> shift
         while slots[slot] != _EMPTY:
-            slot = (slot + np.uint64(1)) & last
+            slot = (slot + _1) & last
         slots[slot] = keys[number]
         values[slot] = words + number
 
 
 @njit(cache=True, nogil=True)
-def _find(ids, offsets, slots, values, found):
+def _find(ids, offsets, slots, values, factor, shift, found):
     last = np.uint64(len(slots) - 1)
     for text in range(len(offsets) - 1):
         for place in range(offsets[text] + 1, offsets[text + 1]):
             key = np.uint64(ids[place - 1]) << _32 | np.uint64(ids[place])
-            slot = ((key * _SPREAD) >> _32) & last
+            slot = (key * factor) >> shift
             while slots[slot] != _EMPTY and slots[slot] != key:
-                slot = (slot + np.uint64(1)) & last
+                slot = (slot + _1) & last
             if slots[slot] == key:
                 found[place] = values[slot]

@@ -38,8 +38,11 @@ _LONGEST_HEADER = 2**16
 """Bytes of what the weights' file says of its matrices."""
 
 LARGEST_TABLE = 16 * 2**30
-"""Bytes of float32 that the kernel folds a model into: vocabulary x 4 x hidden. A file may be small
-and its table not."""
+"""Bytes of float32 that the kernel folds a model into: LSTMs x vocabulary x 4 x hidden, with hidden
+rounded up to whole vectors. A file may be small and its table not."""
+
+_LANES = 16
+"""float32 in a vector, on the machines where it has most."""
 
 _ANSWER_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
 
@@ -71,6 +74,21 @@ def weight_shapes(
     return {"embedding": (vocabulary, embedding), **of_lstms, **dense}
 
 
+def require_size(vocabulary: int, embedding: int, hidden: int, names: tuple[str, ...]) -> None:
+    """Raise InputError for a model that is too large to be loaded."""
+    table = len(names) * vocabulary * 4 * -(-hidden // _LANES) * _LANES * 4
+    if table > LARGEST_TABLE:
+        raise InputError(
+            f"{vocabulary:,} words and bigrams and {hidden:,} units make a table of more than "
+            f"{LARGEST_TABLE >> 30} GiB"
+        )
+    if vocabulary * embedding * 4 > _MOST[_WEIGHTS] - 2**30:
+        raise InputError(
+            f"{vocabulary:,} words and bigrams of {embedding:,} numbers make an embedding of more "
+            f"than {(_MOST[_WEIGHTS] >> 30) - 1} GiB"
+        )
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model, whole: nothing else is needed to turn texts into probabilities."""
@@ -99,11 +117,7 @@ class Checkpoint:
                     f"{_WEIGHTS}: {name!r:.80} has shape {shapes.get(name)}; "
                     f"in this model it is {wanted.get(name)}"
                 )
-        if 4 * len(self.vocabulary) * 4 * hidden * len(names) > LARGEST_TABLE:
-            raise InputError(
-                f"{len(self.vocabulary):,} words and {hidden:,} units make a table of more than "
-                f"{LARGEST_TABLE >> 30} GiB"
-            )
+        require_size(len(self.vocabulary), embedding, hidden, names)
         for name, value in self.weights.items():
             if value.dtype != np.float32 or not np.isfinite(value).all():
                 raise InputError(f"{_WEIGHTS}: {name!r} is not all finite float32 numbers")

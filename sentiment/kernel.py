@@ -59,6 +59,9 @@ _LOG2E = math.log2(math.e)
 _GATES = np.array([-_LOG2E, -_LOG2E, 2 * _LOG2E, -_LOG2E])
 """What makes 2**x of the input, forget, candidate and output gate's x."""
 
+_MOST_INPUT = 1e38
+"""A gate's input from a row of the table is at most that: two rows add up to a finite number."""
+
 _FLUSH = 64
 """Outputs of a text that are summed in float32 before float64 takes them: of 100,000 it would lose
 the third digit."""
@@ -340,7 +343,7 @@ def _fold(embedding, kernel, bias, words, table):
             for j in range(width):
                 row[j] = _fma(value, columns[k, j], row[j])
         for j in range(width):
-            table[token * width + j] = row[j]
+            table[token * width + j] = min(max(row[j], -_MOST_INPUT), _MOST_INPUT)
 
 
 @njit(inline="always", error_model="numpy")

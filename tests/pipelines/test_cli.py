@@ -237,7 +237,8 @@ def test_help_shows_flags_in_groups(config, monkeypatch, capsys):
 @pytest.mark.parametrize("config", [TrainConfig, EvaluateConfig, PredictConfig, ScoreConfig])
 def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["program", "--help"])
-    monkeypatch.setenv("COLUMNS", "1000")
+    # Wider, options stand in columns beside each other.
+    monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit) as end:
         cli.run(lambda flags: None, config)
     assert not end.value.code

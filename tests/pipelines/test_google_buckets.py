@@ -81,19 +81,6 @@ def test_scoring_is_that_of_the_disk(bucket, google, job, tmp_path, capsys):
         assert google.key not in storage.read(storage.join(manifest, name)).decode()
 
 
-def test_training_leaves_a_model_in_a_bucket(google, job):
-    flags = ["--data_dir", google.uri("corpus", "shard-1.parquet"), "--cache_dir"]
-    flags += [google.uri("cache"), "--checkpoints_root", google.uri("models")]
-    flags += ["--summaries_dir", google.uri("logs"), "--run_name", "run", "--stopwords_file"]
-    flags += ["None", "--train_steps", 20, "--validate_every", 10, "--batch_size", 20]
-    done = run("train", *flags, "--hidden_size", 4, "--embedding_size", 4)
-    assert done.stderr == ""
-    assert checkpoint.load(google.uri("models", "run")).training["best"]["step"] in (10, 20)
-    assert "metrics.jsonl" in storage.names(google.uri("logs", "run"))
-    again = run("train", *flags, "--hidden_size", 4, "--embedding_size", 4)
-    assert "nothing to do" in again.stdout
-
-
 @pytest.mark.parametrize(
     ("path", "environment", "said"),
     [

@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from pipelines.labelled import Source, Split
 from pipelines.prepare import prepare
 from pipelines.shards import find_labelled
 from pipelines.train import TrainConfig, main
+from pipelines.train_job import _require_same_corpus, _with_sample
 from sentiment.errors import InputError
 from sentiment.tokenizer import UNKNOWN
 from tests.generated import write_shards
@@ -54,6 +56,28 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
     assert capsys.readouterr().out == said
     with pytest.raises(InputError, match="--train_steps is 4, but run of1 was begun with 100"):
         main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
+
+
+def test_a_run_goes_on_with_its_own_corpus_alone(tmp_path):
+    run = tmp_path / "_runs" / "run"
+    run.mkdir(parents=True)
+    (run / "checkpoint_manager_snapshot.json").write_text("{}")
+    (run / "flags.json").write_text('{"corpus": "0123"}')
+    flags = config(tmp_path / "shards", tmp_path, "run")
+    _require_same_corpus(SimpleNamespace(directory="s3://b/cache/0123"), flags, str(run))
+    changed = SimpleNamespace(directory="s3://b/cache/4567")
+    with pytest.raises(InputError, match="no longer those that run run was begun with"):
+        _require_same_corpus(changed, flags, str(run))
+    _require_same_corpus(changed, flags, str(tmp_path / "_runs" / "new"))
+
+
+def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
+    corpus = SimpleNamespace(vocabulary=("a",) * 100_000, files={"train": []}, longest=1)
+    settings = SimpleNamespace(corpus=corpus, sequence_len=1)
+    for size in ({"hidden_size": 20_000}, {"embedding_size": 20_000}):
+        flags = config(tmp_path / "shards", tmp_path, "run", **size)
+        with pytest.raises(InputError, match=r"make an? (table|embedding) of more than"):
+            _with_sample(settings, flags, str(tmp_path))
 
 
 def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):

@@ -22,7 +22,7 @@ from sentiment import checkpoint, storage
 from tests.generated import write_shards
 from tests.programs import end
 
-STEPS, EVERY = 240, 20
+STEPS, EVERY = 160, 20
 
 
 def start(root: str, log: Path) -> subprocess.Popen:
@@ -32,6 +32,8 @@ def start(root: str, log: Path) -> subprocess.Popen:
     command += ["--cache_dir", f"{root}/cache", "--stopwords_file", "None", "--run_name", "run"]
     command += ["--num_workers", 2, "--train_steps", STEPS, "--validate_every", EVERY]
     command += ["--hidden_size", 12, "--embedding_size", 12, "--keep_checkpoints", 1]
+    command += ["--bigrams", 200, "--bidirectional", "--initial_vectors", "cooccurrence"]
+    command += ["--word_keep_prob", 0.9, "--calibrate"]
     with log.open("a") as file:
         return subprocess.Popen(list(map(str, command)), stdout=file, stderr=file)
 
@@ -113,8 +115,13 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     best = min(losses, key=losses.get)
     assert kept(killed).keys() == {best, STEPS}
     state = safetensors.numpy.load_file(kept(killed)[best])
-    saved = checkpoint.load(f"{bucket}/models/run").weights["embedding"]
-    np.testing.assert_array_equal(saved, state["model/embedding"])
+    saved = checkpoint.load(f"{bucket}/models/run")
+    np.testing.assert_array_equal(saved.weights["embedding"], state["model/embedding"])
+    heat = saved.training["best"]["validation_temperature"]
+    assert heat != 1
+    kernel = state["model/dense/kernel"] / np.float32(heat)
+    np.testing.assert_array_equal(saved.weights["dense/kernel"], kernel)
+    assert len(saved.bigrams) == 200
 
     lines = (tmp_path / "killed.log").read_text().splitlines()
     (trouble,) = [line for line in lines if "try 2 of 4" in line]

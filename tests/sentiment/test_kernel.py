@@ -253,6 +253,13 @@ def test_any_finite_weights_give_probabilities(scale):
     w["lstm/recurrent_kernel"] = (signs * min(scale * 34, 3.4e38)).astype(np.float32)
     found = LSTMKernel(w)(*texts(20, np.arange(100)))
     assert ((found >= 0) & (found <= 1)).all()
+    # A word's row and its bigram's, the other way.
+    vocabulary, _ = with_bigrams(10, 200)
+    w = weights(len(vocabulary), 8, 20, scale=scale)
+    w["embedding"][10:] = -w["embedding"][1]
+    w["embedding"][:10] = w["embedding"][1]
+    found = LSTMKernel(w, Bigrams(vocabulary))(*texts(10, np.arange(100)))
+    assert ((found >= 0) & (found <= 1)).all()
 
 
 @pytest.mark.parametrize("scale", [10, 1e3, 1e15])
