@@ -5,10 +5,10 @@ import pytest
 
 from pipelines import score
 from pipelines.score import ScoreConfig
-from sentiment import checkpoint, storage
+from sentiment import storage
 from sentiment.errors import InputError
 from tests.generated import save_checkpoint, write_shards
-from tests.programs import refused, run
+from tests.programs import refused
 
 
 @pytest.fixture(scope="module")
