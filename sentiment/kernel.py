@@ -176,7 +176,9 @@ class LSTMKernel:
                 f"ids from {used.min()} to {used.max()} are not in a vocabulary of {self._words}"
             )
         tokens, offsets = _frozen(used, np.int32), _frozen(offsets - offsets[0], np.int64)
-        pairs = self._bigrams(tokens, offsets) if self._bigrams else np.empty(0, np.int32)
+        pairs = self._bigrams(tokens, offsets) if self._bigrams else None
+        # In `_score` what `row` is of words. Where it is None, nothing is compiled for bigrams.
+        place = None if pairs is None else np.zeros(SLOTS, np.int64)
         size = self._width // 4 * SLOTS
         state = (*(_aligned(size) for _ in range(4)), _aligned(size, np.float64))
         logits = np.zeros(len(offsets) - 1)
@@ -185,9 +187,9 @@ class LSTMKernel:
                 turned = np.repeat(offsets[:-1] + offsets[1:] - 1, np.diff(offsets))
                 turned -= np.arange(len(used))
                 tokens = _frozen(tokens[turned], np.int32)
-                pairs = pairs[turned] if len(pairs) else pairs
+                pairs = None if pairs is None else pairs[turned]
             model = (np.split(array, self._directions)[direction] for array in self._arrays())
-            _score(tokens, pairs, offsets, tuple(model), state, _aligned(4 * CELLS), logits)
+            _score(tokens, pairs, place, offsets, tuple(model), state, _aligned(4 * CELLS), logits)
         probabilities = np.empty(len(logits), np.float32)
         _answer(logits, self._bias, probabilities)
         return probabilities
@@ -272,16 +274,18 @@ def _product(typing_context, gates, table, rows, pairs, slot, h, recurrent, pane
     """gates = two rows of the table + h @ recurrent, for ROWS texts from a slot on and one panel.
 
     gates is (4, SLOTS, LANES). The places in the table of the texts' words and bigrams are in
-    rows[slot:] and pairs[slot:], and the panel begins at panel_at. In LLVM's own vectors: from
-    loops over arrays it makes code that loads and stores the sums at every step.
+    rows[slot:] and pairs[slot:] (None: there are none), and the panel begins at panel_at. In
+    LLVM's own vectors: from loops over arrays it makes code that loads and stores the sums at every
+    step.
     """
     place = types.int64
     signature = types.void(gates, table, rows, pairs, place, h, recurrent, place, place)
 
     def generate(context, builder, signature, values):
-        gates, table, rows, pairs, h, recurrent = (
+        gates, table, rows, h, recurrent, *places = (
             context.make_array(signature.args[n])(context, builder, values[n]).data
-            for n in (0, 1, 2, 3, 5, 6)
+            for n in (0, 1, 2, 5, 6, 3)
+            if signature.args[n] != types.none
         )
         slot, panel_at, units = (values[n] for n in (4, 7, 8))
         number, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
@@ -298,9 +302,11 @@ def _product(typing_context, gates, table, rows, pairs, slot, h, recurrent, pane
             )
 
         for (g, r), total in sums.items():
-            places = (builder.load(at(each, slot, r)) for each in (rows, pairs))
-            own, pair = (load(table, place, g * LANES) for place in places)
-            builder.store(builder.fadd(own, pair), total)
+            value = load(table, builder.load(at(rows, slot, r)), g * LANES)
+            for pairs in places:
+                pair = load(table, builder.load(at(pairs, slot, r)), g * LANES)
+                value = builder.fadd(value, pair)
+            builder.store(value, total)
         with cgutils.for_range(builder, units) as unit:
             panel = builder.udiv(unit.index, number(LANES))
             h_unit = builder.add(unit.index, builder.mul(panel, number((SLOTS - 1) * LANES)))
@@ -390,20 +396,19 @@ def _answer(logits, bias, probabilities):
 # Without error_model="numpy" a check for division by zero keeps the loops from vectorizing. And a
 # loop has no more than one 2**x: what two of them take does not fit into 16 registers.
 @njit(error_model="numpy", cache=True, nogil=True)
-def _score(ids, pairs, offsets, model, state, gates, logits):
+def _score(ids, pairs, pair, offsets, model, state, gates, logits):
     table, recurrent, dense = model
     h, following_h, cell, recent, total = state
     units, texts = len(dense), len(logits)
     panels = (units + LANES - 1) // LANES
     width = panels * 4 * LANES
     nothing = len(table) - width
-    paired = len(pairs) > 0
     twice = np.float32(2 * _LOG2E)
     text = np.full(SLOTS, -1)
     at, end = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     # Where in the table the rows of this step and of the next begin.
     row, following_row = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
-    pair, following_pair = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    following_pair = np.zeros(SLOTS, np.int64)
     running = np.zeros(GROUPS, np.int64)
     following = 0
     while True:
@@ -427,7 +432,7 @@ def _score(ids, pairs, offsets, model, state, gates, logits):
                 # Before the first token h is zero, and there is no product.
                 first = np.int64(ids[at[s]]) * width
                 its_pair = nothing
-                if paired and pairs[at[s]]:
+                if pairs is not None and pairs[at[s]]:
                     its_pair = np.int64(pairs[at[s]]) * width
                 at[s] += 1
                 for p in range(panels):
@@ -445,7 +450,9 @@ def _score(ids, pairs, offsets, model, state, gates, logits):
                     its_pair += 4 * LANES
             if at[s] == end[s]:
                 # The slot runs idle, on any row of the table.
-                row[s] = following_row[s] = pair[s] = following_pair[s] = 0
+                row[s] = following_row[s] = 0
+                if pairs is not None:
+                    pair[s] = following_pair[s] = 0
                 continue
             if (at[s] - offsets[text[s]]) % _FLUSH == 0:
                 for p in range(panels):
@@ -453,13 +460,15 @@ def _score(ids, pairs, offsets, model, state, gates, logits):
                         total[j] += recent[j]
                         recent[j] = 0
             row[s] = np.int64(ids[at[s]]) * width
-            pair[s] = following_pair[s] = nothing
-            if paired and pairs[at[s]]:
-                pair[s] = np.int64(pairs[at[s]]) * width
+            if pairs is not None:
+                more = at[s] + 1
+                pair[s] = following_pair[s] = nothing
+                if pairs[at[s]]:
+                    pair[s] = np.int64(pairs[at[s]]) * width
+                if more < end[s] and pairs[more]:
+                    following_pair[s] = np.int64(pairs[more]) * width
             at[s] += 1
             following_row[s] = np.int64(ids[at[s]]) * width if at[s] < end[s] else row[s]
-            if paired and at[s] < end[s] and pairs[at[s]]:
-                following_pair[s] = np.int64(pairs[at[s]]) * width
             running[s // ROWS] += 1
         if running.sum() == 0:
             return
@@ -474,12 +483,14 @@ def _score(ids, pairs, offsets, model, state, gates, logits):
                 for s in range(first, first + ROWS):
                     for j in range(0, 4 * LANES, _LINE):
                         _prefetch(table, following_row[s] + j)
-                        if following_pair[s] < nothing:
-                            _prefetch(table, following_pair[s] + j)
                     row[s] += 4 * LANES
-                    pair[s] += 4 * LANES
                     following_row[s] += 4 * LANES
-                    following_pair[s] += 4 * LANES
+                    if pairs is not None:
+                        if following_pair[s] < nothing:
+                            for j in range(0, 4 * LANES, _LINE):
+                                _prefetch(table, following_pair[s] + j)
+                        pair[s] += 4 * LANES
+                        following_pair[s] += 4 * LANES
             # While the gates are in the nearest cache, in Keras's order: input, forget, candidate,
             # output.
             base = p * CELLS

@@ -206,7 +206,8 @@ def test_a_small_checkpoint_of_a_huge_table_is_refused():
     words = tuple(f"{i}" for i in range(600_000))
     shapes = weight_shapes(len(SPECIALS) + len(words), 1, 2048)
     weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    with pytest.raises(InputError, match=r"600,002 words and bigrams and 2,048 units .* more than 16 GiB"):
+    said = r"600,002 words and bigrams and 2,048 units .* more than 16 GiB"
+    with pytest.raises(InputError, match=said):
         Checkpoint(weights, (*SPECIALS, *words))
 
 
