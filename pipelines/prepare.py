@@ -71,6 +71,11 @@ class Corpus:
     """Names of the files of `train` and `validation`, in order."""
 
     @property
+    def key(self) -> str:
+        """The last part of its directory's name: a hash of shards and settings."""
+        return self.directory.rpartition("/")[2]
+
+    @property
     def tokens(self) -> int:
         """Tokens of the training texts."""
         return sum(length * texts for length, texts in self.lengths)

@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.batches import CachedRows
 from pipelines.prepare import Corpus
 from sentiment import bigrams, cooccurrence
+from sentiment.tokenizer import heads
 
 TEXTS = 500_000
 """Most training texts that are looked at."""
@@ -39,8 +40,8 @@ def _texts(corpus: Corpus, longest: int) -> Iterator[tuple[np.ndarray, np.ndarra
         left -= last
         for first in range(0, last, at_once):
             _, lengths, ids = rows.ranges([(first, min(first + at_once, last))])
-            place = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, longest))])
-            yield ids[place < longest], offsets
+            kept = np.minimum(lengths, longest)
+            offsets, ends = (np.concatenate([[0], np.cumsum(some)]) for some in (lengths, kept))
+            yield heads(ids, offsets, kept), ends
         if not left:
             return

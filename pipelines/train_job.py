@@ -36,7 +36,7 @@ from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, require_size
 from sentiment.errors import InputError
 
 CORPUS = "corpus"
-"""In a run's flags: the name of its corpus in the cache, which is a hash of shards and settings."""
+"""In a run's flags: the key of its corpus."""
 
 VECTORS = "vectors.safetensors"
 """Of a run's directory: what its words' embeddings began as."""
@@ -72,7 +72,7 @@ def run(
         _require_same_corpus(corpus, config, storage.join(runs, name))
         settings = _with_sample(settings, config, storage.join(runs, name))
         per_worker = resources_per_worker(config.num_workers, config.use_gpu)
-        flags = run_flags(config) | {CORPUS: corpus.directory.rpartition("/")[2]}
+        flags = run_flags(config) | {CORPUS: corpus.key}
         storage.write(storage.join(runs, name, FLAGS), json.dumps(flags, indent=1).encode())
         rows = corpus.rows
         cli.say(
@@ -148,7 +148,7 @@ def _require_same_corpus(corpus: Corpus, config: TrainConfig, run: str) -> None:
     if not storage.exists(storage.join(run, SNAPSHOT)):
         return
     begun = json.loads(storage.read(storage.join(run, FLAGS)))
-    if begun.get(CORPUS) != corpus.directory.rpartition("/")[2]:
+    if begun.get(CORPUS) != corpus.key:
         raise InputError(
             f"--data_dir {config.data_dir}: its shards are no longer those that run "
             f"{config.run_name} was begun with (by name, size and time); choose another --run_name"

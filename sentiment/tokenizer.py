@@ -88,12 +88,17 @@ class TokenIds:
 
     def heads(self, lengths: np.ndarray) -> np.ndarray:
         """int32: the first `lengths` (n,) ids of each text, no more than it has, end to end."""
-        if lengths.sum() == len(self.ids):
-            return self.ids
-        own = np.diff(self.offsets)
-        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], own)
-        kept: np.ndarray = self.ids[place < np.repeat(lengths, own)]
-        return kept
+        return heads(self.ids, self.offsets, lengths)
+
+
+def heads(ids: np.ndarray, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Of texts whose ids begin at `offsets` (n + 1,), the first `lengths` (n,), end to end."""
+    if lengths.sum() == len(ids):
+        return ids
+    own = np.diff(offsets)
+    place = np.arange(len(ids)) - np.repeat(offsets[:-1], own)
+    kept: np.ndarray = ids[place < np.repeat(lengths, own)]
+    return kept
 
 
 class Tokenizer:

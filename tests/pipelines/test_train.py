@@ -1,5 +1,6 @@
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import prepare as prepared
+from pipelines import sample
 from pipelines.labelled import Source, Split
 from pipelines.prepare import prepare
 from pipelines.shards import find_labelled
@@ -64,11 +66,27 @@ def test_a_run_goes_on_with_its_own_corpus_alone(tmp_path):
     (run / "checkpoint_manager_snapshot.json").write_text("{}")
     (run / "flags.json").write_text('{"corpus": "0123"}')
     flags = config(tmp_path / "shards", tmp_path, "run")
-    _require_same_corpus(SimpleNamespace(directory="s3://b/cache/0123"), flags, str(run))
-    changed = SimpleNamespace(directory="s3://b/cache/4567")
+    _require_same_corpus(SimpleNamespace(key="0123"), flags, str(run))
+    changed = SimpleNamespace(key="4567")
     with pytest.raises(InputError, match="no longer those that run run was begun with"):
         _require_same_corpus(changed, flags, str(run))
     _require_same_corpus(changed, flags, str(tmp_path / "_runs" / "new"))
+
+
+def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
+    source, shards = Source("SentimentText", "Sentiment", "utf-8"), find_labelled(str(corpus), "-")
+    made = prepare(shards, source, (), Split(0, 0.2), None, 0.001, str(tmp_path))
+    with pa.ipc.open_file(Path(made.directory, made.files["train"][0])) as file:
+        texts = file.read_all()["ids"].to_pylist()
+    monkeypatch.setattr(sample, "TEXTS", 500)
+    for at_once in (1, 100, 2**21):
+        monkeypatch.setattr(sample, "TOKENS_AT_ONCE", at_once)
+        found = [
+            ids[start:stop].tolist()
+            for ids, offsets in sample._texts(made, 3)
+            for start, stop in pairwise(offsets)
+        ]
+        assert found == [text[:3] for text in texts[:500]]
 
 
 def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
