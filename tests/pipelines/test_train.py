@@ -1,4 +1,6 @@
+import hashlib
 import json
+import multiprocessing
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -124,6 +126,36 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
     assert caches[0].unknown == sum(ids.count(UNKNOWN) for ids in texts) > 0
     for longest in (0, 9, 100):
         assert caches[0].longer_than(longest) == sum(len(ids) > longest for ids in texts)
+
+
+def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
+    for cache in caches:
+        found = find_labelled(shards, "--data_dir")
+        barrier.wait(60)
+        source = Source("SentimentText", "Sentiment", "utf-8")
+        made = prepare(found, source, (), Split(0, 0.2), None, 0.001, cache)
+        # At once: the other may still be writing.
+        files = {path: Path(made.directory, path).read_bytes() for path in made.files["train"]}
+        hashed = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+        Path(f"{cache}-{name}").write_text(json.dumps([made.key, made.rows, hashed]))
+
+
+def test_runs_that_make_the_same_cache_at_once_do_not_disturb_each_other(corpus, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, caches = context.Barrier(3), [str(tmp_path / f"{turn}") for turn in range(8)]
+    processes = [
+        context.Process(target=made_at_once, args=(barrier, str(corpus), caches, name))
+        for name in "abc"
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    found = {Path(f"{cache}-{name}").read_text() for cache in caches for name in "abc"}
+    assert len(found) == 1
+    names = sorted(path.name for path in Path(caches[0]).glob("*/*"))
+    assert names == ["corpus.json", "train-00000.arrow", "validation-00000.arrow"]
 
 
 @pytest.mark.parametrize(
