@@ -1,10 +1,12 @@
 """Killed at any moment, training ends with the bytes of a run that was left alone.
 
 One run has its rows in one shard, and all its files on the disk; the other has three shards, and
-all its files in a bucket. That makes no difference either.
+all its files in a bucket, whose server slows down and is away for 20 seconds. That makes no
+difference either.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,13 +21,14 @@ import safetensors.numpy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sentiment import checkpoint, storage
+from tests.buckets import Troubled
 from tests.generated import write_shards
 from tests.programs import end
 
 STEPS, EVERY = 160, 20
 
 
-def start(root: str, log: Path) -> subprocess.Popen:
+def start(root: str, log: Path, **environment: str) -> subprocess.Popen:
     """A run of two workers; all it reads and writes is below a directory or URI."""
     command = [sys.executable, "-m", "pipelines.train", "--data_dir", f"{root}/corpus"]
     command += ["--checkpoints_root", f"{root}/models", "--summaries_dir", f"{root}/logs"]
@@ -35,7 +38,8 @@ def start(root: str, log: Path) -> subprocess.Popen:
     command += ["--bigrams", 200, "--bidirectional", "--initial_vectors", "cooccurrence"]
     command += ["--word_keep_prob", 0.9, "--calibrate"]
     with log.open("a") as file:
-        return subprocess.Popen(list(map(str, command)), stdout=file, stderr=file)
+        environment = os.environ | environment
+        return subprocess.Popen(list(map(str, command)), stdout=file, stderr=file, env=environment)
 
 
 def metrics(root: str) -> list[dict[str, float]]:
@@ -88,20 +92,32 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     write_shards(killed / "corpus", rows=3000, shards=3)
     bucket = s3.uri("killed")
     pafs.copy_files(str(killed), storage.resolve(bucket)[1], None, storage.resolve(bucket)[0])
-    job = start(bucket, tmp_path / "killed.log")
-    ray = []
-    try:
-        wait_for_step(bucket, job, 2 * EVERY)
-        workers(job)[-1].kill()
-        wait_for_step(bucket, job, 4 * EVERY)
-        ray = psutil.Process(job.pid).children(recursive=True)
-    finally:
-        job.send_signal(signal.SIGKILL)
-    assert job.wait(timeout=60) == -signal.SIGKILL
-    end(ray)
-    assert steps_done(bucket) < STEPS
+    with Troubled(s3) as server:
+        server.slow = True
+        job = start(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address)
+        ray = []
+        try:
+            wait_for_step(bucket, job, 2 * EVERY)
+            workers(job)[-1].kill()
+            wait_for_step(bucket, job, 4 * EVERY)
+            ray = psutil.Process(job.pid).children(recursive=True)
+        finally:
+            job.send_signal(signal.SIGKILL)
+        assert job.wait(timeout=60) == -signal.SIGKILL
+        end(ray)
+        done = steps_done(bucket)
+        assert done < STEPS
+        assert server.slowed > 5
 
-    assert start(bucket, tmp_path / "killed.log").wait(timeout=200) == 0
+        job = start(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address)
+        wait_for_step(bucket, job, done + 1)
+        server.away = True
+        time.sleep(20)
+        assert job.poll() is None
+        server.away = False
+        assert server.cut > 0
+        assert job.wait(timeout=200) == 0
+        server.shutdown()
     pafs.copy_files(storage.resolve(bucket)[1], str(killed), storage.resolve(bucket)[0])
     found, expected = result(killed), result(whole)
     assert found == expected
