@@ -25,7 +25,7 @@ from pipelines.rows import (
     choose_columns,
     require_few_columns,
 )
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 
 CHUNK = 8 * 2**20
 """Bytes read at a time."""
@@ -154,8 +154,8 @@ def _utf8_chunks(source, path: str, encoding: str, position: int) -> Iterator[tu
         try:
             chunk = source.read(CHUNK if position else min(CHUNK, HEAD))
         except (OSError, pa.ArrowInvalid) as error:
-            message = " ".join(str(error).split())
-            raise InputError(f"{path} cannot be read after byte {position}: {message}") from error
+            said = on_one_line(error)
+            raise InputError(f"{path} cannot be read after byte {position}: {said}") from error
         last = not chunk
         position += len(chunk)
         if decoder is not None:

@@ -19,6 +19,7 @@ from rich.progress import Progress as Bar
 
 from pipelines.cli import Failure
 from sentiment import storage
+from sentiment.errors import on_one_line
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait after each attempt that broke off; one more attempt than pauses is made."""
@@ -187,7 +188,7 @@ def _open(session: requests.Session, url: str, headers: dict[str, str]) -> reque
 def _reason(error: requests.RequestException) -> str:
     """What went wrong, without the objects that urllib3 wraps it in."""
     cause = getattr(error.args[0], "reason", None) if error.args else None
-    return " ".join(str(cause or error).split()).rpartition("): ")[2][:300]
+    return on_one_line(cause or error).rpartition("): ")[2][:300]
 
 
 def _kept(target: Path, key: str) -> tuple[int, dict]:
@@ -240,6 +241,6 @@ def download_wheel(requirement: str, sha256: str, directory: Path) -> Path:
         errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
         if any("connection broken by" in line for line in said):
             errors.insert(0, "no connection to the package index; PIP_INDEX_URL names another")
-        reason = " ".join("; ".join(errors or said[-1:]).split())
+        reason = on_one_line("; ".join(errors or said[-1:]))
         raise Failure(f"pip cannot download {requirement}: {reason[:400]}")
     return next(directory.glob("*.whl"))

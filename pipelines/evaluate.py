@@ -23,7 +23,7 @@ from pipelines.shards import find_labelled
 from pipelines.training_report import MODEL, Evaluation, report
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 from sentiment.metrics import Metrics
 from sentiment.predictor import Predictor
 from sentiment.tokenizer import Tokenizer
@@ -189,7 +189,7 @@ def _write(evaluation: Evaluation, directory: str) -> str:
     try:
         storage.write(page, report(evaluation))
     except OSError as error:
-        return f"No report: {page} cannot be written: {_on_a_line(error)}"
+        return f"No report: {page} cannot be written: {on_one_line(error)}"
     if not evaluation.held_out:
         return f"Report: {page}"
     try:
@@ -197,12 +197,8 @@ def _write(evaluation: Evaluation, directory: str) -> str:
             return f"Report: {page}; {card} is not of evaluate's making and was left as it is"
         storage.write(card, model_card(evaluation))
     except OSError as error:
-        return f"Report: {page}; no model card: {card} cannot be written: {_on_a_line(error)}"
+        return f"Report: {page}; no model card: {card} cannot be written: {on_one_line(error)}"
     return f"Report: {page}; model card: {card}"
-
-
-def _on_a_line(error: OSError) -> str:
-    return " ".join(str(error).split())
 
 
 def _report_name(evaluation: Evaluation) -> str:
@@ -236,7 +232,7 @@ def _print_samples(
     print("\nlabel  probability  text")
     random = np.random.default_rng(0)
     for i in np.sort(random.permutation(len(texts))[:samples]):
-        shown = cli.printable(" ".join(texts[i].split())[:100])
+        shown = cli.printable(on_one_line(texts[i])[:100])
         print(f"{labels[i]:5}  {probabilities[i]:11.3f}  {shown}")
 
 

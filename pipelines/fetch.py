@@ -19,7 +19,7 @@ from pipelines import cli, corpora
 from pipelines.cli import Failure
 from pipelines.download import forget
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 
 MARKER = "_fetched.json"
 """Names a fetched directory's files with their sizes, and where they came from. Written last."""
@@ -84,8 +84,8 @@ def fetch(config: FetchConfig) -> None:
         else:
             print("already there, nothing to do")
     except OSError as error:
-        message = " ".join(str(error).split())
-        raise Failure(f"--output {given} could not be written: {message}") from error
+        said = on_one_line(error)
+        raise Failure(f"--output {given} could not be written: {said}") from error
     for path in places.values():
         _describe(path)
     print(f"next: python -m pipelines.train --data_dir {shlex.quote(str(_near(place)))}")

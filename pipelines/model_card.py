@@ -19,6 +19,7 @@ from pipelines.training_report import (
     Evaluation,
     training_facts,
 )
+from sentiment.errors import on_one_line
 
 CARD = "README.md"
 
@@ -100,7 +101,7 @@ def _front(evaluation: Evaluation) -> dict[str, Any]:
 
 def _plain(value: object) -> str:
     """On one line, of what can be printed."""
-    return shorten(" ".join(str(value).split()), _LONGEST)
+    return shorten(on_one_line(value), _LONGEST)
 
 
 def _words(value: object) -> str:

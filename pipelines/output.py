@@ -26,7 +26,7 @@ from pipelines.plan import Part, Plan
 from pipelines.shards import Shard
 from pipelines.totals import Totals
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import UNREADABLE, InputError, on_one_line
 
 REJECTED = pa.schema(
     [
@@ -54,9 +54,6 @@ FILES_AT_ONCE = 16
 
 STALE = 3600.0
 """Seconds after which a partial file is taken for one whose writer died."""
-
-_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-"""What JSON in a file that nobody vouches for may raise."""
 
 _NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|report\.html"
 _NAMES += r"|_SUCCESS|writable"
@@ -271,8 +268,8 @@ class Output:
         try:
             yield
         except OSError as error:
-            message = " ".join(str(error).split())
-            raise InputError(f"--output {self.directory} cannot be read: {message}") from error
+            said = on_one_line(error)
+            raise InputError(f"--output {self.directory} cannot be read: {said}") from error
 
     def _remove_success(self) -> None:
         remove_if_there(storage.join(self.directory, "_SUCCESS"))
@@ -303,7 +300,7 @@ class Output:
                 said = json.loads((pq.read_metadata(file).metadata or {})[METADATA])
             counts = {name: int(number) for name, number in dict(said["counts"]).items()}
             return {**said, "counts": counts}
-        except (*_UNREADABLE, pa.ArrowException, OSError) as error:
+        except (*UNREADABLE, pa.ArrowException, OSError) as error:
             if storage.is_away(error):
                 raise  # It may well be.
             raise self._not_the_part(part, error) from error
@@ -311,7 +308,7 @@ class Output:
     def _not_the_part(self, part: Part, why: object) -> InputError:
         return InputError(
             f"{self._part_path(part)} is not the part that was written "
-            f"({' '.join(str(why).split())}): remove it, and run again"
+            f"({on_one_line(why)}): remove it, and run again"
         )
 
     def _part_path(self, part: Part) -> str:

@@ -26,7 +26,7 @@ from pipelines.rows import Rows, Span
 from pipelines.shards import Shard
 from pipelines.totals import BINS, REASONS_A_PART, kind_of, most_frequent
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 from sentiment.inference import Inference
 from sentiment.tokenizer import UNKNOWN, Encoder
 
@@ -323,8 +323,8 @@ def _cast(column: pa.ChunkedArray, to: pa.Field) -> tuple[pa.ChunkedArray, dict[
                 return converted(first, middle) + converted(middle, last)
             why = "is not valid UTF-8"
             if "UTF8" not in str(error):
-                message = " ".join(str(error).split())
-                why = f"does not convert from {column.type} to {to.type}: {message}"
+                said = on_one_line(error)
+                why = f"does not convert from {column.type} to {to.type}: {said}"
             invalid[first] = f"column {to.name!r} {why}"
             return [pa.nulls(1, to.type)]
         except pa.ArrowNotImplementedError as error:

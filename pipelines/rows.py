@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 
 ROWS_A_READ = 65_536
 """Rows that Parquet is read by, at most: some ten MB of short texts."""
@@ -272,4 +272,4 @@ def _room(path: str) -> Iterator[None]:
 
 
 def _unreadable(path: str, error: BaseException) -> InputError:
-    return InputError(f"{path} does not read as Parquet: {' '.join(str(error).split())}")
+    return InputError(f"{path} does not read as Parquet: {on_one_line(error)}")

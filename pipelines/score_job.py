@@ -24,7 +24,7 @@ from pipelines.tally import Tally, TooManyRejected
 from pipelines.totals import Totals
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 from sentiment.inference import inference
 from sentiment.tokenizer import Tokenizer
 
@@ -122,7 +122,7 @@ def _report(
             totals = output.totals([part for part in output.parts if part.name not in missing])
         scoring_report.write(config, checkpoint, output, totals, stopped)
     except Exception as error:
-        said = " ".join(str(error).split())
+        said = on_one_line(error)
         if not isinstance(error, OSError | InputError):  # A mistake in this program.
             said = f"{type(error).__name__}: {said}"
         print(f"No report: {cli.printable(said)}")
@@ -277,7 +277,7 @@ def _say_how_to_read(directory: str, parts: list[Part]) -> None:
 
 def _brief(value: object) -> str:
     shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return cli.printable(" ".join(shown.split())[:WIDEST])
+    return cli.printable(on_one_line(shown)[:WIDEST])
 
 
 def _say_done(config: ScoreConfig, totals: Mapping[str, int], unreadable: int) -> None:

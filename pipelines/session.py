@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import cli
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 
 
 @contextmanager
@@ -40,8 +40,8 @@ def session(verbose: bool = False) -> Iterator[None]:
                 include_dashboard=False,
             )
         except Exception as error:  # Ray raises bare ones, too.
-            message = " ".join(str(error).split())
-            raise cli.Failure(f"Ray did not start, or did not answer: {message}") from error
+            said = on_one_line(error)
+            raise cli.Failure(f"Ray did not start, or did not answer: {said}") from error
         if not verbose:
             # What raylets report is printed whatever `log_to_driver` is, without a setting for it.
             ray._private.worker._worker_logs_enabled = False

@@ -12,7 +12,7 @@ import pyarrow.fs as pafs
 from pipelines.csv_rows import count_csv, csv_columns, read_csv
 from pipelines.rows import Rows, Span, choose_columns, count_parquet, read_parquet
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _TEXT += (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_null)
@@ -102,8 +102,7 @@ class Shard:
                 return filesystem.open_input_stream(inner, compression="gzip")
             return filesystem.open_input_file(inner)
         except OSError as error:
-            message = " ".join(str(error).split())
-            raise InputError(f"{self.path} cannot be opened: {message}") from error
+            raise InputError(f"{self.path} cannot be opened: {on_one_line(error)}") from error
 
 
 def _text_columns(names: Sequence[str]) -> pa.Schema:
@@ -152,8 +151,7 @@ def _files(path: str, flag: str) -> list[pafs.FileInfo]:
     except InputError:
         raise
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        message = " ".join(str(error).split())
-        raise InputError(f"{flag} {path} cannot be listed: {message}") from error
+        raise InputError(f"{flag} {path} cannot be listed: {on_one_line(error)}") from error
 
 
 def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:

@@ -24,6 +24,7 @@ from pipelines.report import (
 )
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, lstms
+from sentiment.errors import on_one_line
 from sentiment.metrics import (
     Calibration,
     Metrics,
@@ -383,7 +384,7 @@ def _worst(evaluation: Evaluation) -> Section:
         (
             f"{labels[i]}",
             f"{probabilities[i]:.3f}",
-            shorten(" ".join(evaluation.texts[i].split()), QUOTED),
+            shorten(on_one_line(evaluation.texts[i]), QUOTED),
         )
         for i in wrong[np.argsort(-off, kind="stable")][:WORST]
     ]

@@ -23,7 +23,7 @@ import safetensors.numpy
 
 from sentiment import storage
 from sentiment.bigrams import Bigrams
-from sentiment.errors import InputError
+from sentiment.errors import UNREADABLE, InputError, on_one_line
 from sentiment.tokenizer import SPECIALS
 
 FORMAT = 2
@@ -101,6 +101,8 @@ class Checkpoint:
     """Words, then bigrams: see `sentiment.bigrams`."""
     stop_words: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    bigrams: Bigrams = field(init=False, repr=False, compare=False)
+    """What finds the vocabulary's bigrams in texts."""
 
     def __post_init__(self) -> None:
         if self.vocabulary[: len(SPECIALS)] != SPECIALS:
@@ -122,7 +124,7 @@ class Checkpoint:
             if value.dtype != np.float32 or not np.isfinite(value).all():
                 raise InputError(f"{_WEIGHTS}: {name!r} is not all finite float32 numbers")
         try:
-            self.bigrams  # noqa: B018  # made, and so checked, once
+            object.__setattr__(self, "bigrams", Bigrams(self.vocabulary))
         except InputError as error:
             raise InputError(f"{_VOCABULARY}: {error}") from error
         if not isinstance(self.training, Mapping):
@@ -148,11 +150,6 @@ class Checkpoint:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         manifest = {"format": FORMAT, "model_hash": _model_hash(digests), "files": digests}
         return contents | {MANIFEST: _json(manifest)}
-
-    @cached_property
-    def bigrams(self) -> Bigrams:
-        """What finds the vocabulary's bigrams in texts."""
-        return Bigrams(self.vocabulary)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -186,9 +183,9 @@ def load(directory: str) -> Checkpoint:
             )
         try:
             parts.append(parse(content))
-        except (*_UNREADABLE, safetensors.SafetensorError) as error:
-            reason = " ".join(str(error).splitlines())
-            raise InputError(f"checkpoint {directory} cannot be used: {name}: {reason}") from error
+        except (*UNREADABLE, safetensors.SafetensorError) as error:
+            said = on_one_line(error)
+            raise InputError(f"checkpoint {directory} cannot be used: {name}: {said}") from error
     try:
         return Checkpoint(*parts)
     except InputError as error:
@@ -202,8 +199,8 @@ def _read(directory: str, name: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        reason = " ".join(str(error).splitlines())
-        raise InputError(f"checkpoint {directory}: {name} cannot be read: {reason}") from error
+        said = on_one_line(error)
+        raise InputError(f"checkpoint {directory}: {name} cannot be read: {said}") from error
 
 
 def _manifest(directory: str) -> dict[str, Any]:
@@ -219,7 +216,7 @@ def _manifest(directory: str) -> dict[str, Any]:
         version = manifest["format"]
         written = content == _json(manifest)
         whole = written and manifest["model_hash"] == _model_hash(manifest["files"])
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise damaged from error
     if isinstance(version, int) and version != FORMAT:
         raise InputError(
@@ -270,8 +267,6 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
     _STOP_WORDS: _tokens,
     _TRAINING: json.loads,
 }
-"""What reads each file, in the order of the fields of `Checkpoint`."""
+"""What reads each file, in the order in which `Checkpoint` takes them."""
 
 _AGAIN = "copy it again"
-_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-"""What parsing a file that nobody vouches for may raise."""

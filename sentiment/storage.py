@@ -16,7 +16,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 
 Result = TypeVar("Result")
 
@@ -106,7 +106,7 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
         return filesystem, inner
     except (pa.ArrowException, OSError) as error:
         # Of Google's, the rest is a paragraph.
-        said = " ".join(str(error).split()).partition(" error_info=")[0]
+        said = on_one_line(error).partition(" error_info=")[0]
         raise InputError(f"{path} is no path or URI that can be used: {said}") from error
 
 
@@ -273,9 +273,8 @@ def require_writable(directory: str, flag: str) -> None:
         filesystem.open_output_stream(inner).close()
         filesystem.delete_file(inner)
     except (OSError, InputError) as error:
-        said = " ".join(str(error).split())
         shown = _without_secrets(directory)
-        raise InputError(f"{flag} {shown} cannot be written to: {said}") from None
+        raise InputError(f"{flag} {shown} cannot be written to: {on_one_line(error)}") from None
 
 
 def _without_secrets(path: str) -> str:
