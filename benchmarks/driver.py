@@ -9,7 +9,6 @@ thousand cores, and as fast as the driver or, more likely, this machine's actors
 """
 
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import tyro
 
 from benchmarks.score import kept_or_temporary
 from tests.generated import save_checkpoint, write_shards
+from tests.programs import command, scoring
 
 OTHERS = ("gcs_server", "raylet")
 """Ray's processes that serve the driver: one a cluster, and one a node."""
@@ -42,12 +42,12 @@ def main(config: DriverBenchmark) -> None:
     with kept_or_temporary(config.root) as root, tempfile.TemporaryDirectory(dir=root) as output:
         save_checkpoint(root / "model")
         write_shards(root / "corpus", config.parts, config.shards)
-        command = [sys.executable, "-m", "pipelines.score", "--part_rows", "1"]
-        command += ["--checkpoints_dir", root / "model", "--input", root / "corpus"]
-        command += ["--text_column", "SentimentText", "--keep_columns", "id", "--output", output]
         began = time.monotonic()
         process = subprocess.Popen(
-            [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command("score", *scoring(root, output, part_rows=1)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         print("| parts done | seconds | driver, MiB | driver, CPU s | GCS, CPU s | raylet, CPU s |")
         print("| --- | --- | --- | --- | --- | --- |")

@@ -12,11 +12,10 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,10 @@ import psutil
 import tyro
 
 from tests.generated import save_checkpoint, write_shards
+from tests.programs import command, contents, scoring
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
-
 
 PART_ROWS, STEPS = 10_000, 400
 """Rows a part of scoring, and steps of training."""
@@ -76,12 +75,12 @@ class Job(ABC):
         self.root = root
 
     @abstractmethod
-    def flags(self, name: str) -> dict[str, object]:
+    def flags(self, name: str) -> Sequence[object]:
         """The flags of the run of that name."""
 
     @abstractmethod
     def contents(self, name: str) -> dict[str, bytes]:
-        """What the run has left, by name; nothing if it is not complete."""
+        """What the run has left, by name."""
 
     @abstractmethod
     def done(self, name: str) -> float:
@@ -89,11 +88,9 @@ class Job(ABC):
 
     def start(self, name: str, **environment: str) -> subprocess.Popen:
         """The command, running."""
-        command = [sys.executable, "-m", f"pipelines.{type(self).__name__.lower()}"]
-        command += [str(word) for flag in self.flags(name).items() for word in flag]
         log = (self.root / f"{name}.log").open("a")
         return subprocess.Popen(
-            command,
+            command(type(self).__name__.lower(), *self.flags(name)),
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
@@ -127,28 +124,17 @@ class Score(Job):
         bad = "".join(f"{i},0,hi\n{i}\n" for i in range(500))
         (root / "corpus" / "short.csv").write_text(f"id,Sentiment,SentimentText\n{bad}")
 
-    def flags(self, name: str) -> dict[str, object]:
+    def flags(self, name: str) -> Sequence[object]:
         """See `Job`."""
-        return {
-            "--checkpoints_dir": self.root / "model",
-            "--input": self.root / "corpus",
-            "--output": self.root / name,
-            "--text_column": "SentimentText",
-            "--keep_columns": "id",
-            "--part_rows": PART_ROWS,
-        }
+        return scoring(self.root, self.root / name, PART_ROWS)
 
     def done(self, name: str) -> float:
         """See `Job`."""
         return len(list((self.root / name).glob("part-*.parquet"))) / self._parts
 
     def contents(self, name: str) -> dict[str, bytes]:
-        """Parts and rejected rows, as a reader sees them."""
-        directory = self.root / name
-        if not (directory / "_SUCCESS").exists():
-            return {}
-        files = [*directory.glob("*.parquet"), *directory.glob("_rejected/*.parquet")]
-        return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+        """Parts, rejected rows and `_SUCCESS`, as a reader sees them."""
+        return contents(self.root / name)
 
 
 class Train(Job):
@@ -168,19 +154,15 @@ class Train(Job):
         self._workers = workers
         write_shards(root / "corpus", rows=rows, shards=4)
 
-    def flags(self, name: str) -> dict[str, object]:
+    def flags(self, name: str) -> Sequence[object]:
         """See `Job`."""
-        return {
-            "--data_dir": self.root / "corpus",
-            "--cache_dir": self.root / "cache",
-            "--checkpoints_root": self.root / "checkpoints",
-            "--summaries_dir": self.root / "logs",
-            "--run_name": name,
-            "--num_workers": self._workers,
-            "--train_steps": STEPS,
-            "--validate_every": 20,
-            "--stopwords_file": "None",
-        }
+        return [
+            *("--data_dir", self.root / "corpus", "--cache_dir", self.root / "cache"),
+            *("--checkpoints_root", self.root / "checkpoints"),
+            *("--summaries_dir", self.root / "logs", "--run_name", name),
+            *("--num_workers", self._workers, "--train_steps", STEPS),
+            *("--validate_every", 20, "--stopwords_file", None),
+        ]
 
     def done(self, name: str) -> float:
         """See `Job`. A checkpoint comes after the metrics of its step."""
@@ -275,9 +257,11 @@ def main(config: SurvivalConfig) -> None:
     moments = random.Random(config.seed)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        scoring = config.program == "score"
-        workers = config.nodes
-        job = Score(root, config.rows) if scoring else Train(root, config.rows // 50, workers)
+        job = (
+            Score(root, config.rows)
+            if config.program == "score"
+            else Train(root, config.rows // 50, config.nodes)
+        )
         job.finish("warm")
         began = time.monotonic()
         job.finish("whole")
@@ -297,11 +281,11 @@ def main(config: SurvivalConfig) -> None:
                 )
                 struck += was_struck
                 ended += ended_well
-                contents = job.contents(name)
-                equal += contents == expected
-                if contents != expected:
-                    names = expected.keys() | contents.keys()
-                    odd = {n for n in names if expected.get(n) != contents.get(n)}
+                found = job.contents(name)
+                equal += found == expected
+                if found != expected:
+                    names = expected.keys() | found.keys()
+                    odd = {n for n in names if expected.get(n) != found.get(n)}
                     print(f"{name} differs in {', '.join(sorted(odd))}", flush=True)
             print(
                 f"{kind:12} {struck:3} struck, {ended:3} runs ended well by themselves, "
