@@ -32,7 +32,7 @@ REFRESH = 0.1
 class Progress:
     """Shows the messages of `train_loop` and `Watch`, and checks that replicas stay equal.
 
-    A context: on leaving it, messages still under way are shown, unless it is left by Ctrl-C.
+    A context: on leaving it, messages still under way are shown, unless Ctrl-C or SIGTERM ends it.
     """
 
     def __enter__(self) -> "Progress":
@@ -49,8 +49,9 @@ class Progress:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        # Training goes on, and has more to say, until Ray ends it.
-        self._left = kind is KeyboardInterrupt
+        # After Ctrl-C, or SIGTERM, of which Ray makes a SystemExit, training goes on, and has more
+        # to say, until Ray ends it.
+        self._left = kind is not None and not issubclass(kind, Exception)
         self._done.set()
         self._thread.join()
         self._display.close()

@@ -3,6 +3,8 @@ import re
 import time
 
 import pytest
+import ray
+from ray.exceptions import RayActorError
 from rich.console import Console
 
 from pipelines.cli import Failure
@@ -54,6 +56,32 @@ def test_workers_that_find_no_place_are_one_line(capsys, local_ray, monkeypatch)
             said += capsys.readouterr().out
     said += capsys.readouterr().out
     assert re.fullmatch(r"no worker has begun yet; free in the cluster: [\d.]+ of 2 CPUs\n", said)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_driver_told_to_end_does_not_wait_for_training_to_fall_silent(end, capsys, local_ray):
+    @ray.remote
+    def train(messages, message) -> int:
+        for number in range(300):
+            try:
+                messages.put(message)
+            except RayActorError:  # Nobody listens any more.
+                return number
+            time.sleep(0.1)
+        return 300
+
+    def drive() -> None:
+        nonlocal training
+        with Progress() as progress:
+            training = train.remote(progress.messages, trouble(7))
+            while not capsys.readouterr().out:
+                time.sleep(0.01)
+            raise end
+
+    training = None
+    with pytest.raises(end):
+        drive()
+    assert ray.get(training) < 300
 
 
 @pytest.mark.parametrize("hashes", [("a", "a"), ("a", "b")])
