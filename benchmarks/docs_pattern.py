@@ -22,11 +22,11 @@ class Predictor:
     """The model, loaded once an actor."""
 
     def __init__(self, directory: str) -> None:
-        from sentiment.model import from_weights
+        from benchmarks.keras_model import WordsAlone
 
         loaded = checkpoint.load(directory)
         self.ids = {token: i for i, token in enumerate(loaded.vocabulary)}
-        self.model = from_weights(loaded.weights)
+        self.model = WordsAlone(loaded.weights)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The batch with two columns more and without the texts."""

@@ -18,18 +18,17 @@ Times are of the CPU, of all the process's threads, which have one core together
 on the machine count little, and waiting does not count, in TensorFlow's favour.
 """
 
-import argparse
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset
 
+from benchmarks.tokenize import read_texts
+from pipelines import cli
 from sentiment import vocabulary
 from sentiment.batch import pad
 from sentiment.checkpoint import weight_shapes
@@ -48,6 +47,24 @@ TEXTS_TO_KERAS = 10_000
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+@dataclass(frozen=True)
+class KernelBenchmark:
+    """Measure the kernel beside Keras and TensorFlow, on one core."""
+
+    texts: str | None = None
+    """A shard, or a directory of them; None: ids are generated."""
+    column: str = "text"
+    """Their column of texts."""
+    rows: int = 50_000
+    """Texts."""
+    repeats: int = 5
+    """Times that each is measured."""
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "repeats"):
+            cli.require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+
+
 def generated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
     """ids and offsets of texts, and the size of their vocabulary."""
     random = np.random.default_rng(seed)
@@ -60,12 +77,8 @@ def generated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def read(path: str, column: str, rows: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """The same for the first texts of a Parquet file or of a directory of them."""
-    try:
-        texts = pa.dataset.dataset(path).head(rows, columns=[column])[column]
-    except (OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--texts {path} --column {column} cannot be read: {reason}") from None
+    """The same for the first texts of shards."""
+    texts = read_texts(path, column, rows)
     if not len(texts):
         raise InputError(f"--texts {path} holds no texts")
     tokenizer = Tokenizer()
@@ -86,9 +99,9 @@ def keras_predict(weights: dict[str, np.ndarray], batch_size: int) -> Score:
     """`predict` with every text padded to PADDED tokens; longer ones are cut."""
     import keras
 
-    from sentiment.model import from_weights
+    from benchmarks.keras_model import WordsAlone
 
-    model = from_weights(weights)
+    model = WordsAlone(weights)
 
     def score(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         lengths = np.minimum(np.diff(offsets), PADDED).astype(np.int32)
@@ -151,24 +164,12 @@ def one_core() -> str:
     return f"pinned to core {core}"
 
 
-def main() -> int:
-    """Measure and print; exit code 2 if the texts cannot be used."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--texts", help="Parquet, a file or directory; else ids are generated")
-    parser.add_argument("--column", default="text", help="its column of texts")
-    parser.add_argument("--rows", type=int, default=50_000, help="texts")
-    parser.add_argument("--repeats", type=int, default=5)
-    flags = parser.parse_args()
-    try:
-        if flags.rows < 1 or flags.repeats < 1:
-            raise InputError("--rows and --repeats are at least 1")
-        read_texts = flags.texts is not None
-        ids, offsets, size = (
-            read(flags.texts, flags.column, flags.rows) if read_texts else generated(flags.rows)
-        )
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+def main(config: KernelBenchmark) -> None:
+    """Measure and print."""
+    if config.texts:
+        ids, offsets, size = read(config.texts, config.column, config.rows)
+    else:
+        ids, offsets, size = generated(config.rows)
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     where = one_core()
@@ -183,7 +184,7 @@ def main() -> int:
     }
     found = {name: score(*batch) for name, (score, batch) in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(flags.repeats):
+    for _ in range(config.repeats):
         for name, (score, batch) in ways.items():
             start = time.process_time()
             score(*batch)
@@ -191,7 +192,7 @@ def main() -> int:
 
     lengths = np.diff(offsets)
     print(
-        f"{len(lengths):,} {'texts' if read_texts else 'generated texts'} of {lengths.mean():.1f} "
+        f"{len(lengths):,} {'' if config.texts else 'generated '}texts of {lengths.mean():.1f} "
         f"tokens on average (longest {lengths.max()}), {size:,} words; LSTM {EMBEDDING}/{HIDDEN}, "
         f"random weights; table {kernel.table_bytes / 2**20:.0f} MiB; {where}"
     )
@@ -211,8 +212,7 @@ def main() -> int:
     whole = lengths[: len(found["Keras, 1024"])] <= PADDED
     error = np.abs(found["kernel"][: len(whole)] - found["Keras, 1024"])[whole]
     print(f"largest difference from Keras: {error.max(initial=0):.1e} in {whole.sum():,} texts")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main, KernelBenchmark)

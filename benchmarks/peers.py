@@ -14,7 +14,6 @@ that is not counted.
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +25,10 @@ import pyarrow as pa
 import tyro
 
 import sentiment
+from benchmarks.tokenize import read_texts
 from pipelines.baselines import logistic_regression
 from pipelines.labelled import Source
-from pipelines.shards import find_labelled, find_shards
+from pipelines.shards import find_labelled
 from sentiment.tokenizer import Tokenizer
 
 Predict = Callable[[Sequence[str] | pa.Array], np.ndarray]
@@ -71,17 +71,6 @@ def read_labelled(
     return texts, np.concatenate(labels)
 
 
-def read_texts(directory: str, rows: int) -> list[str]:
-    """The first texts of the column `text`."""
-    texts: list[str] = []
-    for shard in find_shards([directory], "--texts"):
-        for some in shard.rows(["text"], "utf-8"):
-            texts += some.table["text"].cast(pa.large_string()).to_pylist()
-            if len(texts) >= rows:
-                return texts[:rows]
-    return texts
-
-
 def fasttext(texts: list[str], labels: np.ndarray) -> Predict:
     """fastText, trained on one thread, so that it learns the same each time."""
     import fasttext as library
@@ -122,7 +111,7 @@ def main(config: PeersBenchmark) -> None:
     columns = (config.text_column, config.label_column)
     learnt = read_labelled(config.train, *columns)
     test, labels = read_labelled(config.test, *columns)
-    texts = read_texts(config.texts, config.rows)
+    texts = read_texts(config.texts, "text", config.rows).to_pylist()
     # VADER takes a hundred times as long.
     few = texts[: max(len(texts) // 20, 1)]
     peers: dict[str, tuple[Predict, Sequence[str] | pa.Array, Sequence[str] | pa.Array]] = {
@@ -151,4 +140,4 @@ def main(config: PeersBenchmark) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(PeersBenchmark, use_underscores=True)))
+    main(tyro.cli(PeersBenchmark, use_underscores=True))

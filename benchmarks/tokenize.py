@@ -7,20 +7,20 @@ Without --texts: tweets of 75 characters from a seeded generator. Both look up t
 in turns, after one run that is not counted. The plain one does part of the rules only.
 """
 
-import argparse
 import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import unescape
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from pipelines import cli
+from pipelines.shards import find_shards
 from sentiment import vocabulary
-from sentiment.errors import InputError
 from sentiment.tokenizer import UNKNOWN, Tokenizer
 
 GENERATED = 200_000
@@ -41,6 +41,21 @@ PATTERN = re.compile(
     r"|\.\.+|(?<=\w)\.(?!\S)|,(?!\S)|[^\W_]+(?:'[^\W_]+)*"
 )
 REPEATED = re.compile(r"([^\W\d])\1{2,}")
+
+
+@dataclass(frozen=True)
+class TokenizeBenchmark:
+    """Measure the tokenizer beside plain Python, on one core."""
+
+    texts: str | None = None
+    """A shard, or a directory of them; None: tweets are generated."""
+    column: str = "text"
+    """Their column of texts."""
+    repeats: int = 9
+    """Times that each is measured."""
+
+    def __post_init__(self) -> None:
+        cli.require(self.repeats >= 1, "repeats", self.repeats, "at least 1")
 
 
 def plain_python(texts: list[str], ids: dict[str, int]) -> list[list[int]]:
@@ -82,12 +97,14 @@ _SHARES = (4, 14, 20, 21, 14, 9, 7, 5, 3, 2, 1)
 """Percent of the words that have 1, 2, 3 ... letters."""
 
 
-def read(path: str, column: str) -> pa.ChunkedArray:
-    """A column of a Parquet file."""
-    try:
-        return pq.read_table(path, columns=[column])[column]
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise InputError(f"--texts {path} --column {column} cannot be read: {error}") from None
+def read_texts(path: str, column: str, rows: int = sys.maxsize) -> pa.ChunkedArray:
+    """The texts of a shard or a directory of them, the first so many."""
+    shards, chunks = find_shards([path], "--texts"), []
+    for some in (some for shard in shards for some in shard.rows([column], "utf-8")):
+        chunks += some.table[column].cast(pa.string()).chunks
+        if sum(map(len, chunks)) >= rows:
+            break
+    return pa.chunked_array(chunks, pa.string())[:rows]
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -106,19 +123,10 @@ def line(name: str, rates: list[float], size: float) -> str:
     )
 
 
-def main() -> int:
-    """Measure and print; exit code 2 if the texts cannot be used."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--texts", help="a Parquet file; else tweets are generated")
-    parser.add_argument("--column", default="text", help="its column of texts")
-    parser.add_argument("--repeats", type=int, default=9)
-    flags = parser.parse_args()
-    try:
-        texts = read(flags.texts, flags.column) if flags.texts else tweets(GENERATED)
-        tokens = Tokenizer().tokens(texts)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+def main(config: TokenizeBenchmark) -> None:
+    """Measure and print."""
+    texts = read_texts(config.texts, config.column) if config.texts else tweets(GENERATED)
+    tokens = Tokenizer().tokens(texts)
     words = vocabulary.build(vocabulary.document_frequencies(tokens.tokens), len(texts))
     encoder = Tokenizer().encoder(words)
     encoded = encoder(texts)
@@ -127,7 +135,7 @@ def main() -> int:
     plain_python(sample, ids)
 
     compiled, plain = [], []
-    for _ in range(flags.repeats):
+    for _ in range(config.repeats):
         compiled.append(len(texts) / timed(lambda: encoder(texts)))
         plain.append(len(sample) / timed(lambda: plain_python(sample, ids)))
     size = texts.nbytes / len(texts)
@@ -139,8 +147,7 @@ def main() -> int:
     print(line("Python with re", plain, size))
     ratios = [fast / slow for fast, slow in zip(compiled, plain, strict=True)]
     print(f"ratio {statistics.median(ratios):.1f} (from {min(ratios):.1f} to {max(ratios):.1f})")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main, TokenizeBenchmark)
