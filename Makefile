@@ -27,9 +27,4 @@ lint: .venv
 bench: .venv
 	$(BIN)/python -m benchmarks.tokenize
 	$(BIN)/python -m benchmarks.kernel
-	@echo "With texts, labels and a checkpoint of your own (each says how, by --help):"
-	@echo "  $(BIN)/python -m benchmarks.score      end to end, memory, planning"
-	@echo "  $(BIN)/python -m benchmarks.peers      beside fastText, TF-IDF, VADER (extra: bench)"
-	@echo "  $(BIN)/python -m benchmarks.learn      what is learnt, beside others, and by what (bench)"
-	@echo "  $(BIN)/python -m benchmarks.train      steps of 1 and 2 workers, beside Keras fit"
-	@echo "  $(BIN)/python -m benchmarks.survival   kills processes and compares what comes out"
+	@echo "The others, for texts, labels or a checkpoint of yours: docs/benchmarks.md, docs/scaling.md"
