@@ -1,5 +1,6 @@
 """Submitted to a cluster that wants a token: what arrives, what comes back, and how to stop it."""
 
+import json
 import os
 import re
 import secrets
@@ -9,15 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from pipelines.train import SNAPSHOT
 from tests.generated import save_checkpoint, write_shards
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+
+STEPS, EVERY = 600, 20
+"""Of training: many more steps than it takes until the first checkpoint is seen, and acted upon."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -30,10 +36,11 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    """A head node; the environment that its users have, and a corpus and a model."""
+    """A head node; the environment that its users have, and two corpora and a model."""
     root = tmp_path_factory.mktemp("jobs")
     save_checkpoint(root / "model", hidden=64)
     write_shards(root / "corpus", rows=60_000, shards=3)
+    write_shards(root / "labelled", rows=3_000, shards=2)
     gcs, dashboard, *others = free_ports(5)
     address = f"http://127.0.0.1:{dashboard}"
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -70,7 +77,7 @@ def ray(environment: dict[str, str], *words: object) -> subprocess.CompletedProc
     """`ray job ...`, as its user sees it."""
     command = [str(word) for word in (BIN / "ray", "job", *words)]
     return subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -83,11 +90,30 @@ def submit(environment: dict[str, str], *words: object, wait: bool = True):
     ), name.partition("=")[2]
 
 
+def stop(environment: dict[str, str], name: str, begun: Callable[[], bool]) -> None:
+    """Stop a job once something of it is there."""
+    # The first job has its code compiled, where it was unpacked.
+    end = time.monotonic() + 300
+    while not begun():
+        assert time.monotonic() < end, ray(environment, "logs", name).stdout
+        time.sleep(0.1)
+    assert ray(environment, "stop", name).returncode == 0
+
+
 def score(root: Path, output: str, *more: object) -> tuple[object, ...]:
     return (
         *("pipelines.score", "--checkpoints_dir", root / "model", "--input", root / "corpus"),
         *("--output", root / output, "--text_column", "SentimentText", "--keep_columns", "id"),
         *("--part_rows", 1000, *more),
+    )
+
+
+def train(root: Path, *more: object) -> tuple[object, ...]:
+    return (
+        *("pipelines.train", "--data_dir", root / "labelled", "--stopwords_file", "None"),
+        *("--cache_dir", root / "cache", "--summaries_dir", root / "logs"),
+        *("--checkpoints_root", root / "models", "--run_name", "run", "--hidden_size", 12),
+        *("--train_steps", STEPS, "--validate_every", EVERY, *more),
     )
 
 
@@ -97,8 +123,8 @@ def said(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in plain.splitlines() if line.strip()]
 
 
-@pytest.mark.timeout(600)
-def test_jobs(head):
+@pytest.mark.timeout(900)
+def test_scoring(head):
     root, environment = head
     nobody = environment | {"RAY_AUTH_TOKEN": "wrong"}
     refused, _ = submit(nobody, *score(root, "refused"))
@@ -107,11 +133,7 @@ def test_jobs(head):
 
     # Stopped, a job leaves what it has done; the same again does the rest.
     _, name = submit(environment, *score(root, "scored"), wait=False)
-    end = time.monotonic() + 120
-    while len(list((root / "scored").glob("part-*.parquet"))) < 3:
-        assert time.monotonic() < end, ray(environment, "logs", name).stdout
-        time.sleep(0.1)
-    assert ray(environment, "stop", name).returncode == 0
+    stop(environment, name, lambda: len(list((root / "scored").glob("part-*.parquet"))) >= 3)
     assert not (root / "scored" / "_SUCCESS").exists()
     done = len(list((root / "scored").glob("part-*.parquet")))
     assert done < 60
@@ -134,3 +156,31 @@ def test_jobs(head):
     misuse, _ = submit(environment, *score(root, "scored", "--max_tokens", 0))
     assert misuse.returncode
     assert any(line.startswith("error: --max_tokens is 0") for line in said(misuse))
+
+
+@pytest.mark.timeout(900)
+def test_training(head):
+    root, environment = head
+    run, model = root / "models" / "_runs" / "run", root / "models" / "run"
+
+    # Stopped, a job leaves its last checkpoint; the same again goes on from there.
+    _, name = submit(environment, *train(root), wait=False)
+    stop(environment, name, (run / SNAPSHOT).exists)
+    assert not model.exists(), ray(environment, "logs", name).stdout
+    again, _ = submit(environment, *train(root))
+    assert again.returncode == 0, again.stdout + again.stderr
+    resumed = next(line for line in said(again) if line.startswith("going on after step "))
+    assert int(resumed.split()[-1]) in range(EVERY, STEPS, EVERY)
+    assert f"Model saved in: {model}" in said(again)[-4:]
+    assert (model / "weights.safetensors").exists()
+
+    # Every step is there once.
+    metrics = (root / "logs" / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in metrics.splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
+    validated = [line["step"] for line in lines if "validation_loss" in line]
+    assert validated == list(range(EVERY, STEPS + 1, EVERY))
+
+    misuse, _ = submit(environment, *train(root, "--epocs", 2))
+    assert misuse.returncode
+    assert "error: there is no flag --epocs: did you mean --epochs?" in said(misuse)
