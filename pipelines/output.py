@@ -172,10 +172,6 @@ class Output:
         ]
         return pa.Table.from_pylist(rows, REJECTED)
 
-    def done(self, part: Part) -> dict[str, int]:
-        """The counts in the footer of a part that is there."""
-        return self._provenance(part)["counts"]
-
     def totals(self, parts: Sequence[Part]) -> Totals:
         """The sums over parts that are there, read from their footers.
 

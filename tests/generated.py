@@ -62,3 +62,15 @@ def write_job(root: Path) -> None:
     write_shards(root / "corpus", rows=9_900, shards=3)
     bad = "".join(f"{i},0,hi\n{i}\n" for i in range(50))
     (root / "corpus" / "short.csv").write_text(f"id,Sentiment,SentimentText\n{bad}")
+
+
+class CountedFile(pa.PythonFile):
+    """A file that counts the bytes read of it."""
+
+    total = 0
+
+    def read(self, nbytes: int | None = None) -> bytes:
+        """Read, and count."""
+        content = super().read(nbytes)
+        self.total += len(content)
+        return content

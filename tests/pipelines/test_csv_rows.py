@@ -19,6 +19,7 @@ from pipelines.csv_rows import CHUNK
 from pipelines.rows import Span
 from pipelines.shards import Shard
 from sentiment.errors import InputError
+from tests.generated import CountedFile
 
 NEWLINES = (b"\n", b"\r\n", b"\r")
 
@@ -332,18 +333,10 @@ def test_quoted_newlines_over_the_edges_of_real_chunks(tmp_path):
     assert spans[0]["text"].to_pylist() == texts[first : first + 10]
 
 
-def test_a_reader_of_a_span_does_not_read_what_is_before_its_mark(tmp_path):
-    class Read(pa.PythonFile):
-        total = 0
-
-        def read(self, nbytes=None):
-            content = super().read(nbytes)
-            self.total += len(content)
-            return content
-
+def test_a_reader_of_a_span_does_not_read_what_is_before_its_mark():
     content = b"text\n" + b"a text of some length\n" * 2_000_000
     _, rows, marks = count(content)
-    source = Read(io.BytesIO(content), mode="r")
+    source = CountedFile(io.BytesIO(content), mode="r")
     span = Span(rows - 10, 10, *marks[-1])
     tail = list(csv_rows.read_csv(source, "some.csv", ["text"], "utf-8", span))
     assert sum(len(rows.numbers) for rows in tail) == 10

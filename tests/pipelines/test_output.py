@@ -29,8 +29,11 @@ def add(output, shards=OLD, counts=None, settings=SETTINGS):
 
 def write_part(output, part):
     """What the job writes for a part."""
-    metadata = {METADATA: json.dumps({"counts": COUNTS})}
-    table = pa.table({"id": [1]}).replace_schema_metadata(metadata)
+    (shards,) = [plan.shards for plan in output.plans if part in plan.parts]
+    pieces = [[shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
+    counts = COUNTS | {"rows": part.rows - COUNTS["rejected"]}
+    said = {"model_hash": SETTINGS["model_hash"], "pieces": pieces, "counts": counts}
+    table = pa.table({"id": [1]}).replace_schema_metadata({METADATA: json.dumps(said)})
     pq.write_table(table, f"{output.directory}/{part.name}.parquet")
     rejected = f"{output.directory}/_rejected"
     pq.write_table(REJECTED.empty_table(), f"{rejected}/{part.name}.parquet")
@@ -182,8 +185,9 @@ def test_shards_that_could_not_be_read(directory):
     assert output.unreadable().equals(REJECTED.empty_table())
 
 
-def test_counts_are_read_from_the_part(output):
-    assert [output.done(part) for part in output.parts] == [COUNTS] * 6
+def test_counts_are_read_from_the_parts(output):
+    expected = {name: 6 * count for name, count in COUNTS.items()} | {"rows": 3 * 25 - 6}
+    assert output.totals(output.parts).counts == expected
 
 
 DAMAGES = {
@@ -200,7 +204,7 @@ def test_a_damaged_part_is_named(output, directory, damage):
     path = directory / "part-000002.parquet"
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(InputError, match=r"part-000002\.parquet is not the part .* run again$"):
-        output.done(output.parts[2])
+        output.totals(output.parts)
 
 
 @pytest.mark.parametrize("metadata", [None, {METADATA: "{}"}, {METADATA: "[]"}, {METADATA: "x"}])
@@ -208,7 +212,7 @@ def test_a_part_of_something_else_is_named(output, directory, metadata):
     table = pa.table({"id": [1]}).replace_schema_metadata(metadata)
     pq.write_table(table, directory / "part-000000.parquet")
     with pytest.raises(InputError, match=r"part-000000\.parquet is not the part"):
-        output.done(output.parts[0])
+        output.totals(output.parts)
 
 
 def test_a_damaged_plan_is_refused(output, directory):
