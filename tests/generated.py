@@ -1,5 +1,7 @@
 """Corpora that tests generate: texts whose words tell the label, save for some noise."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from sentiment.checkpoint import Checkpoint, save, weight_shapes
+from sentiment.checkpoint import FORMAT, Checkpoint, save, weight_shapes
 from sentiment.tokenizer import SPECIALS
 
 POSITIVE = ("lovely", "great", "sunny", "yay", ":)", "thanks", "win")
@@ -54,6 +56,20 @@ def save_checkpoint(directory: Path, seed: int = 0, hidden: int = 8) -> Checkpoi
     checkpoint = Checkpoint(weights, vocabulary)
     save(checkpoint, str(directory))
     return checkpoint
+
+
+def vouch(directory: Path, **more: str) -> None:
+    """Write the manifest that goes with a checkpoint's other files: what a forger can do."""
+    names = ("weights.safetensors", "vocabulary.txt", "stopwords.txt", "training.json")
+    digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
+    answer = "".join(f"{name} {digests[name]}\n" for name in names[:3])
+    manifest = {
+        "format": FORMAT,
+        "model_hash": hashlib.sha256(f"format {FORMAT}\n{answer}".encode()).hexdigest(),
+        "files": digests | more,
+    }
+    content = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+    (directory / "checkpoint.json").write_text(content)
 
 
 def write_job(root: Path) -> None:

@@ -31,7 +31,7 @@ from sentiment import checkpoint
 from sentiment.checkpoint import Checkpoint, weight_shapes
 from sentiment.errors import InputError
 from sentiment.tokenizer import SPECIALS, Tokenizer
-from tests.generated import save_checkpoint
+from tests.generated import save_checkpoint, vouch
 from tests.programs import run
 
 STEERING = "\x1b]0;owned\x07\x1b[31m\x9b2J\x08\r\u202egpj.exe\u2066"
@@ -140,20 +140,6 @@ def test_predict_steers_no_terminal(model):
 
 
 # Checkpoints.
-
-
-def vouch(directory: Path, **more: str) -> None:
-    """Write the manifest that goes with the files: what a forger can do."""
-    names = ("weights.safetensors", "vocabulary.txt", "stopwords.txt", "training.json")
-    digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
-    answer = "".join(f"{name} {digests[name]}\n" for name in names[:3])
-    manifest = {
-        "format": checkpoint.FORMAT,
-        "model_hash": hashlib.sha256(f"format {checkpoint.FORMAT}\n{answer}".encode()).hexdigest(),
-        "files": digests | more,
-    }
-    content = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-    (directory / "checkpoint.json").write_text(content)
 
 
 def header(text: str, data: bytes = b"") -> bytes:

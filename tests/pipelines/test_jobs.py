@@ -18,6 +18,7 @@ import pytest
 
 from pipelines.train import SNAPSHOT
 from tests.generated import save_checkpoint, write_shards
+from tests.programs import scoring
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -101,11 +102,7 @@ def stop(environment: dict[str, str], name: str, begun: Callable[[], bool]) -> N
 
 
 def score(root: Path, output: str, *more: object) -> tuple[object, ...]:
-    return (
-        *("pipelines.score", "--checkpoints_dir", root / "model", "--input", root / "corpus"),
-        *("--output", root / output, "--text_column", "SentimentText", "--keep_columns", "id"),
-        *("--part_rows", 1000, *more),
-    )
+    return ("pipelines.score", *scoring(root, root / output, 1000), *more)
 
 
 def train(root: Path, *more: object) -> tuple[object, ...]:

@@ -22,14 +22,7 @@ TEXTS = ("what a good film :)", "BAD!", "", "日本", "don't", "  the\tend ")
 def model(tmp_path_factory):
     random = np.random.default_rng(0)
     vocabulary = (*SPECIALS, *WORDS)
-    shapes = {
-        "embedding": (len(vocabulary), 6),
-        "lstm/kernel": (6, 20),
-        "lstm/recurrent_kernel": (5, 20),
-        "lstm/bias": (20,),
-        "dense/kernel": (5, 2),
-        "dense/bias": (2,),
-    }
+    shapes = checkpoint.weight_shapes(len(vocabulary), 6, 5)
     weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     directory = tmp_path_factory.mktemp("model")
     checkpoint.save(checkpoint.Checkpoint(weights, vocabulary, ("the",)), str(directory))

@@ -16,7 +16,7 @@ from pipelines.labelled import Source, Split
 from pipelines.prepare import prepare
 from pipelines.shards import find_labelled
 from pipelines.train import TrainConfig, main
-from pipelines.train_job import _require_same_corpus, _with_sample
+from pipelines.train_job import _losses, _require_same_corpus, _with_sample
 from sentiment.errors import InputError
 from sentiment.tokenizer import UNKNOWN
 from tests.generated import write_shards
@@ -224,8 +224,6 @@ def test_rows_that_cannot_be_learnt_from_are_named(rows, flags, said, tmp_path, 
 
 
 def test_a_curve_that_cannot_be_read_costs_no_model(tmp_path):
-    from pipelines.train_job import _losses
-
     assert _losses(str(tmp_path)) == []
     for damaged in (b"{", b"1\n", b'{"loss": 1}\n', b"\xff", b'{"step": 1, "loss": "x"}\n'):
         (tmp_path / "metrics.jsonl").write_bytes(damaged)

@@ -1,14 +1,11 @@
 """A checkpoint is loaded whole and as it was saved, or refused in one line that says why."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pickle
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from hypothesis import strategies as st
 from sentiment import checkpoint, storage
 from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, weight_shapes
 from sentiment.errors import InputError
+from tests.generated import vouch
 
 FILES = (
     "weights.safetensors",
@@ -64,19 +62,6 @@ def refusal(directory: Path, *named: str) -> str:
     for name in (str(directory), *named):
         assert name in said
     return said
-
-
-def vouch(directory: Path) -> None:
-    """Write the manifest that goes with the other files: what a forger can do."""
-    digests = {
-        name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in FILES[:-1]
-    }
-    answer = "".join(f"{name} {digests[name]}\n" for name in FILES[:3])
-    model_hash = hashlib.sha256(f"format {checkpoint.FORMAT}\n{answer}".encode()).hexdigest()
-    manifest = {"format": checkpoint.FORMAT, "model_hash": model_hash, "files": digests}
-    (directory / "checkpoint.json").write_text(
-        json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-    )
 
 
 def forge(directory: Path, name: str, content: bytes) -> None:
@@ -162,23 +147,6 @@ def test_the_hash_is_of_what_the_model_answers():
     ]
     assert len({each.model_hash for each in [one, *others]}) == 1 + len(others)
     assert dataclasses.replace(one, training={"steps": 2}).model_hash == one.model_hash
-
-
-def test_loading_needs_no_tensorflow(saved, tmp_path):
-    # Modules that cannot be imported, before all others on the path.
-    for name in ("tensorflow", "keras", "ray"):
-        (tmp_path / f"{name}.py").write_text("raise ImportError('not here')")
-    code = (
-        "import sys\n"
-        f"sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from sentiment.checkpoint import load\n"
-        f"print(load({str(saved)!r}).model_hash)\n"
-        "assert not {'tensorflow', 'keras', 'ray'} & set(sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout == f"{checkpoint.load(str(saved)).model_hash}\n"
 
 
 @settings(deadline=None, max_examples=200)
