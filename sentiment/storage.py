@@ -87,7 +87,7 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     and manifests.
     """
     if "://" not in path:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+        return pafs.LocalFileSystem(), absolute(path)
     scheme, _, rest = path.partition("://")
     host = rest.partition("/")[0]
     named = host.removeprefix("anonymous@") if scheme == "gs" else host

@@ -193,4 +193,4 @@ assert not {{"ray", "tensorflow", "keras", "sklearn", "pandas"}} & set(sys.modul
 def test_it_shows_what_it_has_and_nothing_else():
     assert set(sentiment.__all__) <= set(dir(sentiment))
     with pytest.raises(AttributeError, match="module 'sentiment' has no attribute 'predict'"):
-        sentiment.predict  # noqa: B018
+        sentiment.predict([])
