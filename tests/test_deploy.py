@@ -88,8 +88,8 @@ def test_every_image_has_the_ray_that_is_pinned():
     pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
     assert pinned == version("ray")
     found = []
-    for path in [*(ROOT / name for name in (*CONFIGS, "Dockerfile"))]:
-        found += re.findall(r"rayproject/ray:(\S+?)-py311", path.read_text())
+    for name in (*CONFIGS, "Dockerfile"):
+        found += re.findall(r"rayproject/ray:(\S+?)-py311", (ROOT / name).read_text())
     for name in JOBS:
         found.append(rayjob(name)["spec"]["rayClusterSpec"]["rayVersion"])
         found += re.findall(r"rayproject/ray:(\S+?)-py311", rayjob_path(name).read_text())
