@@ -27,7 +27,7 @@ from pipelines import cli
 from pipelines.rows import Span, choose_columns, plain
 from pipelines.shards import Counted, Shard
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import UNREADABLE, InputError
 
 FORMAT = 1
 _CHECKSUM = b', "sha256": "'
@@ -155,7 +155,7 @@ class Plan:
             return read
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError, RecursionError, OSError, pa.ArrowException):
+        except (*UNREADABLE, OSError, pa.ArrowException):
             raise InputError(
                 f"{path} is damaged; choose another --output, or --overwrite"
             ) from None

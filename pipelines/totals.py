@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.plan import Part, Plan
+from sentiment.errors import UNREADABLE
 
 BINS = 20
 """Of the histogram of probabilities, of equal width: positive are those of the upper half."""
@@ -50,7 +51,7 @@ class Totals:
             histogram = np.array(footer["histogram"], np.int64).reshape(BINS)
             answers = np.array(footer["answers"], np.int64).reshape(len(part.pieces), 2)
             reasons = {str(reason): int(rows) for reason, rows in footer["reasons"].items()}
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        except (*UNREADABLE, AttributeError):
             self.silent += 1
             return
         self.histogram += histogram
