@@ -40,6 +40,9 @@ ROWS_A_FILE = 2**17
 BYTES_HERE = 16 * 2**20
 """Of shards that together are no larger, this process does all: to start, Ray Data takes longer."""
 
+BYTES_A_SHUFFLE = 2**28
+"""Of rows that a task of Ray Data sorts by file at once; by default it holds a GiB of them."""
+
 TOKENS_A_PARTITION = 500_000
 """Distinct tokens of single shards whose counts are added up together, about."""
 
@@ -201,6 +204,7 @@ class _OnRay:
     """The same by tasks of Ray Data, for any number of rows."""
 
     def __init__(self, shards: list[dict[str, Any]]) -> None:
+        ray.data.DataContext.get_current().shuffle_input_batch_bytes = BYTES_A_SHUFFLE
         self._shards = ray.data.from_items(shards)
 
     def map(self, function: Outcome) -> list[dict[str, Any]]:
