@@ -31,23 +31,30 @@ class Failure(RuntimeError):
     """The work could not be finished, through no fault of the flags; one line, exit code 1."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which `ray job stop` and others' stop buttons send: as Ctrl-C, but exit code 143."""
+
+
 def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     """Parse `sys.argv` into the frozen dataclass `config`, call `program` with it, and exit.
 
     Exit codes: 0 done; 1 failed; 2 misuse (a flag, file, row or checkpoint that cannot be used);
-    130 interrupted. Only an error nobody foresaw shows a traceback. Ctrl-C once stops cleanly,
-    twice at once.
+    130 interrupted; 143 terminated. Only an error nobody foresaw shows a traceback. Ctrl-C once
+    stops cleanly, twice at once.
     """
     # Whatever still asks Ray for something when a program has ended it would start another.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     # A shell's background jobs ignore it.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         program(_parse(config))
         sys.stdout.flush()
     except KeyboardInterrupt as interruption:
-        sys.exit(_complain(str(interruption) or "interrupted", 130))
+        terminated = isinstance(interruption, Terminated)
+        said = str(interruption) or ("terminated" if terminated else "interrupted")
+        sys.exit(_complain(said, 143 if terminated else 130))
     except BrokenPipeError:
         _print_into_the_void()  # `head` has seen enough.
         sys.exit(_complain("the output is no longer read", 1))
@@ -224,6 +231,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _interrupt(number: int, frame: object) -> NoReturn:
     signal.signal(signal.SIGINT, _leave)
     raise KeyboardInterrupt
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _leave(number: int, frame: object) -> NoReturn:

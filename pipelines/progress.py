@@ -49,8 +49,7 @@ class Progress:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        # After Ctrl-C, or SIGTERM, of which Ray makes a SystemExit, training goes on, and has more
-        # to say, until Ray ends it.
+        # After them training goes on, and has more to say, until Ray ends it.
         self._left = kind is not None and not issubclass(kind, Exception)
         self._done.set()
         self._thread.join()

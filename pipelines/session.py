@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ def session(verbose: bool = False) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    terminate = signal.getsignal(signal.SIGTERM)
     with nullcontext() if verbose else _native_stderr_closed():
         try:
             ray.init(
@@ -42,6 +44,9 @@ def session(verbose: bool = False) -> Iterator[None]:
         except Exception as error:  # Ray raises bare ones, too.
             said = on_one_line(error)
             raise cli.Failure(f"Ray did not start, or did not answer: {said}") from error
+        if callable(terminate):
+            # Ray has put its own in place, which ends the program without a word.
+            signal.signal(signal.SIGTERM, terminate)
         if not verbose:
             # What raylets report is printed whatever `log_to_driver` is, without a setting for it.
             ray._private.worker._worker_logs_enabled = False

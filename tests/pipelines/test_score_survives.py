@@ -74,15 +74,16 @@ def test_two_drivers_at_once_make_what_one_makes(job):
     assert contents(job / "two") == contents(job / "whole")
 
 
-def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job):
-    mark, output = uuid.uuid4().hex, job / "interrupted"
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, blow):
+    mark, output = uuid.uuid4().hex, job / blow.name
     driver = start("score", *scoring(job, output, 100), MARK_OF_THE_TEST=mark)
     wait_for_parts(output, driver, 1)
-    # As a terminal does: to every process in the foreground.
-    os.killpg(driver.pid, signal.SIGINT)
+    # Ctrl-C goes to every process in the foreground, `ray job stop` means the program alone.
+    {signal.SIGINT: os.killpg, signal.SIGTERM: os.kill}[blow](driver.pid, blow)
     _, said = driver.communicate(timeout=60)
     assert (driver.returncode, said) == (
-        130,
+        128 + blow,
         "error: interrupted; the same command again goes on\n",
     )
     assert not (output / "_SUCCESS").exists()
@@ -96,7 +97,7 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job):
     while (left := marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
-    main(config(job, "interrupted"))
+    main(config(job, blow.name))
     assert contents(output) == whole
 
 
