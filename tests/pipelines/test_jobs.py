@@ -46,6 +46,8 @@ def head(tmp_path_factory):
     address = f"http://127.0.0.1:{dashboard}"
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     path = {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_ADDRESS": ""}
+    # `ray job stop` kills what has not ended after three seconds: few, where tests run beside it.
+    path["RAY_JOB_STOP_WAIT_TIME_S"] = "60"
     # Ray notes below it that there is a cluster, for others to find; a long path is none of its.
     temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     environment = os.environ | token | path | {"RAY_TMPDIR": temporary}
@@ -163,7 +165,9 @@ def test_training(head):
     # Stopped, a job leaves its last checkpoint; the same again goes on from there.
     _, name = submit(environment, *train(root), wait=False)
     stop(environment, name, (run / SNAPSHOT).exists)
-    assert not model.exists(), ray(environment, "logs", name).stdout
+    log = ray(environment, "logs", name).stdout
+    assert log.rstrip().endswith("interrupted; the same command with --run_name run goes on"), log
+    assert not model.exists()
     again, _ = submit(environment, *train(root))
     assert again.returncode == 0, again.stdout + again.stderr
     resumed = next(line for line in said(again) if line.startswith("going on after step "))
