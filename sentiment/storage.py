@@ -176,7 +176,10 @@ def names(directory: str) -> list[str]:
     """What is in a directory, save names that begin with a dot; nothing if it is not there."""
     filesystem, inner = resolve(directory)
     selector = pafs.FileSelector(inner, allow_not_found=True)
-    found = [info.base_name for info in filesystem.get_file_info(selector)]
+    try:
+        found = [info.base_name for info in filesystem.get_file_info(selector)]
+    except FileNotFoundError:
+        return []  # Made while Arrow looked, which looks twice: it was not there.
     return [name for name in found if not name.startswith(".")]
 
 

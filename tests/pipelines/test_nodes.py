@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 
 import sentiment
 from tests.generated import save_checkpoint, write_shards
-from tests.programs import scoring, start, wait_for_parts
+from tests.programs import end, scoring, start, wait_for_parts
 
 ROWS = 8_000
 
@@ -185,10 +185,7 @@ def joined_with_its_own(cluster: Cluster, directory: Path, log: Path) -> Iterato
         wait_for_nodes(cluster, 2)
         yield
     finally:
-        family = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
-        for process in family:
-            process.kill()
-        psutil.wait_procs(family, timeout=10)
+        end([psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)])
         wait_for_nodes(cluster, 1)
 
 

@@ -70,6 +70,16 @@ def test_reading_nothing_raises_as_open_does(tmp_path):
         storage.read(str(tmp_path))
 
 
+def test_a_directory_that_comes_and_goes_is_there_or_is_not(tmp_path):
+    directory = tmp_path / "a"
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lambda: [storage.names(str(directory)) for _ in range(5000)])
+        while not found.done():
+            directory.mkdir()
+            directory.rmdir()
+    assert found.result() == [[]] * 5000
+
+
 def test_names_are_those_of_files_and_directories_but_hidden_ones(tmp_path):
     for name in ("b", ".hidden", "_a"):
         (tmp_path / name).touch()
