@@ -1,4 +1,4 @@
-"""The model in Keras as one without bigrams is written: what others' `predict` is measured with."""
+"""A model without bigrams as users of Keras write it: what their `predict` is measured with."""
 
 from collections.abc import Mapping
 

@@ -36,9 +36,11 @@ from pipelines.train_loop import Settings, make_trainer
 from sentiment.batch import Part, pad
 from sentiment.vocabulary import MIN_SHARE
 
-WARM, STEPS, ROUNDS, KERAS_STEPS = 200, 40, 5, 10
-"""So many steps to warm up: in its first seconds Ray Train starts processes of its own, which on a
-machine whose cores are all at work take from the workers."""
+WARM = 200
+"""Steps before the first that counts: in its first seconds Ray Train starts processes of its own,
+which on a machine whose cores are all at work take from the workers."""
+
+STEPS, ROUNDS, KERAS_STEPS = 40, 5, 10
 KERAS_BATCH = 256
 PHASES = ("step", "input", "forward and backward", "all-reduce", "optimizer")
 

@@ -4,8 +4,8 @@
 
 Of each number of copies of the rows of DIR a corpus is made, every text with a word more that tells
 copies apart, and `pipelines.train` prepares and learns from it. Printed is the most anonymous
-memory that one process of a kind ever had: of files that are mapped, as the cache is, the system
-takes back the pages at will.
+memory that one process of a kind was seen with, twice a second: of files that are mapped, as the
+cache is, the system takes back the pages at will.
 """
 
 import subprocess
@@ -26,7 +26,7 @@ KINDS = {
     "driver": "pipelines.train",
     "training worker": "ray::RayTrainWorker",
     "controller": "ray::TrainController",
-    "task of Ray Data": "ray::",
+    "any other of Ray": "ray::",
 }
 """Of processes, by words of their command line; the first that fits."""
 

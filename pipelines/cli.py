@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import field, fields, make_dataclass
@@ -31,8 +32,8 @@ class Failure(RuntimeError):
     """The work could not be finished, through no fault of the flags; one line, exit code 1."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which `ray job stop` and others' stop buttons send: as Ctrl-C, but exit code 143."""
+_terminated = threading.Event()
+"""SIGTERM has come. An exception could not tell: of the handler's Ray makes one of its own."""
 
 
 def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
@@ -40,21 +41,21 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
 
     Exit codes: 0 done; 1 failed; 2 misuse (a flag, file, row or checkpoint that cannot be used);
     130 interrupted; 143 terminated. Only an error nobody foresaw shows a traceback. Ctrl-C once
-    stops cleanly, twice at once.
+    stops cleanly, twice at once; SIGTERM, which `ray job stop` sends, does what Ctrl-C does first.
     """
     # Whatever still asks Ray for something when a program has ended it would start another.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     # A shell's background jobs ignore it.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _terminate)
+    _terminated.clear()
+    signal.signal(signal.SIGTERM, terminate)
     try:
         program(_parse(config))
         sys.stdout.flush()
     except KeyboardInterrupt as interruption:
-        terminated = isinstance(interruption, Terminated)
-        said = str(interruption) or ("terminated" if terminated else "interrupted")
-        sys.exit(_complain(said, 143 if terminated else 130))
+        code = 143 if _terminated.is_set() else 130
+        sys.exit(_complain(str(interruption) or "interrupted", code))
     except BrokenPipeError:
         _print_into_the_void()  # `head` has seen enough.
         sys.exit(_complain("the output is no longer read", 1))
@@ -228,13 +229,16 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = wrapped
 
 
+def terminate(number: int, frame: object) -> NoReturn:
+    """What SIGTERM does: interrupts the program, once."""
+    _terminated.set()
+    _interrupt(number, frame)
+
+
 def _interrupt(number: int, frame: object) -> NoReturn:
     signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
 
 
 def _leave(number: int, frame: object) -> NoReturn:

@@ -41,7 +41,7 @@ BYTES_HERE = 16 * 2**20
 """Of shards that together are no larger, this process does all: to start, Ray Data takes longer."""
 
 BYTES_A_SHUFFLE = 2**28
-"""Of rows that a task of Ray Data sorts by file at once; by default it holds a GiB of them."""
+"""Of rows that a task of Ray Data deals out at once, by file or by token; by default a GiB."""
 
 TOKENS_A_PARTITION = 500_000
 """Distinct tokens of single shards whose counts are added up together, about."""

@@ -133,8 +133,8 @@ def main(config: ScoreConfig) -> None:
 
     try:
         run(config, checkpoint, output, shards)
-    except KeyboardInterrupt as interruption:
-        raise type(interruption)("interrupted; the same command again goes on") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command again goes on") from None
 
 
 def _require_columns(shards: list[Shard], settings: dict[str, Any]) -> None:

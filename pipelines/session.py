@@ -31,7 +31,7 @@ def session(verbose: bool = False) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    terminate = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
     with nullcontext() if verbose else _native_stderr_closed():
         try:
             ray.init(
@@ -41,12 +41,15 @@ def session(verbose: bool = False) -> Iterator[None]:
                 logging_level=logging.INFO if verbose else logging.ERROR,
                 include_dashboard=False,
             )
+        except SystemExit:
+            # So Ray answers SIGTERM from the moment it begins to start.
+            cli.terminate(signal.SIGTERM, None)
         except Exception as error:  # Ray raises bare ones, too.
             said = on_one_line(error)
             raise cli.Failure(f"Ray did not start, or did not answer: {said}") from error
-        if callable(terminate):
-            # Ray has put its own in place, which ends the program without a word.
-            signal.signal(signal.SIGTERM, terminate)
+        if before is cli.terminate:
+            # Ray's, which is in its place, would end the program without a word.
+            signal.signal(signal.SIGTERM, before)
         if not verbose:
             # What raylets report is printed whatever `log_to_driver` is, without a setting for it.
             ray._private.worker._worker_logs_enabled = False

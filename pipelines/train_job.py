@@ -217,8 +217,8 @@ def _fit(
         try:
             persistent = partial(fit_again, trainer.fit, progress.messages, config.max_failures)
             result = _in_a_thread(persistent)
-        except KeyboardInterrupt as interruption:
-            raise type(interruption)(
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
                 f"interrupted; the same command with --run_name {name} goes on"
             ) from None
         except RayError as error:

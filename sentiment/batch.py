@@ -43,12 +43,16 @@ class Batch:
     def part(self, rank: int, of: int, pairs: np.ndarray | None = None) -> Part:
         """Every `of`-th row from row `rank` on, as wide as the whole; with `pairs`, if given."""
         used = self.ids[None] if pairs is None else np.stack([self.ids, pairs])
-        # By marking, not by sorting: a batch's ids are many and a vocabulary's few.
-        present = np.zeros(used.max(initial=0) + 1, bool)
-        present[0] = True
-        present[used] = True
-        tokens = np.flatnonzero(present).astype(np.int32)
-        places = (np.cumsum(present, dtype=np.int32) - 1)[used[:, rank::of]]
+        if used.max(initial=0) < used.size:
+            # Of more ids than the vocabulary has, to mark them is quicker than to sort them.
+            present = np.zeros(used.max(initial=0) + 1, bool)
+            present[0] = True
+            present[used] = True
+            tokens = np.flatnonzero(present).astype(np.int32)
+            places = (np.cumsum(present, dtype=np.int32) - 1)[used[:, rank::of]]
+        else:
+            tokens, found = np.unique(np.append(used, np.int32(0)), return_inverse=True)
+            places = found[:-1].reshape(used.shape)[:, rank::of].astype(np.int32)
         return Part(
             tokens, places, self.lengths[rank::of], self.labels[rank::of], len(self.lengths)
         )

@@ -80,7 +80,8 @@ def contents(output: Path | str) -> dict[str, bytes]:
 def refused(name: str, *arguments: object) -> str:
     """What a program says of a user's mistake, if that is one line; in this process, for speed."""
     module = import_module(f"pipelines.{name}")
-    out, err, before = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGINT)
+    out, err = io.StringIO(), io.StringIO()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # As a program begins, it knows no bucket.
     storage.bucket.cache_clear()
     try:
@@ -92,7 +93,8 @@ def refused(name: str, *arguments: object) -> str:
         ):
             cli.run(module.main, getattr(module, f"{name.title()}Config"))
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         storage.bucket.cache_clear()
     assert (end.value.code, out.getvalue()) == (2, ""), err.getvalue()
     assert err.getvalue().count("\n") == 1

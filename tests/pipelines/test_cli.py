@@ -21,6 +21,7 @@ PROGRAM = '''"""Nothing much.
     python -m program --what nothing
 """
 
+import signal
 import time
 from dataclasses import dataclass
 
@@ -72,6 +73,8 @@ def main(config):
             raise cli.Failure("worker 1 died")
         case "interrupt":
             raise KeyboardInterrupt
+        case "terminate":
+            signal.raise_signal(signal.SIGTERM)
         case "stop slowly":
             try:
                 cli.say("working")
@@ -156,6 +159,7 @@ def test_done_is_0_and_silent(program):
         ("lines", 2, "a b c"),
         ("failure", 1, "worker 1 died"),
         ("interrupt", 130, "interrupted"),
+        ("terminate", 143, "interrupted"),
         ("wrapped", 2, "row 3 is bad"),
         ("wrapped twice", 2, "row 3 is bad"),
         ("wrapped in a cause", 2, "row 3 is bad"),

@@ -79,7 +79,8 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, bl
     mark, output = uuid.uuid4().hex, job / blow.name
     driver = start("score", *scoring(job, output, 100), MARK_OF_THE_TEST=mark)
     wait_for_parts(output, driver, 1)
-    # Ctrl-C goes to every process in the foreground, `ray job stop` means the program alone.
+    # Ctrl-C goes to every process in the foreground. SIGTERM would end the program's Ray, before
+    # the program has an answer.
     {signal.SIGINT: os.killpg, signal.SIGTERM: os.kill}[blow](driver.pid, blow)
     _, said = driver.communicate(timeout=60)
     assert (driver.returncode, said) == (

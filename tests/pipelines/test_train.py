@@ -135,8 +135,8 @@ def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
         source = Source("SentimentText", "Sentiment", "utf-8")
         made = prepare(found, source, (), Split(0, 0.2), None, 0.001, cache)
         # At once: the other may still be writing.
-        files = {path: Path(made.directory, path).read_bytes() for path in made.files["train"]}
-        hashed = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+        names = [*made.files["train"], *made.files["validation"]]
+        hashed = [hashlib.sha256(Path(made.directory, n).read_bytes()).hexdigest() for n in names]
         Path(f"{cache}-{name}").write_text(json.dumps([made.key, made.rows, hashed]))
 
 
@@ -144,7 +144,7 @@ def test_runs_that_make_the_same_cache_at_once_do_not_disturb_each_other(corpus,
     context = multiprocessing.get_context("spawn")
     barrier, caches = context.Barrier(3), [str(tmp_path / f"{turn}") for turn in range(8)]
     processes = [
-        context.Process(target=made_at_once, args=(barrier, str(corpus), caches, name))
+        context.Process(target=made_at_once, args=(barrier, str(corpus), caches, name), daemon=True)
         for name in "abc"
     ]
     for process in processes:
@@ -154,8 +154,9 @@ def test_runs_that_make_the_same_cache_at_once_do_not_disturb_each_other(corpus,
         assert process.exitcode == 0
     found = {Path(f"{cache}-{name}").read_text() for cache in caches for name in "abc"}
     assert len(found) == 1
-    names = sorted(path.name for path in Path(caches[0]).glob("*/*"))
-    assert names == ["corpus.json", "train-00000.arrow", "validation-00000.arrow"]
+    for cache in caches:
+        names = sorted(path.name for path in Path(cache).glob("*/*"))
+        assert names == ["corpus.json", "train-00000.arrow", "validation-00000.arrow"]
 
 
 @pytest.mark.parametrize(

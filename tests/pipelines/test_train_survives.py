@@ -106,14 +106,13 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
         assert job.wait(timeout=60) == -signal.SIGKILL
         end(ray)
         done = steps_done(bucket)
-        assert done < STEPS
+        assert done < STEPS - EVERY
         assert server.slowed > 5
 
         job = start(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address)
         wait_for_step(bucket, job, done + 1)
         server.away = True
         time.sleep(20)
-        assert job.poll() is None
         server.away = False
         assert server.cut > 0
         assert job.wait(timeout=200) == 0
