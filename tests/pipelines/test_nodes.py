@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
 
@@ -198,8 +198,10 @@ def test_a_node_that_does_not_share_a_directory_is_named_and_costs_no_row(cluste
     job = start(*command)
     wait_for_parts(here / "scored", job, 1)
     actors = running(cluster.head_node, "PartActor")
-    with joined_with_its_own(cluster, here, root / "node.log"):
+    with ExitStack() as stack:
+        # Before the node joins, which takes as long as some machines do for all of the rows.
         with paused(actors):
+            stack.enter_context(joined_with_its_own(cluster, here, root / "node.log"))
             said, complained = job.communicate(timeout=200)
         assert job.returncode == 1, said
         why = f"node {gethostname()} does not see --output {here}/scored"
