@@ -1,4 +1,4 @@
-"""Corpora that tests generate: texts whose words tell the label, save for some noise."""
+"""What tests generate: corpora, whose words tell the label save for noise, and checkpoints."""
 
 import hashlib
 import json

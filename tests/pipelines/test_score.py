@@ -289,6 +289,17 @@ def test_changed_input_or_model_is_refused_and_overwrite_begins_anew(small, loca
     assert (small / "scored" / "notes.txt").read_text() == "mine"
 
 
+def test_a_part_that_cannot_be_written_is_an_error_and_no_success(small, local_ray):
+    output = small / "scored"
+    (output / "_manifest").mkdir(parents=True)
+    # A file of that name stands for whatever keeps the part from being written.
+    (output / "_rejected").write_text("")
+    (small / "corpus" / "short.csv").write_text("id,Sentiment,SentimentText\n1\n")
+    with pytest.raises((Failure, InputError)):
+        main(config(small, **FLAGS))
+    assert not (output / "_SUCCESS").exists()
+
+
 def read(tmp_path, kept: pa.Field, content: bytes, name: str = "a.parquet"):
     """What a reader makes of a part that is all of a shard."""
     path = tmp_path / name

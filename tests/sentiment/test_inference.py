@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_model import BIGRAMS, WORDS, forward, random_weights
+from test_model import BIGRAMS, BOTH, VOCABULARY, WORDS, forward, random_weights
 
 from sentiment.bigrams import Bigrams
+from sentiment.checkpoint import weight_shapes
 from sentiment.inference import inference
 from sentiment.tokenizer import SPECIALS
 
@@ -62,6 +63,18 @@ def test_the_batch_size_does_not_matter(batch_size):
     whole = inference(WEIGHTS, PAIRS, use_gpu=True)(ids, offsets)
     found = inference(WEIGHTS, PAIRS, use_gpu=True, batch_size=batch_size)(ids, offsets)
     np.testing.assert_allclose(found, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(("embedding", "hidden"), [(1, 1), (3, 16), (40, 17), (75, 75)])
+def test_kernel_and_keras_agree_for_models_of_any_size(embedding, hidden):
+    shapes = weight_shapes(VOCABULARY, embedding, hidden, BOTH)
+    weights = random_weights(shapes, scale=0.3)
+    texts = generated(60, 30)
+    kernel = inference(weights, PAIRS)(*flat(texts))
+    reference = inference(weights, PAIRS, use_gpu=True)(*flat(texts))
+    np.testing.assert_allclose(kernel, reference, atol=1e-5)
+    some = [forward(weights, text)[1] for text in texts[:10]]
+    np.testing.assert_allclose(kernel[:10], some, atol=1e-5)
 
 
 def test_order_and_company_do_not_matter(infer):

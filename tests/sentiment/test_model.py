@@ -19,9 +19,12 @@ BOTH = ("lstm", "backward")
 NAMES = weight_shapes(VOCABULARY, EMBEDDING, HIDDEN, BOTH)
 
 
-def random_weights(shapes=NAMES, seed: int = 0) -> dict[str, np.ndarray]:
+def random_weights(shapes=NAMES, seed: int = 0, scale: float = 1.0) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
-    return {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return {
+        name: (scale * random.normal(size=shape)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
 
 
 def forward(weights: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:

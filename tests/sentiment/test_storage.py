@@ -1,5 +1,6 @@
 """Files that are seen whole or not at all, by whoever writes at the same time."""
 
+import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -151,6 +152,26 @@ def test_write_new_writes_once(tmp_path):
     assert not storage.write_new(path, b"second")
     assert storage.read(path) == b"first"
     assert os.listdir(tmp_path / "a") == ["file"]
+
+
+def _claim(path: str, barrier, claims) -> None:
+    content = str(os.getpid()).encode() * 50_000
+    barrier.wait()
+    claims.put((storage.write_new(path, content), content[:100]))
+
+
+def test_one_of_several_processes_writes_a_new_file(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    path, barrier, claims = str(tmp_path / "file"), context.Barrier(4), context.Queue()
+    processes = [context.Process(target=_claim, args=(path, barrier, claims)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    claimed = [claims.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    [winner] = [content for won, content in claimed if won]
+    assert storage.read(path)[:100] == winner
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_one_of_several_threads_writes_a_new_file(tmp_path):
