@@ -158,6 +158,12 @@ def test_dropout_keeps_its_share_and_the_mean(keep):
     assert abs(both - keep**2) < 0.01
 
 
+def test_dropout_may_drop_next_to_nothing_of_an_odd_number_of_values():
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=1 - 1e-9)
+    dropped = model._dropout(tf.ones((3, 7, 5)), np.array([3, 4], np.int64), 0)
+    np.testing.assert_array_equal(dropped, np.ones((3, 7, 5)))
+
+
 def test_gradients_are_those_of_the_formulas(weights):
     model = from_weights(weights)
     text = [4, 4, 5, 2, 5]
