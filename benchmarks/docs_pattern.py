@@ -46,6 +46,8 @@ class Predictor:
 
 if __name__ == "__main__":
     _, model, source, target = sys.argv
+    if checkpoint.load(model).bigrams:
+        sys.exit(f"{model} has bigrams, which this pattern knows nothing of: take another")
     (
         ray.data.read_parquet(source)
         .map_batches(

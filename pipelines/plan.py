@@ -246,7 +246,7 @@ def _divide(
 ) -> Iterator[tuple[Piece, ...]]:
     """Even parts of about `part_rows`: large shards are cut, small ones in order put together."""
     part_rows = settings["part_rows"]
-    transcoded = codecs.lookup(settings.get("encoding", "utf-8")).name != "utf-8"
+    transcoded = codecs.lookup(settings["encoding"]).name != "utf-8"
     group: list[Piece] = []
     held = 0
     for shard, count in counted.items():

@@ -106,14 +106,15 @@ class Trainer:
         seed: tf.Tensor,
     ) -> tf.Tensor:
         """Flat float32: this part's share of the loss, then of the gradient of every weight."""
-        rows = tf.gather(self._rows, tokens)
+        rows = self._learnt(tokens)
         with tf.GradientTape() as tape:
             tape.watch(rows)
             logits = self.model.logits(_embedded(rows, places), lengths, seed)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             loss = tf.reduce_sum(losses) / tf.cast(batch_rows, tf.float32)
-        gradients = tape.gradient(loss, [rows, *self._dense])
-        return tf.concat([tf.reshape(value, [-1]) for value in (loss, *gradients)], axis=0)
+        of_rows, *of_dense = tape.gradient(loss, [rows, *self._dense])
+        of_rows = _without_padding(tf.convert_to_tensor(of_rows))
+        return tf.concat([tf.reshape(v, [-1]) for v in (loss, of_rows, *of_dense)], axis=0)
 
     def _sum(self, values: tf.Tensor) -> tf.Tensor:
         """The sum over workers."""
@@ -153,9 +154,12 @@ class Trainer:
         return total[0]
 
     def _margins(self, tokens: tf.Tensor, places: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        rows = tf.gather(self._rows, tokens)
-        logits = self.model.logits(_embedded(rows, places), lengths)
+        logits = self.model.logits(_embedded(self._learnt(tokens), places), lengths)
         return logits[:, 1] - logits[:, 0]
+
+    def _learnt(self, tokens: tf.Tensor) -> tf.Tensor:
+        """float32 (u, E), of the batch's ids: the embedding's rows, zeros for padding."""
+        return _without_padding(tf.gather(self._rows, tokens))
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the next step depends on besides the data."""
@@ -184,9 +188,15 @@ def _embedded(rows: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """float32 (n, longest, E): each word's row, and of a bigram that it ends, added up.
 
     Args:
-        rows: float32 (u, E), of the batch's ids; the first is padding's.
+        rows: float32 (u, E), as `Trainer._learnt` gives them.
         places: as in `Part`.
     """
-    # Where a word ends no bigram there is padding: its row would learn.
-    learnt = tf.concat([tf.zeros_like(rows[:1]), rows[1:]], axis=0)
-    return tf.reduce_sum(tf.gather(learnt, places), axis=0)
+    return tf.reduce_sum(tf.gather(rows, places), axis=0)
+
+
+def _without_padding(rows: tf.Tensor) -> tf.Tensor:
+    """Zeros for the first row, padding's: it stands where a word ends no bigram, and never learns.
+
+    Not within a tape: the gradient of a slice costs more than the slices here and there together.
+    """
+    return tf.concat([tf.zeros_like(rows[:1]), rows[1:]], axis=0)

@@ -20,7 +20,12 @@ TEXT = pa.schema([("text", pa.string())])
 
 
 def flags(**changed):
-    return {"text_column": "text", "keep_columns": None, "part_rows": 100} | changed
+    return {
+        "text_column": "text",
+        "keep_columns": None,
+        "part_rows": 100,
+        "encoding": "utf-8",
+    } | changed
 
 
 def shards_of(counts):

@@ -110,12 +110,17 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
         assert server.slowed > 5
 
         job = start(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address)
-        wait_for_step(bucket, job, done + 1)
-        server.away = True
-        time.sleep(20)
-        server.away = False
-        assert server.cut > 0
-        assert job.wait(timeout=200) == 0
+        try:
+            wait_for_step(bucket, job, done + 1)
+            server.away = True
+            time.sleep(20)
+            server.away = False
+            assert server.cut > 0
+            assert job.wait(timeout=200) == 0
+        finally:
+            if job.poll() is None:
+                running = psutil.Process(job.pid)
+                end([*running.children(recursive=True), running])
         server.shutdown()
     pafs.copy_files(storage.resolve(bucket)[1], str(killed), storage.resolve(bucket)[0])
     found, expected = result(killed), result(whole)
