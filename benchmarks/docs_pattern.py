@@ -46,8 +46,7 @@ class Predictor:
 
 if __name__ == "__main__":
     _, model, source, target = sys.argv
-    if checkpoint.load(model).bigrams:
-        sys.exit(f"{model} has bigrams, which this pattern knows nothing of: take another")
+    ray.init("local")
     (
         ray.data.read_parquet(source)
         .map_batches(

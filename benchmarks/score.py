@@ -30,10 +30,11 @@ import psutil
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-import tyro
 
+from pipelines import cli
 from pipelines.shards import find_shards
-from sentiment import storage
+from sentiment import checkpoint, storage
+from sentiment.errors import InputError
 from tests.buckets import S3Server
 
 SMALL_SHARDS = 100_000
@@ -178,6 +179,11 @@ def kept_or_temporary(root: Path | None) -> Iterator[Path]:
 
 def main(config: ScoreBenchmark) -> None:
     """Measure and print the table."""
+    if "docs" in config.measure and checkpoint.load(config.checkpoints_dir).bigrams:
+        raise InputError(
+            f"--checkpoints_dir {config.checkpoints_dir} has bigrams, which the pattern of Ray's "
+            "documentation knows nothing of: take another, or leave docs out of --measure"
+        )
     shards = [Path(shard.path) for shard in find_shards([config.texts], "--texts")]
     rows = sum(pq.read_metadata(shard).num_rows for shard in shards)
     with kept_or_temporary(config.root) as root:
@@ -324,4 +330,4 @@ def table(found: Measurements, rows: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ScoreBenchmark, use_underscores=True))
+    cli.run(main, ScoreBenchmark)

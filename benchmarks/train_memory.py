@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tyro
 
 from benchmarks.peers import read_labelled
+from pipelines import cli
 
 KINDS = {
     "driver": "pipelines.train",
@@ -45,6 +45,9 @@ class TrainMemoryBenchmark:
     """Column of the labels."""
     num_workers: int = 2
     """Training workers."""
+
+    def __post_init__(self) -> None:
+        cli.require(min(self.copies, default=0) >= 1, "copies", self.copies, "each at least 1")
 
 
 def main(config: TrainMemoryBenchmark) -> None:
@@ -94,4 +97,4 @@ def _peaks(root: Path, workers: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TrainMemoryBenchmark, use_underscores=True))
+    cli.run(main, TrainMemoryBenchmark)

@@ -244,8 +244,8 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 def _leave(number: int, frame: object) -> NoReturn:
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h")  # A bar hides the cursor.
-    # Not `print`, which may be what was interrupted.
-    os.write(2, b"error: interrupted twice\n")
+    # Not `print`, which may be what was interrupted; and not 2, which Ray's session has closed.
+    os.write(sys.stderr.fileno(), b"error: interrupted twice\n")
     os._exit(130)
 
 

@@ -105,20 +105,23 @@ class SentimentLSTM(keras.Model):
         return self.dense(mean)
 
     def _dropout(self, values: tf.Tensor, seed: tf.Tensor | None, which: int) -> tf.Tensor:
-        """Inverted dropout whose mask follows from the seed alone, so that training can resume."""
+        """Inverted dropout whose mask follows from the seed alone, so that training can resume.
+
+        What is kept is the share asked for, to a 65,536th.
+        """
         if seed is None or self.dropout_keep_prob == 1.0:
             return values
         seed = seed + tf.constant([0, which * 2**48], tf.int64)
-        count = tf.size(values)
+        count = tf.size(values, out_type=tf.int64)
         # Two masks from each number: to draw is most of what dropout costs on a CPU.
-        # philox: the default of the stateless generators differs between CPUs and GPUs.
+        # philox: the default may differ from one kind of device to another.
         drawn = tf.random.stateless_uniform(
             [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
         )
         halves = tf.reshape(tf.bitcast(drawn, tf.int16), [-1])[:count]
-        kept = halves < min(round((self.dropout_keep_prob - 0.5) * 2**16), 2**15 - 1)
-        mask = tf.cast(tf.reshape(kept, tf.shape(values)), values.dtype)
-        return values * (mask / self.dropout_keep_prob)
+        share = min(max(round(self.dropout_keep_prob * 2**16), 1), 2**16 - 1)
+        kept = tf.cast(tf.reshape(halves < share - 2**15, tf.shape(values)), values.dtype)
+        return values * (kept * (2**16 / share))
 
     def probabilities(
         self, ids: np.ndarray, bigrams: np.ndarray, lengths: np.ndarray

@@ -106,14 +106,14 @@ class Trainer:
         seed: tf.Tensor,
     ) -> tf.Tensor:
         """Flat float32: this part's share of the loss, then of the gradient of every weight."""
-        rows = self._learnt(tokens)
+        rows = self._looked_up(tokens)
         with tf.GradientTape() as tape:
             tape.watch(rows)
             logits = self.model.logits(_embedded(rows, places), lengths, seed)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             loss = tf.reduce_sum(losses) / tf.cast(batch_rows, tf.float32)
         of_rows, *of_dense = tape.gradient(loss, [rows, *self._dense])
-        of_rows = _without_padding(tf.convert_to_tensor(of_rows))
+        of_rows = _padding_zeroed(tf.convert_to_tensor(of_rows))
         return tf.concat([tf.reshape(v, [-1]) for v in (loss, of_rows, *of_dense)], axis=0)
 
     def _sum(self, values: tf.Tensor) -> tf.Tensor:
@@ -154,12 +154,12 @@ class Trainer:
         return total[0]
 
     def _margins(self, tokens: tf.Tensor, places: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        logits = self.model.logits(_embedded(self._learnt(tokens), places), lengths)
+        logits = self.model.logits(_embedded(self._looked_up(tokens), places), lengths)
         return logits[:, 1] - logits[:, 0]
 
-    def _learnt(self, tokens: tf.Tensor) -> tf.Tensor:
+    def _looked_up(self, tokens: tf.Tensor) -> tf.Tensor:
         """float32 (u, E), of the batch's ids: the embedding's rows, zeros for padding."""
-        return _without_padding(tf.gather(self._rows, tokens))
+        return _padding_zeroed(tf.gather(self._rows, tokens))
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the next step depends on besides the data."""
@@ -188,15 +188,16 @@ def _embedded(rows: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """float32 (n, longest, E): each word's row, and of a bigram that it ends, added up.
 
     Args:
-        rows: float32 (u, E), as `Trainer._learnt` gives them.
+        rows: float32 (u, E), as `Trainer._looked_up` gives them.
         places: as in `Part`.
     """
     return tf.reduce_sum(tf.gather(rows, places), axis=0)
 
 
-def _without_padding(rows: tf.Tensor) -> tf.Tensor:
-    """Zeros for the first row, padding's: it stands where a word ends no bigram, and never learns.
+def _padding_zeroed(rows: tf.Tensor) -> tf.Tensor:
+    """The same with zeros for the first row, padding's, which never learns.
 
-    Not within a tape: the gradient of a slice costs more than the slices here and there together.
+    For rows and for their gradient, outside of the tape: through it, what undoes the slice costs
+    more than both.
     """
     return tf.concat([tf.zeros_like(rows[:1]), rows[1:]], axis=0)

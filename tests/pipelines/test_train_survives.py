@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,12 @@ from tests.programs import end
 STEPS, EVERY = 160, 20
 
 
-def start(root: str, log: Path, **environment: str) -> subprocess.Popen:
-    """A run of two workers; all it reads and writes is below a directory or URI."""
+@contextmanager
+def running(root: str, log: Path, **environment: str) -> Iterator[subprocess.Popen]:
+    """A run of two workers, killed with its Ray at the end of the block, if it still runs.
+
+    All it reads and writes is below a directory or URI.
+    """
     command = [sys.executable, "-m", "pipelines.train", "--data_dir", f"{root}/corpus"]
     command += ["--checkpoints_root", f"{root}/models", "--summaries_dir", f"{root}/logs"]
     command += ["--cache_dir", f"{root}/cache", "--stopwords_file", "None", "--run_name", "run"]
@@ -39,7 +45,15 @@ def start(root: str, log: Path, **environment: str) -> subprocess.Popen:
     command += ["--word_keep_prob", 0.9, "--calibrate"]
     with log.open("a") as file:
         environment = os.environ | environment
-        return subprocess.Popen(list(map(str, command)), stdout=file, stderr=file, env=environment)
+        job = subprocess.Popen(list(map(str, command)), stdout=file, stderr=file, env=environment)
+    try:
+        yield job
+    finally:
+        ray = psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []
+        # It first: it would start others in their place.
+        job.kill()
+        job.wait(timeout=60)
+        end(ray)
 
 
 def metrics(root: str) -> list[dict[str, float]]:
@@ -87,40 +101,30 @@ def result(root: Path) -> dict[str, bytes]:
 def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     write_shards(whole / "corpus", rows=3000, shards=1)
-    assert start(str(whole), tmp_path / "whole.log").wait(timeout=200) == 0
+    with running(str(whole), tmp_path / "whole.log") as job:
+        assert job.wait(timeout=200) == 0
 
     write_shards(killed / "corpus", rows=3000, shards=3)
     bucket = s3.uri("killed")
     pafs.copy_files(str(killed), storage.resolve(bucket)[1], None, storage.resolve(bucket)[0])
     with Troubled(s3) as server:
         server.slow = True
-        job = start(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address)
-        ray = []
-        try:
+        with running(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address) as job:
             wait_for_step(bucket, job, 2 * EVERY)
             workers(job)[-1].kill()
             wait_for_step(bucket, job, 4 * EVERY)
-            ray = psutil.Process(job.pid).children(recursive=True)
-        finally:
-            job.send_signal(signal.SIGKILL)
-        assert job.wait(timeout=60) == -signal.SIGKILL
-        end(ray)
+        assert job.returncode == -signal.SIGKILL
         done = steps_done(bucket)
         assert done < STEPS - EVERY
         assert server.slowed > 5
 
-        job = start(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address)
-        try:
+        with running(bucket, tmp_path / "killed.log", AWS_ENDPOINT_URL=server.address) as job:
             wait_for_step(bucket, job, done + 1)
             server.away = True
             time.sleep(20)
             server.away = False
             assert server.cut > 0
             assert job.wait(timeout=200) == 0
-        finally:
-            if job.poll() is None:
-                running = psutil.Process(job.pid)
-                end([*running.children(recursive=True), running])
         server.shutdown()
     pafs.copy_files(storage.resolve(bucket)[1], str(killed), storage.resolve(bucket)[0])
     found, expected = result(killed), result(whole)
@@ -156,3 +160,19 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     validated = [e.step for e in accumulator.Tensors("validation/pr_curves")]
     assert validated == list(range(EVERY, STEPS + 1, EVERY))
     assert accumulator.Graph().node
+
+
+def test_ctrl_c_twice_does_not_wait_for_training_to_stop(tmp_path):
+    write_shards(tmp_path / "corpus", rows=3000, shards=1)
+    log = tmp_path / "log"
+    with running(str(tmp_path), log) as job:
+        wait_for_step(str(tmp_path), job, 1)
+        ray = psutil.Process(job.pid).children(recursive=True)
+        try:
+            for _ in range(2):
+                job.send_signal(signal.SIGINT)
+                time.sleep(0.3)
+            assert job.wait(timeout=5) == 130
+        finally:
+            end(ray)
+    assert log.read_text().splitlines()[-1] == "error: interrupted twice"
