@@ -29,4 +29,4 @@ def test_what_it_computes_from_was_measured():
     rows, seconds = re.search(r"RATE = ([\d_]+) / ([\d.]+) / 2 ", block).groups()
     start = re.search(r"START = ([\d.]+) ", block)[1]
     assert f"{int(rows):,} sentences" in measured
-    assert f"without start-up, of 2 x one core | {seconds} s, without {start} " in measured
+    assert f"without start-up, of 2 x one core | A | {seconds} s, without {start} " in measured

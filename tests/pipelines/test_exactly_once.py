@@ -262,6 +262,7 @@ test_jobs_that_plan_crash_resume_and_grow = Jobs.TestCase
 def test_no_success_beside_what_a_plan_of_the_same_moment_lacks(tmp_path):
     schema = pa.schema([("text", pa.string())])
     flags = {"model_hash": "m", "text_column": "text", "keep_columns": None, "part_rows": 10}
+    flags |= {"encoding": "utf-8"}
     for number in range(40):
         root = tmp_path / str(number)
         first, second = Output(str(root)), Output(str(root))

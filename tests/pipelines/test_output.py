@@ -15,7 +15,13 @@ from pipelines.shards import Counted, Shard
 from sentiment.errors import InputError
 
 SCHEMA = pa.schema([("text", pa.string()), ("id", pa.int64())])
-SETTINGS = {"text_column": "text", "keep_columns": None, "part_rows": 10, "model_hash": "m1"}
+SETTINGS = {
+    "text_column": "text",
+    "keep_columns": None,
+    "encoding": "utf-8",
+    "part_rows": 10,
+    "model_hash": "m1",
+}
 COUNTS = {"rows": 9, "rejected": 1, "truncated": 0, "positive": 4, "tokens": 70}
 OLD = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3)]
 NEW = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3, 5)]

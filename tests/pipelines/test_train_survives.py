@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,12 @@ def steps_done(root: str) -> int:
 
 def wait_for_step(root: str, job: subprocess.Popen, step: int) -> None:
     end = time.monotonic() + 200
-    while steps_done(root) < step:
+    while True:
+        # In a bucket it may be written again, shorter, while Arrow, which has asked for its length,
+        # reads it.
+        with suppress(ValueError):
+            if steps_done(root) >= step:
+                return
         assert job.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)
