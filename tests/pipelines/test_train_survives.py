@@ -127,6 +127,7 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
             wait_for_step(bucket, job, done + 1)
             server.away = True
             time.sleep(20)
+            assert job.poll() is None
             server.away = False
             assert server.cut > 0
             assert job.wait(timeout=200) == 0

