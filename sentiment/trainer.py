@@ -55,9 +55,10 @@ class Trainer:
         seed, flat = tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.float32)
 
         def replicated(function: Callable[..., tf.Tensor], *signature: tf.TensorSpec) -> Any:
+            # Concrete, so that a call does not ask again whether its inputs are what they were.
             return tf.function(
                 lambda *inputs: strategy.run(function, inputs), input_signature=signature
-            )
+            ).get_concrete_function()
 
         part = (ints, matrices, ints)
         self.step_function = replicated(self._step, *part, ints, count, seed, number, rate)
@@ -93,8 +94,7 @@ class Trainer:
 
     def graph(self) -> bytes:
         """The graph of a step, as a serialized GraphDef."""
-        graph = self.step_function.get_concrete_function().graph
-        return bytes(graph.as_graph_def().SerializeToString())
+        return bytes(self.step_function.graph.as_graph_def().SerializeToString())
 
     def _gradients(
         self,
