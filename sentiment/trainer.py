@@ -55,13 +55,14 @@ class Trainer:
         seed, flat = tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.float32)
 
         def replicated(function: Callable[..., tf.Tensor], *signature: tf.TensorSpec) -> Any:
-            # Concrete, so that a call does not ask again whether its inputs are what they were.
             return tf.function(
                 lambda *inputs: strategy.run(function, inputs), input_signature=signature
-            ).get_concrete_function()
+            )
 
         part = (ints, matrices, ints)
-        self.step_function = replicated(self._step, *part, ints, count, seed, number, rate)
+        step = replicated(self._step, *part, ints, count, seed, number, rate)
+        # Traced once, so that a step does not ask again whether its inputs still fit.
+        self.step_function = step.get_concrete_function()
         self.gradient_function = replicated(self._gradients, *part, ints, count, seed)
         self.update_function = replicated(self._update, ints, flat, number, rate)
         self.sum_function = replicated(self._sum, flat)
