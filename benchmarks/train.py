@@ -4,9 +4,11 @@
     python -m benchmarks.train --data_dir DIR --use_gpu --workers 1 2 4 8
 
 Workers of Ray Train take the steps of `pipelines.train`; on CPUs each has one thread on a core of
-its own. In a run of each number of workers all batch sizes take turns, and the runs themselves do
-too; medians and ranges. The parts of a step are timed alone, on the same batches, so
-together they are more than a step in which the next batch is made meanwhile.
+its own. By how much several are faster than one is measured in turns of a few steps: all take them,
+then the first takes the same by itself, on whole batches, while the others wait; whatever else the
+machine does meanwhile slows both. Runs of each number of workers take turns, too; medians and
+ranges. The parts of a step are timed alone, on the same batches, so together they are more than a
+step in which the next batch is made meanwhile.
 
 Beside it, in turns on the same worker: Keras `fit` of the same model, padded to the longest row.
 """
@@ -40,7 +42,7 @@ WARM = 200
 """Steps before the first that counts: in its first seconds Ray Train starts processes of its own,
 which on a machine whose cores are all at work take from the workers."""
 
-STEPS, ROUNDS, KERAS_STEPS = 40, 5, 10
+STEPS, TURN, ROUNDS, KERAS_STEPS = 40, 8, 5, 10
 KERAS_BATCH = 256
 PHASES = ("step", "input", "forward and backward", "all-reduce", "optimizer")
 
@@ -76,26 +78,53 @@ def measure(config: dict[str, Any]) -> None:
     corpus = settings.corpus
     rows = CachedRows(corpus.directory, corpus.files["train"], corpus.longest)
     trainer = make_trainer(settings, 1)
-    measured: dict[int, dict[str, float]] = {}
+    alone = _without_others(settings) if workers > 1 and rank == 0 else None
+    measured: dict[int, dict[str, Any]] = {}
     for size in config["batch_sizes"]:
         batches = TrainingBatches(rows, size, 0)
-        measured[size] = _phases(trainer, batches, rank, workers)
+        measured[size] = _phases(trainer, alone, batches, rank, workers)
         if workers == 1 and size == KERAS_BATCH:
             measured[size] |= _beside_keras(settings, trainer, batches, rows)
     if rank == 0:
         Path(config["result"]).write_text(json.dumps(measured))
 
 
-def _phases(trainer, batches: TrainingBatches, rank: int, workers: int) -> dict[str, float]:
-    """Seconds a step of all of it, and of its parts alone."""
+def _without_others(settings: Settings):
+    """A trainer that takes steps on whole batches by itself."""
+    import tensorflow as tf
 
-    def steps(first: int, last: int) -> None:
-        for number, part in enumerate(batches.parts(first, last, rank, workers), first + 1):
-            trainer.step(part, number, number, 0.001).numpy()
+    from sentiment.model import SentimentLSTM
+    from sentiment.trainer import Trainer
 
-    steps(0, WARM)
-    rounds = [_seconds(lambda: steps(WARM, WARM + STEPS)) / STEPS for _ in range(ROUNDS)]
-    seconds = {"step": statistics.median(rounds)}
+    sizes = len(settings.vocabulary), settings.embedding_size, settings.hidden_size
+    model = SentimentLSTM(*sizes, settings.dropout_keep_prob, settings.random_state)
+    return Trainer(model, tf.distribute.get_strategy(), settings.random_state)
+
+
+def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -> dict[str, Any]:
+    """Seconds a step of all of it, and of its parts alone; by how much several are faster."""
+
+    def take(steps: range, trainer, rank: int, workers: int) -> float:
+        """Seconds that they take."""
+        parts = enumerate(batches.parts(steps.start, steps.stop, rank, workers), steps.start + 1)
+        return _seconds(lambda: [trainer.step(part, i, i, 0.001).numpy() for i, part in parts])
+
+    take(range(WARM), trainer, rank, workers)
+    if alone:
+        take(range(WARM // 4), alone, 0, 1)
+    rounds, speedups = [], []
+    for _ in range(ROUNDS):
+        together = apart = 0.0
+        for first in range(WARM, WARM + STEPS, TURN):
+            turn = range(first, first + TURN)
+            # All begin at once; the others wait here while the first works by itself.
+            trainer.sum_function(np.zeros(1, np.float32)).numpy()
+            together += take(turn, trainer, rank, workers)
+            if alone:
+                apart += take(turn, alone, 0, 1)
+        rounds.append(together / STEPS)
+        speedups.append(apart / together)
+    seconds = {}
     spans = range(WARM, WARM + STEPS)
     seconds["input"] = _seconds(lambda: [batches.batch(i).part(rank, workers) for i in spans])
     parts = [batches.batch(i).part(rank, workers) for i in spans]
@@ -115,7 +144,8 @@ def _phases(trainer, batches: TrainingBatches, rank: int, workers: int) -> dict[
             for part, g in zip(parts, gradients, strict=True)
         ]
     )
-    return {name: s if name == "step" else s / STEPS for name, s in seconds.items()}
+    measured = {name: each / STEPS for name, each in seconds.items()}
+    return {"step": statistics.median(rounds), "speedups": speedups, **measured}
 
 
 def _beside_keras(settings: Settings, trainer, batches: TrainingBatches, rows: CachedRows):
@@ -224,14 +254,19 @@ def _print_table(corpus: Corpus, config: TrainBenchmark, runs: dict[int, list[di
     print(
         f"{corpus.rows['train']:,} rows, {len(corpus.vocabulary):,} words, longest text "
         f"{corpus.longest} tokens; LSTM 75/75; {config.repeats} runs of {STEPS} steps\n"
-        f"workers  batch  examples/s (from .. to)      efficiency  ms: " + "  ".join(PHASES)
+        f"workers  batch  examples/s (from .. to)      times one worker (from .. to)  ms: "
+        + "  ".join(PHASES)
     )
-    first = config.workers[0]
     for size in config.batch_sizes:
         for workers in config.workers:
             rates = [size / run[size]["step"] for run in runs[workers]]
             median = statistics.median(rates)
-            alone = statistics.median([size / run[size]["step"] for run in runs[first]]) / first
+            speedups = [speedup for run in runs[workers] for speedup in run[size]["speedups"]]
+            times = (
+                f"{statistics.median(speedups):16.2f} ({min(speedups):.2f} .. {max(speedups):.2f})"
+                if speedups
+                else " " * 31
+            )
             milliseconds = {
                 name: 1000 * statistics.median([run[size][name] for run in runs[workers]])
                 for name in PHASES
@@ -239,7 +274,7 @@ def _print_table(corpus: Corpus, config: TrainBenchmark, runs: dict[int, list[di
             phases = "  ".join(f"{ms:{len(name)}.1f}" for name, ms in milliseconds.items())
             print(
                 f"{workers:7}  {size:5}  {median:10,.0f} ({min(rates):,.0f} .. {max(rates):,.0f})"
-                f"  {median / workers / alone:8.0%}  {phases}"
+                f"  {times}  {phases}"
             )
     turns = [
         (ours, theirs)

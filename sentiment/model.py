@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from sentiment.checkpoint import BACKWARD, FORWARD, lstms
+from sentiment.lstm import summed_outputs
 
 CLASSES = 2
 
@@ -35,7 +36,9 @@ class SentimentLSTM(keras.Model):
         bidirectional: bool = False,
     ) -> None:
         super().__init__(name="sentiment_lstm")
+        share = min(max(round(dropout_keep_prob * 2**16), 1), 2**16 - 1)
         self.dropout_keep_prob = dropout_keep_prob
+        self._below, self._scale = share - 2**15, 2**16 / share
         uniform = keras.initializers.RandomUniform(-0.05, 0.05, seed=seed)
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_size, embeddings_initializer=uniform, name="embedding"
@@ -78,7 +81,11 @@ class SentimentLSTM(keras.Model):
         return self.logits(self.embedding(ids) + pairs, lengths)
 
     def logits(
-        self, embedded: tf.Tensor, lengths: tf.Tensor, dropout_seed: tf.Tensor | None = None
+        self,
+        embedded: tf.Tensor,
+        lengths: tf.Tensor,
+        dropout_seed: tf.Tensor | None = None,
+        own_lstm: bool = False,
     ) -> tf.Tensor:
         """Logits of a batch whose tokens are embedded already.
 
@@ -87,41 +94,73 @@ class SentimentLSTM(keras.Model):
             lengths: int32 (n,), the number of tokens of each text, 0 included.
             dropout_seed: int64 (2,), the seed of this batch's dropout, applied to the LSTM's
                 input and output; None: no dropout.
+            own_lstm: compute by `sentiment.lstm`, for training on CPUs, rather than by Keras.
 
         Returns:
             float32 (n, 2) logits. A text without tokens has the mean 0, so the dense layer's
             bias alone answers.
         """
-        inputs = self._dropout(embedded, dropout_seed, 0)
-        outputs = self.lstms[0](inputs)
-        for backward in self.lstms[1:]:
-            turned = tf.reverse_sequence(inputs, lengths, seq_axis=1)
-            # Not turned back: the mean does not mind.
-            outputs = tf.concat([outputs, backward(turned)], axis=2)
-        outputs = self._dropout(outputs, dropout_seed, 1)
-        own = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
-        total = tf.einsum("nth,nt->nh", outputs, own)
-        mean = total / tf.cast(tf.maximum(lengths, 1), outputs.dtype)[:, None]
-        return self.dense(mean)
+        seed = None if self.dropout_keep_prob == 1.0 else dropout_seed
+        inputs = embedded
+        if seed is not None:
+            inputs = self._dropped(inputs, _drawn(seed, 0, tf.shape(inputs)))
+        total = self._own_total if own_lstm else self._keras_total
+        rows, longest, _ = tf.unstack(tf.shape(inputs))
+        means = []
+        for number, lstm in enumerate(self.lstms, 1):
+            if number == 2:
+                # Not turned back: the mean does not mind.
+                inputs = tf.reverse_sequence(inputs, lengths, seq_axis=1)
+            drawn = None if seed is None else _drawn(seed, number, [longest, lstm.units, rows])
+            tokens = tf.cast(tf.maximum(lengths, 1), inputs.dtype)
+            means.append(total(lstm, inputs, lengths, drawn) / tokens[:, None])
+        return self.dense(tf.concat(means, axis=1))
 
-    def _dropout(self, values: tf.Tensor, seed: tf.Tensor | None, which: int) -> tf.Tensor:
-        """Inverted dropout whose mask follows from the seed alone, so that training can resume.
+    def _keras_total(
+        self,
+        lstm: keras.layers.LSTM,
+        inputs: tf.Tensor,
+        lengths: tf.Tensor,
+        drawn: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """float32 (n, H): an LSTM's outputs at each text's own tokens, after dropout, added up.
 
-        What is kept is the share asked for, to a 65,536th.
+        Args:
+            lstm: one of the model's.
+            inputs: float32 (n, longest, E).
+            lengths: int32 (n,).
+            drawn: for dropout: of `_drawn`, (longest, H, n); None: without.
         """
-        if seed is None or self.dropout_keep_prob == 1.0:
-            return values
-        seed = seed + tf.constant([0, which * 2**48], tf.int64)
-        count = tf.size(values, out_type=tf.int64)
-        # Two masks from each number: to draw is most of what dropout costs on a CPU.
-        # philox: the default may differ from one kind of device to another.
-        drawn = tf.random.stateless_uniform(
-            [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
-        )
-        halves = tf.reshape(tf.bitcast(drawn, tf.int16), [-1])[:count]
-        share = min(max(round(self.dropout_keep_prob * 2**16), 1), 2**16 - 1)
-        kept = tf.cast(tf.reshape(halves < share - 2**15, tf.shape(values)), values.dtype)
-        return values * (kept * (2**16 / share))
+        outputs = lstm(inputs)
+        if drawn is not None:
+            outputs = self._dropped(outputs, tf.transpose(drawn, [2, 0, 1]))
+        own = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
+        return tf.einsum("nth,nt->nh", outputs, own)
+
+    def _own_total(
+        self,
+        lstm: keras.layers.LSTM,
+        inputs: tf.Tensor,
+        lengths: tf.Tensor,
+        drawn: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """The same."""
+        inputs = tf.transpose(inputs, [1, 2, 0])
+        own = tf.transpose(tf.sequence_mask(lengths, tf.shape(inputs)[0]))
+        # Of padding nothing is kept: no number drawn is less than the least.
+        below = tf.where(own, *(tf.constant(n, tf.int16) for n in (self._below, tf.int16.min)))
+
+        def weight(token: tf.Tensor) -> tf.Tensor:
+            kept = own[token] if drawn is None else drawn[token] < below[token]
+            return tf.cast(kept, inputs.dtype)
+
+        weights = (variable.value for variable in lstm.trainable_weights)
+        total = summed_outputs(inputs, *weights, weight=weight)
+        return tf.transpose(total if drawn is None else total * self._scale)
+
+    def _dropped(self, values: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+        """Inverted dropout: what is kept is the share asked for, to a 65,536th."""
+        return values * (tf.cast(drawn < self._below, values.dtype) * self._scale)
 
     def probabilities(
         self, ids: np.ndarray, bigrams: np.ndarray, lengths: np.ndarray
@@ -166,3 +205,21 @@ def from_weights(weights: dict[str, np.ndarray]) -> SentimentLSTM:
     model = SentimentLSTM(vocabulary_size, embedding_size, hidden_size, bidirectional=both)
     model.restore(weights)
     return model
+
+
+def _drawn(seed: tf.Tensor, which: int, shape: tf.Tensor | list[tf.Tensor]) -> tf.Tensor:
+    """int16 numbers, alike likely, that follow from a seed alone, so that training can resume.
+
+    Args:
+        seed: int64 (2,).
+        which: of the tensors drawn with the same seed.
+        shape: of the tensor.
+    """
+    seed = seed + tf.constant([0, which * 2**48], tf.int64)
+    count = tf.reduce_prod(tf.cast(shape, tf.int64))
+    # Two from each number: to draw is most of what dropout costs on a CPU.
+    # philox: the default may differ from one kind of device to another.
+    wide = tf.random.stateless_uniform(
+        [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    return tf.reshape(tf.reshape(tf.bitcast(wide, tf.int16), [-1])[:count], shape)

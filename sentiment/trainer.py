@@ -46,6 +46,8 @@ class Trainer:
         """
         self.model, self._random_state = model, random_state
         self._options = options
+        # Keras's is cuDNN's on a GPU.
+        self._own_lstm = not tf.config.list_physical_devices("GPU")
         self._rows, *self._dense = (variable.value for variable in model.trainable_variables)
         self._squares = [tf.Variable(tf.zeros_like(w)) for w in (self._rows, *self._dense)]
         self._updated = tf.Variable(tf.zeros(self._rows.shape[:1], tf.int64))
@@ -110,7 +112,7 @@ class Trainer:
         rows = self._looked_up(tokens)
         with tf.GradientTape() as tape:
             tape.watch(rows)
-            logits = self.model.logits(_embedded(rows, places), lengths, seed)
+            logits = self.model.logits(_embedded(rows, places), lengths, seed, self._own_lstm)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             loss = tf.reduce_sum(losses) / tf.cast(batch_rows, tf.float32)
         of_rows, *of_dense = tape.gradient(loss, [rows, *self._dense])

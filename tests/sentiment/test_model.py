@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sentiment.batch import pad
 from sentiment.checkpoint import lstms, weight_shapes
-from sentiment.model import SentimentLSTM, from_weights
+from sentiment.model import SentimentLSTM, _drawn, from_weights
 
 WORDS, VOCABULARY, EMBEDDING, HIDDEN = 9, 13, 5, 4
 BIGRAMS = {(2, 3): 9, (3, 2): 10, (4, 4): 11, (5, 2): 12}
@@ -149,7 +149,9 @@ def test_dropout_keeps_its_share_and_the_mean(keep):
     model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
     ones = tf.ones((200, 50, 10))
     seed = np.array([3, 4], np.int64)
-    inputs, outputs = (model._dropout(ones, seed, which).numpy() for which in (0, 1))
+    inputs, outputs = (
+        model._dropped(ones, _drawn(seed, which, ones.shape)).numpy() for which in (0, 1)
+    )
     share = round(keep * 2**16) / 2**16
     for dropped in (inputs, outputs):
         np.testing.assert_allclose(np.unique(dropped), [0, 1 / share], rtol=1e-6)
@@ -164,7 +166,8 @@ def test_dropout_keeps_its_share_and_the_mean(keep):
 @pytest.mark.parametrize(("keep", "wanted"), [(1 - 1e-9, 1), (1e-9, 0)])
 def test_dropout_of_next_to_nothing_or_all_of_an_odd_number_of_values(keep, wanted):
     model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
-    dropped = model._dropout(tf.ones((3, 7, 5)), np.array([3, 4], np.int64), 0)
+    drawn = _drawn(np.array([3, 4], np.int64), 0, (3, 7, 5))
+    dropped = model._dropped(tf.ones((3, 7, 5)), drawn)
     np.testing.assert_allclose(dropped, np.full((3, 7, 5), wanted), rtol=1e-4)
 
 
