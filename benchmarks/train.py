@@ -5,10 +5,10 @@
 
 Workers of Ray Train take the steps of `pipelines.train`; on CPUs each has one thread on a core of
 its own. By how much several are faster than one is measured in turns of a few steps: all take them,
-then the first takes the same by itself, on whole batches, while the others wait; whatever else the
-machine does meanwhile slows both. Runs of each number of workers take turns, too; medians and
-ranges. The parts of a step are timed alone, on the same batches, so together they are more than a
-step in which the next batch is made meanwhile.
+then the first takes the same by itself, on whole batches, while the others wait, so that what other
+programs take from the machine, they take from both. Runs of each number of workers take turns, too;
+medians and ranges. The parts of a step are timed alone, on the same batches, so together they are
+more than a step in which the next batch is made meanwhile.
 
 Beside it, in turns on the same worker: Keras `fit` of the same model, padded to the longest row.
 """
@@ -42,7 +42,8 @@ WARM = 200
 """Steps before the first that counts: in its first seconds Ray Train starts processes of its own,
 which on a machine whose cores are all at work take from the workers."""
 
-STEPS, TURN, ROUNDS, KERAS_STEPS = 40, 8, 5, 10
+TURN, TURNS, ROUNDS, KERAS_STEPS = 8, 5, 5, 10
+STEPS = TURN * TURNS
 KERAS_BATCH = 256
 PHASES = ("step", "input", "forward and backward", "all-reduce", "optimizer")
 
@@ -109,21 +110,27 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
         parts = enumerate(batches.parts(steps.start, steps.stop, rank, workers), steps.start + 1)
         return _seconds(lambda: [trainer.step(part, i, i, 0.001).numpy() for i, part in parts])
 
-    take(range(WARM), trainer, rank, workers)
+    def wait_for_all() -> None:
+        trainer.sum_function(np.zeros(1, np.float32)).numpy()
+
     if alone:
-        take(range(WARM // 4), alone, 0, 1)
+        take(range(WARM), alone, 0, 1)
+    # Last: it leaves the batches' window where the rounds begin.
+    take(range(WARM + 1), trainer, rank, workers)
     rounds, speedups = [], []
     for _ in range(ROUNDS):
         together = apart = 0.0
         for first in range(WARM, WARM + STEPS, TURN):
             turn = range(first, first + TURN)
-            # All begin at once; the others wait here while the first works by itself.
-            trainer.sum_function(np.zeros(1, np.float32)).numpy()
+            # The others wait here while the first works by itself.
+            wait_for_all()
             together += take(turn, trainer, rank, workers)
             if alone:
                 apart += take(turn, alone, 0, 1)
         rounds.append(together / STEPS)
-        speedups.append(apart / together)
+        if alone:
+            speedups.append(apart / together)
+    wait_for_all()
     seconds = {}
     spans = range(WARM, WARM + STEPS)
     seconds["input"] = _seconds(lambda: [batches.batch(i).part(rank, workers) for i in spans])
@@ -135,7 +142,9 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
         return trainer.gradient_function(*inputs, seed)
 
     gradients = [gradient(part) for part in parts]
+    wait_for_all()
     seconds["forward and backward"] = _seconds(lambda: [gradient(p).numpy() for p in parts])
+    wait_for_all()
     seconds["all-reduce"] = _seconds(lambda: [trainer.sum_function(g).numpy() for g in gradients])
     number = np.int64(WARM + STEPS + 1)
     seconds["optimizer"] = _seconds(
@@ -253,29 +262,21 @@ def _settings(corpus: Corpus, use_gpu: bool) -> Settings:
 def _print_table(corpus: Corpus, config: TrainBenchmark, runs: dict[int, list[dict]]) -> None:
     print(
         f"{corpus.rows['train']:,} rows, {len(corpus.vocabulary):,} words, longest text "
-        f"{corpus.longest} tokens; LSTM 75/75; {config.repeats} runs of {STEPS} steps\n"
-        f"workers  batch  examples/s (from .. to)      times one worker (from .. to)  ms: "
-        + "  ".join(PHASES)
+        f"{corpus.longest} tokens; LSTM 75/75; {config.repeats} runs of {ROUNDS} rounds of {STEPS} "
+        f"steps\n{'workers':>7}  {'batch':>6}  {'examples/s (from .. to)':27}  "
+        f"{'times one worker (from .. to)':29}  ms: " + "  ".join(PHASES)
     )
     for size in config.batch_sizes:
         for workers in config.workers:
-            rates = [size / run[size]["step"] for run in runs[workers]]
-            median = statistics.median(rates)
-            speedups = [speedup for run in runs[workers] for speedup in run[size]["speedups"]]
-            times = (
-                f"{statistics.median(speedups):16.2f} ({min(speedups):.2f} .. {max(speedups):.2f})"
-                if speedups
-                else " " * 31
-            )
-            milliseconds = {
-                name: 1000 * statistics.median([run[size][name] for run in runs[workers]])
+            of_size = [run[size] for run in runs[workers]]
+            rates = _of([size / run["step"] for run in of_size], ",.0f")
+            speedups = [speedup for run in of_size for speedup in run["speedups"]]
+            times = _of(speedups, ".2f") if speedups else ""
+            phases = "  ".join(
+                f"{1000 * statistics.median([run[name] for run in of_size]):{len(name)}.1f}"
                 for name in PHASES
-            }
-            phases = "  ".join(f"{ms:{len(name)}.1f}" for name, ms in milliseconds.items())
-            print(
-                f"{workers:7}  {size:5}  {median:10,.0f} ({min(rates):,.0f} .. {max(rates):,.0f})"
-                f"  {times}  {phases}"
             )
+            print(f"{workers:7}  {size:6,}  {rates:27}  {times:29}      {phases}")
     turns = [
         (ours, theirs)
         for run in runs.get(1, [])
@@ -293,6 +294,11 @@ def _print_table(corpus: Corpus, config: TrainBenchmark, runs: dict[int, list[di
             f"{1 / statistics.median([ours for ours, _ in turns]):,.0f}: "
             f"{statistics.median(ratios):.1f}x ({min(ratios):.1f} .. {max(ratios):.1f})"
         )
+
+
+def _of(values: list[float], form: str) -> str:
+    """The median and the range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} .. {max(values):{form}})"
 
 
 if __name__ == "__main__":

@@ -191,6 +191,9 @@ def make_trainer(settings: Settings, threads: int) -> "Trainer":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
+    if not settings.use_gpu:
+        # Ray leaves a node's GPUs in sight of workers that asked for none.
+        tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()

@@ -4,10 +4,12 @@ What Keras's layer and TensorFlow's automatic gradient compute, in half as many 
 which costs a small batch more than its arithmetic, and most of them on memory that is still in
 cache. At each token the input, the last output and a one, for the bias, are one matrix: one product
 gives all gates, and in the gradient one all the weights' share. Matrices are (features, rows), so
-that the gates are slices of it rather than copies.
+that each gate is contiguous; of a multiple of 16 rows TensorFlow need not even copy it.
 
-    i, f, o = sigmoid(W x + U h + b),  g = tanh(W x + U h + b)       (Hochreiter and Schmidhuber
-    c = f c + i g,  h = o tanh(c)                                     1997; Gers et al. 2000)
+    i, f, o = sigmoid(W x + U h + b),  g = tanh(W x + U h + b),  each with W, U and b of its own
+    c = f c + i g,  h = o tanh(c)
+
+Hochreiter and Schmidhuber 1997, with the gate f of Gers et al. 2000.
 """
 
 from collections.abc import Callable
@@ -17,12 +19,12 @@ import tensorflow as tf
 
 
 class _Kept(NamedTuple):
-    """What the gradient needs of each token: float32 (features, n), one for each."""
+    """For the gradient: of each of these float32 (features, n) by token."""
 
     x: tf.TensorArray
-    """The token's input, the output before, and a one."""
+    """The token's input, the output before, and a one; E + H + 1 features."""
     sigmoids: tf.TensorArray
-    """The gates i, f and o."""
+    """The gates i, f and o; 3H features, those below H."""
     g: tf.TensorArray
     before: tf.TensorArray
     """c of the token before."""
@@ -41,13 +43,13 @@ def summed_outputs(
     """The sum over tokens of an LSTM's outputs, each multiplied by its weight.
 
     Args:
-        inputs: float32 (longest, E, n).
+        inputs: float32 (longest, E, n), of at least one token.
         kernel: float32 (E, 4H), as Keras has it: for the gates i, f, g and o.
         recurrent_kernel: float32 (H, 4H), alike.
         bias: float32 (4H,), alike.
         weight: what the outputs at a token, whose number it gets, are multiplied by: float32,
-            (H, n) or what broadcasts to it. It has no gradient, and is asked for again by that
-            of the others.
+            (H, n) or what broadcasts to it. It is called in the loop of the sum and again in that
+            of the gradient, and must give the same; no gradient flows into it.
 
     Returns:
         float32 (H, n).
@@ -104,6 +106,8 @@ def _backward(
     """The gradients of inputs and weights, from the last token to the first."""
     longest, hidden = kept.x.size(), weights.shape[0] // 4
     size = weights.shape[1] - hidden - 1
+    # The bias's column sees a one, whose gradient nobody wants. Not in the loop: a copy.
+    without_bias = weights[:, :-1]
 
     def step(
         token: tf.Tensor,
@@ -125,7 +129,7 @@ def _backward(
             ],
             axis=0,
         )
-        of_x = tf.matmul(weights[:, :-1], of_product, transpose_a=True)
+        of_x = tf.matmul(without_bias, of_product, transpose_a=True)
         of_inputs = of_inputs.write(token, of_x[:size])
         of_weights += tf.matmul(of_product, x, transpose_b=True)
         return token - 1, of_x[size:], of_c * f, of_inputs, of_weights
@@ -140,14 +144,16 @@ def _backward(
 
 
 def _array(tokens: tf.Tensor, features: int) -> tf.TensorArray:
-    return tf.TensorArray(tf.float32, tokens, element_shape=[features, None])
+    """Of float32 (features, n), which can be read more than once."""
+    shape = [features, None]
+    return tf.TensorArray(tf.float32, tokens, element_shape=shape, clear_after_read=False)
 
 
 def _of_sigmoid(y: tf.Tensor, of_y: tf.Tensor) -> tf.Tensor:
-    """The gradient of what a sigmoid made y of."""
+    """The gradient of a sigmoid's input, from its output y and that of y."""
     return tf.raw_ops.SigmoidGrad(y=y, dy=of_y)
 
 
 def _of_tanh(y: tf.Tensor, of_y: tf.Tensor) -> tf.Tensor:
-    """The same of a tanh."""
+    """The same for a tanh."""
     return tf.raw_ops.TanhGrad(y=y, dy=of_y)

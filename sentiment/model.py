@@ -6,7 +6,7 @@ ways has another LSTM, over the tokens from the last to the first; the dense lay
 TensorFlow loads with this module; scoring on CPUs does without (`sentiment.kernel`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -38,6 +38,7 @@ class SentimentLSTM(keras.Model):
         super().__init__(name="sentiment_lstm")
         share = min(max(round(dropout_keep_prob * 2**16), 1), 2**16 - 1)
         self.dropout_keep_prob = dropout_keep_prob
+        # Numbers drawn of 2**16, from -2**15 on: what is kept has one below, and is scaled.
         self._below, self._scale = share - 2**15, 2**16 / share
         uniform = keras.initializers.RandomUniform(-0.05, 0.05, seed=seed)
         self.embedding = keras.layers.Embedding(
@@ -90,31 +91,30 @@ class SentimentLSTM(keras.Model):
         """Logits of a batch whose tokens are embedded already.
 
         Args:
-            embedded: float32 (n, longest, E), whatever there is to the right of each text.
+            embedded: float32 (n, longest, E), anything finite to the right of each text.
             lengths: int32 (n,), the number of tokens of each text, 0 included.
-            dropout_seed: int64 (2,), the seed of this batch's dropout, applied to the LSTM's
-                input and output; None: no dropout.
-            own_lstm: compute by `sentiment.lstm`, for training on CPUs, rather than by Keras.
+            dropout_seed: int64 (2,), the seed of this batch's dropout, applied to the LSTMs'
+                input and to the outputs of each; None: no dropout.
+            own_lstm: compute by `sentiment.lstm`, for training on CPUs, rather than by Keras: the
+                same but for rounding, masks included.
 
         Returns:
             float32 (n, 2) logits. A text without tokens has the mean 0, so the dense layer's
             bias alone answers.
         """
         seed = None if self.dropout_keep_prob == 1.0 else dropout_seed
-        inputs = embedded
         if seed is not None:
-            inputs = self._dropped(inputs, _drawn(seed, 0, tf.shape(inputs)))
+            embedded = self._dropped(embedded, _drawn(seed, 0, tf.shape(embedded)))
+        # Not turned back: the mean does not mind.
+        inputs = [embedded, tf.reverse_sequence(embedded, lengths, seq_axis=1)]
+        rows, longest, _ = tf.unstack(tf.shape(embedded))
         total = self._own_total if own_lstm else self._keras_total
-        rows, longest, _ = tf.unstack(tf.shape(inputs))
-        means = []
-        for number, lstm in enumerate(self.lstms, 1):
-            if number == 2:
-                # Not turned back: the mean does not mind.
-                inputs = tf.reverse_sequence(inputs, lengths, seq_axis=1)
-            drawn = None if seed is None else _drawn(seed, number, [longest, lstm.units, rows])
-            tokens = tf.cast(tf.maximum(lengths, 1), inputs.dtype)
-            means.append(total(lstm, inputs, lengths, drawn) / tokens[:, None])
-        return self.dense(tf.concat(means, axis=1))
+        totals = []
+        for number, lstm in enumerate(self.lstms):
+            drawn = None if seed is None else _drawn(seed, 1 + number, [longest, lstm.units, rows])
+            totals.append(total(lstm, inputs[number], lengths, drawn))
+        tokens = tf.cast(tf.maximum(lengths, 1), embedded.dtype)
+        return self.dense(tf.concat(totals, axis=1) / tokens[:, None])
 
     def _keras_total(
         self,
@@ -144,15 +144,19 @@ class SentimentLSTM(keras.Model):
         lengths: tf.Tensor,
         drawn: tf.Tensor | None,
     ) -> tf.Tensor:
-        """The same."""
+        """As `_keras_total`, by `sentiment.lstm`."""
         inputs = tf.transpose(inputs, [1, 2, 0])
         own = tf.transpose(tf.sequence_mask(lengths, tf.shape(inputs)[0]))
-        # Of padding nothing is kept: no number drawn is less than the least.
-        below = tf.where(own, *(tf.constant(n, tf.int16) for n in (self._below, tf.int16.min)))
+        if drawn is None:
 
-        def weight(token: tf.Tensor) -> tf.Tensor:
-            kept = own[token] if drawn is None else drawn[token] < below[token]
-            return tf.cast(kept, inputs.dtype)
+            def weight(token: tf.Tensor) -> tf.Tensor:
+                return tf.cast(own[token], inputs.dtype)
+        else:
+            # Of padding nothing is kept: no number drawn is less than the least.
+            below = tf.where(own, tf.constant(self._below, tf.int16), tf.int16.min)
+
+            def weight(token: tf.Tensor) -> tf.Tensor:
+                return tf.cast(drawn[token] < below[token], inputs.dtype)
 
         weights = (variable.value for variable in lstm.trainable_weights)
         total = summed_outputs(inputs, *weights, weight=weight)
@@ -207,8 +211,8 @@ def from_weights(weights: dict[str, np.ndarray]) -> SentimentLSTM:
     return model
 
 
-def _drawn(seed: tf.Tensor, which: int, shape: tf.Tensor | list[tf.Tensor]) -> tf.Tensor:
-    """int16 numbers, alike likely, that follow from a seed alone, so that training can resume.
+def _drawn(seed: tf.Tensor, which: int, shape: tf.Tensor | Sequence[int | tf.Tensor]) -> tf.Tensor:
+    """int16, all as likely: from what is given alone, so that training can resume.
 
     Args:
         seed: int64 (2,).

@@ -46,8 +46,8 @@ class Trainer:
         """
         self.model, self._random_state = model, random_state
         self._options = options
-        # Keras's is cuDNN's on a GPU.
-        self._own_lstm = not tf.config.list_physical_devices("GPU")
+        # On a GPU Keras's is cuDNN's, one kernel for all tokens.
+        self._own_lstm = not tf.config.list_logical_devices("GPU")
         self._rows, *self._dense = (variable.value for variable in model.trainable_variables)
         self._squares = [tf.Variable(tf.zeros_like(w)) for w in (self._rows, *self._dense)]
         self._updated = tf.Variable(tf.zeros(self._rows.shape[:1], tf.int64))

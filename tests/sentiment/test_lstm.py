@@ -61,19 +61,26 @@ def test_of_no_rows_the_gradient_is_zero():
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_models_logits_and_gradients_are_the_same_with_either(keep, bidirectional):
     model = SentimentLSTM(30, 6, 5, keep, seed=2, bidirectional=bidirectional)
-    for variable in model.trainable_variables:
-        variable.assign(tf.random.stateless_normal(variable.shape, [1, 2], stddev=0.5))
+    for number, variable in enumerate(model.trainable_variables):
+        variable.assign(tf.random.stateless_normal(variable.shape, [1, number], stddev=0.5))
     lengths = np.array([3, 0, 9, 1], np.int32)
     # Padding is a word like any other here: what is to the right of a text must not count.
     embedded = tf.random.stateless_normal([4, 9, 6], [3, 4])
-    found = []
-    for own_lstm in (True, False):
-        with tf.GradientTape() as tape:
-            tape.watch(embedded)
-            logits = model.logits(embedded, lengths, np.array([5, 6], np.int64), own_lstm)
-            loss = tf.reduce_sum(logits**2)
-        # The embedding is not used.
-        found.append((logits, *tape.gradient(loss, [embedded, *model.trainable_variables[1:]])))
+
+    def computed(own_lstm: bool) -> list[tf.Tensor]:
+        @tf.function(input_signature=[tf.TensorSpec([None, None, 6])])
+        def graph(embedded):
+            with tf.GradientTape() as tape:
+                tape.watch(embedded)
+                logits = model.logits(embedded, lengths, np.array([5, 6], np.int64), own_lstm)
+                loss = tf.reduce_sum(logits**2)
+            # The embedding is not used.
+            sources = [embedded, *(v.value for v in model.trainable_variables[1:])]
+            return logits, *tape.gradient(loss, sources)
+
+        return graph(embedded)
+
+    found = computed(True), computed(False)
     for ours, keras_ in zip(*found, strict=True):
         np.testing.assert_allclose(ours, keras_, rtol=1e-4, atol=1e-5)
     of_embedded = found[0][1].numpy()

@@ -83,9 +83,23 @@ def test_the_parts_gradients_add_up_to_the_batchs():
         inputs = (its.tokens, its.places, its.lengths, its.labels, np.int32(its.batch_rows))
         return ours.gradient_function(*inputs, seed).numpy()
 
-    for workers in (2, 3, 11):
+    for workers in (2, 3, 11, 13):
         total = sum(gradient(rank, workers) for rank in range(workers))
         np.testing.assert_allclose(total, gradient(0, 1), atol=1e-6)
+
+
+def test_on_cpus_a_step_is_computed_by_our_lstm_and_not_by_keras(monkeypatch):
+    totals = []
+    for name in ("_own_total", "_keras_total"):
+        method = getattr(SentimentLSTM, name)
+
+        def noted(*inputs, name=name, method=method):
+            totals.append(name)
+            return method(*inputs)
+
+        monkeypatch.setattr(SentimentLSTM, name, noted)
+    trainer()
+    assert totals == ["_own_total", "_own_total"]
 
 
 @pytest.mark.parametrize("keep", [1.0, 0.6])
