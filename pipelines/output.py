@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -62,10 +63,14 @@ _PARTIAL = re.compile(rf"\.{{1,2}}({_NAMES})(\.[0-9a-f]{{8}}){{1,2}}")
 
 
 class Output:
-    """An output directory as it was when it was looked at."""
+    """An output directory as it was when it was looked at.
+
+    `writer`, eight hex digits, stands in the names of partial files that the job's actors write.
+    """
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        self.writer = uuid.uuid4().hex[:8]
         self.plans: list[Plan] = []
         self._digests: list[bytes] = []
         self.look()
@@ -213,7 +218,6 @@ class Output:
             self.finish(dict(totals.counts))
             self.look()
             if len(self.plans) == known and not self.missing():
-                self._remove_stale()
                 return totals
             self._remove_success()
         return None
@@ -271,15 +275,18 @@ class Output:
         remove_if_there(storage.join(self.directory, "_SUCCESS"))
         self._present.discard("_SUCCESS")
 
-    def _remove_stale(self) -> None:
-        """Remove partial files whose writers died; a younger one may have a writer."""
+    def remove_partial(self) -> None:
+        """Remove partial files whose writers died: this job's, whose actors must have ended, and
+        stale ones. A younger one of another job may have a writer.
+        """
         for below in ("", "_manifest", "_rejected"):
             filesystem, inner = storage.resolve(storage.join(self.directory, below))
             selector = pafs.FileSelector(inner, allow_not_found=True)
             for info in filesystem.get_file_info(selector):
                 if info.is_file and _PARTIAL.fullmatch(info.base_name):
                     written = (info.mtime_ns or 0) / 1e9
-                    if time.time() - written > STALE:
+                    mine = f".{self.writer}." in info.base_name
+                    if mine or time.time() - written > STALE:
                         with suppress(FileNotFoundError):
                             filesystem.delete_file(info.path)
 

@@ -190,6 +190,8 @@ class PartScorer:
     infer: Inference
     output: str
     model_hash: str
+    writer: str = ""
+    """`Output.writer` of the job."""
 
     def __call__(self, part: Mapping[str, Any]) -> dict[str, Any]:
         """Write the part's files; what was done."""
@@ -229,12 +231,12 @@ class PartScorer:
             if local and not storage.exists(storage.join(self.output, "_manifest")):
                 raise OSError(f"node {gethostname()} does not see --output {self.output}")
             if len(rejected):
-                _write(rejected, beside)
+                _write(rejected, beside, self.writer)
             else:
                 # An earlier attempt may have left one, when a shard could not be read.
                 remove_if_there(beside)
             # This file commits the part, so it comes last.
-            _write(table, storage.join(self.output, f"{name}.parquet"))
+            _write(table, storage.join(self.output, f"{name}.parquet"), self.writer)
         except (OSError, InputError) as error:
             # Returned, since what Ray Data raises for an actor's exception has lost its cause.
             return {"name": name, "error": f"{name} could not be written: {error}", **done}
@@ -334,8 +336,8 @@ def _cast(column: pa.ChunkedArray, to: pa.Field) -> tuple[pa.ChunkedArray, dict[
     return pa.chunked_array(converted(0, len(column)), to.type), invalid
 
 
-def _write(table: pa.Table, path: str) -> None:
-    with storage.writing(path) as file:
+def _write(table: pa.Table, path: str, writer: str) -> None:
+    with storage.writing(path, writer) as file:
         pq.write_table(table, file, compression="zstd")
 
 

@@ -25,6 +25,7 @@ import ray.data
 
 from pipelines import ipc
 from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
+from pipelines.session import rows_of, tables_of
 from pipelines.shards import Shard
 from sentiment import storage, vocabulary
 from sentiment.errors import InputError
@@ -209,7 +210,7 @@ class _OnRay:
 
     def map(self, function: Outcome) -> list[dict[str, Any]]:
         """See `_Here`."""
-        return list(self._shards.map(function).iter_rows())
+        return list(rows_of(self._shards.map(function)))
 
     def count(self, function: Outcome) -> list[dict[str, Any]]:
         """See `_Here`. Ray keeps the frequencies, on disk if need be.
@@ -217,7 +218,7 @@ class _OnRay:
         All the distinct tokens of a large corpus are too many for one process.
         """
         self._counted = self._shards.map(function).materialize()
-        return list(self._counted.drop_columns(["frequencies"]).iter_rows())
+        return list(rows_of(self._counted.drop_columns(["frequencies"])))
 
     def frequencies(self, distinct: int, texts: int, min_share: float) -> Iterator[pa.Table]:
         """See `_Here`; only tokens that are frequent enough come to this process."""
@@ -236,7 +237,7 @@ class _OnRay:
             batch_size=None,
             batch_format="pyarrow",
         )
-        return frequent.iter_batches(batch_size=None, batch_format="pyarrow")
+        return tables_of(frequent)
 
     def write(self, encode: Encode, write: Write, files: int) -> list[dict[str, Any]]:
         """See `_Here`."""
@@ -248,7 +249,7 @@ class _OnRay:
         written = rows.groupby("file", num_partitions=2 * files).map_groups(
             lambda rows: pa.Table.from_pylist([write(rows)]), batch_format="pyarrow"
         )
-        return list(written.iter_rows())
+        return list(rows_of(written))
 
 
 def _checked(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 import math
 import posixpath
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
 from functools import cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipelines.output import REPORT, Output
 from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.plan import Part
 from pipelines.score import ScoreConfig, writing
-from pipelines.session import load_data, require_shared, session
+from pipelines.session import load_data, require_shared, rows_of, session
 from pipelines.shards import Counted, Shard
 from pipelines.tally import Tally, TooManyRejected
 from pipelines.totals import Totals
@@ -48,6 +48,8 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
     `--max_rejected` allows.
     """
     with ExitStack() as stack:
+        # When Ray has ended, and with it every actor.
+        stack.callback(_remove_partial, output)
 
         @cache
         def start_ray() -> None:
@@ -90,15 +92,23 @@ def _score_missing(
         for planned in output.plans:
             parts = [part for part, its in missing if its is planned]
             if parts:
-                steps = _steps(config, checkpoint, output.directory, planned.schema)
+                steps = _steps(config, checkpoint, output, planned.schema)
                 items = [to_item(part, planned.shards) for part in parts]
-                for done in _score(items, *steps, config, start_ray):
-                    tally.add(done)
+                # Whatever is raised, Ray Data ends before Ray does.
+                with closing(_score(items, *steps, config, start_ray)) as scored:
+                    for done in scored:
+                        tally.add(done)
     finally:
         tally.close()
         # On a full disk no record is written either, and what went wrong is still to be said.
         with suppress(OSError):
             output.record(*tally.record(checkpoint.model_hash))
+
+
+def _remove_partial(output: Output) -> None:
+    # They harm no reader, and what went wrong before is still to be said.
+    with suppress(OSError):
+        output.remove_partial()
 
 
 def _report(
@@ -159,7 +169,7 @@ def _count(
 
 
 def _steps(
-    config: ScoreConfig, checkpoint: Checkpoint, directory: str, schema: pa.Schema
+    config: ScoreConfig, checkpoint: Checkpoint, output: Output, schema: pa.Schema
 ) -> tuple[PartReader, PartScorer]:
     """What reads parts, and what scores and writes them."""
     reader = PartReader(
@@ -170,7 +180,7 @@ def _steps(
         max_tokens=config.max_tokens,
     )
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
-    return reader, PartScorer(infer, directory, checkpoint.model_hash)
+    return reader, PartScorer(infer, output.directory, checkpoint.model_hash, output.writer)
 
 
 def _score(
@@ -179,7 +189,7 @@ def _score(
     scorer: PartScorer,
     config: ScoreConfig,
     start_ray: Callable[[], None],
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """What was done for each part, as they are done: one here, several on Ray Data."""
     if len(items) == 1 and not config.use_gpu:
         yield PartWorker(reader, scorer)(items[0])
@@ -199,7 +209,7 @@ def _stream(
     reader: PartReader,
     scorer: PartScorer,
     config: ScoreConfig,
-) -> Iterator[dict[str, Any]]:
+) -> Iterable[dict[str, Any]]:
     """Parts on Ray Data.
 
     With GPUs tasks read and tokenize, and a pool of actors scores and writes. On CPUs, where
@@ -225,7 +235,7 @@ def _stream(
     else:
         work = PartWorker(reader, scorer)
         done = parts.map(PartActor, fn_constructor_args=(work,), **pool)
-    return done.iter_rows()
+    return rows_of(done)
 
 
 def _resources(config: ScoreConfig) -> dict[str, Any]:

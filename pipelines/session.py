@@ -8,7 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import ray
 from ray.exceptions import RayError
@@ -17,6 +19,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines import cli
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 
 @contextmanager
@@ -70,6 +75,24 @@ def load_data(verbose: bool = False) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def tables_of(dataset: "Dataset") -> Iterator[pa.Table]:
+    """The blocks of the dataset as Ray computes them.
+
+    Where the iteration is left, by an exception say, no thread of it goes on. Those of `iter_rows`
+    and `iter_batches` do, for a tenth of a second, and if one of them lets go of an object while
+    Ray ends, Ray ends this process at once, without a word.
+    """
+    for bundle in dataset.iter_internal_ref_bundles():
+        for block in bundle.block_refs:
+            yield ray.get(block)
+
+
+def rows_of(dataset: "Dataset") -> Iterator[dict[str, Any]]:
+    """The same row by row."""
+    for table in tables_of(dataset):
+        yield from table.to_pylist()
 
 
 @contextmanager

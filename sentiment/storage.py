@@ -235,10 +235,11 @@ def write_new(path: str, content: bytes) -> bool:
 
 
 @contextmanager
-def writing(path: str) -> Iterator[pa.NativeFile]:
+def writing(path: str, writer: str = "") -> Iterator[pa.NativeFile]:
     """A stream into a file that appears, whole, when the block ends without an error.
 
     On a disk it is written under a name that begins with a dot, brought to the disk and renamed.
+    Whoever kills the process that writes finds the file by `writer`, which stands in that name.
     An object store shows an object when its upload is complete, and closing a stream completes
     it, after an error too: what is meant for there is held in memory until the block ends.
     """
@@ -251,7 +252,7 @@ def writing(path: str) -> Iterator[pa.NativeFile]:
         return
     target = Path(inner)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _hidden(target)
+    partial = _hidden(target, writer)
     try:
         with filesystem.open_output_stream(str(partial)) as file:
             yield file
@@ -287,6 +288,7 @@ def _without_secrets(path: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else path
 
 
-def _hidden(target: Path) -> Path:
+def _hidden(target: Path, writer: str = "") -> Path:
     """A name beside the target that nothing else has and no reader looks at."""
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    name = f".{target.name}.{writer}" if writer else f".{target.name}"
+    return target.with_name(f"{name}.{uuid.uuid4().hex[:8]}")

@@ -63,6 +63,7 @@ class Driver:
             for part, planned in self.output.missing():
                 assert self.score(part, planned)["error"] == ""
             totals = self.output.close()
+        self.output.remove_partial()
         return totals.counts
 
 

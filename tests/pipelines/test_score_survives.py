@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from contextlib import redirect_stdout, suppress
@@ -19,6 +20,7 @@ import pyarrow.dataset as pads
 import pytest
 import ray
 
+from pipelines.cli import Failure
 from pipelines.output import COUNTS
 from pipelines.score import ScoreConfig, main
 from sentiment import checkpoint
@@ -74,11 +76,30 @@ def test_two_drivers_at_once_make_what_one_makes(job):
     assert contents(job / "two") == contents(job / "whole")
 
 
+SLOW_DISK = """
+import os, time
+fsync = os.fsync
+
+def slow(descriptor):
+    name = os.readlink(f"/proc/self/fd/{descriptor}")
+    if "/.part-" in name and "-000000." not in name:
+        time.sleep(60)
+    fsync(descriptor)
+
+os.fsync = slow
+"""
+"""What every process of a job begins with: of the parts only the first is ever on the disk."""
+
+
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, blow):
+def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, blow, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
     mark, output = uuid.uuid4().hex, job / blow.name
-    driver = start("score", *scoring(job, output, 100), MARK_OF_THE_TEST=mark)
+    environment = {"MARK_OF_THE_TEST": mark, "PYTHONPATH": str(tmp_path)}
+    driver = start("score", *scoring(job, output, 100), **environment)
     wait_for_parts(output, driver, 1)
+    while not partial(output):
+        time.sleep(0.02)
     # Ctrl-C goes to every process in the foreground. SIGTERM would end the program's Ray, before
     # the program has an answer.
     {signal.SIGINT: os.killpg, signal.SIGTERM: os.kill}[blow](driver.pid, blow)
@@ -92,6 +113,7 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, bl
     parts = [path.name for path in output.glob("part-*")]
     assert 0 < len(parts) < 100
     assert all((output / name).read_bytes() == whole[name] for name in parts)
+    assert partial(output) == []
     (record,) = (output / "_manifest").glob("run-*.json")
     assert json.loads(record.read_text())["left"]["parts"] >= 100 - len(parts)
     deadline = time.monotonic() + 15
@@ -100,6 +122,20 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, bl
     assert left == []
     main(config(job, blow.name))
     assert contents(output) == whole
+
+
+def test_a_failure_leaves_no_thread_that_may_ask_for_ray(job):
+    """One that does while Ray ends would end the program, before it has said what was wrong."""
+    (job / "taken" / "_rejected" / "part-000000.parquet").mkdir(parents=True)
+    before = set(threading.enumerate())
+    with pytest.raises(Failure, match="part-000000 could not be written"):
+        main(config(job, "taken"))
+    assert [thread.name for thread in set(threading.enumerate()) - before] == []
+
+
+def partial(output: Path) -> list[Path]:
+    """Files that are, or were, being written."""
+    return [path for path in output.rglob(".*") if path.is_file()]
 
 
 def marked(mark: str) -> list[str]:
