@@ -277,16 +277,17 @@ class Output:
 
     def remove_partial(self) -> None:
         """Remove partial files whose writers died: this job's, whose actors must have ended, and
-        stale ones. A younger one of another job may have a writer.
+        stale ones. A younger one of another job may have a writer. Buckets have none.
         """
+        filesystem, directory = storage.resolve(self.directory)
+        if not isinstance(filesystem, pafs.LocalFileSystem):
+            return
         for below in ("", "_manifest", "_rejected"):
-            filesystem, inner = storage.resolve(storage.join(self.directory, below))
-            selector = pafs.FileSelector(inner, allow_not_found=True)
+            selector = pafs.FileSelector(storage.join(directory, below), allow_not_found=True)
             for info in filesystem.get_file_info(selector):
                 if info.is_file and _PARTIAL.fullmatch(info.base_name):
-                    written = (info.mtime_ns or 0) / 1e9
                     mine = f".{self.writer}." in info.base_name
-                    if mine or time.time() - written > STALE:
+                    if mine or time.time() - info.mtime_ns / 1e9 > STALE:
                         with suppress(FileNotFoundError):
                             filesystem.delete_file(info.path)
 
