@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -276,20 +277,21 @@ class Output:
         self._present.discard("_SUCCESS")
 
     def remove_partial(self) -> None:
-        """Remove partial files whose writers died: this job's, whose actors must have ended, and
-        stale ones. A younger one of another job may have a writer. Buckets have none.
+        """Remove partial files that nobody will finish: this job's, and stale ones.
+
+        Another job may still be writing a younger one. Buckets have none.
         """
         filesystem, directory = storage.resolve(self.directory)
         if not isinstance(filesystem, pafs.LocalFileSystem):
             return
         for below in ("", "_manifest", "_rejected"):
-            selector = pafs.FileSelector(storage.join(directory, below), allow_not_found=True)
-            for info in filesystem.get_file_info(selector):
-                if info.is_file and _PARTIAL.fullmatch(info.base_name):
-                    mine = f".{self.writer}." in info.base_name
-                    if mine or time.time() - info.mtime_ns / 1e9 > STALE:
-                        with suppress(FileNotFoundError):
-                            filesystem.delete_file(info.path)
+            for path in Path(directory, below).glob(".*"):
+                if _PARTIAL.fullmatch(path.name):
+                    # It may be gone, or not ours to remove.
+                    with suppress(OSError):
+                        mine = f".{self.writer}." in path.name
+                        if mine or time.time() - path.stat().st_mtime > STALE:
+                            path.unlink()
 
     def _take(self, path: str) -> None:
         content = storage.read(path)

@@ -48,8 +48,8 @@ def run(config: ScoreConfig, checkpoint: Checkpoint, output: Output, shards: lis
     `--max_rejected` allows.
     """
     with ExitStack() as stack:
-        # When Ray has ended, and with it every actor.
-        stack.callback(_remove_partial, output)
+        # When Ray has ended, and on one machine with it every actor. One that writes on fails.
+        stack.callback(output.remove_partial)
 
         @cache
         def start_ray() -> None:
@@ -103,12 +103,6 @@ def _score_missing(
         # On a full disk no record is written either, and what went wrong is still to be said.
         with suppress(OSError):
             output.record(*tally.record(checkpoint.model_hash))
-
-
-def _remove_partial(output: Output) -> None:
-    # They harm no reader, and what went wrong before is still to be said.
-    with suppress(OSError):
-        output.remove_partial()
 
 
 def _report(
@@ -180,7 +174,7 @@ def _steps(
         max_tokens=config.max_tokens,
     )
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
-    return reader, PartScorer(infer, output.directory, checkpoint.model_hash, output.writer)
+    return reader, PartScorer(infer, output.directory, checkpoint.model_hash, writer=output.writer)
 
 
 def _score(

@@ -78,15 +78,16 @@ def load_data(verbose: bool = False) -> None:
 
 
 def tables_of(dataset: "Dataset") -> Iterator[pa.Table]:
-    """The blocks of the dataset as Ray computes them.
+    """The blocks of the dataset that hold rows, as Ray computes them.
 
-    Where the iteration is left, by an exception say, no thread of it goes on. Those of `iter_rows`
-    and `iter_batches` do, for a tenth of a second, and if one of them lets go of an object while
-    Ray ends, Ray ends this process at once, without a word.
+    When this generator is closed, by an exception say, Ray Data waits for what it runs in this
+    process. The threads of `iter_rows` and `iter_batches` go on for a tenth of a second, and if one
+    of them lets go of an object while Ray ends, Ray ends this process at once, without a word.
     """
     for bundle in dataset.iter_internal_ref_bundles():
         for block in bundle.block_refs:
-            yield ray.get(block)
+            if len(table := ray.get(block)):
+                yield table
 
 
 def rows_of(dataset: "Dataset") -> Iterator[dict[str, Any]]:

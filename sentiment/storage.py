@@ -239,7 +239,7 @@ def writing(path: str, writer: str = "") -> Iterator[pa.NativeFile]:
     """A stream into a file that appears, whole, when the block ends without an error.
 
     On a disk it is written under a name that begins with a dot, brought to the disk and renamed.
-    Whoever kills the process that writes finds the file by `writer`, which stands in that name.
+    `writer` stands in that name, so that the file is found should this process be killed.
     An object store shows an object when its upload is complete, and closing a stream completes
     it, after an error too: what is meant for there is held in memory until the block ends.
     """

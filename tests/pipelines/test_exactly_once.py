@@ -91,6 +91,7 @@ class Jobs(RuleBasedStateMachine):
         self.unreadable: set[str] = set()
         self.bytes: dict[str, bytes] = {}
         self.partial: dict[Path, bool] = {}
+        self.left: list[list[Path]] = [[], []]
         self.add_shard("csv", rows)
         self.drivers = [Driver(self), Driver(self)]
         for name in FOREIGN:
@@ -100,7 +101,7 @@ class Jobs(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "directory"):
-            self.drivers[0] = Driver(self)
+            self.crash_and_start_again(0)
             self.check_finished(0)
             self.directory.cleanup()
 
@@ -127,6 +128,8 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1))
     def crash_and_start_again(self, number):
+        self.partial |= dict.fromkeys(self.left[number], False)
+        self.left[number] = []
         self.drivers[number] = Driver(self)
 
     @rule(number=st.integers(0, 1))
@@ -164,15 +167,24 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(["part-000001.parquet", "_rejected/part-000000.parquet", "_SUCCESS"]),
+        named=st.booleans(),
         old=st.booleans(),
     )
-    def die_in_the_middle_of_a_file(self, name, old):
-        path = (self.scored / name).with_name(f".{Path(name).name}.{uuid.uuid4().hex[:8]}")
+    def die_in_the_middle_of_a_file(self, name, named, old):
+        job = f".{uuid.uuid4().hex[:8]}" if named else ""
+        path = (self.scored / name).with_name(f".{Path(name).name}{job}.{uuid.uuid4().hex[:8]}")
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"PAR1")
         if old:
             os.utime(path, (time.time() - STALE - 60,) * 2)
         self.partial[path] = old
+
+    @rule(number=st.integers(0, 1))
+    def have_an_actor_killed_in_the_middle_of_a_part(self, number):
+        """What it leaves goes when its driver has done, however young it is."""
+        part = f".part-000001.parquet.{self.drivers[number].output.writer}"
+        self.left[number].append(self.scored / f"{part}.{uuid.uuid4().hex[:8]}")
+        self.left[number][-1].write_bytes(b"PAR1")
 
     @rule(number=st.integers(0, 1))
     def close_whether_or_not_all_is_there(self, number):
@@ -208,6 +220,9 @@ class Jobs(RuleBasedStateMachine):
             np.testing.assert_allclose(row["positive_probability"], expected, atol=1e-6)
         assert all(path.exists() != old for path, old in self.partial.items())
         self.partial = {path: old for path, old in self.partial.items() if not old}
+        assert not any(path.exists() for path in self.left[number])
+        assert all(path.exists() for path in self.left[1 - number])
+        self.left[number] = []
 
     def path_of(self, row: str) -> str:
         (path,) = self.corpus.glob(f"{row.partition('-')[0]}.*")

@@ -88,7 +88,7 @@ def slow(descriptor):
 
 os.fsync = slow
 """
-"""What every process of a job begins with: of the parts only the first is ever on the disk."""
+"""What every process of a job begins with: of the parts only the first gets to the disk soon."""
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
@@ -98,7 +98,9 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, bl
     environment = {"MARK_OF_THE_TEST": mark, "PYTHONPATH": str(tmp_path)}
     driver = start("score", *scoring(job, output, 100), **environment)
     wait_for_parts(output, driver, 1)
+    deadline = time.monotonic() + 50
     while not partial(output):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     # Ctrl-C goes to every process in the foreground. SIGTERM would end the program's Ray, before
     # the program has an answer.
