@@ -59,7 +59,8 @@ STALE = 3600.0
 
 _NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|report\.html"
 _NAMES += r"|_SUCCESS|writable"
-# A file that is linked into place is written, under a dot-name of the dot-name, twice hidden.
+# An actor's carries two numbers, its job's and its own. So does, with two dots, a file that is
+# linked into place: it is written under a dot-name of the dot-name.
 _PARTIAL = re.compile(rf"\.{{1,2}}({_NAMES})(\.[0-9a-f]{{8}}){{1,2}}")
 
 
@@ -284,14 +285,17 @@ class Output:
         filesystem, directory = storage.resolve(self.directory)
         if not isinstance(filesystem, pafs.LocalFileSystem):
             return
+        found: list[Path] = []
         for below in ("", "_manifest", "_rejected"):
-            for path in Path(directory, below).glob(".*"):
-                if _PARTIAL.fullmatch(path.name):
-                    # It may be gone, or not ours to remove.
-                    with suppress(OSError):
-                        mine = f".{self.writer}." in path.name
-                        if mine or time.time() - path.stat().st_mtime > STALE:
-                            path.unlink()
+            # What cannot be read or removed harms no reader; what went wrong before is to be said.
+            with suppress(OSError):
+                found += Path(directory, below).glob(".*")
+        for path in found:
+            if _PARTIAL.fullmatch(path.name):
+                with suppress(OSError):
+                    mine = f".{self.writer}." in path.name
+                    if mine or time.time() - path.stat().st_mtime > STALE:
+                        path.unlink()
 
     def _take(self, path: str) -> None:
         content = storage.read(path)
