@@ -32,6 +32,8 @@ def cluster():
     """A head of one CPU, which counts every two seconds; programs find it."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_metrics_report_interval_ms", "2000")
+        # A node that does not answer five times in a row is dead: after 15 seconds, else.
+        environment.setenv("RAY_health_check_period_ms", "500")
         head = {"num_cpus": 1, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         environment.setenv("RAY_ADDRESS", cluster.address)
@@ -151,18 +153,21 @@ def require_every_row_once(root: Path, output: str, model: str = "model", atol: 
 
 @pytest.mark.timeout(600)
 def test_a_node_dies_while_scoring_and_another_takes_its_place(cluster, root):
-    first = cluster.add_node(num_cpus=1)
+    head, first, counted = cluster.head_node, cluster.add_node(num_cpus=1), {}
     job = start("score", *score(root, "scored"))
     wait_for_parts(root / "scored", job, 1)
-    wait_for(job, first, "PartActor")
-    actors, counted = running(cluster.head_node, "PartActor"), {}
-    with joined(cluster, num_cpus=1) as second:
-        with paused(actors):
-            kill(cluster, first)
-            wait_for(job, second, "PartActor")
+    with ExitStack() as stack:
+        # All rows could be scored before one node is known to be dead and another has joined.
+        with paused(running(head, "PartActor") + running(first, "PartActor")):
+            wait_for(job, head, "PartActor")
+            wait_for(job, first, "PartActor")
+            with paused(running(head, "PartActor")):
+                kill(cluster, first)
+                second = stack.enter_context(joined(cluster, num_cpus=1))
+                wait_for(job, second, "PartActor")
         while job.poll() is None:
             # A gauge is only there for four seconds after it was set.
-            counted |= metrics(cluster.head_node.metrics_export_port)
+            counted |= metrics(head.metrics_export_port)
             time.sleep(0.1)
         said, complained = job.communicate(timeout=60)
     assert (job.returncode, complained) == (0, ""), said
