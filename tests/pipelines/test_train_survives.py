@@ -78,7 +78,7 @@ def wait_for_step(root: str, job: subprocess.Popen, step: int) -> None:
                 return
         assert job.poll() is None
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def workers(job: subprocess.Popen) -> list[psutil.Process]:
