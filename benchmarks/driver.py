@@ -18,8 +18,8 @@ import psutil
 import tyro
 
 from benchmarks.score import kept_or_temporary
-from tests.generated import save_checkpoint, write_shards
-from tests.programs import command, scoring
+from testing.generated import save_checkpoint, write_shards
+from testing.programs import scoring, words
 
 OTHERS = ("gcs_server", "raylet")
 """Ray's processes that serve the driver: one a cluster, and one a node."""
@@ -44,7 +44,7 @@ def main(config: DriverBenchmark) -> None:
         write_shards(root / "corpus", config.parts, config.shards)
         began = time.monotonic()
         process = subprocess.Popen(
-            command("score", *scoring(root, output, part_rows=1)),
+            words("score", *scoring(root, output, part_rows=1)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sentiment.model import from_weights
+from sentiment.model.keras_model import from_weights
 
 
 class WordsAlone(keras.Model):

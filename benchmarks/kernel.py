@@ -28,13 +28,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tokenize import read_texts
-from pipelines import cli
-from sentiment import vocabulary
-from sentiment.batch import pad
+from pipelines.console import command
+from pipelines.console.flags import require
 from sentiment.checkpoint import weight_shapes
 from sentiment.errors import InputError
-from sentiment.kernel import LSTMKernel
-from sentiment.tokenizer import Tokenizer
+from sentiment.model.batch import pad
+from sentiment.model.kernel import LSTMKernel
+from sentiment.text import vocabulary
+from sentiment.text.tokenizer import Tokenizer
 
 VOCABULARY, EMBEDDING, HIDDEN = 20_000, 75, 75
 PADDED = 64
@@ -62,7 +63,7 @@ class KernelBenchmark:
 
     def __post_init__(self) -> None:
         for name in ("rows", "repeats"):
-            cli.require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
 
 def generated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
@@ -215,4 +216,4 @@ def main(config: KernelBenchmark) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, KernelBenchmark)
+    command.run(main, KernelBenchmark)

@@ -32,11 +32,11 @@ import tyro
 import sentiment
 from benchmarks.peers import fasttext, read_labelled
 from benchmarks.score import Measurements, kept_or_temporary
-from pipelines.baselines import logistic_regression
-from pipelines.train_loop import VALIDATION_ROWS
+from pipelines.evaluation.baselines import logistic_regression
+from pipelines.training.loop import VALIDATION_ROWS
 from sentiment import checkpoint
 from sentiment.metrics import BINS, Metrics, measure, share_interval
-from sentiment.vocabulary import MIN_SHARE
+from sentiment.text.vocabulary import MIN_SHARE
 
 Flags = dict[str, Any]
 """Of `pipelines.train`, by name."""

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.shards import find_shards
+from pipelines.sources.listing import find_shards
 from sentiment import checkpoint
-from sentiment.inference import inference
-from sentiment.tokenizer import Tokenizer
+from sentiment.model.inference import inference
+from sentiment.text.tokenizer import Tokenizer
 
 
 def main(model: str, source: str, target: str) -> None:

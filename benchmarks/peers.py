@@ -26,10 +26,10 @@ import tyro
 
 import sentiment
 from benchmarks.tokenize import read_texts
-from pipelines.baselines import logistic_regression
-from pipelines.labelled import Source
-from pipelines.shards import find_labelled
-from sentiment.tokenizer import Tokenizer
+from pipelines.evaluation.baselines import logistic_regression
+from pipelines.sources.labelled import Source
+from pipelines.sources.listing import find_labelled
+from sentiment.text.tokenizer import Tokenizer
 
 Predict = Callable[[Sequence[str] | pa.Array], np.ndarray]
 """Texts -> float (n,), from 0 to 1; those from 0.5 on are positive."""

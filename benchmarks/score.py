@@ -31,11 +31,11 @@ import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from pipelines import cli
-from pipelines.shards import find_shards
+from pipelines.console import command
+from pipelines.sources.listing import find_shards
 from sentiment import checkpoint, storage
 from sentiment.errors import InputError
-from tests.buckets import S3Server
+from testing.buckets import S3Server
 
 SMALL_SHARDS = 100_000
 
@@ -330,4 +330,4 @@ def table(found: Measurements, rows: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main, ScoreBenchmark)
+    command.run(main, ScoreBenchmark)

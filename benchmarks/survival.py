@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import psutil
 import tyro
 
-from tests.generated import save_checkpoint, write_shards
-from tests.programs import command, contents, scoring
+from testing.generated import save_checkpoint, write_shards
+from testing.programs import contents, scoring, words
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -90,7 +90,7 @@ class Job(ABC):
         """The command, running."""
         log = (self.root / f"{name}.log").open("a")
         return subprocess.Popen(
-            command(type(self).__name__.lower(), *self.flags(name)),
+            words(type(self).__name__.lower(), *self.flags(name)),
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,

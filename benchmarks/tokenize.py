@@ -18,10 +18,11 @@ from html import unescape
 import numpy as np
 import pyarrow as pa
 
-from pipelines import cli
-from pipelines.shards import find_shards
-from sentiment import vocabulary
-from sentiment.tokenizer import UNKNOWN, Tokenizer
+from pipelines.console import command
+from pipelines.console.flags import require
+from pipelines.sources.listing import find_shards
+from sentiment.text import vocabulary
+from sentiment.text.tokenizer import UNKNOWN, Tokenizer
 
 GENERATED = 200_000
 LENGTH = 75
@@ -55,7 +56,7 @@ class TokenizeBenchmark:
     """Times that each is measured."""
 
     def __post_init__(self) -> None:
-        cli.require(self.repeats >= 1, "repeats", self.repeats, "at least 1")
+        require(self.repeats >= 1, "repeats", self.repeats, "at least 1")
 
 
 def plain_python(texts: list[str], ids: dict[str, int]) -> list[list[int]]:
@@ -150,4 +151,4 @@ def main(config: TokenizeBenchmark) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, TokenizeBenchmark)
+    command.run(main, TokenizeBenchmark)

@@ -28,15 +28,15 @@ import ray.train
 import tyro
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from pipelines.batches import CachedRows, TrainingBatches
-from pipelines.labelled import Source, Split
-from pipelines.prepare import Corpus, prepare
-from pipelines.session import load_data, session
-from pipelines.shards import find_labelled
-from pipelines.tensorflow_cluster import TensorflowCluster
-from pipelines.train_loop import Settings, make_trainer
-from sentiment.batch import Part, pad
-from sentiment.vocabulary import MIN_SHARE
+from pipelines.cluster.session import load_data, session
+from pipelines.sources.labelled import Source, Split
+from pipelines.sources.listing import find_labelled
+from pipelines.training.batches import CachedRows, TrainingBatches
+from pipelines.training.cache import Corpus, prepare
+from pipelines.training.loop import Settings, make_trainer
+from pipelines.training.tensorflow_cluster import TensorflowCluster
+from sentiment.model.batch import Part, pad
+from sentiment.text.vocabulary import MIN_SHARE
 
 WARM = 200
 """Steps before the first that counts: in its first seconds Ray Train starts processes of its own,
@@ -94,8 +94,8 @@ def _without_others(settings: Settings):
     """A trainer that takes steps on whole batches by itself."""
     import tensorflow as tf
 
-    from sentiment.model import SentimentLSTM
-    from sentiment.trainer import Trainer
+    from sentiment.model.keras_model import SentimentLSTM
+    from sentiment.model.trainer import Trainer
 
     sizes = len(settings.vocabulary), settings.embedding_size, settings.hidden_size
     model = SentimentLSTM(*sizes, settings.dropout_keep_prob, settings.random_state)

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.peers import read_labelled
-from pipelines import cli
+from pipelines.console import command
+from pipelines.console.flags import require
 
 KINDS = {
     "driver": "pipelines.train",
@@ -47,7 +48,7 @@ class TrainMemoryBenchmark:
     """Training workers."""
 
     def __post_init__(self) -> None:
-        cli.require(min(self.copies, default=0) >= 1, "copies", self.copies, "each at least 1")
+        require(min(self.copies, default=0) >= 1, "copies", self.copies, "each at least 1")
 
 
 def main(config: TrainMemoryBenchmark) -> None:
@@ -97,4 +98,4 @@ def _peaks(root: Path, workers: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    cli.run(main, TrainMemoryBenchmark)
+    command.run(main, TrainMemoryBenchmark)

@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import cli
-from pipelines.baselines import logistic_regression
-from pipelines.labelled import TEST, TRAIN, VALIDATION, Source, Split
-from pipelines.model_card import CARD, MARK, model_card
-from pipelines.shards import find_labelled
-from pipelines.training_report import MODEL, Evaluation, report
+from pipelines.console import command
+from pipelines.console.flags import require, require_encoding
+from pipelines.console.terminal import printable
+from pipelines.evaluation.baselines import logistic_regression
+from pipelines.reports.model_card import CARD, MARK, model_card
+from pipelines.reports.training_report import MODEL, Evaluation, report
+from pipelines.sources.labelled import TEST, TRAIN, VALIDATION, Source, Split
+from pipelines.sources.listing import find_labelled
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
 from sentiment.metrics import Metrics
 from sentiment.predictor import Predictor
-from sentiment.tokenizer import Tokenizer
+from sentiment.text.tokenizer import Tokenizer
 
 REGRESSION, MAJORITY = "TF-IDF + logistic regression", "majority class"
 
@@ -66,9 +68,9 @@ class EvaluateConfig:
     """Sample predictions to show."""
 
     def __post_init__(self) -> None:
-        cli.require(self.samples >= 0, "samples", self.samples, "at least 0")
+        require(self.samples >= 0, "samples", self.samples, "at least 0")
         if self.encoding is not None:
-            cli.require_encoding(self.encoding)
+            require_encoding(self.encoding)
 
 
 def main(config: EvaluateConfig) -> None:
@@ -100,7 +102,7 @@ def main(config: EvaluateConfig) -> None:
         texts, labels, lengths = _read(data_dir, other, checkpoint)
     if not texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
-    print(f"{len(texts):,} {kind} of {cli.printable(data_dir)}\n", flush=True)
+    print(f"{len(texts):,} {kind} of {printable(data_dir)}\n", flush=True)
 
     probabilities = Predictor(checkpoint).predict(texts)
     answers = {MODEL: probabilities}
@@ -158,7 +160,7 @@ def require_flags(training: Mapping[str, Any]) -> None:
     below = 0 if below is None else below
     if not right or not isinstance(below, int) or not 0 <= below < 2**64:
         raise InputError("training.json of the checkpoint has flags that no training run has")
-    cli.require_encoding(known.get("encoding", "utf-8"))
+    require_encoding(known.get("encoding", "utf-8"))
 
 
 def _read(
@@ -232,9 +234,9 @@ def _print_samples(
     print("\nlabel  probability  text")
     random = np.random.default_rng(0)
     for i in np.sort(random.permutation(len(texts))[:samples]):
-        shown = cli.printable(on_one_line(texts[i])[:100])
+        shown = printable(on_one_line(texts[i])[:100])
         print(f"{labels[i]:5}  {probabilities[i]:11.3f}  {shown}")
 
 
 if __name__ == "__main__":
-    cli.run(main, EvaluateConfig)
+    command.run(main, EvaluateConfig)

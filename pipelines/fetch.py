@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 from tyro.conf import Positional
 
-from pipelines import cli, corpora
-from pipelines.cli import Failure
-from pipelines.download import forget
+from pipelines.console import command
+from pipelines.corpora import public as corpora
+from pipelines.corpora.download import forget
+from pipelines.errors import Failure
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
@@ -189,4 +190,4 @@ def _describe(place: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(fetch, FetchConfig)
+    command.run(fetch, FetchConfig)

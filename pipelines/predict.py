@@ -13,7 +13,8 @@ from typing import Annotated, BinaryIO
 
 import tyro
 
-from pipelines import cli
+from pipelines.console import command
+from pipelines.console.terminal import printable
 from sentiment.errors import InputError
 from sentiment.predictor import load
 
@@ -48,7 +49,7 @@ def main(config: PredictConfig) -> None:
         for text, probability in zip(texts, model.predict(valid), strict=False):
             shown_text = text.replace(b"\n", b" ")
             if on_screen:
-                shown_text = cli.printable(shown_text.decode()).encode()
+                shown_text = printable(shown_text.decode()).encode()
             output.write(b"%.6f\t%s\n" % (probability, shown_text))
         output.flush()
         shown += len(valid)
@@ -74,4 +75,4 @@ def _lines(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 
 if __name__ == "__main__":
-    cli.run(main, PredictConfig)
+    command.run(main, PredictConfig)

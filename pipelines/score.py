@@ -4,8 +4,8 @@
         --output scored
     ray job submit -- python -m pipelines.score --checkpoints_dir s3://... --input s3://... ...
 
-Shards -> plan (`pipelines.plan`) -> parts, each read, tokenized, scored and written on its own
-(`pipelines.parts`) -> `_SUCCESS`. Any process may die at any moment: the same command again
+Shards -> plan (`scoring.plan`) -> parts, each read, tokenized, scored and written on its own
+(`scoring.parts`) -> `_SUCCESS`. Any process may die at any moment: the same command again
 finishes what is missing.
 """
 
@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pipelines import cli, plan
-from pipelines.output import Output
-from pipelines.shards import Counted, Shard, find_shards
+from pipelines.console import command
+from pipelines.console.flags import require, require_encoding
+from pipelines.errors import Failure
+from pipelines.scoring import plan
+from pipelines.scoring.output import Output
+from pipelines.sources.listing import Counted, Shard, find_shards
 from sentiment import storage
 from sentiment.checkpoint import load
 from sentiment.errors import InputError
@@ -69,19 +72,19 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "part_rows", "batch_size"):
-            cli.require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         if isinstance(self.num_actors, tuple):
             fewest, most = self.num_actors
             wanted = "two numbers of at least 1, the larger one last"
-            cli.require(1 <= fewest <= most, "num_actors", f"{fewest} {most}", wanted)
+            require(1 <= fewest <= most, "num_actors", f"{fewest} {most}", wanted)
         elif self.num_actors is not None:
-            cli.require(self.num_actors >= 1, "num_actors", self.num_actors, "at least 1")
+            require(self.num_actors >= 1, "num_actors", self.num_actors, "at least 1")
         wanted = "at least 0.01 and at most 1"
         share = self.gpus_per_actor
-        cli.require(0.01 <= share <= 1, "gpus_per_actor", share, wanted)
+        require(0.01 <= share <= 1, "gpus_per_actor", share, wanted)
         if share < 1 and not self.use_gpu:
             raise InputError(f"--gpus_per_actor {share} needs --use_gpu")
-        cli.require_encoding(self.encoding)
+        require_encoding(self.encoding)
         if self.max_rejected is not None:
             self.most_rejected(0)
 
@@ -94,7 +97,7 @@ class ScoreConfig:
             most = float(number)
         except ValueError:
             most = -1.0
-        cli.require(
+        require(
             0 <= most < float("inf"), "max_rejected", self.max_rejected, "a number or a share (1%)"
         )
         return most * rows / 100 if number != self.max_rejected else most
@@ -129,7 +132,7 @@ def main(config: ScoreConfig) -> None:
         _require_columns(shards, config.settings(checkpoint.model_hash))
 
     # Ray takes seconds to load: only where there is work.
-    from pipelines.score_job import run
+    from pipelines.scoring.job import run
 
     try:
         run(config, checkpoint, output, shards)
@@ -161,8 +164,8 @@ def writing(output: Output) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise cli.Failure(f"--output {output.directory} cannot be written: {error}") from error
+        raise Failure(f"--output {output.directory} cannot be written: {error}") from error
 
 
 if __name__ == "__main__":
-    cli.run(main, ScoreConfig)
+    command.run(main, ScoreConfig)

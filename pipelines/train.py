@@ -3,8 +3,8 @@
     python -m pipelines.train --data_dir data/crowdflower --num_workers 2
     ray job submit -- python -m pipelines.train --data_dir s3://bucket/tweets --use_gpu
 
-Shards -> cache of token ids (`pipelines.prepare`) -> batches (`pipelines.batches`) -> steps
-(`pipelines.train_loop`) -> checkpoint (`sentiment.checkpoint`).
+Shards -> cache of token ids (`training.cache`) -> batches (`training.batches`) -> steps
+(`training.loop`) -> checkpoint (`sentiment.checkpoint`).
 """
 
 import json
@@ -12,14 +12,16 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-from pipelines import cli
-from pipelines.labelled import Source
-from pipelines.shards import find_labelled
+from pipelines.console import command
+from pipelines.console.flags import require, require_encoding
+from pipelines.console.terminal import say
+from pipelines.sources.labelled import Source
+from pipelines.sources.listing import find_labelled
 from sentiment import storage
 from sentiment.checkpoint import MANIFEST, save
 from sentiment.errors import InputError
-from sentiment.tokenizer import Tokenizer
-from sentiment.vocabulary import MIN_SHARE
+from sentiment.text.tokenizer import Tokenizer
+from sentiment.text.vocabulary import MIN_SHARE
 
 FLAGS = "flags.json"
 """Of a run's directory: the flags it was begun with."""
@@ -118,26 +120,26 @@ class TrainConfig:
         at_least_one += ("early_stopping", "keep_checkpoints")
         for name in at_least_one:
             value = getattr(self, name)
-            cli.require(value is None or value >= 1, name, value, "at least 1")
-        cli.require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
-        cli.require(0 <= self.random_state < 2**31, "random_state", self.random_state, "0 to 2^31")
-        cli.require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        cli.require(0 <= self.min_share < 1, "min_share", self.min_share, "at least 0, below 1")
-        cli.require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")
-        cli.require(self.bigrams >= 0, "bigrams", self.bigrams, "at least 0")
+            require(value is None or value >= 1, name, value, "at least 1")
+        require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
+        require(0 <= self.random_state < 2**31, "random_state", self.random_state, "0 to 2^31")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(0 <= self.min_share < 1, "min_share", self.min_share, "at least 0, below 1")
+        require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")
+        require(self.bigrams >= 0, "bigrams", self.bigrams, "at least 0")
         for name in ("dropout_keep_prob", "word_keep_prob", "bigram_keep_prob"):
             value = getattr(self, name)
-            cli.require(0 < value <= 1, name, value, "above 0 and at most 1")
-        cli.require(
+            require(0 < value <= 1, name, value, "above 0 and at most 1")
+        require(
             self.batch_size >= self.num_workers,
             "batch_size",
             self.batch_size,
             f"at least --num_workers ({self.num_workers})",
         )
-        cli.require_encoding(self.encoding)
+        require_encoding(self.encoding)
         if self.run_name is not None:
             plain = self.run_name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-            cli.require(
+            require(
                 plain and not self.run_name.startswith((".", "_")),
                 "run_name",
                 self.run_name,
@@ -162,20 +164,20 @@ def main(config: TrainConfig) -> None:
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
     _require_same_flags(config, storage.join(runs, name))
     if storage.exists(storage.join(model, MANIFEST)):
-        cli.say(f"Run {name} is finished: nothing to do.")
+        say(f"Run {name} is finished: nothing to do.")
     else:
         # Ray and TensorFlow take seconds to load: only where there is work.
-        from pipelines.train_job import run
+        from pipelines.training.job import run
 
         checkpoint = run(config, shards, source, stop_words, storage.absolute(cache), runs, name)
         save(checkpoint, model)
         best = checkpoint.training["best"]
-        cli.say(
+        say(
             f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
             f"accuracy {best['validation_accuracy']:.1%}\n"
             f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
         )
-    cli.say(f"Model saved in: {model}")
+    say(f"Model saved in: {model}")
 
 
 def read_stop_words(path: str | None) -> tuple[str, ...]:
@@ -211,4 +213,4 @@ def _require_same_flags(config: TrainConfig, run: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, TrainConfig)
+    command.run(main, TrainConfig)

@@ -22,9 +22,9 @@ import safetensors
 import safetensors.numpy
 
 from sentiment import storage
-from sentiment.bigrams import Bigrams
 from sentiment.errors import UNREADABLE, InputError, on_one_line
-from sentiment.tokenizer import SPECIALS
+from sentiment.text.bigrams import Bigrams
+from sentiment.text.tokenizer import SPECIALS
 
 FORMAT = 2
 MANIFEST = "checkpoint.json"
@@ -98,7 +98,7 @@ class Checkpoint:
     lstm/bias (4H,), dense/kernel (H, 2), dense/bias (2,); the gates in Keras's order i, f, c, o.
     Of a model that reads both ways also backward/kernel and so on; then dense/kernel is (2H, 2)."""
     vocabulary: tuple[str, ...]
-    """Words, then bigrams: see `sentiment.bigrams`."""
+    """Words, then bigrams: see `sentiment.text.bigrams`."""
     stop_words: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     bigrams: Bigrams = field(init=False, repr=False, compare=False)

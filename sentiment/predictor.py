@@ -10,8 +10,8 @@ import pyarrow as pa
 from sentiment.checkpoint import Checkpoint
 from sentiment.checkpoint import load as load_checkpoint
 from sentiment.errors import InputError
-from sentiment.inference import inference
-from sentiment.tokenizer import Tokenizer
+from sentiment.model.inference import inference
+from sentiment.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from sentiment import storage
-from tests.buckets import GoogleServer, S3Server
+from testing.buckets import GoogleServer, S3Server
 
 
 @pytest.fixture(scope="session")

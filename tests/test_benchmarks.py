@@ -14,7 +14,7 @@ from benchmarks.score import ScoreBenchmark
 from benchmarks.score import main as measure
 from sentiment.checkpoint import Checkpoint, save
 from sentiment.errors import InputError
-from tests.generated import save_checkpoint, texts_and_labels
+from testing.generated import save_checkpoint, texts_and_labels
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -90,12 +90,12 @@ def test_contributing_names_every_module_and_no_other():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     rows = re.findall(r"^\|.*\| `(sentiment|pipelines)/` (.*) \|$", text, re.MULTILINE)
     named = [
-        f"{package}/{name}.py" for package, row in rows for name in re.findall(r"`(\w+)`", row)
+        f"{package}/{name}.py" for package, row in rows for name in re.findall(r"`([\w/]+)`", row)
     ]
     there = [
         str(path.relative_to(ROOT))
         for package in ("pipelines", "sentiment")
-        for path in (ROOT / package).glob("*.py")
+        for path in (ROOT / package).rglob("*.py")
         if path.name != "__init__.py"
     ]
     assert set(named) == set(there)

@@ -15,12 +15,12 @@ import pytest
 import tyro
 
 from pipelines.evaluate import EvaluateConfig
-from pipelines.labelled import Source
-from pipelines.shards import find_labelled
+from pipelines.sources.labelled import Source
+from pipelines.sources.listing import find_labelled
 from pipelines.train import TrainConfig
 from sentiment.errors import InputError
-from sentiment.tokenizer import Tokenizer
-from tests.generated import save_checkpoint, texts_and_labels
+from sentiment.text.tokenizer import Tokenizer
+from testing.generated import save_checkpoint, texts_and_labels
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "recipes.md").read_text()

@@ -19,20 +19,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import cli, ipc, parts
+from pipelines.cluster import ipc
+from pipelines.console.terminal import printable
 from pipelines.evaluate import require_flags
-from pipelines.output import METADATA, Output
-from pipelines.parts import PartReader, to_item
-from pipelines.plan import Part, Piece, Plan, make
-from pipelines.rows import Span
-from pipelines.shards import Shard, find_shards
+from pipelines.scoring import parts
+from pipelines.scoring.output import METADATA, Output
+from pipelines.scoring.parts import PartReader, to_item
+from pipelines.scoring.plan import Part, Piece, Plan, make
+from pipelines.sources.listing import Shard, find_shards
+from pipelines.sources.parquet import Span
 from pipelines.train import TrainConfig
 from sentiment import checkpoint
 from sentiment.checkpoint import Checkpoint, weight_shapes
 from sentiment.errors import InputError
-from sentiment.tokenizer import SPECIALS, Tokenizer
-from tests.generated import save_checkpoint, vouch
-from tests.programs import run
+from sentiment.text.tokenizer import SPECIALS, Tokenizer
+from testing.generated import save_checkpoint, vouch
+from testing.programs import run
 
 STEERING = "\x1b]0;owned\x07\x1b[31m\x9b2J\x08\r\u202egpj.exe\u2066"
 MEBIBYTE = 2**20
@@ -73,7 +75,7 @@ def score(model: Path, shard: Path, output: Path) -> tuple[subprocess.CompletedP
 def assert_shown_safely(*outputs: str) -> None:
     for output in outputs:
         for line in output.split("\n"):
-            assert cli.printable(line) == line
+            assert printable(line) == line
 
 
 # What reaches a terminal.
@@ -81,8 +83,8 @@ def assert_shown_safely(*outputs: str) -> None:
 
 @given(st.text())
 def test_what_is_printable_steers_nothing_and_keeps_the_rest(text):
-    shown = cli.printable(text)
-    assert cli.printable(shown) == shown
+    shown = printable(text)
+    assert printable(shown) == shown
     assert not [c for c in shown if ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2028"]
     shown.encode()
     if text.isprintable():
@@ -91,7 +93,7 @@ def test_what_is_printable_steers_nothing_and_keeps_the_rest(text):
 
 def test_emoji_and_other_scripts_are_shown_as_they_are():
     for text in ("👩🏽\u200d🚀", "שלום\u200f", "cafe\u0301", "日本"):
-        assert cli.printable(text) == text
+        assert printable(text) == text
 
 
 def test_nothing_that_score_prints_steers_a_terminal(model, tmp_path):
@@ -314,8 +316,8 @@ def test_millions_of_bad_rows_are_held_a_part_at_a_time(tmp_path):
     path = compressed(tmp_path / "bad.csv.gz", b"id,text\n", b"x\n" * (MEBIBYTE // 2), 16)
     code = """
 import sys
-from pipelines.rows import Span
-from pipelines.shards import Shard
+from pipelines.sources.parquet import Span
+from pipelines.sources.listing import Shard
 found = Shard(sys.argv[1], 0, 0).rows(["text"], "utf-8", Span(4_000_000, 100_000))
 print(sum(len(rows.bad) for rows in found))
 """
@@ -472,7 +474,7 @@ pq.write_table(pa.table({{"text": ["hi"], "a": bombs, "b": nested, "c": lists}})
 assert "arrow_pickled_object" in str(pq.read_schema("a.parquet"))
 
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from pipelines.shards import Shard
+from pipelines.sources.listing import Shard
 shard = Shard("a.parquet", 0, 0)
 assert "arrow_pickled_object" not in str(shard.schema("utf-8"))
 for rows in shard.rows(None, "utf-8"):

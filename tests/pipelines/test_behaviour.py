@@ -19,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import sentiment
-from sentiment import vocabulary
-from sentiment.batch import Batch, pad
 from sentiment.checkpoint import Checkpoint, save
-from sentiment.tokenizer import Tokenizer
+from sentiment.model.batch import Batch, pad
+from sentiment.text import vocabulary
+from sentiment.text.tokenizer import Tokenizer
 
 SUBJECTS = ("this", "it", "the film", "my phone", "our room", "that song", "the food", "her book")
 VERBS = ("is", "was", "seems", "looks")
@@ -86,8 +86,8 @@ def predict(tmp_path_factory) -> Predict:
     """Of the model that has learnt from the corpus, as it is loaded from its checkpoint."""
     import tensorflow as tf
 
-    from sentiment.model import SentimentLSTM
-    from sentiment.trainer import Trainer
+    from sentiment.model.keras_model import SentimentLSTM
+    from sentiment.model.trainer import Trainer
 
     texts, labels = corpus()
     tokenizer = Tokenizer()

@@ -9,19 +9,19 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pytest
 
-from pipelines.cli import Failure
-from pipelines.output import Output
-from pipelines.parts import PartReader, PartScorer, PartWorker, to_item
-from pipelines.plan import Part, Piece, look, look_at, make
-from pipelines.rows import Span
+from pipelines.errors import Failure
 from pipelines.score import ScoreConfig
-from pipelines.shards import find_shards
+from pipelines.scoring.output import Output
+from pipelines.scoring.parts import PartReader, PartScorer, PartWorker, to_item
+from pipelines.scoring.plan import Part, Piece, look, look_at, make
+from pipelines.sources.listing import find_shards
+from pipelines.sources.parquet import Span
 from sentiment import checkpoint, storage
-from sentiment.inference import inference
-from sentiment.tokenizer import Tokenizer
-from tests.buckets import KEY, SECRET, S3Server, Troubled
-from tests.generated import write_job
-from tests.programs import contents, end, refused, scoring, start, wait_for_parts
+from sentiment.model.inference import inference
+from sentiment.text.tokenizer import Tokenizer
+from testing.buckets import KEY, SECRET, S3Server, Troubled
+from testing.generated import write_job
+from testing.programs import contents, end, refused, scoring, start, wait_for_parts
 
 
 @pytest.fixture(scope="module")

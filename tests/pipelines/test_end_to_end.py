@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipelines.batches import CachedRows, TrainingBatches
+from pipelines.training.batches import CachedRows, TrainingBatches
 from sentiment import checkpoint
-from sentiment.inference import inference
-from sentiment.tokenizer import Tokenizer
-from tests.generated import write_shards
-from tests.programs import run
+from sentiment.model.inference import inference
+from sentiment.text.tokenizer import Tokenizer
+from testing.generated import write_shards
+from testing.programs import run
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
     import keras
     import tensorflow as tf
 
-    from sentiment.model import SentimentLSTM
+    from sentiment.model.keras_model import SentimentLSTM
 
     directory = next((root / "cache").glob("*/corpus.json")).parent
     corpus = json.loads((directory / "corpus.json").read_text())

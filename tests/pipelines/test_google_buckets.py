@@ -7,8 +7,8 @@ from pipelines import score
 from pipelines.score import ScoreConfig
 from sentiment import storage
 from sentiment.errors import InputError
-from tests.generated import save_checkpoint, write_shards
-from tests.programs import refused
+from testing.generated import save_checkpoint, write_shards
+from testing.programs import refused
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from pipelines.train import SNAPSHOT
-from tests.generated import save_checkpoint, write_shards
-from tests.programs import scoring
+from testing.generated import save_checkpoint, write_shards
+from testing.programs import scoring
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -21,8 +21,8 @@ from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 import sentiment
-from tests.generated import save_checkpoint, write_shards
-from tests.programs import end, scoring, start, wait_for_parts
+from testing.generated import save_checkpoint, write_shards
+from testing.programs import end, scoring, start, wait_for_parts
 
 ROWS = 8_000
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from sentiment import checkpoint
-from sentiment.inference import inference
-from sentiment.tokenizer import SPECIALS, Tokenizer
-from tests.programs import run
+from sentiment.model.inference import inference
+from sentiment.text.tokenizer import SPECIALS, Tokenizer
+from testing.programs import run
 
 WORDS = ("good", "bad", ":)", "don't", "日", "film")
 TEXTS = ("what a good film :)", "BAD!", "", "日本", "don't", "  the\tend ")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sentiment import checkpoint, storage
 from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, weight_shapes
 from sentiment.errors import InputError
-from tests.generated import vouch
+from testing.generated import vouch
 
 FILES = (
     "weights.safetensors",

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import sentiment
 from pipelines import score
 from sentiment import checkpoint
-from tests.generated import NEGATIVE, POSITIVE, save_checkpoint, texts_and_labels
-from tests.programs import run
+from testing.generated import NEGATIVE, POSITIVE, save_checkpoint, texts_and_labels
+from testing.programs import run
 
 LONG = " ".join([*POSITIVE, *NEGATIVE] * 50)
 TEXTS = [*texts_and_labels(300)[0], "", "日本 :)", LONG, "nothing known here"]

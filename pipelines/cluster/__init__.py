@@ -1,0 +1,1 @@
+"""The Ray session, its resources and its shared directories."""

@@ -1,0 +1,1 @@
+"""Command line, terminal output and progress."""

@@ -1,0 +1,1 @@
+"""Public labelled corpora, downloaded and checked."""

@@ -1,0 +1,1 @@
+"""Metrics of a checkpoint on labelled texts."""

@@ -1,0 +1,1 @@
+"""Batch scoring on Ray Data, each row exactly once."""

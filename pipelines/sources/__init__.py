@@ -1,0 +1,1 @@
+"""Paths to shards to rows: listing, CSV, Parquet, labelled rows."""

@@ -1,0 +1,1 @@
+"""The LSTM classifier: Keras model, training, and inference on CPUs and GPUs."""

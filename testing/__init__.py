@@ -1,0 +1,1 @@
+"""Generated data, real servers and programs in processes, for tests and benchmarks."""

@@ -1,0 +1,359 @@
+"""A user's mistake ends in one line and exit code 2, a failure in one line and exit code 1."""
+
+import dataclasses
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.console import command
+from pipelines.console.flags import require, require_encoding
+from pipelines.evaluate import EvaluateConfig
+from pipelines.predict import PredictConfig
+from pipelines.score import ScoreConfig
+from pipelines.train import TrainConfig
+from sentiment.errors import InputError
+
+PROGRAM = '''"""Nothing much.
+
+    python -m program --what nothing
+"""
+
+import signal
+import time
+from dataclasses import dataclass
+
+from pipelines.console import command
+from pipelines.console.flags import require
+from pipelines.console.terminal import say
+from pipelines.errors import Failure
+from sentiment.errors import InputError
+
+
+class Wrapped(RuntimeError):
+    """As Ray's: carries what the task raised, and has a traceback for a message."""
+
+    def __init__(self, cause):
+        super().__init__("Traceback (most recent call last):\\n  File ...\\nInputError: remote")
+        self.cause = cause
+
+
+class WrappedInput(Wrapped, InputError):
+    """As Ray's as_instanceof_cause: of the cause's type, too."""
+
+
+class Named(RuntimeError):
+    cause = "the weather"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Do what is asked."""
+
+    what: str
+    """What to do."""
+    rows_a_part: int = 3
+    """Rows."""
+    column: str | None = None
+    """A column."""
+
+    def __post_init__(self):
+        require(self.rows_a_part > 0, "rows_a_part", self.rows_a_part, "above 0")
+
+
+def main(config):
+    bad = InputError("row 3 is bad")
+    match config.what:
+        case "nothing":
+            print("done", config)
+        case "input":
+            raise bad
+        case "lines":
+            raise InputError("a\\nb\\u2028c")
+        case "failure":
+            raise Failure("worker 1 died")
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "terminate":
+            signal.raise_signal(signal.SIGTERM)
+        case "stop slowly":
+            try:
+                say("working")
+                time.sleep(60)
+            finally:
+                say("stopping")
+                time.sleep(60)
+        case "wrapped":
+            raise Wrapped(bad)
+        case "wrapped twice":
+            raise WrappedInput(Wrapped(bad))
+        case "wrapped in a cause":
+            raise RuntimeError("outside") from WrappedInput(bad)
+        case "wrapped with a cause":
+            try:
+                raise OSError("inner")
+            except OSError as error:
+                bad.__cause__ = error
+            raise WrappedInput(bad)
+        case "wrapped failure":
+            raise Wrapped(Failure("worker 1 died"))
+        case "bug":
+            raise RuntimeError("a bug")
+        case "wrapped bug":
+            raise Wrapped(RuntimeError("a bug"))
+        case "bug with a name":
+            raise Named("a bug")
+        case "while handling":
+            try:
+                raise bad
+            except InputError:
+                raise RuntimeError("a bug")
+        case "write":
+            for _ in range(100_000):
+                print("a line")
+        case "ask Ray":
+            import ray
+
+            ray.put("something")
+        case "say":
+            for _ in range(100_000):
+                say("a line")
+
+
+if __name__ == "__main__":
+    command.run(main, Config)
+'''
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("program")
+    (directory / "program.py").write_text(PROGRAM)
+
+    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        root = Path(__file__).parents[3]
+        done = subprocess.run(
+            [sys.executable, "-m", "program", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=directory,
+            env={"PYTHONPATH": str(root), "COLUMNS": "60"},
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
+
+
+def test_done_is_0_and_silent(program):
+    done = program("--what", "nothing")
+    assert done.stdout == "done Config(what='nothing', rows_a_part=3, column=None)\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("input", 2, "row 3 is bad"),
+        ("lines", 2, "a b c"),
+        ("failure", 1, "worker 1 died"),
+        ("interrupt", 130, "interrupted"),
+        ("terminate", 143, "interrupted"),
+        ("wrapped", 2, "row 3 is bad"),
+        ("wrapped twice", 2, "row 3 is bad"),
+        ("wrapped in a cause", 2, "row 3 is bad"),
+        ("wrapped with a cause", 2, "row 3 is bad"),
+        ("wrapped failure", 1, "worker 1 died"),
+    ],
+)
+def test_what_was_foreseen_is_said_in_one_line(program, what, code, said):
+    done = program("--what", what, code=code)
+    assert done.stderr == f"error: {said}\n"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("what", ["bug", "wrapped bug", "bug with a name", "while handling"])
+def test_what_nobody_foresaw_shows_where_it_came_from(program, what):
+    done = program("--what", what, code=1)
+    assert "Traceback" in done.stderr
+    assert "in main" in done.stderr
+
+
+def test_what_asks_ray_for_something_outside_a_session_starts_none(program):
+    assert "Ray has not been started yet" in program("--what", "ask Ray", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--what", "nothing", "--rows_a_part", "0"), "--rows_a_part is 0; it must be above 0"),
+        (("--what", "nothing", "--rows_a_part", "many"), "--rows_a_part"),
+        (("--what", "nothing", "--rows_part", "1"), "--rows_part"),
+        (("--what", "nothing", "--rows_a_part"), "--rows_a_part"),
+        (("--what", "nothing", "more"), "more"),
+        ((), "--what"),
+    ],
+)
+def test_flags_that_cannot_be_are_said_in_one_line(program, arguments, said):
+    done = program(*arguments, code=2)
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not set("│╭╰─\x1b") & set(done.stderr)
+    assert done.stdout == ""
+
+
+def test_what_a_config_refuses_is_said_as_it_is(program):
+    done = program("--what", "nothing", "--rows_a_part", "-1", code=2)
+    assert done.stderr == "error: --rows_a_part is -1; it must be above 0\n"
+
+
+def test_a_flag_that_is_nearly_right_is_suggested(program):
+    done = program("--what", "nothing", "--row_a_part", "1", code=2)
+    assert done.stderr == "error: there is no flag --row_a_part: did you mean --rows_a_part?\n"
+    # As are those that tyro understands: with - for _, = for a space, and no_ before a switch.
+    assert "rows_a_part=4" in program("--what=nothing", "--rows-a-part", "4").stdout
+
+
+def test_help_shows_flags_and_defaults(program):
+    done = program("--help")
+    assert "python -m program" in done.stdout
+    assert done.stderr == ""
+    examples = "Examples:\n    python -m program --what nothing\n"
+    for part in ("Do what is asked.", examples, "--rows_a_part", "(default: 3)", "(default: None)"):
+        assert part in done.stdout
+    assert "(required)" in done.stdout
+
+
+@pytest.mark.parametrize("config", [TrainConfig, ScoreConfig])
+def test_help_shows_flags_in_groups(config, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["program", "--help"])
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        command.run(lambda flags: None, config)
+    shown = capsys.readouterr().out
+    for title, first in config.GROUPS.items():
+        _, box = shown.split(f" {title} options ")
+        assert re.search(r"--\w+", box).group() == f"--{first}"
+
+
+@pytest.mark.parametrize("config", [TrainConfig, EvaluateConfig, PredictConfig, ScoreConfig])
+def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["program", "--help"])
+    # Wider, options stand in columns beside each other.
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as end:
+        command.run(lambda flags: None, config)
+    assert not end.value.code
+    # A flag with a long name has its explanation on the lines below.
+    explained: dict[str, str] = {}
+    name = ""
+    for line in capsys.readouterr().out.splitlines():
+        line = line.strip("│ ")
+        if line.startswith("--"):
+            name = line.split()[0].strip("-,")
+        explained[name] = explained.get(name, "") + f" {line}"
+    for field in dataclasses.fields(config):
+        if field.name == "texts":
+            continue
+        described = explained[field.name]
+        assert len(described.split()) > 4
+        if type(field.default) in (int, float, str, bool):
+            assert f"(default: {field.default})" in described
+        else:
+            assert "(required)" in described or "(default: None)" in described
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "complaint"),
+    [
+        ("write", 1, "error: the output is no longer read\n"),
+        ("say", 0, ""),  # The work is not what is printed: it is done to the end.
+    ],
+)
+def test_output_that_nobody_reads_ends_a_program_whose_work_it_is(what, code, complaint, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = f"{sys.executable} -m program --what {what} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": "/usr/bin:/bin"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "a line\n", complaint)
+
+
+@pytest.mark.parametrize("name", ["train", "score", "predict", "evaluate", "fetch"])
+def test_ctrl_c_while_modules_load_is_answered_in_one_line(name, tmp_path):
+    # In place of the one that takes longest.
+    (tmp_path / "pyarrow.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{name}", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "error: interrupted\n")
+
+
+def test_ctrl_c_twice_ends_at_once_what_once_ends_cleanly(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "program", "--what", "stop slowly"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    for said in ("working\n", "stopping\n"):
+        assert process.stdout.readline() == said
+        process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "error: interrupted twice\n")
+    assert process.returncode == 130
+
+
+def test_ctrl_c_is_left_to_others_where_a_shell_has_turned_it_off(program, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "-m", "program", "--what", "stop slowly"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_require_names_flag_value_and_what_would_do():
+    require(True, "rows", 0, "at least 1")
+    with pytest.raises(InputError, match=r"^--rows is 0; it must be at least 1$"):
+        require(False, "rows", 0, "at least 1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin-1", "cp1252", "utf-16", "utf-8-sig"])
+def test_encodings_that_python_has(encoding):
+    require_encoding(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["", "utf-9", "hex", "rot13", "undefined", "zip", "é"])
+def test_encodings_that_python_does_not_have(encoding):
+    with pytest.raises(InputError, match=r"^--encoding "):
+        require_encoding(encoding)

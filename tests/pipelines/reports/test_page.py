@@ -1,0 +1,233 @@
+"""A page shows what it is given, runs none of it, and needs nothing but itself."""
+
+import functools
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.reports.page import (
+    BLUE,
+    GREEN,
+    GREY,
+    LONGEST,
+    ORANGE,
+    PURPLE,
+    Chart,
+    Section,
+    Table,
+    chart,
+    page,
+    shorten,
+)
+from testing.browser import look, needs_chromium
+
+HOSTILE = (
+    "<script>hacked = true</script>",
+    "</style><script>hacked = true</script>",
+    "</title></svg></table><img src=x onerror='hacked = true'>",
+    "javascript:hacked=true",
+    "\" onmouseover='hacked = true' autofocus onfocus=hacked=true x=\"",
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt; &amp;amp; <!-- --> ]]> <![CDATA[",
+    "<svg onload=hacked=true>",
+    "<iframe src='http://127.0.0.1/frame'></iframe><link rel=stylesheet href=http://127.0.0.1/s>",
+    "\u202e turned \u2066 isolated, \u0627\u0644\u0639 \u05d0\u05d1",
+    "\x00\x07\x1b[31m\x7f\x85",
+    "lone \ud800 and \udfff",
+    "W" * 100_000,
+    "e\u0301\u0302" * 50_000,
+    "",
+)
+
+POLICY = re.compile(rb"<meta http-equiv=.Content-Security-Policy.[^>]*>\n")
+
+
+def curves(figure):
+    axes = figure.add_subplot(xlabel="step", ylabel="loss")
+    x = np.linspace(0, 1, 50)
+    for power in (1, 2, 3, 4):
+        axes.plot(x, x**power, label=f"power {power}")
+    axes.plot([0, 1], [1, 0], "--", color=GREY)
+    axes.errorbar([0.2, 0.8], [0.5, 0.5], [[0.1, 0.1], [0.2, 0.2]], fmt="o", color=GREEN)
+    axes.legend()
+
+
+def bars(figure):
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.bar([1, 2, 3], [3, 1, 2], color=ORANGE, alpha=0.5)
+    lower.plot([1, 2, 3], [1, np.nan, 3], "o-", color=PURPLE)
+    lower.text(2, 2, '<b>$x^2$</b> & "more"')
+
+
+@functools.cache
+def drawn() -> list[Chart]:
+    return [chart("Curves", "Caption", curves), chart("Bars", "Caption", bars, 320)]
+
+
+def sample(hostile: str = "plain") -> bytes:
+    charts = [replace(one, caption=f"Caption {hostile}") for one in drawn()]
+    rows = [(hostile, "1,000"), ("short", 7)]
+    table = Table(f"Numbers {hostile}", ("text", "count"), rows, "lr")
+    wide = Table("Wide", [f"column {i}" for i in range(40)], [range(40)], "r" * 40)
+    sections = [
+        Section("First", "How to read it.", charts, [table, wide]),
+        Section(hostile, hostile),
+    ]
+    return page(f"Report {hostile}", hostile, sections, [("accuracy", "85.2%"), (hostile, 3)])
+
+
+class Elements(HTMLParser):
+    """The names of a page's elements and attributes, and its text."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, tuple[str, ...]]] = []
+        self.text = ""
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, tuple(name for name, _ in attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return Elements(sample()).tags
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_text_becomes_an_element_or_an_attribute(hostile, plain):
+    assert Elements(sample(hostile)).tags == plain
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(codec=None), max_size=3 * 40))
+def test_every_text_is_shown_as_it_is_but_for_what_cannot_be_seen(text):
+    found = Elements(page("title", text, [])).text
+    seen = re.sub(
+        "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", text
+    )
+    assert seen in found
+
+
+@given(st.text(st.characters(codec=None)), st.integers(1, 50))
+def test_shortened_texts_fit_and_can_be_written(text, characters):
+    short = shorten(text, characters)
+    assert len(short) <= characters
+    short.encode()
+    if len(text) <= characters:
+        assert len(short) == len(text)
+    else:
+        assert short.endswith("…")
+
+
+def test_the_same_contents_give_the_same_bytes_whatever_a_matplotlibrc_says():
+    import matplotlib
+
+    before = sample()
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
+        drawn.cache_clear()
+        assert sample() == before
+
+
+def test_a_page_is_small_whatever_it_shows():
+    rows = [("x" * 10**6, "y" * 10**6)] * 100
+    content = page(
+        "t" * 10**6, "l" * 10**6, [Section("h", "", tables=[Table("", "ab", rows, "lr")])]
+    )
+    assert len(content) < 2 * 100 * LONGEST + 50_000
+
+
+def test_pages_of_nothing():
+    assert b"<h1>Title</h1>" in page("Title", "", [])
+    assert b"<tbody>" in page("Title", "", [Section("", "", tables=[Table("", (), (), "")])])
+
+
+def test_ids_are_unique_and_all_that_is_referred_to_is_there():
+    content = sample().decode()
+    ids = re.findall(r'\bid="([^"]+)"', content)
+    assert len(ids) == len(set(ids))
+    referred = re.findall(r'(?:href|xlink:href)="#([^"]+)"|url\(#([^)]+)\)', content)
+    referred += [(name, "") for name in re.findall(r'aria-labelledby="([^"]+)"', content)]
+    assert len(referred) > 20
+    assert {first or second for first, second in referred} <= set(ids)
+
+
+def test_charts_have_the_colours_and_letters_of_the_page():
+    svg, content = "".join(one.svg for one in drawn()), sample().decode()
+    assert not re.search(r"#[0-9a-f]{6}\b", svg)
+    assert "font-family" not in svg
+    assert "DOCTYPE" not in svg
+    used = set(re.findall(r"var\(--(\w+)\)", svg))
+    assert used == {"blue", "orange", "green", "purple", "grey", "line"}
+    for name in used:
+        assert content.count(f"--{name}: #") == 2  # Light and dark.
+    assert BLUE not in content.partition("</style>")[2]
+
+
+def luminance(color: str) -> float:
+    """Relative, as WCAG 2.2 defines it, of `rgb(r, g, b)`."""
+    channels = np.array([int(c) for c in re.findall(r"\d+", color)[:3]]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(luminance(color) for color in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_a_browser(dark, tmp_path):
+    everything = sample("".join(text[:300] for text in HOSTILE))
+    bare, guarded = POLICY.subn(b"", everything)
+    assert guarded == 1
+    pages = {"wide": (everything, 1000), "narrow": (everything, 360), "bare": (bare, 360)}
+    looked = look(tmp_path, pages, dark)
+    assert looked.console == []
+    assert looked.requests == []
+    assert looked.frames.keys() == pages.keys()
+    for frame in looked.frames.values():
+        assert frame["scroll_width"] == frame["width"]
+        assert frame["scripts"] == 0
+        assert not frame["hacked"]
+        assert frame["title"].startswith("Report <script>hacked")
+        assert (luminance(frame["paper"]) < luminance(frame["ink"])) == dark
+        assert contrast(frame["paper"], frame["ink"]) > 10
+        assert [figure["title"] for figure in frame["figures"]] == ["Curves", "Bars"]
+        for figure in frame["figures"]:
+            width, height = figure["box"]
+            assert figure["role"] == "img"
+            assert figure["caption"].startswith("Caption")
+            assert 300 < width <= min(frame["width"], 30 * 16)
+            assert 0.6 < height / width < 0.85
+            assert figure["drawn"] > 20
+            seen = [color for color in figure["colors"] if color.startswith("rgb(")]
+            lines = [color for color in seen if contrast(color, frame["paper"]) < 3]
+            assert len(seen) >= 4
+            assert len(lines) == 1  # The grid.
+
+
+@needs_chromium
+def test_the_browser_would_tell(tmp_path):
+    content = sample()
+    for added in (
+        b"<script>hacked = true</script>",
+        b"<img src='http://localhost/image.png'>",
+        b"<div style='width: 2000px'>wide</div>",
+    ):
+        content = content.replace(b"</main>", added + b"</main>")
+    looked = look(tmp_path, {"bare": (POLICY.sub(b"", content), 360), "guarded": (content, 360)})
+    assert looked.frames["bare"]["hacked"]
+    assert not looked.frames["guarded"]["hacked"]
+    assert looked.requests == ["http://localhost/image.png"]
+    assert any("Content Security Policy" in line for line in looked.console)
+    assert all(frame["scroll_width"] > frame["width"] for frame in looked.frames.values())

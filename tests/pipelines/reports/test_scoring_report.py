@@ -1,0 +1,362 @@
+"""The report of a scored output: its numbers are those of the parts, whatever the corpus holds."""
+
+import json
+import os
+import time
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import Failure
+from pipelines.reports import scoring_report
+from pipelines.score import ScoreConfig, main
+from pipelines.scoring.output import METADATA, REJECTED, Output
+from pipelines.scoring.plan import make
+from pipelines.scoring.run_record import MOST_POINTS, Tally
+from pipelines.scoring.totals import BINS, OTHER, REASONS, Totals, most_frequent
+from pipelines.sources.listing import Counted, Shard
+from sentiment.checkpoint import Checkpoint, load, save
+from sentiment.text.tokenizer import Tokenizer
+from testing.browser import look, needs_chromium
+from testing.generated import save_checkpoint, texts_and_labels
+
+HOSTILE = "<script>hacked = true</script><img src=http://127.0.0.1/>&\"'\u202egpj {{ 7*7 }}"
+LEARNT = {"rows": 1000, "truncated": 10, "tokens": 10_000, "unknown": 500}
+
+
+class _Read(HTMLParser):
+    """A page's headings, paragraphs and cells, as a reader sees them, in order."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        self.seen += [""] * (tag in ("h1", "h2", "p", "td", "th", "code", "dt", "dd", "caption"))
+
+    def handle_data(self, data):
+        if self.seen:
+            self.seen[-1] += data
+
+    @property
+    def text(self) -> str:
+        return "\n".join(text.strip() for text in self.seen)
+
+    def after(self, words: str, number: int = 1) -> list[str]:
+        """The cells that follow the one with these words."""
+        seen = self.text.split("\n")
+        place = seen.index(words)
+        return seen[place + 1 : place + 1 + number]
+
+
+def config(root: Path, **flags: object) -> ScoreConfig:
+    paths = {"checkpoints_dir": str(root / "model"), "output": str(root / "scored")}
+    return ScoreConfig(**{"input": (str(root / "corpus"),)} | paths | flags)
+
+
+def learnt(directory: Path, **training: object) -> Checkpoint:
+    """A model whose checkpoint says that of its training, of weights that are sure of something."""
+    checkpoint = save_checkpoint(directory)
+    weights = dict(checkpoint.weights) | {"dense/bias": np.array([0.2, 0], "f4")}
+    weights |= {"dense/kernel": 99 * weights["dense/kernel"]}
+    checkpoint = replace(checkpoint, weights=weights, training=training)
+    save(checkpoint, str(directory))
+    return checkpoint
+
+
+def report(root: Path) -> _Read:
+    return _Read((root / "scored" / "_manifest" / "report.html").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Four shards, one of which cannot be read, of one part, with rows that cannot be scored."""
+    root = tmp_path_factory.mktemp("scored")
+    learnt(root / "model", learnt=LEARNT, rows={"train": 1000}, positive={"train": 250})
+    (root / "corpus").mkdir()
+    texts, _ = texts_and_labels(900)
+    for number, name in enumerate(("a.csv", f"b {HOSTILE.replace('/', '')}.csv", "c.parquet")):
+        kept = [f"{text} {'other words' * (i % 3)}" for i, text in enumerate(texts[number::3])]
+        table = pd.DataFrame({"shard": str(number), "text": kept})
+        path = root / "corpus" / name
+        table.to_parquet(path) if number == 2 else table.to_csv(path, index=False)
+    with open(root / "corpus" / "a.csv", "ab") as file:
+        file.write(b"0,ol\xe9 \x1b[31m<b>\n0\n0,a,b,c\n0\n" + "0,a,\u202egpj\n".encode())
+    (root / "corpus" / "d.csv").write_bytes(b"")
+    main(config(root))
+    return root
+
+
+def test_the_numbers_are_those_of_the_parts(scored):
+    page = report(scored)
+    parts = pd.read_parquet(scored / "scored", columns=["shard", "positive_probability"])
+    positive = parts["positive_probability"] >= 0.5
+    rejected = pd.read_parquet(scored / "scored" / "_rejected")
+    tokenizer = Tokenizer().encoder(load(str(scored / "model")).vocabulary)
+    written = [*pd.read_csv(scored / "corpus" / "a.csv", nrows=300)["text"]]
+    written += [*pd.read_csv(next(scored.glob("corpus/b*")))["text"]]
+    written += [*pd.read_parquet(scored / "corpus" / "c.parquet")["text"]]
+    ids = tokenizer(pa.array(written)).ids
+
+    assert page.seen[1].startswith(f"900 rows of 4 shards in {scored}/scored, ")
+    facts = {"rows scored": f"{len(parts):,}", "positive": f"{positive.mean():.1%}"}
+    facts |= {"rows rejected": f"{rejected['row'].count()}", "texts cut": "0"}
+    facts |= {"shards that could not be read": "1", "tokens": f"{len(ids):,}"}
+    for name, value in facts.items():
+        assert page.after(name) == [value]
+    unknown = page.after("Tokens that the vocabulary lacks", 2)
+    assert unknown == [f"{np.mean(ids == 1):.1%}", "5.0%"]
+    assert page.after("Tokens a text", 2) == [f"{len(ids) / 900:.1f}", "10.0"]
+    assert page.after("Texts that were cut", 2) == ["0.0%", "1.0%"]
+    labelled = page.after("Positive: answered here, labelled there", 2)
+    assert labelled == [f"{positive.mean():.1%}", "25.0%"]
+    for number, path in enumerate(sorted((scored / "corpus").iterdir())[:3]):
+        here = positive[parts["shard"] == str(number)]
+        if number != 1:
+            assert page.after(str(path), 2) == [f"{len(here):,}", f"{here.mean():.1%}"]
+    for reason, rows in rejected.dropna(subset="row")["reason"].value_counts().items():
+        assert page.after(reason, 2) == [f"{rows}", f"{rows / 5:.1%}"]
+
+    output = Output(str(scored / "scored"))
+    found = output.totals(output.parts)
+    expected, _ = np.histogram(parts["positive_probability"], BINS, (0, 1))
+    assert found.histogram.tolist() == expected.tolist()
+    assert found.histogram[BINS // 2 :].sum() == found.counts["positive"]
+    assert found.counts == json.loads((scored / "scored" / "_SUCCESS").read_text())
+
+
+def test_what_a_corpus_holds_is_shown_and_does_nothing(scored):
+    page = report(scored)
+    assert not page.tags["script"] + page.tags["b"]
+    assert "\u202e" not in page.text
+    assert "ol\\xe9 \\x1b[31m<b>" in page.text
+    assert "0,a,\\u202egpj" in page.text
+    assert "{{ 7*7 }}" in page.text
+
+
+def test_its_lines_read_the_output(scored, monkeypatch):
+    seen = report(scored).seen
+    (pandas,) = [text for text in seen if text.startswith("import pandas")]
+    names: dict[str, pd.DataFrame] = {}
+    exec(pandas, names)
+    assert (len(names["scored"]), len(names["rejected"])) == (900, 6)
+    duckdb = pytest.importorskip("duckdb")
+    (query,) = [text for text in seen if text.startswith("SELECT")]
+    answers = names["scored"]["sentiment"].value_counts()
+    found = {answer: rows for answer, rows, _ in duckdb.sql(query).fetchall()}
+    assert found == answers.to_dict()
+
+
+def test_the_same_command_twice_leaves_it_and_after_a_crash_makes_it(scored, capsys):
+    path = scored / "scored" / "_manifest" / "report.html"
+    before = path.read_bytes()
+    main(config(scored))
+    assert "Nothing to do" in capsys.readouterr().out
+    assert path.read_bytes() == before
+    # The program was killed before the last file, or there is one of an earlier version.
+    path.unlink()
+    (scored / "scored" / "_SUCCESS").unlink()
+    main(config(scored))
+    assert f"Report: {path}" in capsys.readouterr().out
+    assert _Read(path.read_bytes()).after("rows scored") == ["900"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    learnt(tmp_path / "model")
+    (tmp_path / "corpus").mkdir()
+    texts = [*texts_and_labels(50)[0], "word1 " * 20]
+    lines = "\n".join(["id,text", *(f"{i},{text}" for i, text in enumerate(texts)), *"xyz"])
+    (tmp_path / "corpus" / "a.csv").write_text(lines)
+    return tmp_path
+
+
+def test_a_report_that_cannot_be_written_costs_one_line(small, capsys):
+    path = small / "scored" / "_manifest" / "report.html"
+    path.mkdir(parents=True)
+    main(config(small))
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if line.startswith("No report: ")]) == 1
+    assert "51 rows scored" in said[-3] + said[-2]
+    assert Output(str(small / "scored")).complete
+
+
+def test_a_job_that_is_stopped_says_what_was_rejected(small):
+    with pytest.raises(Failure, match="3 rows or shards are rejected"):
+        main(config(small, max_rejected="2"))
+    page = report(small)
+    assert "The job was stopped with 1 of 1 parts done: 3 rows or shards" in page.text
+    assert page.after("1 field where the header has 2", 2) == ["3", "100.0%"]
+    assert not (small / "scored" / "_SUCCESS").exists()
+
+
+def test_what_older_checkpoints_and_parts_do_not_say_is_said(small):
+    main(config(small))
+    page = report(small)
+    for name in ("Tokens that the vocabulary lacks", "Texts that were cut"):
+        assert page.after(name, 2)[1] == "not recorded"
+
+    path = small / "scored" / "part-000000.parquet"
+    table = pq.read_table(path)
+    footer = json.loads(table.schema.metadata[METADATA])
+    for name in ("histogram", "answers", "reasons"):
+        del footer[name]
+    del footer["counts"]["unknown"]
+    pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(footer)}), path)
+    (small / "scored" / "_SUCCESS").unlink()
+    main(config(small))
+    page = report(small)
+    assert page.after("rows scored") == ["51"]
+    assert page.after("Tokens that the vocabulary lacks") == ["not recorded"]
+    assert "1 of 1 part were written by an earlier version" in page.text
+
+
+DRIFTS = [
+    ({"unknown": 900}, LEARNT, []),
+    ({"unknown": 1001}, LEARNT, ["lacks 10.0%"]),
+    ({"unknown": 300}, LEARNT | {"unknown": 100}, []),
+    ({"unknown": 301}, LEARNT | {"unknown": 100}, ["lacks 3.0%"]),
+    ({"unknown": 5000}, LEARNT | {"unknown": 4000}, []),
+    ({"unknown": 5001}, LEARNT | {"unknown": 4000}, ["lacks 50.0%"]),
+    ({"truncated": 20}, LEARNT, []),
+    ({"truncated": 21}, LEARNT, ["2.1% of these texts were scored on their first 512 tokens"]),
+    ({"unknown": 9999, "truncated": 999}, {}, []),
+    ({"rows": 0, "tokens": 0}, LEARNT, []),
+    ({}, LEARNT | {"rows": 0, "tokens": 0}, []),
+]
+
+
+@pytest.mark.parametrize(("here", "there", "warned"), DRIFTS)
+def test_drift_is_warned_of(tmp_path, here, there, warned):
+    checkpoint = learnt(tmp_path / "model", learnt=there)
+    found = Totals([])
+    found.counts.update({"rows": 1000, "tokens": 10_000, "unknown": 0, "truncated": 0} | here)
+    section = scoring_report._drift(config(tmp_path), checkpoint, found)
+    assert len(section.warnings) == len(warned)
+    for warning, said in zip(section.warnings, warned, strict=True):
+        assert said in warning
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """100,000 shards, each a part of its own, and 10^8 rejected rows, of reasons without end."""
+    root = tmp_path_factory.mktemp("large")
+    shards = [Shard(f"/corpus/{HOSTILE}/{i}.csv", 1, 1) for i in range(100_000)]
+    counted = Counted(1100, pa.schema([("text", pa.string())]))
+    unreadable = ["is empty " + "x" * 10_000] * 100
+    checkpoint = learnt(root / "model", learnt=LEARNT)
+    flags = config(root, input=tuple(f"{HOSTILE}{i}" for i in range(10_000)), part_rows=1100)
+    settings = flags.settings(checkpoint.model_hash)
+    output = Output(str(root / "scored"))
+    output.add(make(shards, [counted] * (100_000 - 100) + unreadable, settings, 0))
+    found = Totals(output.plans)
+    for i, part in enumerate(output.parts):
+        counts = {"rows": 100, "rejected": 1000, "truncated": 5, "positive": i % 101}
+        counts |= {"tokens": 1000, "unknown": 600}
+        histogram = [0] * (BINS - 2) + [100 - i % 101, i % 101]
+        rare = {f"{HOSTILE} {i} {j}": 100 for j in range(5)}
+        reasons = {"common": 500} | (rare if i % 10 == 0 else {"often": 500})
+        answers = [[100, i % 101]]
+        footer = {"counts": counts, "histogram": histogram, "answers": answers, "reasons": reasons}
+        found.add(part, 0, footer)
+    rejected = root / "scored" / "_rejected"
+    rejected.mkdir()
+    row = {
+        "shard": shards[0].path,
+        "row": 1,
+        "reason": HOSTILE * 999,
+        "raw": HOSTILE.encode() * 999,
+    }
+    rows = pa.Table.from_pylist([row] * 200, REJECTED)
+    pq.write_table(rows, rejected / "part-000000.parquet", compression="zstd")
+    for i in range(1, 10_000):
+        os.link(rejected / "part-000000.parquet", rejected / f"part-{i:06d}.parquet")
+    pq.write_table(
+        pa.Table.from_pylist([row | {"reason": "too large", "raw": bytes(70 * 2**20)}], REJECTED),
+        rejected / "part-010000.parquet",
+    )
+    for i in range(40):
+        record = {"began": 1.0, "seconds": 9.0, "parts": 1, "rows": 5, "rows/s": 1.0}
+        course = [(i / 50, i) for i in range(MOST_POINTS)]
+        output.record(record | {"left": {"rows": 1}, "course": course}, i)
+    (root / "scored" / "_manifest" / "run-40.json").write_text("{")
+    began = time.process_time()
+    content = scoring_report.make(flags, checkpoint, output, found, "")
+    return found, content, time.process_time() - began
+
+
+def test_no_corpus_makes_it_large_or_slow(large):
+    found, content, seconds = large
+    assert len(content) < 500_000
+    assert seconds < 4
+    page = _Read(content)
+    assert page.after("rows rejected") == ["99,900,000"]
+    assert page.after("common", 2) == ["49,950,000", "50.0%"]
+    assert page.after(OTHER, 2)[0] == f"{9_990 * 500 - 18 * 100:,}"
+    assert len(found.reasons) <= REASONS + 1
+    assert found.reasons.total() == found.counts["rejected"]
+    assert "(not shown)" in page.text
+    assert page.tags["tr"] < 100
+    assert page.tags["svg"] == 3
+
+
+@needs_chromium
+def test_a_browser_shows_it_and_runs_none_of_it(scored, large, tmp_path):
+    small = (scored / "scored" / "_manifest" / "report.html").read_bytes()
+    widths = {"wide": (large[1], 1200), "narrow": (large[1], 360), "small": (small, 360)}
+    looked = look(tmp_path, widths)
+    assert (looked.console, looked.requests) == ([], [])
+    for name, figures in {"wide": 3, "narrow": 3, "small": 1}.items():
+        frame = looked.frames[name]
+        assert (frame["scripts"], frame["hacked"]) == (0, False)
+        assert frame["scroll_width"] <= frame["width"]
+        assert len(frame["figures"]) == figures
+        assert all(figure["drawn"] > 5 for figure in frame["figures"])
+        assert "Rejected rows" in frame["text"]
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from([*"abcdefgh", OTHER]), st.integers(1, 9))),
+    st.integers(1, 10),
+)
+def test_no_rejected_row_is_lost_among_reasons(parts, number):
+    found = Counter()
+    for part in parts:
+        found = most_frequent(found + Counter(part), number)
+    assert len(found) <= number + 1
+    assert found.total() == sum(map(sum, (part.values() for part in parts)))
+    # One part's are exact.
+    for part in parts[:1]:
+        kept = most_frequent(Counter(part), number)
+        assert all(kept[name] == part[name] for name in kept if name != OTHER)
+
+
+@pytest.mark.parametrize("parts", [1, 399, 400, 5000])
+def test_the_course_of_a_run_is_recorded_in_few_points(tmp_path, parts):
+    flags = config(tmp_path, part_rows=1)
+    counted = [Counted(parts, pa.schema([("text", pa.string())]))]
+    output = Output(str(tmp_path / "scored"))
+    output.add(make([Shard("a.csv", 1, 1)], counted, flags.settings("m"), 0))
+    tally = Tally(flags, output, {part.name for part in output.parts})
+    done = dict.fromkeys(("rejected", "truncated", "positive", "tokens", "unknown"), 0)
+    for _ in range(parts):
+        tally.add({"error": "", "rows": 1, **done})
+    run, _ = tally.record("m")
+    seconds, rows = zip(*run["course"], strict=True)
+    assert len(rows) < MOST_POINTS
+    assert len(rows) >= min(parts, MOST_POINTS // 2 - 1)
+    assert list(seconds) == sorted(seconds)
+    assert len(set(np.diff([0, *rows]))) == 1
+    assert parts - rows[-1] < rows[0]

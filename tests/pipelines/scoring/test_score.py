@@ -1,0 +1,428 @@
+"""What scoring makes of every kind of input, and what it refuses."""
+
+import gzip
+import json
+import re
+import sys
+from pathlib import Path
+from socket import gethostname
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.cluster import ipc
+from pipelines.errors import Failure
+from pipelines.score import ScoreConfig, main
+from pipelines.scoring import job as score_job
+from pipelines.scoring.parts import PartReader, PartScorer, to_item
+from pipelines.scoring.plan import Part, Piece, make
+from pipelines.sources.listing import Counted, Shard, find_shards
+from pipelines.sources.parquet import Span
+from sentiment.errors import InputError
+from sentiment.model.inference import inference
+from sentiment.text.tokenizer import Tokenizer
+from testing.generated import save_checkpoint, write_shards
+
+
+def parquet(**columns: pa.Array) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="none")
+    return sink.getvalue().to_pybytes()
+
+
+def text(*values: object, kind: pa.DataType | None = None) -> bytes:
+    return parquet(id=pa.array([str(i) for i in range(len(values))]), text=pa.array(values, kind))
+
+
+def damaged(content: bytes) -> bytes:
+    """A Parquet file whose footer reads and whose pages do not."""
+    return content[:4] + b"\xff" * 40 + content[44:]
+
+
+HEAD = b"id,text\n"
+WORDS = b"lovely great word1 word2 word3"
+
+# Of each shard: its bytes, how many of its rows are scored, and what is rejected: the number of
+# the row (None: all of the shard) and what the reason says.
+KINDS = {
+    "plain.csv": (HEAD + b"1,hi\n2,you\n", 2, []),
+    "short row.csv": (HEAD + b"1,hi\n2\n3,you\n", 2, [(2, "1 field where the header has 2")]),
+    "long row.csv": (HEAD + b"1,hi,you\n2,you\n", 1, [(1, "3 fields where the header has 2")]),
+    "blank lines.csv": (HEAD + b"\n\n1,hi\n\n\n2,you\n\n", 2, []),
+    "latin-1 text.csv": (HEAD + b"1,caf\xe9\n2,you\n", 1, [(1, "the text is not valid UTF-8")]),
+    "latin-1 column.csv": (HEAD + b"\xe9,hi\n2,you\n", 1, [(1, "column 'id' is not valid")]),
+    "overlong.csv": (HEAD + b"1,\xc0\xaf\n2,\xed\xa0\x80\n", 0, [(1, "UTF-8"), (2, "UTF-8")]),
+    "open quote.csv": (HEAD + b'1,hi\n2,"you\n3,he\n', 1, [(2, "a quote is not closed")]),
+    "quoted newlines.csv": (HEAD + b'1,"hi\n\r\nyou"\n2,"a ""b"" c"\n', 2, []),
+    "quote inside.csv": (HEAD + b'1,hi "you" there\n', 1, []),
+    "crlf.csv": (HEAD.replace(b"\n", b"\r\n") + b"1,hi\r\n2,you\r\n", 2, []),
+    "cr.csv": (HEAD.replace(b"\n", b"\r") + b"1,hi\r2,you\r", 2, []),
+    "byte order mark.csv": (b"\xef\xbb\xbf" + HEAD + b"1,hi\n", 1, []),
+    "no newline at the end.csv": (HEAD + b"1,hi\n2,you", 2, []),
+    "no rows.csv": (HEAD, 0, []),
+    "nothing.csv": (b"", 0, [(None, "is empty")]),
+    "utf-16.csv": ("id,text\n1,hi\n".encode("utf-16"), 0, [(None, "is UTF-16")]),
+    "utf-16 without mark.csv": ("id,text\n1,hi\n".encode("utf-16-le"), 0, [(None, "NUL bytes")]),
+    "another column.csv": (b"id,words\n1,hi\n", 0, [(None, "its columns: id, words")]),
+    "column twice.csv": (b"id,text,text\n1,hi,you\n", 0, [(None, "more than one column 'text'")]),
+    "nul.csv": (HEAD + b"1,h\0i\n", 1, []),
+    "empty text.csv": (HEAD + b'1,\n2,""\n', 2, []),
+    "formula and html.csv": (HEAD + b"1,=1+1\n2,<script>alert(1)</script>\n", 2, []),
+    "a megabyte.csv": (HEAD + b"1," + WORDS * 40_000 + b"\n2,hi\n", 2, []),
+    "compressed.csv.gz": (gzip.compress(HEAD + b"1,hi\n2\n"), 1, [(2, "1 field")]),
+    "cut.csv.gz": (gzip.compress(HEAD + b"1,hi\n" * 99)[:-12], 0, [(None, "cannot be read")]),
+    "no gzip.csv.gz": (HEAD + b"1,hi\n", 0, [(None, "cannot be read")]),
+    "plain.parquet": (text("hi", "you"), 2, []),
+    "null.parquet": (text("hi", None, "you"), 2, [(2, "the text is null")]),
+    "all null.parquet": (text(None, None, kind=pa.null()), 0, [(1, "is null"), (2, "is null")]),
+    "no rows.parquet": (text(kind=pa.string()), 0, []),
+    "numbers.parquet": (text(1, 2), 0, [(None, "column 'text' is int64, not text")]),
+    "lists.parquet": (text(["hi"], ["you"]), 0, [(None, "not text")]),
+    "dictionary.parquet": (
+        text("hi", "hi", kind=pa.dictionary(pa.int32(), pa.string())),
+        2,
+        [],
+    ),
+    "large.parquet": (text("hi", "you", kind=pa.large_string()), 2, []),
+    "bytes.parquet": (text(b"hi", b"\xff", kind=pa.binary()), 1, [(2, "not valid UTF-8")]),
+    "cut.parquet": (text("hi", "you")[:-9], 0, [(None, "does not read as Parquet")]),
+    "no parquet.parquet": (HEAD + b"1,hi\n", 0, [(None, "does not read as Parquet")]),
+    "damaged page.parquet": (damaged(text("hi", "you")), 0, [(None, "does not read as Parquet")]),
+}
+
+
+def config(root: Path, **flags: object) -> ScoreConfig:
+    paths = {"checkpoints_dir": root / "model", "output": root / "scored"}
+    return ScoreConfig(
+        **{"input": (str(root / "corpus"),)} | {k: str(v) for k, v in paths.items()} | flags
+    )
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """The files that a reader sees, and the rejected ones."""
+    files = [*directory.glob("*.parquet"), *directory.glob("_rejected/*")]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def malformed(tmp_path_factory, local_ray):
+    root = tmp_path_factory.mktemp("malformed")
+    save_checkpoint(root / "model")
+    (root / "corpus").mkdir()
+    for name, (content, _, _) in KINDS.items():
+        (root / "corpus" / name).write_bytes(content)
+    main(config(root))
+    return root
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_shard_is_scored_or_rejected_row_by_row(malformed, name):
+    _, scored, expected = KINDS[name]
+    rejected = pads.dataset(malformed / "scored" / "_rejected").to_table().to_pylist()
+    here = [row for row in rejected if Path(row["shard"]).name == name]
+    assert len(here) == len(expected)
+    for row, (number, reason) in zip(here, expected, strict=True):
+        assert row["row"] == number
+        assert reason in row["reason"]
+    # A part of several shards says of each how many rows it planned to read.
+    pieces = [
+        piece
+        for part in (malformed / "scored").glob("*.parquet")
+        for piece in json.loads(pq.read_metadata(part).metadata[b"sentiment.part"])["pieces"]
+        if Path(piece[0]).name == name
+    ]
+    planned = sum(rows for _, _, rows in pieces)
+    lost = planned if None in [number for number, _ in expected] else len(expected)
+    assert planned - lost == scored
+
+
+def test_rejected_rows_keep_their_bytes(malformed):
+    rejected = pads.dataset(malformed / "scored" / "_rejected").to_table().to_pylist()
+    raw = {(Path(row["shard"]).name, row["row"]): row["raw"] for row in rejected}
+    assert raw["latin-1 text.csv", 1] == b"caf\xe9"
+    assert raw["short row.csv", 2] == b"2"
+    assert raw["open quote.csv", 2] == b'2,"you\n3,he\n'
+    assert raw["null.parquet", 2] is None
+
+
+def test_every_row_of_a_malformed_corpus_is_accounted_for(malformed):
+    table = pads.dataset(malformed / "scored", format="parquet").to_table()
+    totals = json.loads((malformed / "scored" / "_SUCCESS").read_text())
+    assert len(table) == sum(scored for _, scored, _ in KINDS.values()) == totals["rows"]
+    assert totals["truncated"] == 1
+    assert table["positive_probability"].null_count == 0
+
+
+def test_too_many_rejected_rows_stop_the_job_without_success(malformed, tmp_path, local_ray):
+    output = tmp_path / "scored"
+    for most in ("3", "1%"):
+        with pytest.raises(Failure, match=f"more than --max_rejected {most}"):
+            main(config(malformed, output=str(output), max_rejected=most))
+        assert not (output / "_SUCCESS").exists()
+    main(config(malformed, output=str(output), max_rejected="90%"))
+    assert contents(output) == contents(malformed / "scored")
+
+
+@pytest.fixture
+def small(tmp_path):
+    save_checkpoint(tmp_path / "model")
+    write_shards(tmp_path / "corpus", rows=300, shards=3)
+    return tmp_path
+
+
+FLAGS = {"text_column": "SentimentText", "keep_columns": ("id",), "part_rows": 80}
+
+
+def test_what_is_missing_or_new_is_scored_and_nothing_else(small, local_ray, capsys):
+    main(config(small, **FLAGS))
+    whole = contents(small / "scored")
+    assert len(whole) == 3
+    (small / "scored" / "part-000001.parquet").unlink()
+    (small / "scored" / "_SUCCESS").unlink()
+    untouched = (small / "scored" / "part-000000.parquet").stat().st_mtime_ns
+    capsys.readouterr()
+    main(config(small, **FLAGS))
+    assert "Scoring 100 rows in 1 part (2 are there) ..." in capsys.readouterr().out
+    assert contents(small / "scored") == whole
+
+    write_shards(small / "corpus" / "more", rows=50, shards=1, seed=1)
+    main(config(small, **FLAGS))
+    assert "Scoring 50 rows in 1 part (3 are there) ..." in capsys.readouterr().out
+    after = contents(small / "scored")
+    assert {name: after[name] for name in whole} == whole
+    assert set(after) - set(whole) == {"part-000003.parquet"}
+    assert (small / "scored" / "part-000000.parquet").stat().st_mtime_ns == untouched
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"input": ("nowhere",)}, "nowhere does not exist"),
+        ({"checkpoints_dir": "nowhere"}, "nowhere is no checkpoint"),
+        ({"use_gpu": True}, "--use_gpu: 0 GPUs here"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_and_leaves_nothing(small, local_ray, flags, said):
+    with pytest.raises(InputError) as refusal:
+        main(config(small, **FLAGS | flags))
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert contents(small / "scored") == {}
+
+
+def test_one_part_is_scored_without_ray(small, monkeypatch, local_ray):
+    flags = FLAGS | {"part_rows": 1000}
+    with monkeypatch.context() as without:
+        # Whatever would start it fails.
+        without.setattr("pipelines.scoring.job.session", None)
+        main(config(small, **flags))
+    found = contents(small / "scored")
+    assert "part-000000.parquet" in found
+    assert "part-000001.parquet" not in found
+
+    # Its bytes are those that an actor on Ray writes.
+    monkeypatch.setattr(score_job, "_score", scored_on_ray)
+    main(config(small, **flags | {"output": str(small / "on ray")}))
+    expected = contents(small / "on ray")["part-000000.parquet"]
+    assert found["part-000000.parquet"] == expected
+
+
+def scored_on_ray(items, reader, scorer, flags, start_ray):
+    start_ray()
+    return score_job._stream(items, reader, scorer, flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"text_column": "words"}, "shard-0.csv has no column 'words'; its columns: id, Sentiment"),
+        ({"keep_columns": ("id", "name")}, "--keep_columns name: no shard has that column"),
+        ({"keep_columns": None}, "the input has a column 'Sentiment'"),
+    ],
+)
+def test_columns_that_no_shard_has_are_refused_before_ray_loads(small, monkeypatch, flags, said):
+    # Whatever would import it fails.
+    monkeypatch.setitem(sys.modules, "pipelines.scoring.job", None)
+    with pytest.raises(InputError, match=re.escape(said)):
+        main(config(small, **FLAGS | flags))
+    assert contents(small / "scored") == {}
+    # Where a shard of some has them, the job takes over.
+    rest = small / "corpus" / "zz.csv"
+    rest.write_text("words,name,id,SentimentText\nhi,1,2,hello\n")
+    if flags != {"keep_columns": None}:
+        with pytest.raises(ImportError):
+            main(config(small, **FLAGS | flags))
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"part_rows": 0}, "--part_rows is 0"),
+        ({"num_actors": 0}, "--num_actors is 0"),
+        ({"num_actors": (3, 2)}, "--num_actors is 3 2; it must be two numbers of at least 1"),
+        ({"max_rejected": "many"}, "--max_rejected is many"),
+        ({"max_rejected": "-1%"}, "--max_rejected is -1%"),
+        ({"encoding": "klingon"}, "--encoding klingon"),
+    ],
+)
+def test_impossible_flags_are_refused_by_name(tmp_path, flags, named):
+    with pytest.raises(InputError, match=named):
+        config(tmp_path, **flags)
+
+
+def test_changed_input_or_model_is_refused_and_overwrite_begins_anew(small, local_ray):
+    main(config(small, **FLAGS))
+    (small / "scored" / "notes.txt").write_text("mine")
+    save_checkpoint(small / "model", seed=1)
+    with pytest.raises(InputError, match="begun with another model_hash"):
+        main(config(small, **FLAGS))
+    main(config(small, **FLAGS, overwrite=True))
+    write_shards(small / "corpus", rows=301, shards=3)
+    with pytest.raises(InputError, match="has changed since"):
+        main(config(small, **FLAGS))
+    main(config(small, **FLAGS, overwrite=True))
+    assert (
+        len(pads.dataset(small / "scored", format="parquet", exclude_invalid_files=True).to_table())
+        == 300
+    )
+    assert (small / "scored" / "notes.txt").read_text() == "mine"
+
+
+def test_a_part_that_cannot_be_written_is_an_error_and_no_success(small, local_ray):
+    output = small / "scored"
+    (output / "_manifest").mkdir(parents=True)
+    # A file of that name stands for whatever keeps the part from being written.
+    (output / "_rejected").write_text("")
+    (small / "corpus" / "short.csv").write_text("id,Sentiment,SentimentText\n1\n")
+    with pytest.raises((Failure, InputError)):
+        main(config(small, **FLAGS))
+    assert not (output / "_SUCCESS").exists()
+
+
+def read(tmp_path, kept: pa.Field, content: bytes, name: str = "a.parquet"):
+    """What a reader makes of a part that is all of a shard."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    (shard,) = find_shards([str(path)], "--input")
+    rows = shard.count("utf-8").rows
+    model = save_checkpoint(tmp_path / "model")
+    encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
+    part = Part("part-000000", (Piece(0, Span(0, rows)),))
+    reader = PartReader(encoder, "text", pa.schema([kept]), "utf-8", 512)
+    return lambda: reader(to_item(part, (shard,)))
+
+
+# A string column of Parquet may hold any bytes: "a", an invalid one, "c".
+WRONG = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff", b"c"]).buffers())
+NESTED = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), WRONG)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "reason"),
+    [
+        (pa.array(["1", "x", "3"]), pa.int64(), "does not convert from string to int64: "),
+        (pa.array([1, 2**40, 3]), pa.int32(), "does not convert from int64 to int32: "),
+        (pa.array([b"a", b"\xff", b"c"], pa.large_binary()), pa.string(), "is not valid UTF-8"),
+        (WRONG, pa.string(), "is not valid UTF-8"),
+        (NESTED, pa.list_(pa.string()), "is not valid UTF-8"),
+    ],
+    ids=["text", "number", "binary", "string", "list"],
+)
+def test_a_kept_value_that_does_not_convert_costs_its_row_alone(tmp_path, values, kind, reason):
+    texts = pa.array(["hi", "you", "there"])
+    read_part = read(tmp_path, pa.field("kept", kind), parquet(text=texts, kept=values))
+    part = read_part()
+    (row,) = ipc.from_bytes(part["rejected"]).to_pylist()
+    assert (row["row"], row["raw"], part["lost"]) == (2, b"you", 1)
+    assert row["reason"].startswith(f"column 'kept' {reason}")
+    assert "\n" not in row["reason"]
+    kept = ipc.from_bytes(part["kept"])
+    kept.validate(full=True)
+    assert (len(kept), kept["kept"].type, kept["kept"].null_count) == (2, kind, 0)
+
+
+def test_a_type_that_does_not_convert_at_all_costs_the_part_of_the_shard(tmp_path):
+    content = parquet(text=pa.array(["hi", "you"]), kept=pa.array([[1], [2]]))
+    part = read(tmp_path, pa.field("kept", pa.int64()), content)()
+    (row,) = ipc.from_bytes(part["rejected"]).to_pylist()
+    assert (row["row"], part["lost"]) == (None, 2)
+    assert "column 'kept' does not convert" in row["reason"]
+    assert row["reason"].endswith("(rows 1 to 2)")
+
+
+def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
+    read_part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n2,you\n", "a.csv")
+    assert read_part()["error"] == ""
+    (tmp_path / "a.csv").write_bytes(HEAD + b"1,hi\n2,yes\n")
+    part = read_part()
+    assert "a.csv has changed since it was planned" in part["error"]
+    scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
+    assert scorer(part)["error"] == part["error"]
+    assert not (tmp_path / "part-000000.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "rows", "parts"),
+    [
+        ("a.csv", "utf-8", 5_000, 50),
+        ("a.csv", "UTF8", 5_000, 50),
+        ("a.parquet", "latin-1", 5_000, 50),
+        ("a.csv", "latin-1", 5_000, 16),
+        ("a.csv.gz", "utf-8", 5_000, 16),
+        ("a.csv.gz", "utf-8", 1_200, 12),
+        ("a.csv.gz", "utf-8", 40_000, 40),
+    ],
+)
+def test_shards_that_are_read_from_their_start_make_few_parts(name, encoding, rows, parts):
+    schema = pa.schema([("text", pa.string())])
+    flags = {"text_column": "text", "keep_columns": None, "part_rows": 100, "encoding": encoding}
+    made = make([Shard(name, 1, 1)], [Counted(rows, schema)], flags, 0)
+    assert len(made.parts) == parts
+    assert sum(part.rows for part in made.parts) == rows
+
+
+@pytest.mark.parametrize("part_rows", [100, 2], ids=["in this process", "on Ray"])
+def test_a_corpus_of_nothing_but_texts(tmp_path, local_ray, part_rows):
+    save_checkpoint(tmp_path / "model")
+    (tmp_path / "texts.csv").write_text("text\nlovely\nsad,too many\nawful\ngreat\n")
+    model, corpus, output = (str(tmp_path / name) for name in ("model", "texts.csv", "scored"))
+    main(ScoreConfig(checkpoints_dir=model, input=(corpus,), output=output, part_rows=part_rows))
+    scored = pads.dataset(output, format="parquet").to_table()
+    assert scored.schema.names == ["positive_probability", "sentiment"]
+    assert len(scored) == 3
+    rejected = pads.dataset(f"{output}/_rejected", format="parquet").to_table()
+    assert rejected["row"].to_pylist() == [2]
+
+
+def test_no_column_needs_to_be_kept(tmp_path, capsys):
+    save_checkpoint(tmp_path / "model")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "texts.csv").write_text("id,text\n1,lovely\n2,sad\n")
+    for _ in range(2):
+        main(config(tmp_path, keep_columns=()))
+    assert "Nothing to do" in capsys.readouterr().out
+    scored = pq.read_table(tmp_path / "scored" / "part-000000.parquet")
+    assert scored.schema.names == ["positive_probability", "sentiment"]
+    assert len(scored) == 2
+
+
+def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
+    (tmp_path / "here").mkdir()
+    read_part = read(tmp_path / "here", pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")
+    (tmp_path / "here").rename(tmp_path / "elsewhere")
+    assert (
+        read_part()["error"]
+        == f"node {gethostname()} does not see {tmp_path}/here: every node must"
+    )
+
+
+def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
+    part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")()
+    scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
+    assert f"node {gethostname()} does not see --output {tmp_path}" in scorer(part)["error"]
+    assert not (tmp_path / "part-000000.parquet").exists()
+    (tmp_path / "_manifest").mkdir()
+    assert scorer(part)["error"] == ""
+    assert (tmp_path / "part-000000.parquet").exists()

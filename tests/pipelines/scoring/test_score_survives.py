@@ -1,0 +1,232 @@
+"""Scoring as a user runs it: doubled, interrupted, on small machines and out of room."""
+
+import io
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.dataset as pads
+import pytest
+import ray
+
+from pipelines.errors import Failure
+from pipelines.score import ScoreConfig, main
+from pipelines.scoring.output import COUNTS
+from sentiment import checkpoint
+from testing.generated import write_job
+from testing.programs import contents, run, scoring, start, wait_for_parts, words
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, local_ray):
+    """A corpus with rows to reject, and what one run makes of it."""
+    root = tmp_path_factory.mktemp("job")
+    write_job(root)
+    with redirect_stdout(io.StringIO()) as said:
+        main(config(root, "whole"))
+    last = said.getvalue().splitlines()[-1]
+    assert last.startswith("50 rows and 0 shards could not be scored: see ")
+    return root
+
+
+def config(root: Path, output: str, **more: object) -> ScoreConfig:
+    """That of `scoring`, in 100 parts, for this process and its Ray."""
+    paths = {"checkpoints_dir": str(root / "model"), "output": str(root / output)}
+    flags = {"text_column": "SentimentText", "keep_columns": ("id",), "part_rows": 100}
+    return ScoreConfig(**{"input": (str(root / "corpus"),)} | paths | flags | more)
+
+
+def test_the_manifest_tells_all_of_a_run(job):
+    (path,) = (job / "whole" / "_manifest").glob("run-*.json")
+    record = json.loads(path.read_text())
+    totals = json.loads((job / "whole" / "_SUCCESS").read_text())
+    assert record["totals"] == totals
+    assert totals["rows"] + totals["rejected"] == record["rows"] == 10_000
+    assert set(totals) == set(COUNTS)
+    assert record["left"] == {"parts": 0, "rows": 0}
+    assert record["parts"] == 100
+    assert record["rows/s"] > 0
+    assert record["model_hash"] == checkpoint.load(str(job / "model")).model_hash
+    assert record["flags"]["text_column"] == "SentimentText"
+    planned = json.loads((job / "whole" / "_manifest" / "plan-00000.json").read_text())
+    for path, size, modified, rows in planned["shards"]:
+        stat = os.stat(path)
+        assert (size, modified) == (stat.st_size, stat.st_mtime_ns)
+        assert rows == (100 if path.endswith("short.csv") else 3_300)
+
+
+def test_two_drivers_at_once_make_what_one_makes(job):
+    flags = [*scoring(job, job / "two", 100), "--num_actors", 1]
+    address = ray.get_runtime_context().gcs_address
+    both = [start("score", *flags, RAY_ADDRESS=address) for _ in range(2)]
+    for driver in both:
+        said = "\n".join(driver.communicate(timeout=150))
+        assert driver.returncode == 0, said
+    assert contents(job / "two") == contents(job / "whole")
+
+
+SLOW_DISK = """
+import os, time
+fsync = os.fsync
+
+def slow(descriptor):
+    name = os.readlink(f"/proc/self/fd/{descriptor}")
+    if "/.part-" in name and "-000000." not in name:
+        time.sleep(60)
+    fsync(descriptor)
+
+os.fsync = slow
+"""
+"""What every process of a job begins with: of the parts only the first gets to the disk soon."""
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, blow, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
+    mark, output = uuid.uuid4().hex, job / blow.name
+    environment = {"MARK_OF_THE_TEST": mark, "PYTHONPATH": str(tmp_path)}
+    driver = start("score", *scoring(job, output, 100), **environment)
+    wait_for_parts(output, driver, 1)
+    deadline = time.monotonic() + 50
+    while not partial(output):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    # Ctrl-C goes to every process in the foreground. SIGTERM would end the program's Ray, before
+    # the program has an answer.
+    {signal.SIGINT: os.killpg, signal.SIGTERM: os.kill}[blow](driver.pid, blow)
+    _, said = driver.communicate(timeout=60)
+    assert (driver.returncode, said) == (
+        128 + blow,
+        "error: interrupted; the same command again goes on\n",
+    )
+    assert not (output / "_SUCCESS").exists()
+    whole = contents(job / "whole")
+    parts = [path.name for path in output.glob("part-*")]
+    assert 0 < len(parts) < 100
+    assert all((output / name).read_bytes() == whole[name] for name in parts)
+    assert partial(output) == []
+    (record,) = (output / "_manifest").glob("run-*.json")
+    assert json.loads(record.read_text())["left"]["parts"] >= 100 - len(parts)
+    deadline = time.monotonic() + 15
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    main(config(job, blow.name))
+    assert contents(output) == whole
+
+
+def test_a_failure_leaves_no_thread_that_may_ask_for_ray(job):
+    """One that does while Ray ends would end the program, before it has said what was wrong."""
+    (job / "taken" / "_rejected" / "part-000000.parquet").mkdir(parents=True)
+    before = set(threading.enumerate())
+    with pytest.raises(Failure, match="part-000000 could not be written"):
+        main(config(job, "taken"))
+    assert [thread.name for thread in set(threading.enumerate()) - before] == []
+
+
+def partial(output: Path) -> list[Path]:
+    """Files that are, or were, being written."""
+    return [path for path in output.rglob(".*") if path.is_file()]
+
+
+def marked(mark: str) -> list[str]:
+    """The processes, save those that have ended, that descend from one with that environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            if process.environ().get("MARK_OF_THE_TEST") == mark:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+def test_a_pool_that_grows_makes_what_any_makes(job):
+    main(config(job, "grown", num_actors=(1, 3)))
+    assert contents(job / "grown") == contents(job / "whole")
+
+
+SMALLEST = """
+import sys
+from pathlib import Path
+import ray
+from pipelines.score import main
+from tests.pipelines.scoring.test_score_survives import config
+
+ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, logging_level="ERROR")
+main(config(Path(sys.argv[1]), "CPU"))
+main(config(Path(sys.argv[1]), "GPU", use_gpu=True, part_rows=5000))
+"""
+
+
+def test_no_machine_is_too_small(job):
+    smallest = [sys.executable, "-c", SMALLEST, job]
+    subprocess.run(smallest, capture_output=True, timeout=270, check=True)
+    assert contents(job / "CPU") == contents(job / "whole")
+    tables = [pads.dataset(job / name, format="parquet").to_table() for name in ("CPU", "GPU")]
+    assert tables[0]["id"] == tables[1]["id"]
+    scores = [table["positive_probability"].to_numpy() for table in tables]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_files_that_cannot_grow_are_one_line_and_no_part(job):
+    """`RLIMIT_FSIZE` ends every write at 5,000 bytes, as a full disk ends it, for any user."""
+    flags = scoring(job, job / "limited", 20_000)
+    limited = subprocess.run(
+        words("score", *flags),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert limited.returncode == 1
+    wanted = r"error: part-000000 could not be written: \[Errno 27\] .*\n"
+    assert re.fullmatch(wanted, limited.stderr)
+    assert contents(job / "limited").keys() <= {"_rejected/part-000000.parquet"}
+    run("score", *flags)
+    assert len(contents(job / "limited")) == 3
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=100k tmpfs "$1" && cd "$1" && shift
+"$@"; echo "exit code $?"; find . -type f | sort
+cp -r . ../kept
+"""
+
+
+def test_a_full_disk_is_one_line_and_no_part(job):
+    """A file system of 100 KiB, which the job's own Ray sees."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    output = job / "full"
+    output.mkdir()
+    mounted = ["unshare", "-rm", "bash", "-c", FULL_DISK, "-", output]
+    done = subprocess.run(
+        [*mounted, *words("score", *scoring(job, output, 100))],
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=True,
+    )
+    said, wrong = done.stdout, done.stderr
+    assert wrong.startswith("error: part-0000")
+    assert "No space left on device" in wrong
+    assert wrong.count("\n") == 1
+    _, listed = said.split("exit code 1\n")
+    files = listed.splitlines()
+    assert "./part-000000.parquet" in files
+    assert not [name for name in files if "/." in name or name == "./_SUCCESS"]
+    # With room, the same goes on.
+    main(config(job, "kept"))
+    assert contents(job / "kept") == contents(job / "whole")

@@ -1,0 +1,250 @@
+"""Labelled rows: every row that cannot be learnt from is named; splits that never move."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.sources import csv as csv_rows
+from pipelines.sources.labelled import (
+    LEFT_OUT,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    VALIDATION_SHARE,
+    Source,
+    Split,
+)
+from pipelines.sources.listing import Shard
+from sentiment.errors import InputError
+from sentiment.text.tokenizer import SPECIALS, Tokenizer
+
+HASHES = np.random.default_rng(0).integers(0, 2**64, 200_000, np.uint64)
+SOURCE = Source("text", "label", "utf-8")
+
+
+def test_a_split_never_moves():
+    hashes = np.array([0, 1, 2**63, 2**64 - 1, *range(10, 22)], np.uint64)
+    assert Split(0, 0.2)(hashes).tolist() == [0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]
+    assert Split(7, 0.5)(hashes).tolist() == [0, 2, 2, 0, 2, 0, 0, 0, 2, 0, 2, 2, 0, 0, 2, 2]
+    assert Split(0, 0.2).sampling_hashes(hashes[:3]).tolist() == [
+        6791897765849424158,
+        16860738450190168606,
+        13247853208833655894,
+    ]
+
+
+@pytest.mark.parametrize("random_state", [0, 1, -1, 2**40])
+@pytest.mark.parametrize("test_size", [0.01, 0.2, 0.9])
+def test_shares(random_state, test_size):
+    parts = Split(random_state, test_size)(HASHES)
+    assert parts.dtype == np.int8
+    rest = 1 - test_size
+    shares = {TEST: test_size, VALIDATION: rest * VALIDATION_SHARE}
+    shares[TRAIN] = 1 - sum(shares.values())
+    for part, share in shares.items():
+        deviation = np.sqrt(share * (1 - share) / len(HASHES))
+        assert abs(np.mean(parts == part) - share) < 5 * deviation
+
+
+def test_states_give_splits_that_have_nothing_to_do_with_each_other():
+    held_out = [Split(state, 0.2)(HASHES) == TEST for state in range(6)]
+    for i, one in enumerate(held_out):
+        for other in held_out[:i]:
+            assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(len(HASHES))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64), st.floats(0.01, 0.99))
+def test_sampling_leaves_out_rows_and_moves_none(below, test_size):
+    hashes = HASHES[:1000]
+    below = min(below, 2**64 - 1)
+    whole, some = Split(3, test_size)(hashes), Split(3, test_size, below)(hashes)
+    left_out = Split(3, test_size).sampling_hashes(hashes) >= np.uint64(below)
+    assert np.array_equal(some == LEFT_OUT, left_out)
+    assert np.array_equal(some[~left_out], whole[~left_out])
+
+
+def test_sampling_has_nothing_to_do_with_the_side():
+    split = Split(0, 0.2, 2**63)
+    parts = split(HASHES)
+    kept = parts != LEFT_OUT
+    assert abs(kept.mean() - 0.5) < 0.006
+    assert abs(np.mean(parts[kept] == TEST) - 0.2) < 0.007
+
+
+def test_equal_texts_are_on_one_side():
+    texts = pa.array([f"{word} {i}" for i in range(500) for word in ("Great!", "great !")])
+    parts = Split(0, 0.5)(Tokenizer().tokens(texts).hashes)
+    assert np.array_equal(parts[::2], parts[1::2])
+    assert len(set(parts.tolist())) == 3
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return Shard(str(path), len(content), 0)
+
+
+def write_parquet(path, labels, texts=None):
+    texts = pa.array([f"text {i}" for i in range(len(labels))]) if texts is None else texts
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"label": labels, "text": texts, "more": texts}), sink)
+    return write(path, sink.getvalue())
+
+
+def read(shard, source=SOURCE):
+    """Texts, labels and tokens of a shard."""
+    texts, labels, tokens = [], [], []
+    for rows, column, some, found in source.read(shard, Tokenizer().tokens):
+        assert some.dtype == np.int8
+        assert len(rows.numbers) == len(column) == len(some)
+        texts += column.to_pylist()
+        labels += some.tolist()
+        tokens += found.tokens.to_pylist()
+    return texts, labels, tokens
+
+
+def test_csv(tmp_path):
+    rows = b'id,label,text\r\n1,0,bad\r\n2, 1 ,"so, good\n"\r\n3,1.0,\r\n4,False,x'
+    texts, labels, tokens = read(write(tmp_path / "a.csv", rows))
+    assert texts == [b"bad", b"so, good\n", b"", b"x"]
+    assert labels == [0, 1, 1, 0]
+    assert tokens == [["bad"], ["so", ",", "good"], [], ["x"]]
+
+
+def test_ids_instead_of_tokens(tmp_path):
+    shard = write(tmp_path / "a.csv", b"label,text\n1,good day\n")
+    encoder = Tokenizer().encoder([*SPECIALS, "good"])
+    ((_, _, labels, ids),) = SOURCE.read(shard, encoder)
+    assert (labels.tolist(), ids.ids.tolist(), ids.offsets.tolist()) == ([1], [2, 1], [0, 2])
+
+
+TYPES = [
+    *(pa.int8(), pa.int64(), pa.uint64(), pa.float32(), pa.float64(), pa.bool_()),
+    *(pa.string(), pa.large_string(), pa.string_view(), pa.binary()),
+    *(pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.int64())),
+]
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+def test_labels_of_all_types(tmp_path, kind):
+    labels = [0, 1, 1, 0, 1]
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    values = pa.array(labels).cast(pa.int64() if plain == pa.bool_() else pa.string()).cast(plain)
+    if pa.types.is_dictionary(kind):
+        values = values.dictionary_encode().cast(kind)
+    assert read(write_parquet(tmp_path / "a.parquet", values))[1] == labels
+
+
+BAD = {
+    "int": (pa.array([0, 1, 2]), 3, "'2'"),
+    "negative": (pa.array([-1, 1]), 1, "'-1'"),
+    "float": (pa.array([1.0, 0.5]), 2, "'0.5'"),
+    "nan": (pa.array([1.0, float("nan")]), 2, "'nan'"),
+    "string": (pa.array(["1", "positive"]), 2, "'positive'"),
+    "empty": (pa.array(["1", ""]), 2, "''"),
+    "long": (pa.array(["1", "1" * 1000]), 2, repr("1" * 80)),
+    "binary": (pa.array([b"1", b"\xff"]), 2, "'ÿ'"),
+    "dictionary": (pa.array(["1", "0", "x"]).dictionary_encode(), 3, "'x'"),
+    "null": (pa.array([1, None, 0]), 2, "null"),
+    "null string": (pa.array(["1", None]), 2, "null"),
+    "null bool": (pa.array([True, None]), 2, "null"),
+    "null in a dictionary": (pa.array(["1", None]).dictionary_encode(), 2, "null"),
+    "nulls": (pa.nulls(2), 1, "null"),
+    "uuid": (pa.array([b"1" * 16], pa.uuid()), 1, repr("1" * 16)),
+    "a full dictionary": (
+        pa.DictionaryArray.from_arrays(
+            pa.array([0, None], pa.int8()), [str(i + 1) for i in range(128)]
+        ),
+        2,
+        "null",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_label_is_named(tmp_path, case):
+    labels, row, shown = BAD[case]
+    shard = write_parquet(tmp_path / "bad.parquet", labels)
+    with pytest.raises(InputError) as caught:
+        read(shard)
+    assert str(caught.value) == f"{shard.path}, row {row}: label is {shown}, not 0 or 1"
+
+
+@pytest.mark.parametrize("labels", [pa.array([[1]]), pa.array([{"a": 1}])], ids=str)
+def test_columns_that_cannot_be_labels_are_named(tmp_path, labels):
+    shard = write_parquet(tmp_path / "bad.parquet", labels)
+    with pytest.raises(InputError, match=r"bad\.parquet: column 'label' is .*, not labels 0 and 1"):
+        read(shard)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.data())
+def test_the_row_is_counted_from_the_beginning_of_the_file(tmp_path_factory, rows, data):
+    bad = data.draw(st.integers(1, rows))
+    line, problem = data.draw(
+        st.sampled_from(
+            [
+                (b"2,text", "label is '2', not 0 or 1"),
+                (b",text", "label is '', not 0 or 1"),
+                (b"1,\xff", "text is not valid UTF-8: pass --encoding (latin-1, cp1252, ...)"),
+                (b"1", "1 field where the header has 2"),
+                (b"1,a,b", "3 fields where the header has 2"),
+            ]
+        )
+    )
+    lines = [b'1,"text\n%d"\n' % i for i in range(rows)]
+    lines[bad - 1] = line + b"\n\n"
+    path = tmp_path_factory.mktemp("rows") / "bad.csv"
+    shard = write(path, b"label,text\n" + b"".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_rows, "CHUNK", data.draw(st.integers(1, 100)))
+        with pytest.raises(InputError) as caught:
+            read(shard)
+    assert str(caught.value) == f"{shard.path}, row {bad}: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        (pa.array(["a", None]), "row 2: text is null"),
+        (pa.nulls(2), "row 1: text is null"),
+        (pa.array([b"a", b"\xc3"]), "row 2: text is not valid UTF-8"),
+        (pa.array(["a", None]).dictionary_encode(), "row 2: text is null"),
+        (pa.array([1, 2]), "column 'text' is int64, not text"),
+    ],
+    ids=str,
+)
+def test_a_bad_text_is_named(tmp_path, texts, problem):
+    shard = write_parquet(tmp_path / "bad.parquet", pa.array([1, 0]), texts)
+    with pytest.raises(InputError) as caught:
+        read(shard)
+    assert str(caught.value).startswith(shard.path)
+    assert problem in str(caught.value)
+
+
+def test_other_encodings(tmp_path):
+    shard = write(tmp_path / "a.csv", "label,text\n1,déjà vu\n".encode("latin-1"))
+    assert read(shard, Source("text", "label", "latin-1"))[2] == [["déjà", "vu"]]
+    with pytest.raises(InputError, match="row 1: text is not valid UTF-8"):
+        read(shard)
+
+
+def test_columns_are_required(tmp_path):
+    shard = write(tmp_path / "a.csv", b"label,text\n1,a\n")
+    SOURCE.require_columns(shard)
+    SOURCE.require_columns(write(tmp_path / "b.csv", b"text,label\n"))
+    for column, source in (
+        ("tweet", Source("tweet", "label", "utf-8")),
+        ("y", Source("text", "y", "utf-8")),
+    ):
+        with pytest.raises(
+            InputError, match=f"a.csv has no column '{column}'.*; its columns: label"
+        ):
+            source.require_columns(shard)
+    with pytest.raises(InputError, match="does not read as Parquet"):
+        SOURCE.require_columns(write(tmp_path / "a.parquet", b"text,label\n"))

@@ -1,0 +1,291 @@
+"""Shards: which files are found, and what is read of Parquet ones."""
+
+import io
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.sources import parquet as rows_module
+from pipelines.sources.listing import Counted, Shard, find_labelled, find_shards
+from pipelines.sources.parquet import Span
+from sentiment.errors import InputError
+from testing.generated import CountedFile
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Makes files, and says where each is."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("text\na\n")
+        return tmp_path
+
+    return make
+
+
+def names(root, shards):
+    return [os.path.relpath(shard.path, root) for shard in shards]
+
+
+def test_directories_are_read_with_all_below_them(tree):
+    root = tree(
+        *("b.csv", "a/z.parquet", "a/a/deep.csv.gz", "a.csv", "c d.csv", "é.csv", "x#1%41.csv"),
+        *(
+            "_hidden.csv",
+            ".hidden.csv",
+            "a/_SUCCESS/in.csv",
+            "a/.git/in.csv",
+            "_manifest/x.parquet",
+        ),
+        *("README.md", "data.json", "a.csv.bz2", "b.parquet.tmp", "csv", "a.gz"),
+    )
+    found = find_shards([str(root)], "--input")
+    assert names(root, found) == sorted(
+        ["a.csv", "a/a/deep.csv.gz", "a/z.parquet", "b.csv", "c d.csv", "x#1%41.csv", "é.csv"]
+    )
+    for shard in found:
+        info = os.stat(shard.path)
+        assert (shard.size, shard.modified) == (info.st_size, info.st_mtime_ns)
+
+
+def test_names_above_a_directory_do_not_hide_it(tree):
+    root = tree("_x/.y/a.csv", "_x/.y/_b.csv") / "_x" / ".y"
+    assert names(root, find_shards([str(root)], "--input")) == ["a.csv"]
+    assert names(root, find_shards([str(root / "_b.csv")], "--input")) == ["_b.csv"]
+
+
+def test_paths_keep_their_order_and_a_file_is_found_once(tree):
+    root = tree("a.csv", "b.csv", "c/d.csv", "c/e.csv")
+    paths = [root / "c" / "e.csv", root / "b.csv", root, root / "b.csv", root / "c"]
+    found = find_shards([str(path) for path in paths], "--input")
+    assert names(root, found) == ["c/e.csv", "b.csv", "a.csv", "c/d.csv"]
+    twice = find_shards([f"{root}/c/../a.csv", f"file://{root}/a.csv", f"{root}/a.csv"], "--input")
+    assert names(root, twice) == ["a.csv"]
+
+
+def test_file_uris_are_local_paths(tree):
+    root = tree("a b/x#1.csv", "a b/data.csv")
+    uri = f"file://{root}/a%20b"
+    found = find_shards([uri], "--input")
+    assert found == find_shards([str(root / "a b")], "--input")
+    for shard in found:
+        assert shard.count("utf-8").rows == 1
+    assert names(root, find_shards([f"{uri}/x%231.csv"], "--input")) == ["a b/x#1.csv"]
+    for given_as in (uri, f"{uri}/", str(root / "a b"), f"{root}/a b/"):
+        assert names(root, find_labelled(given_as, "--data_dir")) == ["a b/data.csv"]
+
+
+def test_relative_paths(tree, monkeypatch):
+    root = tree("in/data.csv", "in/other.csv")
+    monkeypatch.chdir(root)
+    assert names(root, find_labelled("in", "--data_dir")) == ["in/data.csv"]
+    assert names(root, find_shards(["in/other.csv", "in"], "--input")) == [
+        "in/other.csv",
+        "in/data.csv",
+    ]
+
+
+def test_data_csv_alone_is_learnt_from_where_there_is_one(tree):
+    root = tree("one/data.csv", "one/shards/a.csv", "two/a.csv", "two/below/data.csv")
+    assert names(root, find_labelled(str(root / "one"), "--data_dir")) == ["one/data.csv"]
+    assert names(root, find_labelled(str(root / "two"), "--data_dir")) == [
+        "two/a.csv",
+        "two/below/data.csv",
+    ]
+    file = str(root / "two" / "a.csv")
+    assert names(root, find_labelled(file, "--data_dir")) == ["two/a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("gone", "does not exist"),
+        ("gone.csv", "does not exist"),
+        ("notes.txt", "ends in none of .csv, .csv.gz, .parquet"),
+        ("empty", "holds no shards: no file ends in .csv, .csv.gz, .parquet"),
+    ],
+)
+def test_where_nothing_is_found_the_flag_is_named(tree, path, problem):
+    root = tree("notes.txt", "empty/_a.csv", "good.csv")
+    with pytest.raises(InputError) as caught:
+        find_shards([str(root / "good.csv"), str(root / path)], "--input")
+    assert str(caught.value) == f"--input {root / path} {problem}"
+
+
+def test_a_name_that_is_no_text_is_refused(tree):
+    root = tree("good.csv")
+    with open(os.fsencode(root) + b"/\xff.csv", "w"):
+        pass
+    with pytest.raises(InputError, match=f"--input {root} cannot be listed"):
+        find_shards([str(root)], "--input")
+
+
+def test_a_shard_that_went_away_is_named(tree):
+    root = tree("a.csv", "b.csv.gz", "c.parquet")
+    shards = find_shards([str(root)], "--input")
+    for shard in shards:
+        os.unlink(shard.path)
+        with pytest.raises(InputError, match=f"{shard.path} cannot be opened"):
+            shard.count("utf-8")
+
+
+def parquet(table, **options):
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+def parquet_shard(path, table, **options):
+    path.write_bytes(parquet(table, **options))
+    return Shard(str(path), path.stat().st_size, 0)
+
+
+def read(source, columns, span=None, optional=()):
+    """All rows as one table, and their numbers."""
+    pieces = list(rows_module.read_parquet(source, "some.parquet", columns, span, optional))
+    numbers = np.concatenate([np.empty(0, np.int64), *(piece.numbers for piece in pieces)])
+    return pa.concat_tables([piece.table for piece in pieces]), numbers.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 25), st.integers(1, 20), st.data())
+def test_spans_across_row_groups(rows, group, at_once, data):
+    table = pa.table({"id": np.arange(rows), "text": [f"t{i}" for i in range(rows)]})
+    content = parquet(table, row_group_size=group)
+    first = data.draw(st.integers(0, rows - 1))
+    count = data.draw(st.integers(1, rows - first))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "ROWS_A_READ", at_once)
+        some, numbers = read(pa.BufferReader(content), ["text", "id"], Span(first, count))
+        whole, all_numbers = read(pa.BufferReader(content), None)
+    assert some.column_names == ["text", "id"]
+    assert some["id"].to_pylist() == list(range(first, first + count))
+    assert numbers == list(range(first + 1, first + count + 1))
+    assert whole.equals(table)
+    assert all_numbers == list(range(1, rows + 1))
+
+
+def test_no_more_of_a_row_group_is_read_than_up_to_the_end_of_the_span():
+    random = np.random.default_rng(0)
+    texts = random.bytes(30_000_000).hex()
+    table = pa.table({"text": [texts[i : i + 300] for i in range(0, len(texts), 300)]})
+    content = parquet(table, use_dictionary=False, compression="none")
+    source = CountedFile(io.BytesIO(content), mode="r")
+    some, _ = read(source, ["text"], Span(0, 1000))
+    assert some.equals(table[:1000])
+    assert source.total < len(content) / 2
+
+
+def test_row_groups_and_files_without_rows():
+    schema = pa.schema([("text", pa.string())])
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, schema) as writer:
+        for size in (0, 3, 0, 2, 0):
+            writer.write_table(pa.table({"text": ["a"] * size}, schema))
+    content = pa.BufferReader(sink.getvalue())
+    assert read(content, ["text"], Span(2, 3))[1] == [3, 4, 5]
+    empty = pa.BufferReader(parquet(schema.empty_table()))
+    assert list(rows_module.read_parquet(empty, "some.parquet", ["text"])) == []
+    assert rows_module.count_parquet(empty, "some.parquet") == (0, schema)
+
+
+TYPES = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.binary_view(),
+    pa.dictionary(pa.int8(), pa.string()),
+]
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+def test_columns_of_all_types_of_text(tmp_path, kind):
+    texts = ["a", None, "é", "", "a"]
+    column = pa.array(texts, pa.string())
+    column = column.dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
+    table = pa.table({"text": column.cast(kind), "id": range(5)})
+    shard = parquet_shard(tmp_path / "a.parquet", table, row_group_size=2)
+    counted = shard.count("utf-8")
+    plain = pa.string() if pa.types.is_dictionary(kind) or kind == pa.string_view() else kind
+    plain = pa.binary() if kind == pa.binary_view() else plain
+    schema = pa.schema([("text", plain), ("id", pa.int64())])
+    assert (counted.rows, counted.schema, counted.marks) == (5, schema, ())
+    counted.require_text(shard.path, "text")
+    found = pa.concat_tables(rows.table for rows in shard.rows(["text"], "utf-8", Span(1, 4)))
+    values = [v.decode() if isinstance(v, bytes) else v for v in found["text"].to_pylist()]
+    assert values == texts[1:]
+
+
+def test_a_column_of_nulls_may_be_text():
+    Counted(1, pa.schema([("text", pa.null())])).require_text("a.parquet", "text")
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.int64(), pa.list_(pa.string()), pa.dictionary(pa.int8(), pa.int64())], ids=str
+)
+def test_columns_that_are_no_text_are_refused(kind):
+    counted = Counted(1, pa.schema([("text", kind), ("twice", pa.string())]))
+    with pytest.raises(InputError, match=r"a\.parquet: column 'text' is .*, not text"):
+        counted.require_text("a.parquet", "text")
+    with pytest.raises(InputError, match=r"a\.parquet has no column 'tweet'; .*: text, twice"):
+        counted.require_text("a.parquet", "tweet")
+    twice = Counted(1, pa.schema([("text", pa.string())] * 2))
+    with pytest.raises(InputError, match="more than one column 'text'"):
+        twice.require_text("a.parquet", "text")
+
+
+def test_columns_that_are_missing_or_optional():
+    content = pa.BufferReader(parquet(pa.table({"a.b": ["x"], "a": ["y"], "c": ["z"]})))
+    table, _ = read(content, ["c"], optional=["gone", "a", "c"])
+    assert table.to_pylist() == [{"c": "z", "a": "y"}]
+    assert read(content, ["a.b"])[0].to_pylist() == [{"a.b": "x"}]
+    with pytest.raises(InputError, match=r"some\.parquet has no column 'x'; .*: a\.b, a, c"):
+        read(content, ["a", "x"])
+
+
+def test_a_column_that_is_nearly_right_is_suggested():
+    content = pa.BufferReader(parquet(pa.table({"Text": ["x"], "Sentiment": ["y"]})))
+    with pytest.raises(InputError, match="no column 'txet'; did you mean 'Text'\\?; its columns"):
+        read(content, ["txet"])
+    # But not one that is wanted for something else.
+    with pytest.raises(InputError, match="no column 'SentimentText'; its columns"):
+        read(content, ["Sentiment", "SentimentText"])
+
+
+def test_a_file_that_ends_before_a_span_does_is_refused():
+    content = pa.BufferReader(parquet(pa.table({"text": ["a", "b"]})))
+    with pytest.raises(InputError, match=r"some\.parquet has 2 rows, not the 3 or more"):
+        read(content, ["text"], Span(1, 2))
+
+
+def test_damaged_parquet_is_refused_by_name_or_read():
+    random = np.random.default_rng(0)
+    table = pa.table({"text": [f"text {i}" for i in range(200)], "id": range(200)})
+    content = parquet(table, row_group_size=64)
+    messages = []
+    for number in range(400):
+        damaged = bytearray(content)
+        if number % 2:
+            del damaged[random.integers(len(content)) :]
+        else:
+            damaged[random.integers(len(content))] = random.integers(256)
+        source = pa.BufferReader(bytes(damaged))
+        try:
+            rows_module.count_parquet(source, "bad.parquet")
+            for _ in rows_module.read_parquet(source, "bad.parquet", None):
+                pass
+        except InputError as error:
+            messages.append(str(error))
+    assert len(messages) >= 200
+    assert all(message.startswith("bad.parquet ") for message in messages)
+    assert not any("\n" in message for message in messages)

@@ -1,0 +1,162 @@
+"""Worker trouble, as Ray Train reports it, in one line."""
+
+import pickle
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.train.v2._internal.exceptions import (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+from ray.train.v2.api.exceptions import ControllerError
+
+from pipelines.training.failures import Watch, fit_again, reason
+from sentiment.errors import InputError
+
+WORKER = """A worker health check failed.
+Worker info: Worker(
+  actor=Actor(RayTrainWorker, d9e81c070741ed9ddca213ca01000000),
+  metadata=ActorMetadata(
+    hostname='vm',
+    node_id='8385f762d3a469956a0d95d82e55c7b3e2afddab3d52ce7d6866a80d',
+    node_ip='10.0.0.3',
+    pid=18832,
+  ),
+)"""
+
+KILLED = """The actor died unexpectedly before finishing this task.
+\tclass_name: RayTrainWorker
+\tip: 10.0.0.3
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit \
+detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common causes \
+include: (1) the process was killed by the OOM killer due to high memory usage, (2) ray stop \
+--force was called, or (3) the worker crashed unexpectedly due to SIGSEGV."""
+
+LOST = """The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: 8385f762d3a469956a0d95d82e55c7b3e2afddab3d52c
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many."""
+
+COLLECTIVE = """Graph execution error:
+
+Detected at node rm_sprop/cond/CollectiveGatherV2_1 defined at (most recent call last):
+  File "/usr/lib/python3.11/threading.py", line 1002, in _bootstrap
+
+  File "/app/pipelines/train_loop.py", line 205, in step
+
+Collective ops is aborted by: recvmsg:Connection reset by peer
+The error could be from a previous operation. Restart your program to reset.
+\t [[{{node rm_sprop/cond/CollectiveGatherV2_1}}]] [Op:__inference_step_everywhere_1561]"""
+
+MEMORY = COLLECTIVE.replace("Collective ops is aborted by: recvmsg", "OOM when allocating")
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's."""
+
+
+def failed(cause: Exception) -> WorkerHealthCheckFailedError:
+    return WorkerHealthCheckFailedError(WORKER, cause)
+
+
+def actor(message: str) -> RayActorError:
+    error = ActorDiedError()
+    error.error_msg = message
+    return error
+
+
+SILENT = f"A worker health check has been hanging for 60.42 seconds. Marking it as dead.\n{WORKER}"
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        ({1: failed(actor(KILLED))}, "worker 1 died (node 10.0.0.3)"),
+        ({1: failed(actor(LOST))}, "worker 1 was lost with node 10.0.0.3"),
+        (
+            {0: failed(actor(LOST)), 3: failed(actor(LOST))},
+            "worker 0 was lost with node 10.0.0.3, and 1 more",
+        ),
+        (
+            {0: failed(OutOfMemoryError("low"))},
+            "worker 0 was killed: node 10.0.0.3 ran out of memory",
+        ),
+        (
+            {0: failed(actor("Task was killed due to the node running low on memory."))},
+            "worker 0 was killed: node 10.0.0.3 ran out of memory",
+        ),
+        ({0: failed(ActorUnavailableError("reset", None))}, "worker 0 died (node 10.0.0.3)"),
+        (
+            {2: WorkerHealthCheckTimeoutError(SILENT)},
+            "worker 2 has not answered for 60 s (node 10.0.0.3)",
+        ),
+        ({0: RuntimeError(COLLECTIVE)}, "worker 0 lost touch with the others"),
+        # The cause is told, not what followed from it, whatever the ranks.
+        (
+            {0: RuntimeError(COLLECTIVE), 1: failed(actor(KILLED)), 2: RuntimeError(COLLECTIVE)},
+            "worker 1 died (node 10.0.0.3)",
+        ),
+        ({0: RuntimeError(COLLECTIVE), 1: ValueError("bad")}, "worker 1 failed: ValueError: bad"),
+        (
+            {1: ResourceExhaustedError(MEMORY)},
+            "worker 1 failed: ResourceExhaustedError: OOM when allocating:Connection reset by peer",
+        ),
+        (
+            {0: InputError("a.jsonl, line 3 is damaged")},
+            "worker 0 failed: a.jsonl, line 3 is damaged",
+        ),
+        (
+            {0: OSError(28, "No space left on device")},
+            "worker 0 failed: OSError: [Errno 28] No space left on device",
+        ),
+        ({0: AssertionError()}, "worker 0 failed: AssertionError"),
+        ({0: failed(TypeError("cannot pickle"))}, "worker 0 failed: TypeError: cannot pickle"),
+    ],
+)
+def test_what_befell_workers_is_said_in_one_line(failures, said):
+    assert reason(failures) == said
+
+
+def test_each_failure_but_the_last_is_told_with_the_step_to_go_on_from():
+    told = []
+
+    class Messages:
+        put = told.append
+
+    watch = Watch(Messages, max_failures=2)
+    watch.after_exception(None, {1: failed(actor(KILLED))})
+    watch.after_report(None, [{"step": 50}, {"step": 50}], None)
+    watch.after_exception(None, {1: failed(actor(KILLED))})
+    watch.after_exception(None, {1: failed(actor(KILLED))})
+    line = {"kind": "trouble", "reason": "worker 1 died (node 10.0.0.3)", "attempts": 3}
+    assert told == [line | {"step": None, "attempt": 2}, line | {"step": 50, "attempt": 3}]
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries"), [(ActorUnavailableError("gone", b"1" * 16), 3), (OSError(28, "full"), 1)]
+)
+def test_training_begins_again_where_ray_train_gives_up_at_its_start(failure, tries):
+    told = []
+
+    class Messages:
+        put = told.append
+
+    attempts = iter(range(1, 4))
+
+    def fit() -> int:
+        if next(attempts) < 3:
+            raise ControllerError(failure)
+        return 7
+
+    if tries == 1:
+        with pytest.raises(ControllerError):
+            fit_again(fit, Messages, max_failures=2)
+    else:
+        assert fit_again(fit, Messages, max_failures=2) == 7
+    assert [line["attempt"] for line in told] == list(range(2, tries + 1))
+    assert next(attempts, 4) == tries + 1
+
+
+def test_errors_arrive_as_they_were_sent():
+    """What is recognised must survive the way from the controller to the driver."""
+    error = pickle.loads(pickle.dumps(failed(actor(LOST))))
+    assert reason({0: error}) == "worker 0 was lost with node 10.0.0.3"

@@ -1,0 +1,225 @@
+import io
+import re
+import time
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+from rich.console import Console
+
+from pipelines.errors import Failure
+from pipelines.training.progress import LINES, Bar, Lines, Progress
+
+START = {"kind": "start", "step": 0, "steps": 40, "best": float("inf")}
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def step(number: int, loss: float = 0.5) -> dict[str, object]:
+    return {"kind": "step", "step": number, "loss": loss, "examples/s": 1234.0}
+
+
+def validation(number: int, loss: float) -> dict[str, object]:
+    metrics = {"step": number, "validation_loss": loss, "validation_accuracy": 0.75}
+    return {"kind": "validation", **metrics}
+
+
+def trouble(number: int | None) -> dict[str, object]:
+    reason = {"kind": "trouble", "reason": "worker 1 died (node 10.0.0.3)", "step": number}
+    return reason | {"attempt": 2, "attempts": 4}
+
+
+def test_messages_become_lines(capsys, local_ray):
+    with Progress() as progress:
+        for message in (START | {"step": 20, "best": 0.5}, step(40), validation(40, 0.4)):
+            progress.messages.put(message)
+    assert capsys.readouterr().out.splitlines() == [
+        "going on after step 20",
+        "step 40/40  loss 0.5000  1,234 examples/s",
+        "validation after step 40: loss 0.4000 (best so far, 0.5000 before), accuracy 75.0%",
+    ]
+
+
+def test_workers_that_find_no_place_are_one_line(capsys, local_ray, monkeypatch):
+    monkeypatch.setattr("pipelines.training.progress.PATIENCE", 0)
+    said, end = "", time.monotonic() + 30
+    with Progress():
+        while not said and time.monotonic() < end:
+            time.sleep(0.1)
+            said += capsys.readouterr().out
+    said += capsys.readouterr().out
+    assert re.fullmatch(r"no worker has begun yet; free in the cluster: [\d.]+ of 2 CPUs\n", said)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_driver_told_to_end_does_not_wait_for_training_to_fall_silent(end, capsys, local_ray):
+    @ray.remote
+    def train(messages, message) -> int:
+        for number in range(300):
+            try:
+                messages.put(message)
+            except RayActorError:  # Nobody listens any more.
+                return number
+            time.sleep(0.1)
+        return 300
+
+    def drive() -> None:
+        nonlocal training
+        with Progress() as progress:
+            training = train.remote(progress.messages, trouble(7))
+            while not capsys.readouterr().out:
+                time.sleep(0.01)
+            raise end
+
+    training = None
+    with pytest.raises(end):
+        drive()
+    assert ray.get(training) < 300
+
+
+@pytest.mark.parametrize("hashes", [("a", "a"), ("a", "b")])
+def test_replicas_that_differ_are_a_failure(hashes, local_ray):
+    def listen():
+        with Progress() as progress:
+            for rank, value in enumerate(hashes):
+                message = {"kind": "replica", "step": 7, "rank": rank, "hash": value}
+                progress.messages.put(message)
+
+    if len(set(hashes)) == 1:
+        listen()
+    else:
+        with pytest.raises(Failure, match="differ after step 7"):
+            listen()
+
+
+def test_validations_stand_beside_the_best_before_them(capsys):
+    lines = Lines()
+    lines.show(START)
+    for number, loss in ((10, 0.5), (20, 0.6), (30, 0.4)):
+        lines.show(validation(number, loss))
+    said = [line.split("loss ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "0.5000 (best so far), accuracy 75.0%",
+        "0.6000 (best 0.5000), accuracy 75.0%",
+        "0.4000 (best so far, 0.5000 before), accuracy 75.0%",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resumed", "saved", "next_"),
+    [
+        (0, 200, "going on from step 200, try 2 of 4"),
+        (0, None, "beginning again, try 2 of 4"),
+        (100, None, "going on from step 100, try 2 of 4"),
+        (100, 1200, "going on from step 1,200, try 2 of 4"),
+    ],
+)
+def test_trouble_says_what_happens_next(resumed, saved, next_, capsys):
+    lines = Lines()
+    lines.show(START | {"step": resumed, "steps": 2000})
+    capsys.readouterr()
+    lines.show(trouble(saved))
+    assert capsys.readouterr().out == f"worker 1 died (node 10.0.0.3): {next_}\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds_a_step", "fewest", "most"),
+    [
+        (300, 0.01, 3, 5),  # 3 s
+        (3000, 0.01, 25, 32),  # Half a minute: a line a second.
+        (100_000, 0.05, 195, LINES + 2),  # 83 minutes: one each 25 s.
+        (1_000_000, 0.1, 195, LINES + 2),  # A day.
+    ],
+)
+def test_lines_about_steps_come_at_a_pace_to_follow(
+    steps, seconds_a_step, fewest, most, monkeypatch
+):
+    said, clock = [], Clock()
+    monkeypatch.setattr("pipelines.training.progress.say", said.append)
+    lines = Lines(clock)
+    lines.show(START | {"steps": steps})
+    for number in range(10, steps + 1, 10):
+        clock.now += 10 * seconds_a_step
+        lines.show(step(number))
+    assert fewest <= len(said) <= most
+    # The first tells that it goes, the last that it went.
+    assert said[0].startswith("step 10/")
+    assert said[-1].startswith(f"step {steps:,}/{steps:,}")
+
+
+@pytest.fixture
+def terminal():
+    written = io.StringIO()
+    return Console(file=written, force_terminal=True, width=100), written
+
+
+def plain(written: str) -> list[str]:
+    """What stood on the lines of a terminal, one picture after another."""
+    return [
+        line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", written).split("\n")
+    ]
+
+
+def test_a_bar_shows_step_loss_speed_and_time_left_and_lines_above(terminal):
+    console, written = terminal
+    clock = Clock()
+    bar = Bar(console, clock)
+    bar.show(START | {"steps": 400})
+    for number in range(10, 210, 10):
+        clock.now += 1
+        bar.show(step(number, loss=1 / number))
+    bar.show(validation(200, 0.4))
+    bar.show(trouble(200))
+    bar.show(START | {"step": 200, "steps": 400, "best": 0.4})
+    bar.show(step(210))
+    bar.show(validation(210, 0.5))
+    bar.close()
+    assert written.getvalue().endswith("\x1b[?25h")  # The cursor is back.
+    text = " ".join(plain(written.getvalue()))
+    assert re.search(r"200/400 .*loss 0\.0050 +1,234 examples/s", text)
+    assert re.search(r"\d:\d\d:\d\d", text)
+    lines = plain(written.getvalue())
+    for line in (
+        "validation after step 200: loss 0.4000 (best so far), accuracy 75.0%",
+        "worker 1 died (node 10.0.0.3): going on from step 200, try 2 of 4",
+        "going on after step 200",
+        "validation after step 210: loss 0.5000 (best 0.4000), accuracy 75.0%",
+    ):
+        assert lines.count(line) == 1
+
+
+def test_a_bar_is_drawn_at_most_ten_times_a_second(terminal):
+    console, written = terminal
+    clock = Clock()
+    bar = Bar(console, clock)
+    bar.show(START | {"steps": 10_000})
+    for number in range(10, 10_001, 10):
+        clock.now += 0.002
+        bar.show(step(number))
+    bar.close()
+    assert written.getvalue().count("examples/s") <= 2 / 0.1 + 3
+    assert "10000/10000" in written.getvalue()
+
+
+def test_a_terminal_that_is_gone_stops_nothing(monkeypatch, local_ray):
+    class Gone(Lines):
+        def show(self, message):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pipelines.training.progress.Lines", Gone)
+
+    def listen():
+        with Progress() as progress:
+            progress.messages.put(step(10))
+            for value in ("a", "b"):
+                progress.messages.put({"kind": "replica", "step": 7, "rank": 0, "hash": value})
+
+    with pytest.raises(Failure, match="differ after step 7"):
+        listen()

@@ -1,0 +1,233 @@
+import hashlib
+import json
+import multiprocessing
+import re
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.sources.labelled import Source, Split
+from pipelines.sources.listing import find_labelled
+from pipelines.train import TrainConfig, main
+from pipelines.training import cache as prepared
+from pipelines.training import cache_sample as sample
+from pipelines.training.cache import prepare
+from pipelines.training.job import _losses, _require_same_corpus, _with_sample
+from sentiment.errors import InputError
+from sentiment.text.tokenizer import UNKNOWN
+from testing.generated import write_shards
+from testing.programs import run
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("corpus")
+    write_shards(directory, rows=1200, shards=3)
+    return directory
+
+
+def config(corpus: Path, root: Path, name: str, **flags: object) -> TrainConfig:
+    paths = {"data_dir": corpus, "checkpoints_root": root, "summaries_dir": root / "logs"}
+    small = {"stopwords_file": None, "hidden_size": 8, "embedding_size": 6, "run_name": name}
+    return TrainConfig(**{k: str(v) for k, v in paths.items()} | small | flags)
+
+
+def losses(root: Path, name: str) -> list[float]:
+    lines = [json.loads(line) for line in (root / "logs" / name / "metrics.jsonl").open()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.mark.timeout(600)  # Three runs.
+def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_ray, capsys):
+    flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 64}
+    # A batch that three do not share evenly.
+    for workers in (1, 2, 3):
+        main(config(corpus, tmp_path, f"of{workers}", num_workers=workers, **flags))
+    one = losses(tmp_path, "of1")
+    assert len(one) == 100
+    assert max(one[-10:]) < 0.5 < min(one[:10])
+    for several in ("of2", "of3"):
+        np.testing.assert_allclose(losses(tmp_path, several), one, atol=1e-4)
+
+    # A run that is finished is left alone, and continued only with its own flags.
+    capsys.readouterr()
+    main(config(corpus, tmp_path, "of1", **flags))
+    said = f"Run of1 is finished: nothing to do.\nModel saved in: {tmp_path}/of1\n"
+    assert capsys.readouterr().out == said
+    with pytest.raises(InputError, match="--train_steps is 4, but run of1 was begun with 100"):
+        main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
+
+
+def test_a_run_goes_on_with_its_own_corpus_alone(tmp_path):
+    run = tmp_path / "_runs" / "run"
+    run.mkdir(parents=True)
+    (run / "checkpoint_manager_snapshot.json").write_text("{}")
+    (run / "flags.json").write_text('{"corpus": "0123"}')
+    flags = config(tmp_path / "shards", tmp_path, "run")
+    _require_same_corpus(SimpleNamespace(key="0123"), flags, str(run))
+    changed = SimpleNamespace(key="4567")
+    with pytest.raises(InputError, match="no longer those that run run was begun with"):
+        _require_same_corpus(changed, flags, str(run))
+    _require_same_corpus(changed, flags, str(tmp_path / "_runs" / "new"))
+
+
+def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
+    source, shards = Source("SentimentText", "Sentiment", "utf-8"), find_labelled(str(corpus), "-")
+    made = prepare(shards, source, (), Split(0, 0.2), None, 0.001, str(tmp_path))
+    with pa.ipc.open_file(Path(made.directory, made.files["train"][0])) as file:
+        texts = file.read_all()["ids"].to_pylist()
+    monkeypatch.setattr(sample, "TEXTS", 500)
+    for at_once in (1, 100, 2**21):
+        monkeypatch.setattr(sample, "TOKENS_AT_ONCE", at_once)
+        found = [
+            ids[start:stop].tolist()
+            for ids, offsets in sample._texts(made, 3)
+            for start, stop in pairwise(offsets)
+        ]
+        assert found == [text[:3] for text in texts[:500]]
+
+
+def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
+    corpus = SimpleNamespace(vocabulary=("a",) * 100_000, files={"train": []}, longest=1)
+    settings = SimpleNamespace(corpus=corpus, sequence_len=1)
+    for size in ({"hidden_size": 20_000}, {"embedding_size": 20_000}):
+        flags = config(tmp_path / "shards", tmp_path, "run", **size)
+        with pytest.raises(InputError, match=r"make an? (table|embedding) of more than"):
+            _with_sample(settings, flags, str(tmp_path))
+
+
+def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):
+    """And whether one process made it or Ray Data."""
+    caches = []
+    for shards, bytes_here in ((1, prepared.BYTES_HERE), (3, prepared.BYTES_HERE), (6, 0)):
+        monkeypatch.setattr(prepared, "BYTES_HERE", bytes_here)
+        directory = tmp_path / f"{shards}"
+        write_shards(directory, rows=1200, shards=shards)
+        source = Source("SentimentText", "Sentiment", "utf-8")
+        found = find_labelled(str(directory), "--data_dir")
+        cache = str(directory / "c")
+        caches.append(prepare(found, source, ("word7",), Split(3, 0.2), 900, 0.05, cache))
+        assert sum(caches[-1].rows.values()) == 900
+    for other in caches[1:]:
+        assert other.vocabulary == caches[0].vocabulary
+        assert other.files == caches[0].files
+        assert (other.unknown, other.lengths) == (caches[0].unknown, caches[0].lengths)
+        for name in ("train-00000.arrow", "validation-00000.arrow"):
+            files = [Path(cache.directory, name).read_bytes() for cache in (caches[0], other)]
+            assert files[0] == files[1]
+    with pa.ipc.open_file(Path(caches[0].directory, "train-00000.arrow")) as file:
+        texts = file.read_all()["ids"].to_pylist()
+    assert caches[0].rows["train"] == sum(number for _, number in caches[0].lengths) == len(texts)
+    assert caches[0].tokens == sum(map(len, texts))
+    assert caches[0].unknown == sum(ids.count(UNKNOWN) for ids in texts) > 0
+    for longest in (0, 9, 100):
+        assert caches[0].longer_than(longest) == sum(len(ids) > longest for ids in texts)
+
+
+def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
+    for cache in caches:
+        found = find_labelled(shards, "--data_dir")
+        barrier.wait(60)
+        source = Source("SentimentText", "Sentiment", "utf-8")
+        made = prepare(found, source, (), Split(0, 0.2), None, 0.001, cache)
+        # At once: the other may still be writing.
+        names = [*made.files["train"], *made.files["validation"]]
+        hashed = [hashlib.sha256(Path(made.directory, n).read_bytes()).hexdigest() for n in names]
+        Path(f"{cache}-{name}").write_text(json.dumps([made.key, made.rows, hashed]))
+
+
+def test_runs_that_make_the_same_cache_at_once_do_not_disturb_each_other(corpus, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, caches = context.Barrier(3), [str(tmp_path / f"{turn}") for turn in range(8)]
+    processes = [
+        context.Process(target=made_at_once, args=(barrier, str(corpus), caches, name), daemon=True)
+        for name in "abc"
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    found = {Path(f"{cache}-{name}").read_text() for cache in caches for name in "abc"}
+    assert len(found) == 1
+    for cache in caches:
+        names = sorted(path.name for path in Path(cache).glob("*/*"))
+        assert names == ["corpus.json", "train-00000.arrow", "validation-00000.arrow"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"batch_size": 0}, "--batch_size is 0"),
+        ({"test_size": 1.0}, "--test_size is 1.0"),
+        ({"dropout_keep_prob": 0.0}, "--dropout_keep_prob is 0.0"),
+        ({"random_state": -1}, "--random_state is -1"),
+        ({"learning_rate": 0.0}, "--learning_rate is 0.0"),
+        ({"num_workers": 8, "batch_size": 4}, "--batch_size is 4"),
+        ({"encoding": "klingon"}, "--encoding klingon"),
+        ({"run_name": "../up"}, "--run_name is ../up"),
+        ({"truncate": True}, "--truncate needs --sequence_len"),
+    ],
+)
+def test_impossible_flags_are_refused_by_name(flags, named):
+    with pytest.raises(InputError, match=named.replace(".", r"\.")):
+        TrainConfig(**flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "said"),
+    [
+        (None, (), "--data_dir {data} does not exist"),
+        ("", (), "--data_dir {data} holds no shards"),
+        ("text,Sentiment\nhi,1\n", (), "has no column 'SentimentText'; its columns: text"),
+        ("Sentiment,SentimentText\n1,hi\n", ("--test_size", "2"), "--test_size is 2.0"),
+        ("Sentiment,SentimentText\n1,hi\n", ("--stopwords_file", "none.txt"), "--stopwords_file"),
+        ("Sentiment,SentimentText\n1,hi\n", ("--cache_dir", "/proc/no"), "--cache_dir /proc/no"),
+    ],
+)
+def test_misuse_is_said_in_one_line_before_anything_starts(content, flags, said, tmp_path):
+    data = tmp_path / "data"
+    if content is not None:
+        data.mkdir()
+        if content:
+            (data / "shard.csv").write_text(content)
+    paths = ("--data_dir", data, "--checkpoints_root", tmp_path, "--summaries_dir", tmp_path)
+    done = run("train", *paths, "--stopwords_file", "None", *flags, code=2)
+    assert said.format(data=data) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "said"),
+    [
+        (["1,good", "2,bad"], {}, "a.csv, row 2: Sentiment is '2', not 0 or 1"),
+        (["1,good", "0"], {}, "a.csv, row 2: 1 field where the header has 2"),
+        (["1,good", "0,b\xe4d"], {}, "a.csv, row 2: SentimentText is not valid UTF-8"),
+        ([f"1,word1 word2 {i}" for i in range(200)], {}, "labelled 1; a classifier needs both"),
+        (["1,word1 word2", "0,word3"] * 4, {}, "--batch_size 20"),
+        ([f"1,a b c w{i % 9} {i}" for i in range(99)], {"sequence_len": 3}, "row 1 has 5 tokens"),
+    ],
+)
+def test_rows_that_cannot_be_learnt_from_are_named(rows, flags, said, tmp_path, local_ray):
+    data = tmp_path / "data"
+    data.mkdir()
+    lines = ["Sentiment,SentimentText", *rows, *(f"0,w{i % 9} {i}" for i in range(9))]
+    if "both" in said:
+        lines = ["Sentiment,SentimentText", *rows]
+    (data / "a.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(InputError, match=re.escape(said)):
+        main(config(data, tmp_path / "root", "refused", batch_size=20, **flags))
+
+
+def test_a_curve_that_cannot_be_read_costs_no_model(tmp_path):
+    assert _losses(str(tmp_path)) == []
+    for damaged in (b"{", b"1\n", b'{"loss": 1}\n', b"\xff", b'{"step": 1, "loss": "x"}\n'):
+        (tmp_path / "metrics.jsonl").write_bytes(damaged)
+        assert _losses(str(tmp_path)) == []
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+    assert _losses(str(tmp_path)) == [{"step": 1, "loss": 0.5}]

@@ -1,0 +1,227 @@
+"""The Keras model is the LSTM that the formulas say, and padding never counts."""
+
+from itertools import combinations, pairwise
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiment.checkpoint import lstms, weight_shapes
+from sentiment.model.batch import pad
+from sentiment.model.keras_model import SentimentLSTM, _drawn, from_weights
+
+WORDS, VOCABULARY, EMBEDDING, HIDDEN = 9, 13, 5, 4
+BIGRAMS = {(2, 3): 9, (3, 2): 10, (4, 4): 11, (5, 2): 12}
+BOTH = ("lstm", "backward")
+NAMES = weight_shapes(VOCABULARY, EMBEDDING, HIDDEN, BOTH)
+
+
+def random_weights(shapes=NAMES, seed: int = 0, scale: float = 1.0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {
+        name: (scale * random.normal(size=shape)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def forward(weights: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
+    """float64 (2,): the probabilities of one text, by Hochreiter and Schmidhuber 1997 with the
+    forget gate of Gers et al. 2000, in plain NumPy."""
+    w = {name: value.astype(np.float64) for name, value in weights.items()}
+    inputs = [w["embedding"][token] for token in ids]
+    for place, pair in enumerate(pairwise(ids), 1):
+        if pair in BIGRAMS:
+            inputs[place] = inputs[place] + w["embedding"][BIGRAMS[pair]]
+    totals = []
+    for name in lstms(w):
+        h, c, total = np.zeros((3, len(w[f"{name}/recurrent_kernel"])))
+        for x in inputs if name == "lstm" else inputs[::-1]:
+            gates = x @ w[f"{name}/kernel"] + h @ w[f"{name}/recurrent_kernel"]
+            i, f, g, o = np.split(gates + w[f"{name}/bias"], 4)
+            c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+            h = np.tanh(c) / (1 + np.exp(-o))
+            total += h
+        totals.append(total)
+    logits = np.concatenate(totals) / max(len(ids), 1) @ w["dense/kernel"] + w["dense/bias"]
+    e = np.exp(logits - logits.max())
+    return e / e.sum()
+
+
+def padded(texts: list[list[int]], more: int = 0, filler=None) -> tuple[np.ndarray, ...]:
+    """Ids, bigrams and lengths; to the right of a text 0, or anything."""
+    lengths = np.array([len(text) for text in texts], np.int32)
+    width = max(lengths.max(initial=0) + more, 1)
+    ids, bigrams = np.zeros((2, len(texts), width), np.int32)
+    if filler is not None:
+        ids[:], bigrams[:] = filler.integers(0, VOCABULARY, (2, *ids.shape))
+    for row, pairs, text in zip(ids, bigrams, texts, strict=True):
+        row[: len(text)] = text
+        pairs[: len(text)] = [0, *(BIGRAMS.get(pair, 0) for pair in pairwise(text))][: len(text)]
+    return ids, bigrams, lengths
+
+
+@pytest.fixture(scope="module", params=[("lstm",), BOTH], ids=["one way", "both ways"])
+def weights(request):
+    return random_weights(weight_shapes(VOCABULARY, EMBEDDING, HIDDEN, request.param))
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    return from_weights(weights)
+
+
+texts = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=12), min_size=1, max_size=8)
+
+
+@settings(deadline=None, max_examples=25)
+@given(texts=texts)
+def test_it_computes_what_the_formulas_say(model, weights, texts):
+    found = model.probabilities(*padded(texts))
+    expected = [forward(weights, text)[1] for text in texts]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(texts=texts, more=st.integers(0, 40), seed=st.integers(0, 2**32))
+def test_padding_never_counts(model, texts, more, seed):
+    together = model.probabilities(*padded(texts))
+    random = np.random.default_rng(seed)
+    wider = model.probabilities(*padded(texts, more, filler=random))
+    order = random.permutation(len(texts))
+    among_others = [texts[i] for i in order] + [[1] * 15]
+    other = model.probabilities(*padded(among_others, filler=random))
+    np.testing.assert_allclose(wider, together, atol=1e-6)
+    np.testing.assert_allclose(other[:-1], together[order], atol=1e-6)
+    for text, probability in zip(texts[:2], together, strict=False):
+        alone = model.probabilities(*padded([text]))
+        np.testing.assert_allclose(alone, [probability], atol=1e-6)
+
+
+def test_a_text_without_tokens_has_the_answer_of_the_bias(model):
+    logits = model.export()["dense/bias"]
+    expected = np.exp(logits[1]) / np.exp(logits).sum()
+    for batch in (padded([[]]), padded([[], [1, 2]], 3)):
+        np.testing.assert_allclose(model.probabilities(*batch)[0], expected, rtol=1e-6)
+
+
+def test_no_texts_have_no_probabilities(model):
+    none = np.zeros((0, 1), np.int32)
+    found = model.probabilities(none, none, np.zeros(0, np.int32))
+    assert found.shape == (0,)
+
+
+def logits(model, seed, texts=((1, 2, 3), (4,), (5, 6, 7, 8), ())) -> np.ndarray:
+    seed = None if seed is None else np.array(seed, np.int64)
+    ids, _, lengths = padded([list(text) for text in texts])
+    return model.logits(model.embedding(ids), lengths, seed).numpy()
+
+
+def test_dropout_follows_from_its_seed_alone():
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=0.5)
+    again = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=0.5)
+    first = logits(model, (0, 0))
+    keras.utils.set_random_seed(1)
+    np.testing.assert_array_equal(logits(model, (0, 0)), first)
+    np.testing.assert_array_equal(logits(again, (0, 0)), first)
+    ids, _, lengths = padded([[1, 2, 3], [4]])
+    compiled = tf.function(lambda seed: model.logits(model.embedding(ids), lengths, seed))
+    np.testing.assert_allclose(
+        compiled(np.array([0, 9], np.int64)), logits(model, (0, 9), ((1, 2, 3), (4,))), atol=1e-6
+    )
+    others = [logits(model, seed) for seed in ((0, 1), (0, 2), (1, 0), (2, 0), None)]
+    for i, one in enumerate([first, *others]):
+        for other in others[i:]:
+            assert (one != other).any()
+
+
+def test_without_dropout_the_seed_does_not_matter():
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=1.0)
+    np.testing.assert_array_equal(logits(model, (0, 0)), logits(model, None))
+    np.testing.assert_array_equal(logits(model, (0, 1)), logits(model, None))
+
+
+@pytest.mark.parametrize("keep", [0.25, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(keep):
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
+    ones = tf.ones((200, 50, 10))
+    seed = np.array([3, 4], np.int64)
+    masks = [model._dropped(ones, _drawn(seed, which, ones.shape)).numpy() for which in range(3)]
+    share = round(keep * 2**16) / 2**16
+    for dropped in masks:
+        np.testing.assert_allclose(np.unique(dropped), [0, 1 / share], rtol=1e-6)
+        assert abs(dropped.mean() - 1) < 0.02
+    # The masks of input and outputs have nothing to do with each other, nor do any two values'.
+    for one, other in combinations(masks, 2):
+        assert abs(((one > 0) & (other > 0)).mean() - keep**2) < 0.01
+    kept = masks[0].ravel() > 0
+    for other in (1, 2, 10, 500):
+        assert abs((kept[::2] & np.roll(kept, other)[::2]).mean() - keep**2) < 0.01
+
+
+@pytest.mark.parametrize(("keep", "wanted"), [(1 - 1e-9, 1), (1e-9, 0)])
+def test_dropout_of_next_to_nothing_or_all_of_an_odd_number_of_values(keep, wanted):
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
+    drawn = _drawn(np.array([3, 4], np.int64), 0, (3, 7, 5))
+    dropped = model._dropped(tf.ones((3, 7, 5)), drawn)
+    np.testing.assert_allclose(dropped, np.full((3, 7, 5), wanted), rtol=1e-4)
+
+
+def test_gradients_are_those_of_the_formulas(weights):
+    model = from_weights(weights)
+    text = [4, 4, 5, 2, 5]
+    with tf.GradientTape() as tape:
+        answers = model(list(padded([text], 3)))
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits([1], answers)[0]
+    gradients = tape.gradient(loss, model.trainable_variables)
+    random = np.random.default_rng(0)
+    # The trainer relies on this order.
+    for name, gradient in zip(model.export(), gradients, strict=True):
+        direction = random.normal(size=weights[name].shape)
+        losses = [
+            -np.log(forward(weights | {name: weights[name] + step * direction}, text)[1])
+            for step in (1e-5, -1e-5)
+        ]
+        slope = float((tf.convert_to_tensor(gradient).numpy() * direction).sum())
+        assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(slope, abs=1e-4)
+
+
+def test_weights_go_in_and_out_bitwise():
+    weights = random_weights(seed=3)
+    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, bidirectional=True)
+    assert {name: value.shape for name, value in model.export().items()} == NAMES
+    for each in (model, from_weights(weights)):
+        each.restore(weights)
+        found = each.export()
+        assert found.keys() == weights.keys()
+        for name, value in weights.items():
+            assert found[name].dtype == np.float32
+            np.testing.assert_array_equal(found[name], value)
+
+
+def test_the_seed_decides_the_first_weights():
+    one, same, other = (
+        SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, seed=seed, bidirectional=True).export()
+        for seed in (5, 5, 6)
+    )
+    assert (one["lstm/kernel"] != one["backward/kernel"]).any()
+    for name in one:
+        np.testing.assert_array_equal(one[name], same[name])
+        if not name.endswith("bias"):
+            assert (one[name] != other[name]).any()
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.lists(st.integers(1, 99), max_size=9), max_size=9), before=st.integers(0))
+def test_pad_puts_each_text_at_the_left_of_its_row(texts, before):
+    before %= 5
+    ids = np.array([7] * before + [token for text in texts for token in text], np.int32)
+    lengths = np.array([len(text) for text in texts], np.int64)
+    starts = before + np.cumsum(lengths) - lengths
+    found = pad(ids, starts, lengths)
+    expected, *_ = padded(texts)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,145 @@
+"""A step is that of Keras: the gradient of the whole batch, and RMSProp over every weight."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sentiment.model.batch import Batch, Part
+from sentiment.model.keras_model import SentimentLSTM
+from sentiment.model.trainer import Trainer
+from sentiment.text.bigrams import Bigrams
+from sentiment.text.tokenizer import SPECIALS
+
+WORDS, EMBEDDING, HIDDEN = 40, 5, 4
+NAMES = [*SPECIALS, *(f"w{number}" for number in range(2, WORDS))]
+PAIRS = sorted(f"w{a} w{b}" for a in range(2, WORDS) for b in range(2, WORDS) if (a + b) % 3 == 0)
+BIGRAMS = Bigrams(NAMES + PAIRS)
+VOCABULARY = len(NAMES + PAIRS)
+ROWS = 12
+
+
+def batch(seed: int, rows: int = ROWS) -> Batch:
+    """Texts of 0 to 6 tokens out of half of the vocabulary, another half each time."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(0, 7, rows).astype(np.int32)
+    known = random.permutation(np.arange(1, WORDS))[: WORDS // 2]
+    ids = random.choice(known, (rows, 6)).astype(np.int32)
+    ids[np.arange(6) >= lengths[:, None]] = 0
+    return Batch(ids, lengths, random.integers(0, 2, rows).astype(np.int32))
+
+
+def part(each: Batch, rank: int = 0, of: int = 1) -> Part:
+    return each.part(rank, of, pairs(each))
+
+
+def pairs(each: Batch) -> np.ndarray:
+    return each.pairs(BIGRAMS)
+
+
+def model(keep: float = 1.0) -> SentimentLSTM:
+    return SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, keep, seed=3, bidirectional=True)
+
+
+def trainer(keep: float = 1.0) -> Trainer:
+    return Trainer(model(keep), tf.distribute.get_strategy(), random_state=5)
+
+
+def keras_steps(batches: list[Batch], rate: float) -> tuple[SentimentLSTM, list[float]]:
+    reference, optimizer, losses = model(), keras.optimizers.RMSprop(rate), []
+    for each in batches:
+        with tf.GradientTape() as tape:
+            logits = reference([each.ids, pairs(each), each.lengths])
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(each.labels, logits)
+            )
+        # Dense: of a sparse one Keras squares the summands of a row that occurs twice.
+        gradients = map(tf.convert_to_tensor, tape.gradient(loss, reference.trainable_variables))
+        optimizer.apply_gradients(zip(gradients, reference.trainable_variables, strict=True))
+        losses.append(float(loss))
+    return reference, losses
+
+
+def test_steps_are_those_of_keras_with_a_dense_rmsprop():
+    batches = [batch(seed) for seed in range(40)]
+    reference, expected = keras_steps(batches, 0.01)
+    ours = trainer()
+    found = [
+        float(ours.step(part(each), number, number, 0.01)) for number, each in enumerate(batches, 1)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    weights = ours.model.export()
+    for name, value in reference.export().items():
+        assert np.abs(value - model().export()[name]).max() > 0.005
+        np.testing.assert_allclose(weights[name], value, atol=2e-5, err_msg=name)
+
+
+def test_the_parts_gradients_add_up_to_the_batchs():
+    ours, whole = trainer(), batch(7, rows=11)
+    seed = np.array([0, 0], np.int64)
+
+    def gradient(rank, of):
+        its = part(whole, rank, of)
+        inputs = (its.tokens, its.places, its.lengths, its.labels, np.int32(its.batch_rows))
+        return ours.gradient_function(*inputs, seed).numpy()
+
+    for workers in (2, 3, 11, 13):
+        total = sum(gradient(rank, workers) for rank in range(workers))
+        np.testing.assert_allclose(total, gradient(0, 1), atol=1e-6)
+
+
+def test_on_cpus_a_step_is_computed_by_our_lstm_and_not_by_keras(monkeypatch):
+    totals = []
+    for name in ("_own_total", "_keras_total"):
+        method = getattr(SentimentLSTM, name)
+
+        def noted(*inputs, name=name, method=method):
+            totals.append(name)
+            return method(*inputs)
+
+        monkeypatch.setattr(SentimentLSTM, name, noted)
+    trainer()
+    assert totals == ["_own_total", "_own_total"]
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.6])
+def test_a_restored_trainer_goes_on_to_the_last_bit(keep):
+    straight, first, second = (trainer(keep) for _ in range(3))
+    for number in range(1, 9):
+        straight.step(part(batch(number)), number, number, 0.01)
+    for number in range(1, 5):
+        first.step(part(batch(number)), number, number, 0.01)
+    assert first.hash() != straight.hash()
+    # As a file gives it back: sorted by name.
+    second.restore(dict(sorted(first.state().items())))
+    assert second.hash() == first.hash()
+    for number in range(5, 9):
+        second.step(part(batch(number)), number, number, 0.01)
+    assert second.hash() == straight.hash()
+
+
+def test_a_step_changes_every_weight_and_only_the_rows_of_its_tokens():
+    ours, before = trainer(), model().export()
+    each = batch(1)
+    ours.step(part(each), 1, 1, 0.01)
+    after = ours.model.export()
+    found = np.stack([each.ids, pairs(each)])
+    used = np.isin(np.arange(VOCABULARY), found[found > 0])
+    assert used[WORDS:].any()
+    for name, value in after.items():
+        changed = value != before[name]
+        if name == "embedding":
+            assert (changed.all(axis=1) == used).all()
+            assert not changed[~used].any()
+        else:
+            assert changed.all()
+
+
+def test_margins_are_the_models_for_all_rows_in_order():
+    ours = trainer()
+    batches = [batch(1), batch(2, rows=5)]
+    expected = np.concatenate(
+        [ours.model.probabilities(b.ids, pairs(b), b.lengths) for b in batches]
+    )
+    margins = ours.margins([part(b) for b in batches], 0, 1)
+    np.testing.assert_allclose(1 / (1 + np.exp(-margins)), expected, atol=1e-6)
