@@ -27,7 +27,7 @@ import tyro
 import sentiment
 from benchmarks.tokenize import read_texts
 from pipelines.evaluation.baselines import logistic_regression
-from pipelines.sources.labelled import Source
+from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from sentiment.text.tokenizer import Tokenizer
 
@@ -61,13 +61,13 @@ def read_labelled(
     directory: str, text_column: str, label_column: str
 ) -> tuple[list[str], np.ndarray]:
     """The texts and labels (0/1) of a directory of shards."""
-    source = Source(text_column, label_column, "utf-8")
+    reader = LabelledReader(text_column, label_column, "utf-8")
     tokenize = Tokenizer().tokens
     texts, labels = [], []
     for shard in find_labelled(directory, "--train, --test"):
-        for _, column, its, _ in source.read(shard, tokenize):
-            texts += column.cast(pa.large_string()).to_pylist()
-            labels.append(its)
+        for rows in reader.read(shard, tokenize):
+            texts += rows.texts.cast(pa.large_string()).to_pylist()
+            labels.append(rows.labels)
     return texts, np.concatenate(labels)
 
 

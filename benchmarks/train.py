@@ -29,8 +29,9 @@ import tyro
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pipelines.cluster.session import load_data, session
-from pipelines.sources.labelled import Source, Split
+from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.split import Split
 from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.cache import Corpus, prepare
 from pipelines.training.loop import Settings, make_trainer
@@ -209,7 +210,7 @@ def main(config: TrainBenchmark) -> None:
     """Measure and print the tables."""
     with session(), tempfile.TemporaryDirectory() as root:
         load_data()
-        source = Source(config.text_column, config.label_column, "utf-8")
+        source = LabelledReader(config.text_column, config.label_column, "utf-8")
         shards = find_labelled(config.data_dir, "--data_dir")
         corpus = prepare(shards, source, (), Split(0, 0.2), None, MIN_SHARE, f"{root}/cache")
         settings = _settings(corpus, config.use_gpu)

@@ -21,8 +21,9 @@ from pipelines.console.terminal import printable
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import MODEL, Evaluation, report
-from pipelines.sources.labelled import TEST, TRAIN, VALIDATION, Source, Split
+from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
@@ -82,7 +83,7 @@ def main(config: EvaluateConfig) -> None:
         rows, positive = checkpoint.training["rows"], checkpoint.training["positive"]
         learnt_on = rows["train"] + rows["validation"]
         share = (positive["train"] + positive["validation"]) / max(learnt_on, 1)
-        source = Source(flags["text_column"], flags["label_column"], flags["encoding"])
+        source = LabelledReader(flags["text_column"], flags["label_column"], flags["encoding"])
         split = Split(flags["random_state"], flags["test_size"], sample_below)
     except KeyError as error:
         raise InputError(
@@ -94,7 +95,7 @@ def main(config: EvaluateConfig) -> None:
         texts, labels, lengths = _read(data_dir, source, checkpoint, split, (TEST,))
     else:
         data_dir, kind = config.data_dir, "rows"
-        other = Source(
+        other = LabelledReader(
             config.text_column or source.text_column,
             config.label_column or source.label_column,
             config.encoding or source.encoding,
@@ -165,7 +166,7 @@ def require_flags(training: Mapping[str, Any]) -> None:
 
 def _read(
     data_dir: str,
-    source: Source,
+    source: LabelledReader,
     checkpoint: Checkpoint,
     split: Split | None = None,
     parts: tuple[int, ...] = (),
@@ -175,13 +176,13 @@ def _read(
     tokenize = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
     texts, labels, lengths = [], [np.empty(0, np.int8)], [np.empty(0, np.int64)]
     for shard in find_labelled(data_dir, "--data_dir"):
-        for _, column, row_labels, tokens in source.read(shard, tokenize):
-            here = np.ones(len(row_labels), bool)
+        for rows in source.read(shard, tokenize):
+            here = np.ones(len(rows.labels), bool)
             if split is not None:
-                here = np.isin(split(tokens.hashes), parts)
-            texts += column.filter(pa.array(here)).cast(pa.large_string()).to_pylist()
-            labels.append(row_labels[here])
-            lengths.append(np.diff(tokens.offsets)[here])
+                here = np.isin(split(rows.tokens.hashes), parts)
+            texts += rows.texts.filter(pa.array(here)).cast(pa.large_string()).to_pylist()
+            labels.append(rows.labels[here])
+            lengths.append(np.diff(rows.tokens.offsets)[here])
     return texts, np.concatenate(labels), np.concatenate(lengths)
 
 

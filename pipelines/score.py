@@ -19,7 +19,8 @@ from pipelines.console.flags import require, require_encoding
 from pipelines.errors import Failure
 from pipelines.scoring import plan
 from pipelines.scoring.output import Output
-from pipelines.sources.listing import Counted, Shard, find_shards
+from pipelines.sources.listing import find_shards
+from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
 from sentiment.checkpoint import load
 from sentiment.errors import InputError

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from pipelines.console import command
 from pipelines.console.flags import require, require_encoding
 from pipelines.console.terminal import say
-from pipelines.sources.labelled import Source
+from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from sentiment import storage
 from sentiment.checkpoint import MANIFEST, save
@@ -153,7 +153,7 @@ def main(config: TrainConfig) -> None:
     """Check what can be checked at once, then prepare, train, and save the best checkpoint."""
     stop_words = read_stop_words(config.stopwords_file)
     shards = find_labelled(config.data_dir, "--data_dir")
-    source = Source(config.text_column, config.label_column, config.encoding)
+    source = LabelledReader(config.text_column, config.label_column, config.encoding)
     source.require_columns(shards[0])
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)

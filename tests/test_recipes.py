@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 from pipelines.evaluate import EvaluateConfig
-from pipelines.sources.labelled import Source
+from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.train import TrainConfig
 from sentiment.errors import InputError
@@ -116,7 +116,7 @@ def test_what_cannot_be_learnt_from_is_refused_as_it_says(tmp_path, rows, said):
     (tmp_path / "reviews.csv").write_bytes(b"liked,review\n" + contents[rows])
     (shard,) = find_labelled(str(tmp_path), "--data_dir")
     with pytest.raises(InputError) as caught:
-        list(Source("review", "liked", "utf-8").read(shard, Tokenizer().tokens))
+        list(LabelledReader("review", "liked", "utf-8").read(shard, Tokenizer().tokens))
     assert str(caught.value) == f"{tmp_path}/{said}"
 
 
@@ -128,5 +128,5 @@ def test_what_it_says_of_labels_is_so(tmp_path):
         if table:
             pq.write_table(table, tmp_path / "reviews.parquet")
             (_, shard) = find_labelled(str(tmp_path), "--data_dir")
-        read = Source("review", "liked", "utf-8").read(shard, Tokenizer().tokens)
-        assert [labels.tolist() for _, _, labels, _ in read] in ([[0, 1, 1, 0, 1]], [[0, 1]])
+        read = LabelledReader("review", "liked", "utf-8").read(shard, Tokenizer().tokens)
+        assert [rows.labels.tolist() for rows in read] in ([[0, 1, 1, 0, 1]], [[0, 1]])

@@ -26,8 +26,9 @@ from pipelines.scoring import parts
 from pipelines.scoring.output import METADATA, Output
 from pipelines.scoring.parts import PartReader, to_item
 from pipelines.scoring.plan import Part, Piece, Plan, make
-from pipelines.sources.listing import Shard, find_shards
-from pipelines.sources.parquet import Span
+from pipelines.sources.listing import find_shards
+from pipelines.sources.rows import Span
+from pipelines.sources.shard import Shard
 from pipelines.train import TrainConfig
 from sentiment import checkpoint
 from sentiment.checkpoint import Checkpoint, weight_shapes
@@ -316,8 +317,8 @@ def test_millions_of_bad_rows_are_held_a_part_at_a_time(tmp_path):
     path = compressed(tmp_path / "bad.csv.gz", b"id,text\n", b"x\n" * (MEBIBYTE // 2), 16)
     code = """
 import sys
-from pipelines.sources.parquet import Span
-from pipelines.sources.listing import Shard
+from pipelines.sources.rows import Span
+from pipelines.sources.shard import Shard
 found = Shard(sys.argv[1], 0, 0).rows(["text"], "utf-8", Span(4_000_000, 100_000))
 print(sum(len(rows.bad) for rows in found))
 """
@@ -474,7 +475,7 @@ pq.write_table(pa.table({{"text": ["hi"], "a": bombs, "b": nested, "c": lists}})
 assert "arrow_pickled_object" in str(pq.read_schema("a.parquet"))
 
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from pipelines.sources.listing import Shard
+from pipelines.sources.shard import Shard
 shard = Shard("a.parquet", 0, 0)
 assert "arrow_pickled_object" not in str(shard.schema("utf-8"))
 for rows in shard.rows(None, "utf-8"):

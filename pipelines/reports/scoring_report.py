@@ -24,7 +24,7 @@ from pipelines.reports.page import BLUE, GREY, ORANGE, Chart, Section, Table, ch
 from pipelines.score import ScoreConfig
 from pipelines.scoring.output import REPORT, Output
 from pipelines.scoring.totals import BINS, OTHER, Totals, kind_of
-from pipelines.sources.parquet import BUFFER
+from pipelines.sources.parquet import COLUMN_BUFFER_BYTES
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 
@@ -276,7 +276,7 @@ def _samples(output: Output) -> Iterator[tuple[str, str, str, str]]:
 def _first_rows(path: str) -> list[dict[str, Any]]:
     filesystem, inner = storage.resolve(path)
     with filesystem.open_input_file(inner) as source:
-        file = pq.ParquetFile(source, buffer_size=BUFFER)
+        file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES)
         columns = file.schema_arrow.names
         groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         raw = columns.index("raw")

@@ -23,7 +23,7 @@ from pipelines.scoring.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.scoring.plan import Part
 from pipelines.scoring.run_record import Tally, TooManyRejected
 from pipelines.scoring.totals import Totals
-from pipelines.sources.listing import Counted, Shard
+from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError, on_one_line

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from pipelines.scoring.plan import Part, Plan
 from pipelines.scoring.totals import Totals
-from pipelines.sources.listing import Shard
+from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError, on_one_line
 

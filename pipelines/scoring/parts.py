@@ -23,8 +23,8 @@ from pipelines.cluster import ipc
 from pipelines.scoring.output import COUNTS, METADATA, REJECTED, remove_if_there
 from pipelines.scoring.plan import Part
 from pipelines.scoring.totals import BINS, REASONS_A_PART, kind_of, most_frequent
-from pipelines.sources.listing import Shard
-from pipelines.sources.parquet import Rows, Span
+from pipelines.sources.rows import Rows, Span
+from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 from sentiment.model.inference import Inference

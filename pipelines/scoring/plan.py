@@ -25,8 +25,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import Failure
-from pipelines.sources.listing import Counted, Shard
-from pipelines.sources.parquet import Span, choose_columns, plain
+from pipelines.sources.arrow_types import plain_schema
+from pipelines.sources.rows import Span, choose_columns
+from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError
 
@@ -147,7 +148,7 @@ class Plan:
                     Part(name, tuple(Piece(shard, Span(*span)) for shard, *span in pieces))
                     for name, pieces in plan["parts"]
                 ),
-                schema=plain(schema),
+                schema=plain_schema(schema),
                 unreadable=dict(plan["unreadable"]),
             )
             # The checksum tells damage, not a forger: no name may lead out of the output.

@@ -1,1 +1,1 @@
-"""Paths to shards to rows: listing, CSV, Parquet, labelled rows."""
+"""Paths to shards to rows: listing, CSV and Parquet readers, labelled rows, the split."""

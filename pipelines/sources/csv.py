@@ -1,9 +1,9 @@
-"""CSV -> rows, as bytes: a malformed row costs itself alone and is known by its number.
+"""CSV reader: row batches of a span, row counts and marks; malformed rows are kept apart.
 
-A scan of our own finds where rows begin and how many fields each has; pyarrow parses the rows
-that are whole, every column as binary. Quoting is pyarrow's (and RFC 4180's): a field that begins
-with a quote ends at the next one that is not doubled, newlines included. Lines end in LF, CRLF or
-CR; blank lines are no rows.
+Our own scan (`_csv_scan`) finds where rows begin and how many fields each has. PyArrow parses the
+well-formed rows, every column as binary. Quoting follows RFC 4180 and PyArrow: a field that begins
+with a quote ends at the next quote that is not doubled, and may hold line breaks. Lines end in LF,
+CRLF or CR. Blank lines are not rows.
 """
 
 import codecs
@@ -14,26 +14,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from numba import njit
 
-from pipelines.sources.parquet import (
-    LONGEST_ROW,
+from pipelines.sources._csv_scan import split_rows
+from pipelines.sources.rows import (
+    MAX_ROW_BYTES,
     BadRow,
     Rows,
     Span,
-    changed,
     choose_columns,
     require_few_columns,
+    too_few_rows,
 )
 from sentiment.errors import InputError, on_one_line
 
-CHUNK = 8 * 2**20
+CHUNK_BYTES = 8 * 2**20
 """Bytes read at a time."""
 
-HEAD = 64 * 2**10
-"""Bytes read first: a reader that seeks on to its rows needs the header alone."""
-
-_LF, _CR, _QUOTE, _COMMA = 10, 13, 34, 44
+FIRST_CHUNK_BYTES = 64 * 2**10
+"""Bytes read first: a reader that then seeks to its rows needs the header only."""
 
 
 def read_csv(
@@ -44,52 +42,47 @@ def read_csv(
     span: Span | None = None,
     optional: Sequence[str] = (),
 ) -> Iterator[Rows]:
-    """The rows of a CSV file with a header line, decompressed; the arguments are `Shard.rows`'s.
+    """The rows of a decompressed CSV file with a header; the arguments are those of `Shard.rows`.
 
-    UTF-8 is not checked here, so that one invalid row can be told from the others; any other
-    encoding is transcoded and must be valid throughout.
+    UTF-8 is not checked here, so that one invalid row does not cost the others. A file in another
+    encoding must be valid throughout.
     """
-    present, blocks = _after_header(source, path, encoding)
-    wanted = choose_columns(path, present, columns, optional)
-    before = 0
+    present, blocks = _header_and_blocks(source, path, encoding)
+    chosen = choose_columns(path, present, columns, optional)
+    rows_before = 0
     if span is not None and span.mark_byte:
         source.seek(span.mark_byte)
-        before, blocks = span.mark_row, _blocks(source, path, encoding, span.mark_byte)
+        rows_before, blocks = span.mark_row, _blocks(source, path, encoding, span.mark_byte)
     for block in blocks:
-        first, before = before, before + len(block.starts)
+        first, rows_before = rows_before, rows_before + len(block.starts)
         if span is None:
-            yield _parse(block, present, wanted, first)
-        elif before > span.first:
-            # Not of the whole block: its bad rows, of other parts, may be millions.
+            yield _parse(block, present, chosen, first)
+        elif rows_before > span.first:
+            # Parse only the span's rows: the block may hold millions of malformed rows of others.
             start, stop = max(span.first - first, 0), span.last - first
-            its = replace(
-                block,
-                starts=block.starts[start:stop],
-                ends=block.ends[start:stop],
-                fields=block.fields[start:stop],
-            )
-            yield _parse(its, present, wanted, first + start)
-            if before >= span.last:
+            yield _parse(block.rows(start, stop), present, chosen, first + start)
+            if rows_before >= span.last:
                 return
-    if span is not None and before < span.last:
-        raise changed(path, before, span)
+    if span is not None and rows_before < span.last:
+        raise too_few_rows(path, rows_before, span)
 
 
 def csv_columns(source: pa.NativeFile, path: str, encoding: str) -> list[str]:
-    """The columns of a CSV file, of which no more is read than its beginning."""
-    return _after_header(source, path, encoding)[0]
+    """The column names of a CSV file; only its beginning is read."""
+    return _header_and_blocks(source, path, encoding)[0]
 
 
 def count_csv(
     source: pa.NativeFile, path: str, encoding: str
 ) -> tuple[list[str], int, list[tuple[int, int]]]:
-    """The columns of a CSV file, its number of rows, bad ones included, and marks in it.
+    """Column names, row count (malformed rows included) and marks of a CSV file.
 
-    A mark is a row, by the number of rows before it, and the byte at which it begins, of the file
-    decompressed and without transcoding.
+    A mark is (number of rows before a row, byte offset of that row), one for each block read. The
+    offset is right only for a file that is neither compressed nor transcoded.
     """
-    present, blocks = _after_header(source, path, encoding)
-    rows, marks = 0, []
+    present, blocks = _header_and_blocks(source, path, encoding)
+    rows = 0
+    marks: list[tuple[int, int]] = []
     for block in blocks:
         marks.append((rows, block.position + int(block.starts[0])))
         rows += len(block.starts)
@@ -98,18 +91,30 @@ def count_csv(
 
 @dataclass(frozen=True)
 class _Block:
-    """Whole rows: where each starts and ends, and how many fields it has (-1: unclosed quote)."""
+    """Whole rows of a file, not yet parsed."""
 
     data: bytes
     position: int
-    """Where the data begins in the file."""
+    """Offset of `data` in the file."""
     starts: np.ndarray
+    """int64[rows]: offset of each row in `data`."""
     ends: np.ndarray
+    """int64[rows]: where each row ends, without its line break."""
     fields: np.ndarray
+    """int64[rows]: number of fields of each row; -1: a quote is not closed."""
+
+    def rows(self, start: int, stop: int | None = None) -> "_Block":
+        """The block's rows `start` up to `stop`, as a slice takes them."""
+        chosen = slice(start, stop)
+        return replace(
+            self, starts=self.starts[chosen], ends=self.ends[chosen], fields=self.fields[chosen]
+        )
 
 
-def _after_header(source, path: str, encoding: str) -> tuple[list[str], Iterator[_Block]]:
-    """The names of the columns, and the rows below them."""
+def _header_and_blocks(
+    source: pa.NativeFile, path: str, encoding: str
+) -> tuple[list[str], Iterator[_Block]]:
+    """The column names, and blocks of the rows below the header."""
     blocks = _blocks(source, path, encoding)
     block = next(blocks, None)
     if block is None:
@@ -117,27 +122,26 @@ def _after_header(source, path: str, encoding: str) -> tuple[list[str], Iterator
     present = _header(block, path)
     if len(block.starts) == 1:
         return present, blocks
-    below = replace(block, starts=block.starts[1:], ends=block.ends[1:], fields=block.fields[1:])
-    return present, itertools.chain([below], blocks)
+    return present, itertools.chain([block.rows(1)], blocks)
 
 
-def _blocks(source, path: str, encoding: str, position: int = 0) -> Iterator[_Block]:
-    """The file's rows from a byte on, some at a time, none of the blocks empty."""
+def _blocks(source: pa.NativeFile, path: str, encoding: str, position: int = 0) -> Iterator[_Block]:
+    """The file's rows from byte `position` on, in blocks of at least one row."""
     pending, at_start = b"", position == 0
-    for chunk, last in _utf8_chunks(source, path, encoding, position):
+    for chunk, is_last in _utf8_chunks(source, path, encoding, position):
         pending += chunk
         if at_start:
-            if len(pending) < len(codecs.BOM_UTF8) and not last:
+            if len(pending) < len(codecs.BOM_UTF8) and not is_last:
                 continue
             at_start = False
             if pending.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise InputError(f"{path} is UTF-16: pass --encoding utf-16")
             if pending.startswith(codecs.BOM_UTF8):
                 pending, position = pending.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
-        starts, ends, fields, consumed = _split(pending, last)
-        if not consumed and len(pending) > LONGEST_ROW:
+        starts, ends, fields, consumed = split_rows(pending, is_last)
+        if not consumed and len(pending) > MAX_ROW_BYTES:
             raise InputError(
-                f"{path}, from byte {position} on: a row longer than {LONGEST_ROW >> 20} MiB; "
+                f"{path}, from byte {position} on: a row longer than {MAX_ROW_BYTES >> 20} MiB; "
                 "is there a quote that is not closed?"
             )
         if len(starts):
@@ -146,78 +150,90 @@ def _blocks(source, path: str, encoding: str, position: int = 0) -> Iterator[_Bl
         position += consumed
 
 
-def _utf8_chunks(source, path: str, encoding: str, position: int) -> Iterator[tuple[bytes, bool]]:
-    """The file as UTF-8, from where it stands, at byte `position`: chunks, and which is last."""
-    utf8 = codecs.lookup(encoding).name == "utf-8"
-    decoder = None if utf8 else codecs.getincrementaldecoder(encoding)()
+def _utf8_chunks(
+    source: pa.NativeFile, path: str, encoding: str, position: int
+) -> Iterator[tuple[bytes, bool]]:
+    """The rest of the file in UTF-8: chunks, and whether each is the last (which is empty).
+
+    The source stands at byte `position`.
+    """
+    is_utf8 = codecs.lookup(encoding).name == "utf-8"
+    decoder = None if is_utf8 else codecs.getincrementaldecoder(encoding)()
     while True:
         try:
-            chunk = source.read(CHUNK if position else min(CHUNK, HEAD))
+            chunk = source.read(CHUNK_BYTES if position else min(CHUNK_BYTES, FIRST_CHUNK_BYTES))
         except (OSError, pa.ArrowInvalid) as error:
-            said = on_one_line(error)
-            raise InputError(f"{path} cannot be read after byte {position}: {said}") from error
-        last = not chunk
+            reason = on_one_line(error)
+            raise InputError(f"{path} cannot be read after byte {position}: {reason}") from error
+        is_last = not chunk
         position += len(chunk)
         if decoder is not None:
             try:
-                chunk = decoder.decode(chunk, last).encode()
+                chunk = decoder.decode(chunk, is_last).encode()
             except UnicodeError as error:
                 raise InputError(f"{path} is not {encoding}: {error}") from None
-        yield chunk, last
-        if last:
+        yield chunk, is_last
+        if is_last:
             return
 
 
 def _header(block: _Block, path: str) -> list[str]:
+    """The column names in the block's first row."""
     width = int(block.fields[0])
     if width < 0:
         raise InputError(f"{path}: a quote in its first line is not closed")
     require_few_columns(path, width)
     line = block.data[block.starts[0] : block.ends[0]]
     try:
-        present = [name.decode() for name in _arrow(line, width).to_pylist()[0].values()]
+        present = [name.decode() for name in _parse_whole(line, width).to_pylist()[0].values()]
     except UnicodeDecodeError:
         raise InputError(
             f"{path}: its first line is not UTF-8: pass --encoding (latin-1, utf-16, ...)"
         ) from None
     if any("\0" in name for name in present):
-        raise InputError(f"{path} is no UTF-8 text (NUL bytes): pass --encoding utf-16-le or -be")
+        raise InputError(
+            f"{path} is not UTF-8 text (it has NUL bytes): pass --encoding utf-16-le or utf-16-be"
+        )
     return present
 
 
-def _parse(block: _Block, present: list[str], wanted: list[str], before: int) -> Rows:
-    good = block.fields == len(present)
-    numbers = np.arange(before + 1, before + 1 + len(good))
-    edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
+def _parse(block: _Block, present: list[str], chosen: list[str], rows_before: int) -> Rows:
+    """Parse a block: well-formed rows into a table of the chosen columns, the others into `bad`."""
+    is_good = block.fields == len(present)
+    numbers = np.arange(rows_before + 1, rows_before + 1 + len(is_good))
+    edges = np.flatnonzero(np.diff(is_good, prepend=False, append=False))
     runs = zip(block.starts[edges[::2]], block.ends[edges[1::2] - 1], strict=True)
-    whole = b"\n".join(block.data[start:end] for start, end in runs)
-    table = _arrow(whole, len(present))
-    if len(table) != good.sum():
-        raise RuntimeError(f"{good.sum()} CSV rows were parsed as {len(table)}")
+    table = _parse_whole(
+        b"\n".join(block.data[start:end] for start, end in runs), width=len(present)
+    )
+    if len(table) != is_good.sum():
+        raise RuntimeError(f"{is_good.sum()} CSV rows were parsed as {len(table)}")
     bad = [
         BadRow(
             int(numbers[i]),
             _reason(int(block.fields[i]), len(present)),
             block.data[block.starts[i] : block.ends[i]],
         )
-        for i in np.flatnonzero(~good)
+        for i in np.flatnonzero(~is_good)
     ]
-    table = table.select([present.index(name) for name in wanted]).rename_columns(wanted)
-    return Rows(table, numbers[good], bad)
+    table = table.select([present.index(name) for name in chosen]).rename_columns(chosen)
+    return Rows(table, numbers[is_good], bad)
 
 
 def _reason(fields: int, width: int) -> str:
+    """Why a row of that many fields is malformed."""
     if fields < 0:
         return "a quote is not closed"
     return f"{fields} field{'' if fields == 1 else 's'} where the header has {width}"
 
 
-def _arrow(rows: bytes, width: int) -> pa.Table:
-    """Whole rows, some or none, as binary columns named "0", "1", ..."""
+def _parse_whole(rows: bytes, width: int) -> pa.Table:
+    """Parse well-formed rows (none is fine) into binary columns named "0", "1", ..."""
     names = [str(i) for i in range(width)]
     if not rows:
         return pa.table({name: pa.array([], pa.binary()) for name in names})
-    # pyarrow drops a byte order mark at its start: there it reads a blank line.
+    # PyArrow drops a byte order mark at the start of its input, which here is a row's own text.
+    # After a line break it is kept.
     rows = b"\n%b\n" % rows
     return pacsv.read_csv(
         pa.BufferReader(rows),
@@ -233,61 +249,3 @@ def _arrow(rows: bytes, width: int) -> pa.Table:
             column_types=dict.fromkeys(names, pa.binary()),
         ),
     )
-
-
-def _split(data: bytes, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Where the whole rows of `data` start and end, how many fields they have, bytes consumed."""
-    view = np.frombuffer(data, np.uint8)
-    most = np.count_nonzero((view == _LF) | (view == _CR)) + 1
-    starts, ends, fields = (np.empty(most, np.int64) for _ in range(3))
-    rows, consumed = _scan(view, last, starts, ends, fields)
-    return starts[:rows], ends[:rows], fields[:rows], consumed
-
-
-@njit(cache=True, nogil=True)
-def _scan(data, last, starts, ends, fields):
-    n = len(data)
-    rows = 0
-    consumed = 0
-    i = 0
-    while i < n:
-        if data[i] == _LF or data[i] == _CR:
-            i += 1
-            consumed = i
-            continue
-        start = i
-        count = 1
-        field_start = True
-        quoted = False
-        ended = False
-        while i < n:
-            c = data[i]
-            if quoted:
-                if c == _QUOTE:
-                    if i + 1 < n and data[i + 1] == _QUOTE:
-                        i += 1
-                    elif i + 1 == n and not last:
-                        # The next chunk tells whether this quote is doubled.
-                        return rows, consumed
-                    else:
-                        quoted = False
-                i += 1
-            elif c == _COMMA:
-                count += 1
-                field_start = True
-                i += 1
-            elif c in (_LF, _CR):
-                ended = True
-                break
-            else:
-                quoted = field_start and c == _QUOTE
-                field_start = False
-                i += 1
-        if not ended and not last:
-            return rows, consumed
-        starts[rows] = start
-        ends[rows] = i
-        fields[rows] = -1 if quoted else count
-        rows += 1
-        consumed = i
-    return rows, consumed

@@ -25,8 +25,9 @@ import ray.data
 
 from pipelines.cluster import ipc
 from pipelines.cluster.session import rows_of, tables_of
-from pipelines.sources.labelled import TEST, TRAIN, VALIDATION, Source, Split
-from pipelines.sources.listing import Shard
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.shard import Shard
+from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
@@ -92,7 +93,7 @@ class Corpus:
 
 def prepare(
     shards: list[Shard],
-    source: Source,
+    source: LabelledReader,
     stop_words: tuple[str, ...],
     split: Split,
     n_samples: int | None,
@@ -264,11 +265,13 @@ def _checked(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return outcomes
 
 
-def _smallest(shard, source: Source, tokenizer: Tokenizer, split: Split, n: int) -> dict[str, Any]:
+def _smallest(
+    shard, source: LabelledReader, tokenizer: Tokenizer, split: Split, n: int
+) -> dict[str, Any]:
     smallest = np.empty(0, np.uint64)
     try:
-        for _, _, _, tokens in source.read(Shard(**shard), tokenizer.tokens):
-            smallest = np.append(smallest, split.sampling_hashes(tokens.hashes))
+        for rows in source.read(Shard(**shard), tokenizer.tokens):
+            smallest = np.append(smallest, split.sampling_hashes(rows.tokens.hashes))
             smallest = np.sort(smallest)[: n + 1]
     except InputError as error:
         return {"error": str(error), "hashes": b""}
@@ -281,13 +284,14 @@ def _threshold(hashes: list[bytes], n: int) -> int | None:
     return int(smallest[n]) if len(smallest) > n else None
 
 
-def _count(shard, source: Source, tokenizer: Tokenizer, split: Split) -> dict[str, Any]:
+def _count(shard, source: LabelledReader, tokenizer: Tokenizer, split: Split) -> dict[str, Any]:
     count: dict[str, Any] = dict.fromkeys(SPLITS.values(), 0)
     count |= {f"positive_{name}": 0 for name in SPLITS.values()}
     count |= {"longest": 0, "longest_row": "", "error": ""}
     frequencies = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
     try:
-        for rows, _, labels, tokens in source.read(Shard(**shard), tokenizer.tokens):
+        for rows in source.read(Shard(**shard), tokenizer.tokens):
+            labels, tokens = rows.labels, rows.tokens
             parts = split(tokens.hashes)
             for part, name in SPLITS.items():
                 count[name] += int(np.count_nonzero(parts == part))
@@ -306,9 +310,10 @@ def _count(shard, source: Source, tokenizer: Tokenizer, split: Split) -> dict[st
 
 
 def _encode(
-    shard: dict[str, Any], source: Source, encoder: Encoder, split: Split, files: int
+    shard: dict[str, Any], source: LabelledReader, encoder: Encoder, split: Split, files: int
 ) -> Iterator[pa.Table]:
-    for _, _, labels, tokens in source.read(Shard(**shard), encoder):
+    for rows in source.read(Shard(**shard), encoder):
+        labels, tokens = rows.labels, rows.tokens
         parts = split(tokens.hashes)
         # Equal ranges of the hash: about equally many rows each, in order from file to file.
         number = np.minimum(tokens.hashes / 2.0**64 * files, files - 1).astype(np.int64)

@@ -23,8 +23,9 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from pipelines.cluster.session import load_data, require_shared, resources_per_worker, session
 from pipelines.console.terminal import quantity, say
 from pipelines.errors import Failure
-from pipelines.sources.labelled import Source, Split
-from pipelines.sources.listing import Shard
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.shard import Shard
+from pipelines.sources.split import Split
 from pipelines.train import FLAGS, SNAPSHOT, TrainConfig, run_flags
 from pipelines.training import cache_sample as sample
 from pipelines.training.cache import Corpus, prepare
@@ -53,7 +54,7 @@ DIVERGED = 10.0
 def run(
     config: TrainConfig,
     shards: list[Shard],
-    source: Source,
+    source: LabelledReader,
     stop_words: tuple[str, ...],
     cache: str,
     runs: str,

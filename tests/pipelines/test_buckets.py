@@ -15,7 +15,7 @@ from pipelines.scoring.output import Output
 from pipelines.scoring.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.scoring.plan import Part, Piece, look, look_at, make
 from pipelines.sources.listing import find_shards
-from pipelines.sources.parquet import Span
+from pipelines.sources.rows import Span
 from sentiment import checkpoint, storage
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer

@@ -23,7 +23,7 @@ from pipelines.scoring.output import METADATA, REJECTED, Output
 from pipelines.scoring.plan import make
 from pipelines.scoring.run_record import MOST_POINTS, Tally
 from pipelines.scoring.totals import BINS, OTHER, REASONS, Totals, most_frequent
-from pipelines.sources.listing import Counted, Shard
+from pipelines.sources.shard import Counted, Shard
 from sentiment.checkpoint import Checkpoint, load, save
 from sentiment.text.tokenizer import Tokenizer
 from testing.browser import look, needs_chromium

@@ -20,7 +20,8 @@ from pipelines.score import ScoreConfig
 from pipelines.scoring.output import STALE, Output
 from pipelines.scoring.parts import PartReader, PartScorer, to_item
 from pipelines.scoring.plan import Part, Plan, make
-from pipelines.sources.listing import Counted, Shard, find_shards
+from pipelines.sources.listing import find_shards
+from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer

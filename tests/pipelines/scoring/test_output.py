@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.scoring import plan
 from pipelines.scoring.output import METADATA, REJECTED, REPORT, Output
-from pipelines.sources.listing import Counted, Shard
+from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 
 SCHEMA = pa.schema([("text", pa.string()), ("id", pa.int64())])

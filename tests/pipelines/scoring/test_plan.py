@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipelines.scoring import plan
 from pipelines.scoring.plan import Plan
-from pipelines.sources.listing import Counted, Shard
-from pipelines.sources.parquet import Span
+from pipelines.sources.rows import Span
+from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 
 TEXT = pa.schema([("text", pa.string())])

@@ -18,8 +18,9 @@ from pipelines.score import ScoreConfig, main
 from pipelines.scoring import job as score_job
 from pipelines.scoring.parts import PartReader, PartScorer, to_item
 from pipelines.scoring.plan import Part, Piece, make
-from pipelines.sources.listing import Counted, Shard, find_shards
-from pipelines.sources.parquet import Span
+from pipelines.sources.listing import find_shards
+from pipelines.sources.rows import Span
+from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
@@ -87,9 +88,9 @@ KINDS = {
     ),
     "large.parquet": (text("hi", "you", kind=pa.large_string()), 2, []),
     "bytes.parquet": (text(b"hi", b"\xff", kind=pa.binary()), 1, [(2, "not valid UTF-8")]),
-    "cut.parquet": (text("hi", "you")[:-9], 0, [(None, "does not read as Parquet")]),
-    "no parquet.parquet": (HEAD + b"1,hi\n", 0, [(None, "does not read as Parquet")]),
-    "damaged page.parquet": (damaged(text("hi", "you")), 0, [(None, "does not read as Parquet")]),
+    "cut.parquet": (text("hi", "you")[:-9], 0, [(None, "cannot be read as Parquet")]),
+    "no parquet.parquet": (HEAD + b"1,hi\n", 0, [(None, "cannot be read as Parquet")]),
+    "damaged page.parquet": (damaged(text("hi", "you")), 0, [(None, "cannot be read as Parquet")]),
 }
 
 

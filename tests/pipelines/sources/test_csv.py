@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.sources import csv as csv_rows
-from pipelines.sources.csv import CHUNK
-from pipelines.sources.listing import Shard
-from pipelines.sources.parquet import Span
+from pipelines.sources.csv import CHUNK_BYTES
+from pipelines.sources.rows import Span
+from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from testing.generated import CountedFile
 
@@ -71,12 +71,12 @@ def files(draw):
     return content.removesuffix(newline * draw(st.integers(0, 1))), good, bad, width
 
 
-def read(content, columns=None, encoding="utf-8", span=None, optional=(), chunk=CHUNK):
+def read(content, columns=None, encoding="utf-8", span=None, optional=(), chunk=CHUNK_BYTES):
     """The rows by number, and the bad rows, read so many bytes at a time."""
     good, bad = {}, []
     source = pa.BufferReader(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_rows, "CHUNK", chunk)
+        patch.setattr(csv_rows, "CHUNK_BYTES", chunk)
         for rows in csv_rows.read_csv(source, "some.csv", columns, encoding, span, optional):
             fields = zip(*(column.to_pylist() for column in rows.table.columns), strict=True)
             good |= dict(zip(rows.numbers.tolist(), map(list, fields), strict=True))
@@ -84,10 +84,10 @@ def read(content, columns=None, encoding="utf-8", span=None, optional=(), chunk=
     return good, bad
 
 
-def count(content, chunk=CHUNK):
+def count(content, chunk=CHUNK_BYTES):
     """Columns, number of rows and marks, read so many bytes at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_rows, "CHUNK", chunk)
+        patch.setattr(csv_rows, "CHUNK_BYTES", chunk)
         return csv_rows.count_csv(pa.BufferReader(content), "some.csv", "utf-8")
 
 
@@ -229,7 +229,7 @@ def test_a_quote_that_is_not_closed_is_one_bad_row():
 
 
 def test_a_quote_that_is_not_closed_is_found_before_memory_is_full(monkeypatch):
-    monkeypatch.setattr(csv_rows, "LONGEST_ROW", 5000)
+    monkeypatch.setattr(csv_rows, "MAX_ROW_BYTES", 5000)
     rows = b"a,1\n" * 2000
     assert len(read(b"text,id\n" + rows, chunk=1000)[0]) == 2000
     with pytest.raises(InputError, match=r"from byte 8008 on: a row longer .* not closed\?$"):
@@ -316,8 +316,8 @@ def test_quoted_newlines_over_the_edges_of_real_chunks(tmp_path):
     table = pa.table({"id": np.arange(len(texts)), "text": pa.array(texts, pa.binary())})
     path = tmp_path / "large.csv"
     pacsv.write_csv(table.set_column(1, "text", table["text"].cast(pa.string())), path)
-    assert path.stat().st_size > 2 * CHUNK
-    assert CHUNK == 8 * 2**20
+    assert path.stat().st_size > 2 * CHUNK_BYTES
+    assert CHUNK_BYTES == 8 * 2**20
     counted = shard(path).count("utf-8")
     assert counted.rows == len(texts)
     assert len(counted.marks) >= 3
@@ -340,4 +340,4 @@ def test_a_reader_of_a_span_does_not_read_what_is_before_its_mark():
     span = Span(rows - 10, 10, *marks[-1])
     tail = list(csv_rows.read_csv(source, "some.csv", ["text"], "utf-8", span))
     assert sum(len(rows.numbers) for rows in tail) == 10
-    assert source.total <= csv_rows.HEAD + len(content) - marks[-1][1] + CHUNK
+    assert source.total <= csv_rows.FIRST_CHUNK_BYTES + len(content) - marks[-1][1] + CHUNK_BYTES

@@ -10,21 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.sources import csv as csv_rows
-from pipelines.sources.labelled import (
-    LEFT_OUT,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    VALIDATION_SHARE,
-    Source,
-    Split,
-)
-from pipelines.sources.listing import Shard
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.shard import Shard
+from pipelines.sources.split import LEFT_OUT, TEST, TRAIN, VALIDATION, VALIDATION_SHARE, Split
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 
 HASHES = np.random.default_rng(0).integers(0, 2**64, 200_000, np.uint64)
-SOURCE = Source("text", "label", "utf-8")
+READER = LabelledReader("text", "label", "utf-8")
 
 
 def test_a_split_never_moves():
@@ -96,15 +89,15 @@ def write_parquet(path, labels, texts=None):
     return write(path, sink.getvalue())
 
 
-def read(shard, source=SOURCE):
+def read(shard, reader=READER):
     """Texts, labels and tokens of a shard."""
     texts, labels, tokens = [], [], []
-    for rows, column, some, found in source.read(shard, Tokenizer().tokens):
-        assert some.dtype == np.int8
-        assert len(rows.numbers) == len(column) == len(some)
-        texts += column.to_pylist()
-        labels += some.tolist()
-        tokens += found.tokens.to_pylist()
+    for rows in reader.read(shard, Tokenizer().tokens):
+        assert rows.labels.dtype == np.int8
+        assert len(rows.numbers) == len(rows.texts) == len(rows.labels)
+        texts += rows.texts.to_pylist()
+        labels += rows.labels.tolist()
+        tokens += rows.tokens.tokens.to_pylist()
     return texts, labels, tokens
 
 
@@ -119,8 +112,9 @@ def test_csv(tmp_path):
 def test_ids_instead_of_tokens(tmp_path):
     shard = write(tmp_path / "a.csv", b"label,text\n1,good day\n")
     encoder = Tokenizer().encoder([*SPECIALS, "good"])
-    ((_, _, labels, ids),) = SOURCE.read(shard, encoder)
-    assert (labels.tolist(), ids.ids.tolist(), ids.offsets.tolist()) == ([1], [2, 1], [0, 2])
+    (rows,) = READER.read(shard, encoder)
+    ids = rows.tokens
+    assert (rows.labels.tolist(), ids.ids.tolist(), ids.offsets.tolist()) == ([1], [2, 1], [0, 2])
 
 
 TYPES = [
@@ -202,7 +196,7 @@ def test_the_row_is_counted_from_the_beginning_of_the_file(tmp_path_factory, row
     path = tmp_path_factory.mktemp("rows") / "bad.csv"
     shard = write(path, b"label,text\n" + b"".join(lines))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_rows, "CHUNK", data.draw(st.integers(1, 100)))
+        patch.setattr(csv_rows, "CHUNK_BYTES", data.draw(st.integers(1, 100)))
         with pytest.raises(InputError) as caught:
             read(shard)
     assert str(caught.value) == f"{shard.path}, row {bad}: {problem}"
@@ -229,22 +223,22 @@ def test_a_bad_text_is_named(tmp_path, texts, problem):
 
 def test_other_encodings(tmp_path):
     shard = write(tmp_path / "a.csv", "label,text\n1,déjà vu\n".encode("latin-1"))
-    assert read(shard, Source("text", "label", "latin-1"))[2] == [["déjà", "vu"]]
+    assert read(shard, LabelledReader("text", "label", "latin-1"))[2] == [["déjà", "vu"]]
     with pytest.raises(InputError, match="row 1: text is not valid UTF-8"):
         read(shard)
 
 
 def test_columns_are_required(tmp_path):
     shard = write(tmp_path / "a.csv", b"label,text\n1,a\n")
-    SOURCE.require_columns(shard)
-    SOURCE.require_columns(write(tmp_path / "b.csv", b"text,label\n"))
-    for column, source in (
-        ("tweet", Source("tweet", "label", "utf-8")),
-        ("y", Source("text", "y", "utf-8")),
+    READER.require_columns(shard)
+    READER.require_columns(write(tmp_path / "b.csv", b"text,label\n"))
+    for column, reader in (
+        ("tweet", LabelledReader("tweet", "label", "utf-8")),
+        ("y", LabelledReader("text", "y", "utf-8")),
     ):
         with pytest.raises(
             InputError, match=f"a.csv has no column '{column}'.*; its columns: label"
         ):
-            source.require_columns(shard)
-    with pytest.raises(InputError, match="does not read as Parquet"):
-        SOURCE.require_columns(write(tmp_path / "a.parquet", b"text,label\n"))
+            reader.require_columns(shard)
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        READER.require_columns(write(tmp_path / "a.parquet", b"text,label\n"))

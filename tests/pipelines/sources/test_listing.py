@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.sources import parquet as rows_module
-from pipelines.sources.listing import Counted, Shard, find_labelled, find_shards
-from pipelines.sources.parquet import Span
+from pipelines.sources.listing import find_labelled, find_shards
+from pipelines.sources.rows import Span
+from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 from testing.generated import CountedFile
 
@@ -109,7 +110,7 @@ def test_data_csv_alone_is_learnt_from_where_there_is_one(tree):
     [
         ("gone", "does not exist"),
         ("gone.csv", "does not exist"),
-        ("notes.txt", "ends in none of .csv, .csv.gz, .parquet"),
+        ("notes.txt", "does not end in any of .csv, .csv.gz, .parquet"),
         ("empty", "holds no shards: no file ends in .csv, .csv.gz, .parquet"),
     ],
 )

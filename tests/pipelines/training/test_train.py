@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.sources.labelled import Source, Split
+from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.split import Split
 from pipelines.train import TrainConfig, main
 from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
@@ -76,7 +77,10 @@ def test_a_run_goes_on_with_its_own_corpus_alone(tmp_path):
 
 
 def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
-    source, shards = Source("SentimentText", "Sentiment", "utf-8"), find_labelled(str(corpus), "-")
+    source, shards = (
+        LabelledReader("SentimentText", "Sentiment", "utf-8"),
+        find_labelled(str(corpus), "-"),
+    )
     made = prepare(shards, source, (), Split(0, 0.2), None, 0.001, str(tmp_path))
     with pa.ipc.open_file(Path(made.directory, made.files["train"][0])) as file:
         texts = file.read_all()["ids"].to_pylist()
@@ -107,7 +111,7 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
         monkeypatch.setattr(prepared, "BYTES_HERE", bytes_here)
         directory = tmp_path / f"{shards}"
         write_shards(directory, rows=1200, shards=shards)
-        source = Source("SentimentText", "Sentiment", "utf-8")
+        source = LabelledReader("SentimentText", "Sentiment", "utf-8")
         found = find_labelled(str(directory), "--data_dir")
         cache = str(directory / "c")
         caches.append(prepare(found, source, ("word7",), Split(3, 0.2), 900, 0.05, cache))
@@ -132,7 +136,7 @@ def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
     for cache in caches:
         found = find_labelled(shards, "--data_dir")
         barrier.wait(60)
-        source = Source("SentimentText", "Sentiment", "utf-8")
+        source = LabelledReader("SentimentText", "Sentiment", "utf-8")
         made = prepare(found, source, (), Split(0, 0.2), None, 0.001, cache)
         # At once: the other may still be writing.
         names = [*made.files["train"], *made.files["validation"]]
