@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from pipelines.score import ScoreConfig
-from pipelines.train import TrainConfig
+from pipelines.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ("cluster.yaml", "cluster.local.yaml")

@@ -17,7 +17,7 @@ import tyro
 from pipelines.evaluate import EvaluateConfig
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
-from pipelines.train import TrainConfig
+from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint, texts_and_labels

@@ -29,7 +29,7 @@ from pipelines.scoring.plan import Part, Piece, Plan, make
 from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
-from pipelines.train import TrainConfig
+from pipelines.training.config import TrainConfig
 from sentiment import checkpoint
 from sentiment.checkpoint import Checkpoint, weight_shapes
 from sentiment.errors import InputError

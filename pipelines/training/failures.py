@@ -1,19 +1,21 @@
 """What Ray Train knows of workers that failed -> one line that says what befell them."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray.train
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.train import Result
-from ray.train.v2._internal.exceptions import (
-    WorkerHealthCheckFailedError,
-    WorkerHealthCheckTimeoutError,
-)
-from ray.train.v2.api.exceptions import ControllerError
+from ray.train import ControllerError, Result
 from ray.util.queue import Queue
 
+from pipelines.cluster.ray_train_internals import (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+    node_address,
+    node_died,
+    ran_out_of_memory,
+    silent_seconds,
+)
 from sentiment.errors import InputError
 
 
@@ -76,17 +78,18 @@ def reason(failures: Mapping[int, Exception]) -> str:
 def _befell(failure: Exception) -> tuple[int, str]:
     """What befell a worker, and how far it is from being the cause: 0, 1 or 2."""
     text = str(failure)
-    found = re.search(r"node_ip='([^']+)'", text)
-    node = f"node {found[1]}" if found else "its node"
+    address = node_address(text)
+    node = f"node {address}" if address else "its node"
     if isinstance(failure, WorkerHealthCheckTimeoutError):
-        silent = re.search(r"hanging for ([\d.]+)", text)
-        return 0, f"has not answered for {float(silent[1]):.0f} s ({node})"
+        seconds = silent_seconds(failure)
+        silent = "in time" if seconds is None else f"for {seconds:.0f} s"
+        return 0, f"has not answered {silent} ({node})"
     if isinstance(failure, WorkerHealthCheckFailedError):
         failure = failure.health_check_failure
         text = str(failure)
-        if isinstance(failure, OutOfMemoryError) or "low on memory" in text:
+        if isinstance(failure, OutOfMemoryError) or ran_out_of_memory(text):
             return 0, f"was killed: {node} ran out of memory"
-        if "node has died" in text:
+        if node_died(text):
             return 0, f"was lost with {node}"
         if isinstance(failure, RayActorError):
             return 0, f"died ({node})"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.fs as pafs
 import ray.train
 import safetensors.numpy
 import scipy.optimize
@@ -266,6 +267,12 @@ def read_state(
             return file.read()
 
     return safetensors.numpy.load(content(STATE)), json.loads(content(PROGRESS))
+
+
+def holds_only_state(filesystem: pafs.FileSystem, directory: str) -> bool:
+    """Whether a directory holds no file but those of a training checkpoint."""
+    entries = filesystem.get_file_info(pafs.FileSelector(directory))
+    return all(info.is_file and info.base_name in (STATE, PROGRESS) for info in entries)
 
 
 def model_weights(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

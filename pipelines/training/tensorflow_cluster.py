@@ -10,7 +10,8 @@ import socket
 from dataclasses import dataclass
 
 import ray
-from ray.train.backend import Backend, BackendConfig
+
+from pipelines.cluster.ray_train_internals import Backend, BackendConfig
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.train import SNAPSHOT
+from pipelines.cluster.ray_train_internals import SNAPSHOT
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import scoring
 

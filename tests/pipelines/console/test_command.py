@@ -14,7 +14,7 @@ from pipelines.console.flags import require, require_encoding
 from pipelines.evaluate import EvaluateConfig
 from pipelines.predict import PredictConfig
 from pipelines.score import ScoreConfig
-from pipelines.train import TrainConfig
+from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
 
 PROGRAM = '''"""Nothing much.

@@ -4,12 +4,12 @@ import pickle
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
-from ray.train.v2._internal.exceptions import (
+from ray.train import ControllerError
+
+from pipelines.cluster.ray_train_internals import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from ray.train.v2.api.exceptions import ControllerError
-
 from pipelines.training.failures import Watch, fit_again, reason
 from sentiment.errors import InputError
 

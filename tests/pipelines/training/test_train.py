@@ -2,6 +2,8 @@ import hashlib
 import json
 import multiprocessing
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +15,15 @@ import pytest
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
-from pipelines.train import TrainConfig, main
+from pipelines.train import main
 from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
 from pipelines.training.cache import prepare
-from pipelines.training.job import _losses, _require_same_corpus, _with_sample
+from pipelines.training.config import TrainConfig
+from pipelines.training.run import _losses, _with_sample
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN
-from testing.generated import write_shards
+from testing.generated import save_checkpoint, write_shards
 from testing.programs import run
 
 
@@ -59,21 +62,22 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
     main(config(corpus, tmp_path, "of1", **flags))
     said = f"Run of1 is finished: nothing to do.\nModel saved in: {tmp_path}/of1\n"
     assert capsys.readouterr().out == said
-    with pytest.raises(InputError, match="--train_steps is 4, but run of1 was begun with 100"):
+    with pytest.raises(InputError, match="--train_steps is 4, but run of1 was started with 100"):
         main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
 
 
-def test_a_run_goes_on_with_its_own_corpus_alone(tmp_path):
-    run = tmp_path / "_runs" / "run"
-    run.mkdir(parents=True)
-    (run / "checkpoint_manager_snapshot.json").write_text("{}")
-    (run / "flags.json").write_text('{"corpus": "0123"}')
-    flags = config(tmp_path / "shards", tmp_path, "run")
-    _require_same_corpus(SimpleNamespace(key="0123"), flags, str(run))
-    changed = SimpleNamespace(key="4567")
-    with pytest.raises(InputError, match="no longer those that run run was begun with"):
-        _require_same_corpus(changed, flags, str(run))
-    _require_same_corpus(changed, flags, str(tmp_path / "_runs" / "new"))
+def test_ray_and_tensorflow_load_only_where_there_is_work(corpus, tmp_path):
+    save_checkpoint(tmp_path / "finished")
+    program = (
+        "import sys\n"
+        "from pipelines.train import TrainConfig, main\n"
+        f"main(TrainConfig(data_dir={str(corpus)!r}, checkpoints_root={str(tmp_path)!r}, "
+        f"summaries_dir={str(tmp_path)!r}, run_name='finished', stopwords_file=None))\n"
+        "print(sorted({'ray', 'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    lines = ["Run finished is finished: nothing to do.", f"Model saved in: {tmp_path}/finished"]
+    assert done.stdout.splitlines() == [*lines, "[]"], done.stderr
 
 
 def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):

@@ -1,0 +1,63 @@
+"""Everything of Ray Train that is private or unstable, for Ray 2.60.
+
+A test for each name tells what moved when an upgrade of Ray breaks it. Only training imports this
+module: `ray.train` takes a second to load.
+"""
+
+import os
+import re
+
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.exceptions import (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+__all__ = [
+    "Backend",
+    "BackendConfig",
+    "DataParallelTrainer",
+    "WorkerHealthCheckFailedError",
+    "WorkerHealthCheckTimeoutError",
+]
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""File name in a run's directory: Ray Train's list of the run's checkpoints."""
+
+CHECKPOINT_NAME = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
+"""Name of a checkpoint's directory in a run's directory."""
+
+_HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+_HEALTH_CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
+
+
+def set_health_checks(timeout_seconds: float, interval_seconds: float) -> None:
+    """Set how often Ray Train asks its workers how they are, and when it gives one up.
+
+    A variable that the user has set stays. Call it before a trainer is made.
+    """
+    os.environ.setdefault(_HEALTH_CHECK_TIMEOUT, f"{timeout_seconds:g}")
+    os.environ.setdefault(_HEALTH_CHECK_INTERVAL, f"{interval_seconds:g}")
+
+
+def node_address(text: str) -> str | None:
+    """IP address of the node that an error text of Ray Train names, or None."""
+    match = re.search(r"node_ip='([^']+)'", text)
+    return match[1] if match else None
+
+
+def silent_seconds(error: WorkerHealthCheckTimeoutError) -> float | None:
+    """How long the worker had not answered when it was given up, or None."""
+    match = re.search(r"hanging for ([\d.]+)", str(error))
+    return float(match[1]) if match else None
+
+
+def ran_out_of_memory(text: str) -> bool:
+    """Whether the text of an actor's error says that its node ran out of memory."""
+    return "low on memory" in text
+
+
+def node_died(text: str) -> bool:
+    """Whether the text of an actor's error says that it died with its node."""
+    return "node has died" in text

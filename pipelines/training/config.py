@@ -1,0 +1,127 @@
+"""TrainConfig: the flags of `pipelines.train`, checked one by one."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pipelines.console.flags import require, require_encoding
+from sentiment.errors import InputError
+from sentiment.text.vocabulary import MIN_SHARE
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train an LSTM on labelled texts and save a checkpoint that scores others."""
+
+    GROUPS: ClassVar = {
+        "corpus": "data_dir",
+        "files": "cache_dir",
+        "model": "hidden_size",
+        "training": "batch_size",
+        "cluster": "num_workers",
+    }
+    data_dir: str = "data/crowdflower"
+    """Directory or URI of labelled CSV (.csv, .csv.gz) and Parquet shards, in any mix."""
+    text_column: str = "SentimentText"
+    """Name of the text column."""
+    label_column: str = "Sentiment"
+    """Name of the label column: 0 is negative, 1 is positive."""
+    encoding: str = "utf-8"
+    """Encoding of the CSV shards, by its Python name: utf-8, latin-1, utf-16, ..."""
+    stopwords_file: str | None = "data/stopwords.txt"
+    """File of words to ignore, one per line; None: ignore no words."""
+    n_samples: int | None = None
+    """Train on a random sample of at most this many rows; None: all rows."""
+    min_share: float = MIN_SHARE
+    """Drop tokens that occur in at most this share of the training texts; 0 <= x < 1."""
+    test_size: float = 0.2
+    """Share of the rows held out for `pipelines.evaluate`; 0 < x < 1."""
+    sequence_len: int | None = None
+    """Longest text, in tokens; a longer text is an error unless --truncate. None: no limit."""
+    truncate: bool = False
+    """Truncate texts longer than --sequence_len."""
+    cache_dir: str | None = None
+    """Directory or URI of the cache of tokenized texts; None: DATA_DIR/_prepared."""
+    checkpoints_root: str = "checkpoints"
+    """Directory or URI; the model is saved in CHECKPOINTS_ROOT/RUN_NAME."""
+    summaries_dir: str = "logs"
+    """Directory or URI of TensorBoard logs; this run writes to SUMMARIES_DIR/RUN_NAME."""
+    run_name: str | None = None
+    """Name of the run; the same name resumes an interrupted run. None: the Unix time."""
+    keep_checkpoints: int = 2
+    """Number of training checkpoints to keep: the best, and always the last one to resume from."""
+    hidden_size: int = 75
+    """Units of the LSTM."""
+    embedding_size: int = 75
+    """Size of a token's embedding vector."""
+    bidirectional: bool = False
+    """Add a second LSTM that reads the text backwards. Scoring takes twice as long."""
+    bigrams: int = 0
+    """Number of frequent word pairs (bigrams), at most, that also get an embedding; 0: none."""
+    initial_vectors: Literal["random", "cooccurrence"] = "random"
+    """Initial word embeddings: random, or computed from which words occur together."""
+    batch_size: int = 100
+    """Rows per step, over all workers together."""
+    train_steps: int = 300
+    """Number of training steps."""
+    epochs: int | None = None
+    """Number of passes over the training rows; replaces --train_steps."""
+    learning_rate: float = 0.01
+    """Learning rate of RMSProp."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """Learning rate schedule: constant, or linear decay to zero."""
+    dropout_keep_prob: float = 0.5
+    """Share of the LSTM's inputs and outputs that dropout keeps; 0 < x <= 1."""
+    word_keep_prob: float = 1.0
+    """Share of the words that training keeps; the others become unknown words. 0 < x <= 1."""
+    bigram_keep_prob: float = 0.7
+    """Share of the bigrams that training keeps; 0 < x <= 1."""
+    calibrate: bool = False
+    """Calibrate the probabilities on the validation texts (temperature scaling)."""
+    random_state: int = 0
+    """Seed of the split, initial weights, row order and dropout; at least 0."""
+    validate_every: int = 100
+    """Steps between validations; each validation saves a training checkpoint."""
+    early_stopping: int | None = None
+    """Stop after this many validations in a row without improvement; None: never."""
+    num_workers: int = 1
+    """Number of Ray Train workers; they share each batch."""
+    use_gpu: bool = False
+    """Give each worker a GPU."""
+    max_failures: int = 3
+    """How often to resume from the last checkpoint after a worker or node died."""
+    verbose: bool = False
+    """Also show the output of Ray, TensorFlow and the workers."""
+
+    def __post_init__(self) -> None:
+        at_least_one = ("n_samples", "batch_size", "train_steps", "epochs", "hidden_size")
+        at_least_one += ("embedding_size", "sequence_len", "validate_every", "num_workers")
+        at_least_one += ("early_stopping", "keep_checkpoints")
+        for name in at_least_one:
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "at least 1")
+        require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
+        require(0 <= self.random_state < 2**31, "random_state", self.random_state, "0 to 2^31")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(0 <= self.min_share < 1, "min_share", self.min_share, "at least 0, below 1")
+        require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")
+        require(self.bigrams >= 0, "bigrams", self.bigrams, "at least 0")
+        for name in ("dropout_keep_prob", "word_keep_prob", "bigram_keep_prob"):
+            value = getattr(self, name)
+            require(0 < value <= 1, name, value, "above 0 and at most 1")
+        require(
+            self.batch_size >= self.num_workers,
+            "batch_size",
+            self.batch_size,
+            f"at least --num_workers ({self.num_workers})",
+        )
+        require_encoding(self.encoding)
+        if self.run_name is not None:
+            plain = self.run_name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+            require(
+                plain and not self.run_name.startswith((".", "_")),
+                "run_name",
+                self.run_name,
+                "letters, digits, - . and _, and not begin with . or _",
+            )
+        if self.truncate and self.sequence_len is None:
+            raise InputError("--truncate needs --sequence_len: the length to cut texts to")

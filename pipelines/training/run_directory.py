@@ -1,0 +1,86 @@
+"""The directory of a run: its flags, its initial vectors, and Ray Train's checkpoints.
+
+`flags.json` is written before training starts. It alone decides whether a run may be resumed, so
+that it does not matter how Ray Train names its files.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pipelines.training.config import TrainConfig
+from sentiment import storage
+from sentiment.errors import UNREADABLE, InputError
+
+FLAGS = "flags.json"
+"""File name: the flags that the run was started with, and the key of its corpus."""
+
+VECTORS = "vectors.safetensors"
+"""File name: the initial embeddings of the words, `vectors: float32[words, E]`."""
+
+CORPUS = "corpus"
+"""In `flags.json`: the key of the prepared corpus."""
+
+FREE_FLAGS = ("run_name", "use_gpu", "verbose")
+"""Flags that may differ when a run is resumed."""
+
+
+def run_flags(config: TrainConfig) -> dict[str, Any]:
+    """The flags that must be the same when a run is resumed."""
+    return {name: value for name, value in asdict(config).items() if name not in FREE_FLAGS}
+
+
+def has_checkpoints(run: str) -> bool:
+    """Whether Ray Train has saved anything in the run's directory.
+
+    Any file but our own counts, whatever its name.
+    """
+    return not {FLAGS, VECTORS}.issuperset(storage.names(run))
+
+
+def write_flags(config: TrainConfig, corpus_key: str, run: str) -> None:
+    """Record how the run is started. Call it before training starts."""
+    flags = run_flags(config) | {CORPUS: corpus_key}
+    storage.write(storage.join(run, FLAGS), json.dumps(flags, indent=1).encode())
+
+
+def require_same_flags(config: TrainConfig, run: str) -> None:
+    """Raise an InputError if the run has checkpoints and was started with other flags."""
+    if not has_checkpoints(run):
+        return
+    started, flags = _read_flags(run), run_flags(config)
+    for name in flags:
+        if started.get(name) != flags[name]:
+            raise InputError(
+                f"--{name} is {flags[name]}, but run {config.run_name} was started with "
+                f"{started.get(name)}: resume it with the same flags, or choose another --run_name"
+            )
+
+
+def require_same_corpus(config: TrainConfig, corpus_key: str, run: str) -> None:
+    """Raise an InputError if the run has checkpoints and was started with another corpus."""
+    if has_checkpoints(run) and _read_flags(run).get(CORPUS) != corpus_key:
+        raise InputError(
+            f"--data_dir {config.data_dir}: its shards are not the ones that run "
+            f"{config.run_name} was started with (name, size or time differs); "
+            "choose another --run_name"
+        )
+
+
+def _read_flags(run: str) -> dict[str, Any]:
+    path = storage.join(run, FLAGS)
+    try:
+        flags = json.loads(storage.read(path))
+        if isinstance(flags, dict):
+            return flags
+        problem: object = "it is not a JSON object"
+    except FileNotFoundError:
+        problem = "it is missing"
+    except (OSError, *UNREADABLE) as error:
+        if storage.is_away(error):
+            raise
+        problem = error
+    raise InputError(
+        f"{run} has checkpoints, but {FLAGS}, which says with which flags they were trained, "
+        f"cannot be read ({problem}): choose another --run_name"
+    )

@@ -1,0 +1,72 @@
+"""A run is resumed with the flags and the corpus it was started with, or not at all."""
+
+import dataclasses
+import json
+
+import pytest
+
+from pipelines.training.config import TrainConfig
+from pipelines.training.run_directory import (
+    FLAGS,
+    VECTORS,
+    has_checkpoints,
+    require_same_corpus,
+    require_same_flags,
+    write_flags,
+)
+from sentiment.errors import InputError
+
+CONFIG = TrainConfig(run_name="run", batch_size=64)
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_flags(CONFIG, "0123", str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["checkpoint_manager_snapshot.json", "renamed_by_ray", "ckpt-7"])
+def test_whatever_ray_names_its_files_other_flags_are_refused(run, name):
+    (run / name).touch()
+    assert has_checkpoints(str(run))
+    require_same_flags(CONFIG, str(run))
+    other = dataclasses.replace(CONFIG, batch_size=32)
+    with pytest.raises(InputError, match="--batch_size is 32, but run run was started with 64"):
+        require_same_flags(other, str(run))
+    free = dataclasses.replace(CONFIG, use_gpu=True, verbose=True)
+    require_same_flags(free, str(run))
+    require_same_corpus(CONFIG, "0123", str(run))
+    with pytest.raises(InputError, match="not the ones that run run was started with"):
+        require_same_corpus(CONFIG, "4567", str(run))
+
+
+def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_path):
+    (run / VECTORS).touch()
+    (run / ".validate_storage_marker").touch()  # Ray Train's, before it does anything.
+    for directory in (run, tmp_path / "none"):
+        assert not has_checkpoints(str(directory))
+        require_same_flags(dataclasses.replace(CONFIG, batch_size=32), str(directory))
+        require_same_corpus(CONFIG, "4567", str(directory))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff"])
+def test_checkpoints_of_unknown_flags_are_refused(run, content):
+    (run / "checkpoint_manager_snapshot.json").touch()
+    (run / FLAGS).unlink()
+    if content is not None:
+        (run / FLAGS).write_bytes(content)
+    for check in (
+        lambda: require_same_flags(CONFIG, str(run)),
+        lambda: require_same_corpus(CONFIG, "0123", str(run)),
+    ):
+        with pytest.raises(InputError, match=r"flags\.json.* cannot be read.*another --run_name"):
+            check()
+
+
+def test_a_flag_that_is_new_since_the_run_was_started_is_named(run):
+    (run / "checkpoint_manager_snapshot.json").touch()
+    flags = json.loads((run / FLAGS).read_text())
+    del flags["schedule"]
+    (run / FLAGS).write_text(json.dumps(flags))
+    with pytest.raises(InputError, match=r"--schedule is constant, but .* started with None"):
+        require_same_flags(CONFIG, str(run))
