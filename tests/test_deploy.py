@@ -14,7 +14,7 @@ import tyro
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from pipelines.score import ScoreConfig
+from pipelines.scoring.config import ScoreConfig
 from pipelines.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]

@@ -1,30 +1,21 @@
-"""Totals, runs' records and a few rejected rows -> `_manifest/report.html` of a scored output.
+"""Report of a scored output: `ScoringResults` -> a page, `_manifest/report.html`.
 
-Whatever the corpus, the page is bounded: totals come from the footers, which are read anyway
-(`pipelines.scoring.totals`); of shards only the distribution and the extremes are shown, of runs
-the last ones, and of rejected rows the first of a few files. Rows rejected are counted by reason
-in the footers, not by reading `_rejected/`, which may hold as many rows as the corpus.
+The scoring job collects the results (`pipelines.scoring.report_data`). The page's size is bounded,
+whatever the corpus: it shows the distribution and the extremes of shards, the last runs, the
+most frequent reasons for rejecting, and a sample of rejected rows.
 """
 
-import itertools
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.console.terminal import quantity
 from pipelines.reports.page import BLUE, GREY, ORANGE, Chart, Section, Table, chart, page
-from pipelines.score import ScoreConfig
-from pipelines.scoring.output import REPORT, Output
-from pipelines.scoring.totals import BINS, OTHER, Totals, kind_of
-from pipelines.sources.parquet import COLUMN_BUFFER_BYTES
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 
@@ -44,47 +35,99 @@ what is behind the cut has no say in the answer."""
 SHARDS_SHOWN = 20
 """In full; of more, the distribution, and half as many at either end."""
 
-REASONS_SHOWN, UNREADABLE_SHOWN, RUNS_SHOWN = 20, 10, 10
+REASONS_SHOWN, UNREADABLE_SHOWN = 20, 10
 
-FILES_READ, ROWS_READ = 5, 100
-"""Files of rejected rows, and the first rows of each."""
+SAMPLES_SHOWN = 20
+"""Rejected rows in the report."""
 
-SAMPLES, SAMPLES_A_REASON = 20, 3
-"""Rejected rows shown."""
+MAX_CHARACTERS = 160
+"""Of a path, or of a row's raw bytes."""
 
-RAW_BYTES = 64 * 2**20
-"""Of a file's raw rows; those of a larger one are not shown: a single row may be most of it."""
-
-WIDEST = 160
-"""Characters of a path, or of a row's raw bytes."""
+OTHER_REASONS = "other reasons"
 
 SPANS = 60
 """Of a run's seconds, with the rows/s of each."""
 
 
-def write(
-    config: ScoreConfig, checkpoint: Checkpoint, output: Output, totals: Totals, stopped: str
-) -> None:
-    """Write the report of what `totals` were read from; `stopped`: why the job ended early."""
-    content = make(config, checkpoint, output, totals, stopped)
-    storage.write(storage.join(output.directory, "_manifest", REPORT), content)
+@dataclass(frozen=True)
+class ScoringRun:
+    """What one run of the job did."""
+
+    began: float
+    """Unix time in seconds."""
+    seconds: float
+    parts: int
+    rows: int
+    rows_per_second: float
+    rows_left: int
+    """Rows that were still to be scored when the run ended."""
+    course: Sequence[tuple[float, int]]
+    """Points (seconds since the run began, rows done by then), in order."""
 
 
-def make(
-    config: ScoreConfig, checkpoint: Checkpoint, output: Output, totals: Totals, stopped: str
-) -> bytes:
-    """The page; the arguments are those of `write`."""
-    counts, planned, unreadable = totals.counts, len(output.parts), output.unreadable()
-    shards = len({shard.path for plan in output.plans for shard in plan.shards})
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that could not be scored."""
+
+    shard: str
+    row: int | None
+    """Counted from 1; None: all of a shard, or of a part's share of it."""
+    reason: str
+    raw: bytes | None
+
+
+@dataclass(frozen=True)
+class ScoringResults:
+    """What the report shows of a scored output: sums over its parts, and bounded samples."""
+
+    directory: str
+    """The output: a local path or URI."""
+    flags: Mapping[str, object]
+    """Those of the run that writes the report, by name. A tuple is a flag with several values."""
+    max_tokens: int
+    """Texts are truncated to this many tokens."""
+    checkpoint: Checkpoint
+    stopped: str
+    """Why the job was stopped before all parts were done; "": it was not."""
+    planned_parts: int
+    parts: int
+    """Parts that the sums below are of."""
+    parts_with_counts_only: int
+    """Parts of an earlier version, which have `counts`, and none of the other sums."""
+    counts: Mapping[str, int]
+    """`rows` scored, rows `rejected`; of the texts scored, those `truncated`, those `positive`,
+    their `tokens`, and those tokens that are `unknown` to the vocabulary."""
+    histogram: np.ndarray
+    """int64[bins]: rows scored by probability, in bins of equal width from 0 to 1."""
+    shards: Sequence[str]
+    """Paths, in the order of the plans; a shard that was planned again is there again."""
+    shard_counts: np.ndarray
+    """int64[shards, 2]: rows scored of each shard, and those that are positive."""
+    reasons: Mapping[str, int]
+    """Rows rejected, by reason."""
+    rejected_for_other_reasons: int
+    """Rows rejected for reasons that are too rare to be in `reasons`."""
+    unreadable_shards: Sequence[tuple[str, str]]
+    """Path of each shard that could not be opened, and why."""
+    runs: Sequence[ScoringRun]
+    """The last runs that scored any rows, the latest first."""
+    rejected_rows: Sequence[RejectedRow]
+    """A sample."""
+
+
+def make(results: ScoringResults) -> bytes:
+    """The report as an HTML page."""
+    counts, unreadable = results.counts, results.unreadable_shards
     lead = (
-        f"{quantity(counts['rows'], 'row')} of {quantity(shards, 'shard')} in "
-        f"{output.directory}, scored with the model {checkpoint.model_hash[:12]}. Written "
+        f"{quantity(counts['rows'], 'row')} of {quantity(len(set(results.shards)), 'shard')} in "
+        f"{results.directory}, scored with the model {results.checkpoint.model_hash[:12]}. Written "
         f"{_date(time.time())} by version {version('sentiment-pipelines')}. "
     )
-    if stopped:
-        lead += f"The job was stopped with {totals.parts:,} of {planned:,} parts done: {stopped}."
+    if results.stopped:
+        done = f"{results.parts:,} of {results.planned_parts:,} parts done"
+        lead += f"The job was stopped with {done}: {results.stopped}."
     else:
-        lead += "Nothing was missing then; whether that is so now, _SUCCESS says."
+        lead += "The output was complete when this page was written."
     facts = [
         ("rows scored", f"{counts['rows']:,}"),
         ("positive", _percent(counts["positive"], counts["rows"])),
@@ -94,34 +137,36 @@ def make(
         ("tokens", f"{counts['tokens']:,}"),
     ]
     sections = [
-        _drift(config, checkpoint, totals),
-        _probabilities(totals),
-        _shards(output, totals),
-        _rejected(output, totals, unreadable),
-        _course(list(_runs(output))),
-        _reading(output.directory, counts["rejected"] or len(unreadable)),
-        _settings(config, checkpoint),
+        _drift(results),
+        _probabilities(results.histogram),
+        _shards(results),
+        _rejected(results),
+        _runs(results.runs),
+        _reading(results.directory, bool(counts["rejected"] or unreadable)),
+        _settings(results),
     ]
-    if totals.silent:
-        earlier = (
-            f"{totals.silent:,} of {quantity(totals.parts, 'part')} were written by an earlier "
-            "version. They count in the totals; probabilities, shards and reasons below lack them."
-        )
-        sections[0] = Section(**vars(sections[0]) | {"warnings": [earlier, *sections[0].warnings]})
-    return page(f"Scored: {_end(output.directory)}", lead, sections, facts)
+    return page(f"Scored: {_end(results.directory)}", lead, sections, facts)
 
 
-def _drift(config: ScoreConfig, checkpoint: Checkpoint, totals: Totals) -> Section:
+def _drift(results: ScoringResults) -> Section:
     """Shares of these texts beside those of the texts that the model learnt from."""
-    counts, training = totals.counts, checkpoint.training
-    # Older checkpoints, and parts, do not say.
+    counts, training = results.counts, results.checkpoint.training
+    # Older checkpoints and parts do not have all counts.
     learnt = training.get("learnt", {})
-    unknown = None if totals.silent else _share(counts["unknown"], counts["tokens"])
+    all_counted = not results.parts_with_counts_only
+    unknown = _share(counts["unknown"], counts["tokens"]) if all_counted else None
     truncated = _share(counts["truncated"], counts["rows"])
     learnt_unknown = _share(learnt.get("unknown"), learnt.get("tokens"))
     learnt_truncated = _share(learnt.get("truncated"), learnt.get("rows"))
-    positive = [training.get(name, {}).get("train") for name in ("positive", "rows")]
+    learnt_rows = training.get("rows", {}).get("train")
+    learnt_positive = _share(training.get("positive", {}).get("train"), learnt_rows)
     warnings = []
+    if not all_counted:
+        warnings.append(
+            f"{results.parts_with_counts_only:,} of {quantity(results.parts, 'part')} were written "
+            "by an earlier version. They count in the totals; probabilities, shards and reasons "
+            "below lack them."
+        )
     if unknown is not None and learnt_unknown is not None:
         most = learnt_unknown + min(max(learnt_unknown, LEAST_UNKNOWN), MOST_UNKNOWN)
         if unknown > most:
@@ -131,9 +176,13 @@ def _drift(config: ScoreConfig, checkpoint: Checkpoint, totals: Totals) -> Secti
                 "are taken for ones of another kind. Label some of them, and measure the model "
                 "on those by pipelines.evaluate --data_dir."
             )
-    if None not in (truncated, learnt_truncated) and truncated > learnt_truncated + MOST_TRUNCATED:
+    if (
+        truncated is not None
+        and learnt_truncated is not None
+        and truncated > learnt_truncated + MOST_TRUNCATED
+    ):
         warnings.append(
-            f"{truncated:.1%} of these texts were scored on their first {config.max_tokens} "
+            f"{truncated:.1%} of these texts were scored on their first {results.max_tokens} "
             f"tokens alone; {learnt_truncated:.1%} of those the model learnt from were cut."
         )
     rows = [
@@ -147,7 +196,7 @@ def _drift(config: ScoreConfig, checkpoint: Checkpoint, totals: Totals) -> Secti
         (
             "Positive: answered here, labelled there",
             _percent(counts["positive"], counts["rows"]),
-            _shown(_share(*positive)),
+            _shown(learnt_positive),
         ),
     ]
     return Section(
@@ -160,37 +209,39 @@ def _drift(config: ScoreConfig, checkpoint: Checkpoint, totals: Totals) -> Secti
     )
 
 
-def _probabilities(totals: Totals) -> Section:
+def _probabilities(histogram: np.ndarray) -> Section:
+    bins = len(histogram)
+
     def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
-        _bars(axes, totals.histogram, [ORANGE] * (BINS // 2) + [BLUE] * (BINS - BINS // 2))
+        _bars(axes, histogram, [ORANGE] * (bins // 2) + [BLUE] * (bins - bins // 2))
         axes.set_xlabel("probability of being positive")
         axes.set_ylabel("rows")
 
     drawn = chart(
         "Rows by probability of being positive",
-        f"Rows in {BINS} bins. From 0.5 on the answer is positive.",
+        f"Rows in {bins} bins. From 0.5 on the answer is positive.",
         draw,
     )
     return Section(
         "Probabilities",
         "Rows near 0 and 1 are those that the model is sure of, those near 0.5 it might as well "
         "have answered otherwise.",
-        charts=[drawn] if totals.histogram.any() else [],
+        charts=[drawn] if histogram.any() else [],
     )
 
 
-def _shards(output: Output, totals: Totals) -> Section:
+def _shards(results: ScoringResults) -> Section:
     """Few shards in full, many by the distribution of their shares and the extremes."""
-    paths = [shard.path for plan in output.plans for shard in plan.shards]
-    rows, positive = np.concatenate(totals.shards).T
+    rows, positive = results.shard_counts.T
     scored = np.flatnonzero(rows)
     shares = positive[scored] / rows[scored]
     whole = positive.sum() / max(rows.sum(), 1)
 
     def table(caption: str, places: np.ndarray) -> Table:
         cells = [
-            (_end(paths[i]), f"{rows[i]:,}", _percent(positive[i], rows[i])) for i in scored[places]
+            (_end(results.shards[i]), f"{rows[i]:,}", _percent(positive[i], rows[i]))
+            for i in scored[places]
         ]
         return Table(caption, ("shard", "rows scored", "positive"), cells, "lrr")
 
@@ -200,7 +251,7 @@ def _shards(output: Output, totals: Totals) -> Section:
 
     def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
-        _bars(axes, np.histogram(shares, BINS, (0, 1))[0], BLUE)
+        _bars(axes, np.histogram(shares, len(results.histogram), (0, 1))[0], BLUE)
         axes.axvline(whole, color=GREY, linestyle="--")
         axes.set_xlabel("share of positive rows")
         axes.set_ylabel("shards")
@@ -225,77 +276,53 @@ def _shards(output: Output, totals: Totals) -> Section:
     )
 
 
-def _rejected(output: Output, totals: Totals, unreadable: pa.Table) -> Section:
-    rejected = totals.counts["rejected"]
-    if not rejected and not len(unreadable):
+def _rejected(results: ScoringResults) -> Section:
+    rejected, unreadable = results.counts["rejected"], results.unreadable_shards
+    if not rejected and not unreadable:
         return Section("Rejected rows", "None: every row of every shard was scored.")
-    named = Counter({reason: rows for reason, rows in totals.reasons.items() if reason != OTHER})
-    shown = named.most_common(REASONS_SHOWN)
-    rest = totals.reasons.total() - sum(rows for _, rows in shown)
-    reasons = [*shown, (OTHER, rest)] if rest else shown
+    reasons = Counter(results.reasons).most_common(REASONS_SHOWN)
+    not_shown = sum(results.reasons.values()) - sum(rows for _, rows in reasons)
+    if other := not_shown + results.rejected_for_other_reasons:
+        reasons.append((OTHER_REASONS, other))
     tables = []
     if reasons:
         cells = [(reason, f"{rows:,}", _percent(rows, rejected)) for reason, rows in reasons]
         tables.append(Table("By reason", ("reason", "rows", "share"), cells, "lrr"))
-    samples = list(itertools.islice(_samples(output), SAMPLES))
-    if samples:
-        columns = ("shard", "row", "reason", "the row, or its text")
-        tables.append(Table("Some of them", columns, samples, "lrll"))
-    if len(unreadable):
-        cells = [
-            (_end(row["shard"]), row["reason"])
-            for row in unreadable.slice(0, UNREADABLE_SHOWN).to_pylist()
+    if results.rejected_rows:
+        samples = [
+            (
+                _end(row.shard),
+                "" if row.row is None else f"{row.row:,}",
+                row.reason,
+                _safe(row.raw),
+            )
+            for row in results.rejected_rows[:SAMPLES_SHOWN]
         ]
+        columns = ("shard", "row", "reason", "the row, or its text")
+        tables.append(Table("A sample", columns, samples, "lrll"))
+    if unreadable:
+        shards = [(_end(shard), reason) for shard, reason in unreadable[:UNREADABLE_SHOWN]]
         caption = f"Shards that could not be read: the first of {len(unreadable):,}"
-        tables.append(Table(caption, ("shard", "reason"), cells, "ll"))
+        tables.append(Table(caption, ("shard", "reason"), shards, "ll"))
     return Section(
         "Rejected rows",
         f"{quantity(rejected, 'row')} and {quantity(len(unreadable), 'shard')} could not be "
-        "scored. They are in _rejected/, with shard, row number, reason and raw bytes. Samples "
-        f"are of the first {ROWS_READ} rows of at most {FILES_READ} files there; \\x.. is a byte "
-        "that is no UTF-8.",
+        "scored. They are in _rejected/, with shard, row number, reason and raw bytes. The sample "
+        "is taken from the first rows of a few files there; \\x.. is a byte that is not UTF-8.",
         tables=tables,
     )
 
 
-def _samples(output: Output) -> Iterator[tuple[str, str, str, str]]:
-    """Some rejected rows, of as many reasons as the first rows of a few files have."""
-    directory = storage.join(output.directory, "_rejected")
-    names = sorted(name for name in storage.names(directory) if name.startswith("part-"))
-    places = np.linspace(0, max(len(names) - 1, 0), min(len(names), FILES_READ)).astype(int)
-    seen: Counter[str] = Counter()
-    for place in places:
-        for row in _first_rows(storage.join(directory, names[place])):
-            kind = kind_of(row["reason"])
-            seen[kind] += 1
-            if seen[kind] <= SAMPLES_A_REASON:
-                number = "" if row["row"] is None else f"{row['row']:,}"
-                yield _end(row["shard"]), number, row["reason"], _safe(row["raw"])
-
-
-def _first_rows(path: str) -> list[dict[str, Any]]:
-    filesystem, inner = storage.resolve(path)
-    with filesystem.open_input_file(inner) as source:
-        file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES)
-        columns = file.schema_arrow.names
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        raw = columns.index("raw")
-        if sum(group.column(raw).total_uncompressed_size for group in groups) > RAW_BYTES:
-            del columns[raw]
-        batch = next(file.iter_batches(ROWS_READ, columns=columns), None)
-    return [{"raw": b"(not shown)", **row} for row in batch.to_pylist()] if batch else []
-
-
-def _course(runs: list[dict[str, Any]]) -> Section:
-    """Rows a second of the last run that scored any, and what the last runs did."""
+def _runs(runs: Sequence[ScoringRun]) -> Section:
+    """Rows per second of the last run, and what the last runs did."""
     cells = [
         (
-            _date(run["began"]),
-            f"{run['seconds']:,.1f}",
-            f"{run['parts']:,}",
-            f"{run['rows']:,}",
-            f"{run['rows/s']:,.0f}",
-            f"{run['left']['rows']:,}",
+            _date(run.began),
+            f"{run.seconds:,.1f}",
+            f"{run.parts:,}",
+            f"{run.rows:,}",
+            f"{run.rows_per_second:,.0f}",
+            f"{run.rows_left:,}",
         )
         for run in runs
     ]
@@ -303,9 +330,10 @@ def _course(runs: list[dict[str, Any]]) -> Section:
     tables = [Table("The last runs, and what each left to do", columns, cells, "lrrrrr")]
     charts = []
     for run in runs[:1]:
-        points = [(0.0, 0), *run.get("course", []), (run["seconds"], run["rows"])]
+        points = [(0.0, 0), *run.course, (run.seconds, run.rows)]
         if len(points) > 5:
-            charts.append(_rate(*np.array(points, float).T))
+            seconds, rows = np.array(points, float).T
+            charts.append(_rate(seconds, rows))
     return Section(
         "Runs",
         "A run begins when its parts are known, so its seconds have the start of Ray in them, and "
@@ -331,21 +359,7 @@ def _rate(seconds: np.ndarray, rows: np.ndarray) -> Chart:
     return chart("Rows a second over the last run", "Rows a second over the last run.", draw)
 
 
-def _runs(output: Output) -> Iterator[dict[str, Any]]:
-    """The records of the last runs, the latest first, that read as such."""
-    directory = storage.join(output.directory, "_manifest")
-    names = [name for name in storage.names(directory) if name.startswith("run-")]
-    names.sort(key=lambda name: (len(name), name), reverse=True)
-    for name in names[:RUNS_SHOWN]:
-        try:
-            run = json.loads(storage.read(storage.join(directory, name)))
-            if run["rows"]:
-                yield run
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-
-
-def _reading(directory: str, rejected: int) -> Section:
+def _reading(directory: str, rejected: bool) -> Section:
     pandas = [
         "import pandas as pd",
         "",
@@ -369,14 +383,14 @@ def _reading(directory: str, rejected: int) -> Section:
     )
 
 
-def _settings(config: ScoreConfig, checkpoint: Checkpoint) -> Section:
-    rows = [("model", checkpoint.model_hash)]
-    for name, value in asdict(config).items():
-        several = isinstance(value, tuple)
-        rows.append((f"--{name}", " ".join(map(str, value)) if several else str(value)))
+def _settings(results: ScoringResults) -> Section:
+    rows = [("model", results.checkpoint.model_hash)]
+    for name, value in results.flags.items():
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        rows.append((f"--{name}", shown))
     return Section(
         "Model and flags",
-        "The model's hash is that of all its answers follow from.",
+        "The hash identifies the model.",
         tables=[Table("Of the run that wrote this page", ("", "value"), rows, "ll")],
     )
 
@@ -393,18 +407,19 @@ def _thousands(axes: Any) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
-def _share(some: Any, of: Any) -> float | None:
-    """None where either is not known, or there is nothing to have a share of."""
-    numbers = isinstance(some, int) and isinstance(of, int)
-    return some / of if numbers and of > 0 else None
+def _share(part: object, whole: object) -> float | None:
+    """part / whole; None where either is unknown or the whole is 0."""
+    if isinstance(part, int) and isinstance(whole, int) and whole > 0:
+        return part / whole
+    return None
 
 
 def _shown(share: float | None, form: str = ".1%") -> str:
     return "not recorded" if share is None else format(share, form)
 
 
-def _percent(some: int, of: int) -> str:
-    return f"{some / of:.1%}" if of else ""
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else ""
 
 
 def _date(seconds: float) -> str:
@@ -413,7 +428,7 @@ def _date(seconds: float) -> str:
 
 def _end(path: str) -> str:
     """A path, by its end: the beginning is what paths have in common."""
-    return path if len(path) <= WIDEST else f"…{path[1 - WIDEST :]}"
+    return path if len(path) <= MAX_CHARACTERS else f"…{path[1 - MAX_CHARACTERS :]}"
 
 
 def _safe(raw: bytes | None) -> str:
@@ -421,6 +436,6 @@ def _safe(raw: bytes | None) -> str:
     if raw is None:
         return "null"
     # No character has more bytes.
-    text = raw[: 4 * WIDEST].decode("utf-8", "backslashreplace")
+    text = raw[: 4 * MAX_CHARACTERS].decode("utf-8", "backslashreplace")
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown if len(shown) <= WIDEST else f"{shown[: WIDEST - 1]}…"
+    return shown if len(shown) <= MAX_CHARACTERS else f"{shown[: MAX_CHARACTERS - 1]}…"

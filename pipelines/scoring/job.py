@@ -16,9 +16,9 @@ from ray.exceptions import RayError, RayTaskError
 from pipelines.cluster.session import load_data, require_shared, rows_of, session
 from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
-from pipelines.score import ScoreConfig, writing
 from pipelines.scoring import plan
-from pipelines.scoring.output import REPORT, Output
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.output import REPORT, Output, writing
 from pipelines.scoring.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.scoring.plan import Part
 from pipelines.scoring.run_record import Tally, TooManyRejected
@@ -121,12 +121,14 @@ def _report(
     try:
         # What draws it loads for a second.
         from pipelines.reports import scoring_report
+        from pipelines.scoring.report_data import collect
 
         if totals is None:
             output.look()
             missing = {part.name for part, _ in output.missing()}
             totals = output.totals([part for part in output.parts if part.name not in missing])
-        scoring_report.write(config, checkpoint, output, totals, stopped)
+        results = collect(config, checkpoint, output, totals, stopped)
+        output.write_report(scoring_report.make(results))
     except Exception as error:
         said = on_one_line(error)
         if not isinstance(error, OSError | InputError):  # A mistake in this program.

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from pipelines.errors import Failure
 from pipelines.scoring.plan import Part, Plan
 from pipelines.scoring.totals import Totals
 from pipelines.sources.shard import Shard
@@ -236,6 +237,10 @@ class Output:
         success = json.dumps(totals, indent=1).encode()
         storage.write(storage.join(self.directory, "_SUCCESS"), success)
 
+    def write_report(self, content: bytes) -> None:
+        """Write the report's page."""
+        storage.write(storage.join(self.directory, "_manifest", REPORT), content)
+
     def record(self, run: dict[str, Any], began: int) -> None:
         """Write a run's record; `began`, in Unix milliseconds, names it."""
         path = storage.join(self.directory, "_manifest", f"run-{began}.json")
@@ -329,6 +334,15 @@ class Output:
 
     def _plan_path(self, number: int) -> str:
         return storage.join(self.directory, "_manifest", f"plan-{number:05d}.json")
+
+
+@contextmanager
+def writing(output: Output) -> Iterator[None]:
+    """Context manager: turn OSErrors into a one-line Failure about --output."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"--output {output.directory} cannot be written: {error}") from error
 
 
 def remove_if_there(path: str) -> None:

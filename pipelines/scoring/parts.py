@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipelines.cluster import ipc
 from pipelines.scoring.output import COUNTS, METADATA, REJECTED, remove_if_there
 from pipelines.scoring.plan import Part
-from pipelines.scoring.totals import BINS, REASONS_A_PART, kind_of, most_frequent
+from pipelines.scoring.totals import BINS, MAX_REASONS_PER_PART, kind_of, most_frequent
 from pipelines.sources.rows import Rows, Span
 from pipelines.sources.shard import Shard
 from sentiment import storage
@@ -95,7 +95,7 @@ class PartReader:
             "scored": np.array(scored, np.int64).tobytes(),
             "truncated": truncated,
             "lost": lost,
-            "reasons": json.dumps(most_frequent(reasons, REASONS_A_PART)),
+            "reasons": json.dumps(most_frequent(reasons, MAX_REASONS_PER_PART)),
             "error": error,
         }
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.console.rows_progress import pace
 from pipelines.console.terminal import quantity
 from pipelines.errors import Failure
-from pipelines.score import ScoreConfig
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import COUNTS, Output
 
 MOST_POINTS = 400
@@ -26,7 +26,7 @@ class Tally:
         self._config = config
         self._unreadable = len(output.unreadable())
         self._planned = sum(part.rows for part in output.parts)
-        self._most = config.most_rejected(self._planned)
+        self._most = config.rejected_limit(self._planned)
         self._missing, self._parts = len(missing), 0
         there = [part for part in output.parts if part.name not in missing]
         self._totals = output.totals(there).counts

@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from pipelines.errors import Failure
-from pipelines.score import ScoreConfig
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.parts import PartReader, PartScorer, PartWorker, to_item
 from pipelines.scoring.plan import Part, Piece, look, look_at, make

@@ -4,7 +4,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from pipelines import score
-from pipelines.score import ScoreConfig
+from pipelines.scoring.config import ScoreConfig
 from sentiment import storage
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint, write_shards

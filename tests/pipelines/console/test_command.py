@@ -13,7 +13,7 @@ from pipelines.console import command
 from pipelines.console.flags import require, require_encoding
 from pipelines.evaluate import EvaluateConfig
 from pipelines.predict import PredictConfig
-from pipelines.score import ScoreConfig
+from pipelines.scoring.config import ScoreConfig
 from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
 

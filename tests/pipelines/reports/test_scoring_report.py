@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from pipelines.errors import Failure
 from pipelines.reports import scoring_report
-from pipelines.score import ScoreConfig, main
+from pipelines.score import main
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import METADATA, REJECTED, Output
 from pipelines.scoring.plan import make
+from pipelines.scoring.report_data import collect
 from pipelines.scoring.run_record import MOST_POINTS, Tally
-from pipelines.scoring.totals import BINS, OTHER, REASONS, Totals, most_frequent
+from pipelines.scoring.totals import BINS, MAX_REASONS, OTHER, Totals, most_frequent
 from pipelines.sources.shard import Counted, Shard
 from sentiment.checkpoint import Checkpoint, load, save
 from sentiment.text.tokenizer import Tokenizer
@@ -30,6 +32,8 @@ from testing.browser import look, needs_chromium
 from testing.generated import save_checkpoint, texts_and_labels
 
 HOSTILE = "<script>hacked = true</script><img src=http://127.0.0.1/>&\"'\u202egpj {{ 7*7 }}"
+TEXT = pa.schema([("text", pa.string())])
+SETTINGS = ScoreConfig(checkpoints_dir="", input=(), output="").settings("model")
 LEARNT = {"rows": 1000, "truncated": 10, "tokens": 10_000, "unknown": 500}
 
 
@@ -241,9 +245,12 @@ DRIFTS = [
 @pytest.mark.parametrize(("here", "there", "warned"), DRIFTS)
 def test_drift_is_warned_of(tmp_path, here, there, warned):
     checkpoint = learnt(tmp_path / "model", learnt=there)
-    found = Totals([])
-    found.counts.update({"rows": 1000, "tokens": 10_000, "unknown": 0, "truncated": 0} | here)
-    section = scoring_report._drift(config(tmp_path), checkpoint, found)
+    output = Output(str(tmp_path / "scored"))
+    output.add(make([Shard("a.csv", 1, 1)], [Counted(0, TEXT)], SETTINGS, 0))
+    totals = Totals(output.plans)
+    totals.counts.update({"rows": 1000, "tokens": 10_000, "unknown": 0, "truncated": 0} | here)
+    results = collect(config(tmp_path), checkpoint, output, totals, "")
+    section = scoring_report._drift(results)
     assert len(section.warnings) == len(warned)
     for warning, said in zip(section.warnings, warned, strict=True):
         assert said in warning
@@ -254,7 +261,7 @@ def large(tmp_path_factory):
     """100,000 shards, each a part of its own, and 10^8 rejected rows, of reasons without end."""
     root = tmp_path_factory.mktemp("large")
     shards = [Shard(f"/corpus/{HOSTILE}/{i}.csv", 1, 1) for i in range(100_000)]
-    counted = Counted(1100, pa.schema([("text", pa.string())]))
+    counted = Counted(1100, TEXT)
     unreadable = ["is empty " + "x" * 10_000] * 100
     checkpoint = learnt(root / "model", learnt=LEARNT)
     flags = config(root, input=tuple(f"{HOSTILE}{i}" for i in range(10_000)), part_rows=1100)
@@ -293,7 +300,7 @@ def large(tmp_path_factory):
         output.record(record | {"left": {"rows": 1}, "course": course}, i)
     (root / "scored" / "_manifest" / "run-40.json").write_text("{")
     began = time.process_time()
-    content = scoring_report.make(flags, checkpoint, output, found, "")
+    content = scoring_report.make(collect(flags, checkpoint, output, found, ""))
     return found, content, time.process_time() - began
 
 
@@ -305,7 +312,7 @@ def test_no_corpus_makes_it_large_or_slow(large):
     assert page.after("rows rejected") == ["99,900,000"]
     assert page.after("common", 2) == ["49,950,000", "50.0%"]
     assert page.after(OTHER, 2)[0] == f"{9_990 * 500 - 18 * 100:,}"
-    assert len(found.reasons) <= REASONS + 1
+    assert len(found.reasons) <= MAX_REASONS + 1
     assert found.reasons.total() == found.counts["rejected"]
     assert "(not shown)" in page.text
     assert page.tags["tr"] < 100
@@ -346,7 +353,7 @@ def test_no_rejected_row_is_lost_among_reasons(parts, number):
 @pytest.mark.parametrize("parts", [1, 399, 400, 5000])
 def test_the_course_of_a_run_is_recorded_in_few_points(tmp_path, parts):
     flags = config(tmp_path, part_rows=1)
-    counted = [Counted(parts, pa.schema([("text", pa.string())]))]
+    counted = [Counted(parts, TEXT)]
     output = Output(str(tmp_path / "scored"))
     output.add(make([Shard("a.csv", 1, 1)], counted, flags.settings("m"), 0))
     tally = Tally(flags, output, {part.name for part in output.parts})

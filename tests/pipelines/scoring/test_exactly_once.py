@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipelines.score import ScoreConfig
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import STALE, Output
 from pipelines.scoring.parts import PartReader, PartScorer, to_item
 from pipelines.scoring.plan import Part, Plan, make

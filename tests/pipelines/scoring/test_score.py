@@ -14,8 +14,9 @@ import pytest
 
 from pipelines.cluster import ipc
 from pipelines.errors import Failure
-from pipelines.score import ScoreConfig, main
+from pipelines.score import main
 from pipelines.scoring import job as score_job
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.parts import PartReader, PartScorer, to_item
 from pipelines.scoring.plan import Part, Piece, make
 from pipelines.sources.listing import find_shards
