@@ -36,7 +36,7 @@ from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.cache import Corpus, prepare
 from pipelines.training.loop import Settings, make_trainer
 from pipelines.training.tensorflow_cluster import TensorflowCluster
-from sentiment.model.batch import Part, pad
+from sentiment.model.batch import WorkerBatch, pad
 from sentiment.text.vocabulary import MIN_SHARE
 
 WARM = 200
@@ -108,7 +108,9 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
 
     def take(steps: range, trainer, rank: int, workers: int) -> float:
         """Seconds that they take."""
-        parts = enumerate(batches.parts(steps.start, steps.stop, rank, workers), steps.start + 1)
+        parts = enumerate(
+            batches.worker_batches(steps.start, steps.stop, rank, workers), steps.start + 1
+        )
         return _seconds(lambda: [trainer.step(part, i, i, 0.001).numpy() for i, part in parts])
 
     def wait_for_all() -> None:
@@ -134,11 +136,11 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
     wait_for_all()
     seconds = {}
     spans = range(WARM, WARM + STEPS)
-    seconds["input"] = _seconds(lambda: [batches.batch(i).part(rank, workers) for i in spans])
-    parts = [batches.batch(i).part(rank, workers) for i in spans]
+    seconds["input"] = _seconds(lambda: [batches.batch(i).for_worker(rank, workers) for i in spans])
+    parts = [batches.batch(i).for_worker(rank, workers) for i in spans]
     seed, rate = np.zeros(2, np.int64), np.float32(0.001)
 
-    def gradient(part: Part):
+    def gradient(part: WorkerBatch):
         inputs = (part.tokens, part.places, part.lengths, part.labels, np.int32(part.batch_rows))
         return trainer.gradient_function(*inputs, seed)
 
@@ -190,7 +192,7 @@ def _beside_keras(settings: Settings, trainer, batches: TrainingBatches, rows: C
         )
 
     def ours() -> float:
-        parts = enumerate(batches.parts(0, STEPS, 0, 1), 1)
+        parts = enumerate(batches.worker_batches(0, STEPS, 0, 1), 1)
         return _seconds(lambda: [trainer.step(part, i, i, 0.001).numpy() for i, part in parts]) / (
             STEPS * KERAS_BATCH
         )

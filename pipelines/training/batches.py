@@ -1,11 +1,10 @@
-"""The cache -> batches: the batch of any step, from the step's number alone.
+"""Training batches from the cache: any step's batch follows from the step's number alone.
 
-Every epoch goes through the rows in another order. Chunks of consecutive rows, cut at an offset
-of the epoch's own, are put in random order and read in windows of `WINDOW` batches. Within a window
-the rows are sorted by length, ties at random, cut into batches, and the batches put in random
-order: a batch pads little, and since the cache's order is random, which lengths meet in a step is
-the only thing that is not. Every row is in one batch an epoch, save the remainder that does not
-fill one, which is other rows each time.
+Every epoch reads the rows in another order. The rows are cut into chunks of consecutive rows, at an
+offset that each epoch draws; the chunks are shuffled and read in windows of `WINDOW_BATCHES`
+batches. The rows of a window are sorted by length (ties at random) and cut into batches, and the
+batches are shuffled. So a batch has little padding. Each row occurs in one batch per epoch, except
+for the remainder that does not fill a batch; each epoch leaves out other rows.
 """
 
 import shutil
@@ -18,22 +17,26 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sentiment import storage
-from sentiment.model.batch import Batch, Part, pad
+from sentiment.model.batch import Batch, WorkerBatch, pad
 from sentiment.text.bigrams import NONE, Bigrams
 from sentiment.text.tokenizer import PADDING, UNKNOWN
 
-CHUNK = 1024
-"""Consecutive rows that stay together; the memory of an epoch's order is rows / CHUNK numbers."""
+CHUNK_ROWS = 1024
+"""Consecutive rows that stay together. An epoch's order takes rows / CHUNK_ROWS numbers."""
 
-WINDOW = 64
-"""Batches that are sorted by length together."""
+WINDOW_BATCHES = 64
+"""Batches whose rows are sorted by length together."""
 
 
 class CachedRows:
-    """The rows of a split of a prepared corpus, by range, without holding them in memory."""
+    """The rows of one split of a prepared corpus, read by range from memory-mapped files."""
 
     def __init__(self, directory: str, files: list[str], longest: int) -> None:
-        """`longest`: tokens kept of a text; the rest of it is cut off."""
+        """Args:
+        directory: of the prepared corpus, a path or URI.
+        files: names of the split's files, in order.
+        longest: tokens to keep of a text; the rest is cut off.
+        """
         self._longest = longest
         self._files = [_open(storage.join(directory, name)) for name in files]
         self._starts = np.cumsum([0, *(len(labels) for labels, _, _ in self._files)])
@@ -42,7 +45,16 @@ class CachedRows:
         return int(self._starts[-1])
 
     def ranges(self, ranges: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The rows of some ranges: labels (n,), lengths (n,), and their ids one after another."""
+        """The rows of several ranges, one after another.
+
+        Args:
+            ranges: first row, and the row after the last.
+
+        Returns:
+            labels: int8[n].
+            lengths: int64[n], tokens of each text before it is cut.
+            ids: int32[tokens], the ids of all texts.
+        """
         labels, lengths, ids = [], [], []
         for start, stop in ranges:
             number = int(np.searchsorted(self._starts, start, side="right")) - 1
@@ -57,8 +69,23 @@ class CachedRows:
                 number += 1
         return _concatenate(labels), _concatenate(lengths), _concatenate(ids)
 
-    def padded(self, labels, lengths, starts, ids, rows: np.ndarray) -> Batch:
-        """The batch of some of the rows that `ranges` gave; their ids begin at `starts`."""
+    def padded(
+        self,
+        labels: np.ndarray,
+        lengths: np.ndarray,
+        starts: np.ndarray,
+        ids: np.ndarray,
+        rows: np.ndarray,
+    ) -> Batch:
+        """The batch of some of the rows that `ranges` returned.
+
+        Args:
+            labels: int8[n].
+            lengths: int64[n].
+            starts: int64[n], the index in `ids` where each text starts.
+            ids: int32[tokens].
+            rows: int64[batch], which of the n rows.
+        """
         kept = np.minimum(lengths[rows], self._longest).astype(np.int32)
         return Batch(pad(ids, starts[rows], kept), kept, labels[rows].astype(np.int32))
 
@@ -87,59 +114,64 @@ class TrainingBatches:
     ) -> None:
         """Args:
         rows: of the training split.
-        batch_size: rows of the global batch.
+        batch_size: rows of a batch, over all workers.
         random_state: seeds the order, and which words and bigrams are kept.
-        bigrams: finds those of the vocabulary; None: it has none.
-        word_keep_prob: share of a batch's words that are kept; the others become unknown ones.
-        bigram_keep_prob: share of a batch's bigrams, of words that are kept, that are kept.
+        bigrams: finds the bigrams of the vocabulary; None: the vocabulary has none.
+        word_keep_prob: share of the words that are kept; the others become unknown words.
+        bigram_keep_prob: share of the bigrams of kept words that are kept.
         """
         self._rows, self._batch_size, self._random_state = rows, batch_size, random_state
         self._bigrams = bigrams
         self._word_keep_prob, self._bigram_keep_prob = word_keep_prob, bigram_keep_prob
-        self.steps_an_epoch = len(rows) // batch_size
+        self.steps_per_epoch = len(rows) // batch_size
         self._epoch, self._window = -1, (-1, -1)
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, from 0: the same whatever was asked for before."""
-        epoch, place = divmod(step, self.steps_an_epoch)
-        window, index = divmod(place, WINDOW)
+        """The batch of a step, counted from 0; it does not depend on earlier calls."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        window, index = divmod(place, WINDOW_BATCHES)
         if self._window != (epoch, window):
             self._load(epoch, window)
         return self._rows.padded(*self._loaded, self._batches[index])
 
-    def parts(self, first: int, last: int, rank: int, of: int) -> Iterator[Part]:
-        """A worker's parts of the batches of some steps; the next one is made meanwhile."""
+    def worker_batches(
+        self, first: int, last: int, rank: int, workers: int
+    ) -> Iterator[WorkerBatch]:
+        """One worker's rows of the batches of steps `first` to `last - 1`.
+
+        A thread makes the next batch while the caller uses the current one.
+        """
         with ThreadPoolExecutor(1) as thread:
 
-            def make(step: int) -> Future[Part]:
-                return thread.submit(lambda: self._part(step, rank, of))
+            def make(step: int) -> Future[WorkerBatch]:
+                return thread.submit(self._worker_batch, step, rank, workers)
 
-            following = make(first)
+            upcoming = make(first)
             for step in range(first + 1, last + 1):
-                part = following.result()
+                current = upcoming.result()
                 if step < last:
-                    following = make(step)
-                yield part
+                    upcoming = make(step)
+                yield current
 
-    def _part(self, step: int, rank: int, of: int) -> Part:
+    def _worker_batch(self, step: int, rank: int, workers: int) -> WorkerBatch:
         batch = self.batch(step)
         random = np.random.default_rng([self._random_state, step, 0, 1])
         if self._word_keep_prob < 1:
-            # What an unknown word means is learnt so, and that no word is to be relied on.
-            lost = random.random(batch.ids.shape) >= self._word_keep_prob
-            batch.ids[lost & (batch.ids != PADDING)] = UNKNOWN
+            # The model learns what an unknown word means, and to rely on no single word.
+            dropped = random.random(batch.ids.shape) >= self._word_keep_prob
+            batch.ids[dropped & (batch.ids != PADDING)] = UNKNOWN
         if self._bigrams is None:
-            return batch.part(rank, of)
+            return batch.for_worker(rank, workers)
         pairs = batch.pairs(self._bigrams)
         if self._bigram_keep_prob < 1:
-            # Words must be able to answer without them, as they often have to.
+            # Words must often decide without bigrams, so the model learns to use them alone.
             pairs[random.random(pairs.shape) >= self._bigram_keep_prob] = NONE
-        return batch.part(rank, of, pairs)
+        return batch.for_worker(rank, workers, pairs)
 
     def _load(self, epoch: int, window: int) -> None:
         size = self._batch_size
-        first = window * WINDOW * size
-        batches = min(WINDOW, self.steps_an_epoch - window * WINDOW)
+        first = window * WINDOW_BATCHES * size
+        batches = min(WINDOW_BATCHES, self.steps_per_epoch - window * WINDOW_BATCHES)
         labels, lengths, ids = self._rows.ranges(self._ranges(epoch, first, first + batches * size))
         random = np.random.default_rng([self._random_state, epoch, window + 1])
         by_length = np.lexsort((random.random(len(lengths)), lengths))
@@ -148,35 +180,39 @@ class TrainingBatches:
         self._window = (epoch, window)
 
     def _ranges(self, epoch: int, first: int, last: int) -> list[tuple[int, int]]:
-        """The cache's ranges that stand at places `first` to `last` of an epoch's order."""
-        rows = len(self._rows)
+        """Ranges of the cache's rows at places `first` to `last - 1` of the epoch's order."""
         if epoch != self._epoch:
-            random = np.random.default_rng([self._random_state, epoch, 0])
-            edges = np.arange(random.integers(CHUNK), rows, CHUNK)
-            starts = np.concatenate([[0], edges, [rows]])
-            chunks = np.stack([starts[:-1], starts[1:]], axis=1)
-            self._chunks = random.permutation(chunks[chunks[:, 0] < chunks[:, 1]])
-            self._places = np.cumsum([0, *(self._chunks[:, 1] - self._chunks[:, 0])])
-            self._epoch = epoch
-        found = []
+            self._shuffle_chunks(epoch)
+        ranges = []
         index = int(np.searchsorted(self._places, first, side="right")) - 1
         while first < last:
             start, stop = self._chunks[index]
             offset = first - self._places[index]
             taken = min(stop - start - offset, last - first)
-            found.append((int(start + offset), int(start + offset + taken)))
+            ranges.append((int(start + offset), int(start + offset + taken)))
             first += taken
             index += 1
-        return found
+        return ranges
+
+    def _shuffle_chunks(self, epoch: int) -> None:
+        rows = len(self._rows)
+        random = np.random.default_rng([self._random_state, epoch, 0])
+        edges = np.arange(random.integers(CHUNK_ROWS), rows, CHUNK_ROWS)
+        starts = np.concatenate([[0], edges, [rows]])
+        chunks = np.stack([starts[:-1], starts[1:]], axis=1)
+        self._chunks = random.permutation(chunks[chunks[:, 0] < chunks[:, 1]])
+        self._places = np.cumsum([0, *(self._chunks[:, 1] - self._chunks[:, 0])])
+        self._epoch = epoch
 
 
 def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, offsets and ids of a cached file: mapped, not read, so that memory does not grow."""
+    """Memory-map a file of the cache: labels int8[n], offsets int64[n + 1], ids int32[tokens]."""
     filesystem, inner = storage.resolve(path)
     if isinstance(filesystem, pafs.LocalFileSystem):
         source = pa.memory_map(inner)
     else:
-        # From an object store to this machine's disk. The name goes at once, the file with the map.
+        # Copy it from the object store to this machine's disk. The name goes at once; the space is
+        # freed when the map is.
         with tempfile.NamedTemporaryFile() as copy:
             with filesystem.open_input_stream(inner) as stream:
                 shutil.copyfileobj(stream, copy)

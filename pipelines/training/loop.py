@@ -102,7 +102,7 @@ def train_loop(config: dict[str, Any]) -> None:
     validation_batches = validation.by_length(512, VALIDATION_ROWS)
     validation_labels = np.concatenate([batch.labels for batch in validation_batches])
     validation_parts = [
-        batch.part(rank, workers, batch.pairs(bigrams) if bigrams else None)
+        batch.for_worker(rank, workers, batch.pairs(bigrams) if bigrams else None)
         for batch in validation_batches
     ]
     progress = _restore(trainer)
@@ -117,7 +117,7 @@ def train_loop(config: dict[str, Any]) -> None:
             summaries.hparams(settings.flags)
 
     pending, began = [], time.perf_counter()
-    parts = batches.parts(progress["step"], settings.steps, rank, workers)
+    parts = batches.worker_batches(progress["step"], settings.steps, rank, workers)
     for done, part in enumerate(parts, progress["step"] + 1):
         if _is_over(progress["validations"], settings.early_stopping):
             break

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
-from sentiment.model.batch import Part
+from sentiment.model.batch import WorkerBatch
 from sentiment.model.keras_model import SentimentLSTM
 
 DECAY = 0.9
@@ -70,7 +70,7 @@ class Trainer:
         self.sum_function = replicated(self._sum, flat)
         self.margin_function = replicated(self._margins, *part)
 
-    def step(self, part: Part, number: int, draw: int, rate: float) -> tf.Tensor:
+    def step(self, part: WorkerBatch, number: int, draw: int, rate: float) -> tf.Tensor:
         """Take a step on this worker's part of the batch; the global batch's mean loss (nats).
 
         Args:
@@ -83,7 +83,7 @@ class Trainer:
         inputs = (part.tokens, part.places, part.lengths, part.labels, np.int32(part.batch_rows))
         return self.step_function(*inputs, seed, np.int64(number), np.float32(rate))
 
-    def margins(self, parts: Sequence[Part], rank: int, of: int) -> np.ndarray:
+    def margins(self, parts: Sequence[WorkerBatch], rank: int, of: int) -> np.ndarray:
         """float32: by how much the logit of the positive class is larger, for every row.
 
         Every worker gives its parts of the same batches, and gets the rows of all, in order.
@@ -192,7 +192,7 @@ def _embedded(rows: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
 
     Args:
         rows: float32 (u, E), as `Trainer._looked_up` gives them.
-        places: as in `Part`.
+        places: as in `WorkerBatch`.
     """
     return tf.reduce_sum(tf.gather(rows, places), axis=0)
 

@@ -101,7 +101,7 @@ def predict(tmp_path_factory) -> Predict:
     for step in range(STEPS):
         rows = random.choice(len(texts), BATCH, replace=False)
         padded = pad(tokens.ids, tokens.offsets[rows], lengths[rows])
-        part = Batch(padded, lengths[rows], labels[rows]).part(0, 1)
+        part = Batch(padded, lengths[rows], labels[rows]).for_worker(0, 1)
         trainer.step(part, step + 1, step, 0.01 * (1 - step / STEPS))
     directory = str(tmp_path_factory.mktemp("model") / "checkpoint")
     save(Checkpoint(model.export(), tuple(words)), directory)

@@ -184,7 +184,7 @@ def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
         model = SentimentLSTM(len(corpus["vocabulary"]), 16, 16, seed=0)
         optimizer = keras.optimizers.RMSprop(0.01)
         for step in range(3):
-            part = batches.batch(step).part(rank, 2)
+            part = batches.batch(step).for_worker(rank, 2)
             with tf.GradientTape() as tape:
                 (ids,) = part.tokens[part.places]
                 logits = model([ids, np.zeros_like(ids), part.lengths])

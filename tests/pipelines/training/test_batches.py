@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.training.batches import CHUNK, WINDOW, CachedRows, TrainingBatches
+from pipelines.training.batches import CHUNK_ROWS, WINDOW_BATCHES, CachedRows, TrainingBatches
 from sentiment.model.batch import Batch
 from sentiment.text.bigrams import NONE, Bigrams
 from sentiment.text.tokenizer import SPECIALS, UNKNOWN
@@ -58,7 +58,7 @@ def rows_of(batch: Batch) -> list[int]:
 
 
 def epoch(batches: TrainingBatches, number: int) -> list[list[int]]:
-    steps = batches.steps_an_epoch
+    steps = batches.steps_per_epoch
     return [rows_of(batches.batch(number * steps + step)) for step in range(steps)]
 
 
@@ -79,19 +79,19 @@ SIZES = [
     (1, 1),
     (7, 3),
     (10, 10),
-    (CHUNK - 1, 10),
-    (CHUNK, CHUNK),
-    (3 * CHUNK + 1, 7),
-    (9 * CHUNK, 2 * CHUNK),
-    (WINDOW * 32, 32),
-    (WINDOW * 32 * 2 + 31, 32),
+    (CHUNK_ROWS - 1, 10),
+    (CHUNK_ROWS, CHUNK_ROWS),
+    (3 * CHUNK_ROWS + 1, 7),
+    (9 * CHUNK_ROWS, 2 * CHUNK_ROWS),
+    (WINDOW_BATCHES * 32, 32),
+    (WINDOW_BATCHES * 32 * 2 + 31, 32),
 ]
 
 
 @pytest.mark.parametrize(("n", "size"), SIZES)
 def test_an_epoch_holds_every_row_once_but_the_remainder(n, size, tmp_path):
     batches = TrainingBatches(cache(tmp_path, n), size, 0)
-    assert batches.steps_an_epoch == n // size
+    assert batches.steps_per_epoch == n // size
     for number in range(3):
         found = epoch(batches, number)
         assert all(len(batch) == size for batch in found)
@@ -176,7 +176,7 @@ def test_the_random_state_matters(rows):
 @pytest.mark.parametrize("workers", [1, 2, 3, 50])
 def test_the_workers_parts_make_the_whole(rows, workers):
     whole = TrainingBatches(rows, 50, 0).batch(11)
-    parts = [whole.part(rank, workers) for rank in range(workers)]
+    parts = [whole.for_worker(rank, workers) for rank in range(workers)]
     sizes = [len(part.lengths) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     assert parts[0].tokens.tolist() == sorted({0, *whole.ids.flat})
@@ -191,7 +191,7 @@ def test_the_workers_parts_make_the_whole(rows, workers):
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (5, 5), (100, 140)])
 def test_parts_come_in_the_order_of_steps(rows, first, last):
-    found = list(TrainingBatches(rows, 100, 0).parts(first, last, 1, 3))
+    found = list(TrainingBatches(rows, 100, 0).worker_batches(first, last, 1, 3))
     assert len(found) == last - first
     batches = TrainingBatches(rows, 100, 0)
     for step, part in zip(range(first, last), found, strict=True):
@@ -200,7 +200,7 @@ def test_parts_come_in_the_order_of_steps(rows, first, last):
 
 def test_a_batch_pads_little(rows):
     batches = TrainingBatches(rows, 100, 0)
-    found = [batches.batch(step) for step in range(batches.steps_an_epoch)]
+    found = [batches.batch(step) for step in range(batches.steps_per_epoch)]
     padding = sum(batch.ids.size - int(batch.lengths.sum()) for batch in found)
     lengths = np.concatenate([batch.lengths for batch in found])
     mixed = np.random.default_rng(0).permutation(lengths).reshape(-1, 100)
@@ -211,7 +211,7 @@ def test_a_batch_pads_little(rows):
 
 def test_short_and_long_batches_come_in_random_order(rows):
     batches = TrainingBatches(rows, 100, 0)
-    lengths = [batches.batch(step).lengths.mean() for step in range(batches.steps_an_epoch)]
+    lengths = [batches.batch(step).lengths.mean() for step in range(batches.steps_per_epoch)]
     assert abs(np.corrcoef(lengths, np.arange(len(lengths)))[0, 1]) < 0.3
     ups = np.mean(np.diff(lengths) > 0)
     assert 0.3 < ups < 0.7
@@ -221,7 +221,7 @@ def test_every_window_has_an_order_of_its_own(rows):
     batches = TrainingBatches(rows, 32, 0)
     orders = []
     for window in range(5):
-        steps = range(window * WINDOW, (window + 1) * WINDOW)
+        steps = range(window * WINDOW_BATCHES, (window + 1) * WINDOW_BATCHES)
         lengths = [batches.batch(step).lengths.mean() for step in steps]
         orders.append(np.argsort(np.argsort(lengths)))
     assert np.abs(np.corrcoef(orders) - np.eye(5)).max() < 0.6
@@ -235,8 +235,8 @@ def test_every_epoch_is_cut_into_other_chunks(rows):
         assert sorted(row for start, stop in ranges for row in range(start, stop)) == list(
             range(len(rows))
         )
-        assert max(stop - start for start, stop in ranges) <= CHUNK
-        cuts.append({start % CHUNK for start, _ in ranges} - {0})
+        assert max(stop - start for start, stop in ranges) <= CHUNK_ROWS
+        cuts.append({start % CHUNK_ROWS for start, _ in ranges} - {0})
     assert all(len(cut) == 1 for cut in cuts)
     assert len(set.union(*cuts)) == 5
 
@@ -317,7 +317,7 @@ def test_an_epoch_of_many_rows_takes_little_time_and_memory():
     for ranges in found.values():
         assert sum(stop - start for start, stop in ranges) == 64 * 256
         assert all(0 <= start < stop <= len(_Many()) for start, stop in ranges)
-        assert len(ranges) < 64 * 256 / CHUNK + 3
+        assert len(ranges) < 64 * 256 / CHUNK_ROWS + 3
     assert found[0, 0] != found[1, 0]
 
 
@@ -330,7 +330,7 @@ def test_words_and_bigrams_are_left_out_by_share_and_alike_for_every_worker(tmp_
     batches = TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6)
     whole = [batches.batch(step) for step in range(8)]
     own = [batch.ids > 0 for batch in whole]
-    found = [part.tokens[part.places] for part in batches.parts(0, 8, 0, 1)]
+    found = [part.tokens[part.places] for part in batches.worker_batches(0, 8, 0, 1)]
     lost = np.concatenate([(its[0] == UNKNOWN)[mask] for its, mask in zip(found, own, strict=True)])
     unknown = np.concatenate([(b.ids == UNKNOWN)[mask] for b, mask in zip(whole, own, strict=True)])
     assert abs(lost.mean() - unknown.mean() - 0.1) < 0.01
@@ -344,7 +344,7 @@ def test_words_and_bigrams_are_left_out_by_share_and_alike_for_every_worker(tmp_
     kept = sum(np.count_nonzero(its[1]) for its in found)
     assert abs(kept / sum(map(np.count_nonzero, possible)) - 0.6) < 0.06
     for rank in (0, 1, 2):
-        for part, its in zip(batches.parts(0, 8, rank, 3), found, strict=True):
+        for part, its in zip(batches.worker_batches(0, 8, rank, 3), found, strict=True):
             np.testing.assert_array_equal(part.tokens[part.places], its[:, rank::3])
-    again = next(TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6).parts(5, 6, 0, 1))
+    again = next(TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6).worker_batches(5, 6, 0, 1))
     np.testing.assert_array_equal(again.tokens[again.places], found[5])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sentiment.model.batch import Batch, Part
+from sentiment.model.batch import Batch, WorkerBatch
 from sentiment.model.keras_model import SentimentLSTM
 from sentiment.model.trainer import Trainer
 from sentiment.text.bigrams import Bigrams
@@ -29,8 +29,8 @@ def batch(seed: int, rows: int = ROWS) -> Batch:
     return Batch(ids, lengths, random.integers(0, 2, rows).astype(np.int32))
 
 
-def part(each: Batch, rank: int = 0, of: int = 1) -> Part:
-    return each.part(rank, of, pairs(each))
+def part(each: Batch, rank: int = 0, of: int = 1) -> WorkerBatch:
+    return each.for_worker(rank, of, pairs(each))
 
 
 def pairs(each: Batch) -> np.ndarray:
