@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 from pipelines.console.flags import parse
-from pipelines.console.terminal import discard_stdout, printable
+from pipelines.console.terminal import discard, printable
 from pipelines.errors import Failure
 from sentiment import storage
 from sentiment.errors import InputError
@@ -40,7 +40,7 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
         code = 143 if _terminated.is_set() else 130
         sys.exit(_complain(str(interruption) or "interrupted", code))
     except BrokenPipeError:
-        discard_stdout()  # `head` has seen enough.
+        discard(sys.stdout)  # `head` has seen enough.
         sys.exit(_complain("the output is no longer read", 1))
     except Exception as error:
         causes = list(_causes(error))

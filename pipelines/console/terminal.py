@@ -3,35 +3,22 @@
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-STEERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Controls, ends of lines, directions of writing, and halves of pairs, which are no text."""
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line separators, bidirectional overrides and lone surrogates."""
 
 
-def say(line: str) -> None:
-    """Print a line at once; into the void, for good, where nobody reads any more.
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line at once, to standard output by default; once its reader is gone, to nowhere.
 
     For programs whose work is not what they print.
     """
+    stream = stream or sys.stdout
     try:
-        print(line, flush=True)
+        print(line, file=stream, flush=True)
     except BrokenPipeError:
-        discard_stdout()
-
-
-def live_console() -> "Console | None":
-    """The terminal that stdout is, if it is one on which a line can be drawn anew.
-
-    On a dumb one, such as an editor's, a bar would show at the end.
-    """
-    from rich.console import Console
-
-    console = Console()
-    return console if sys.stdout.isatty() and not console.is_dumb_terminal else None
+        discard(stream)
 
 
 def quantity(number: int, noun: str) -> str:
@@ -40,14 +27,14 @@ def quantity(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text as a terminal may show it: what would steer it is written out, `\\x1b` and the like.
+    """The text with characters that could control a terminal escaped, as in `\\x1b`.
 
-    Texts, names of files and columns, and what is wrong with them come from strangers. Characters
-    that turn the direction of writing can make a line say what it does not.
+    Texts, file names, column names and error messages come from strangers. An override of the
+    writing direction, for example, makes a line look like another one.
     """
-    return STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def discard_stdout() -> None:
-    """What is left to write goes nowhere, or Python would complain when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard(stream: TextIO) -> None:
+    """Point the stream at /dev/null, so that Python's exit does not raise BrokenPipeError."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

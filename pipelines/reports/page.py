@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from pipelines.console.terminal import STEERS
+from pipelines.console.terminal import UNSAFE
 
 if TYPE_CHECKING:  # Takes a second to load: only where a chart is drawn.
     from markupsafe import Markup
@@ -107,7 +107,7 @@ def shorten(value: object, characters: int) -> str:
     text = str(value)
     if len(text) > characters:
         text = text[: characters - 1].rstrip() + "…"
-    return STEERS.sub(lambda found: found[0] if found[0] in "\t\n" else "\ufffd", text)
+    return UNSAFE.sub(lambda found: found[0] if found[0] in "\t\n" else "\ufffd", text)
 
 
 def chart(title: str, caption: str, draw: Callable[["Figure"], None], height: int = 260) -> Chart:

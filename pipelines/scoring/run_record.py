@@ -5,7 +5,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from pipelines.console.rows_progress import pace
+from pipelines.console import progress
 from pipelines.console.terminal import quantity
 from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
@@ -42,7 +42,8 @@ class Tally:
             )
         self._time, self._began = time.time(), time.monotonic()
         self._require_few_rejected()
-        self._pace = pace(self._planned, self._done)
+        self._progress = progress.Progress(progress.rows)
+        self._progress.start(self._planned, self._done)
 
     @property
     def _done(self) -> int:
@@ -59,11 +60,15 @@ class Tally:
         self._parts += 1
         self._add_point(time.monotonic() - self._began)
         self._require_few_rejected()
-        self._pace.show(self._done, self._totals["rejected"])
+        rejected = self._totals["rejected"]
+        share = rejected / max(self._done, 1)
+        rate = self._progress.rate(self._done)
+        details = f"{rate:,.0f} rows/s, {rejected:,} rejected ({share:.2%})"
+        self._progress.update(self._done, details)
 
     def close(self) -> None:
-        """No more parts are to come."""
-        self._pace.close()
+        """Stop the progress display."""
+        self._progress.close()
 
     def _add_point(self, seconds: float) -> None:
         """After a part, or after as many as keep the points few."""

@@ -39,7 +39,7 @@ from pipelines.training.loop import (
     read_state,
     train_loop,
 )
-from pipelines.training.progress import Progress
+from pipelines.training.progress import MessageListener
 from pipelines.training.run_directory import (
     VECTORS,
     has_checkpoints,
@@ -188,11 +188,11 @@ def _fit(
     # A worker that hangs holds up all of them. Every validation waits for the next health check.
     set_health_checks(timeout_seconds=60, interval_seconds=0.2)
     filesystem, storage_path = storage.resolve(runs)
-    with Progress() as progress:
+    with MessageListener() as listener:
         trainer = DataParallelTrainer(
             train_loop,
             backend_config=TensorflowCluster(),
-            train_loop_config={"settings": settings, "messages": progress.messages},
+            train_loop_config={"settings": settings, "messages": listener.messages},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.num_workers,
                 use_gpu=config.use_gpu,
@@ -208,11 +208,11 @@ def _fit(
                     checkpoint_score_attribute="validation_loss",
                     checkpoint_score_order="min",
                 ),
-                callbacks=[Watch(progress.messages, config.max_failures)],
+                callbacks=[Watch(listener.messages, config.max_failures)],
             ),
         )
         try:
-            persistent = partial(fit_again, trainer.fit, progress.messages, config.max_failures)
+            persistent = partial(fit_again, trainer.fit, listener.messages, config.max_failures)
             result = _in_a_thread(persistent)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
