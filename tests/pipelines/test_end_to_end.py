@@ -16,6 +16,8 @@ from sentiment.text.tokenizer import Tokenizer
 from testing.generated import write_shards
 from testing.programs import run
 
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process]
+
 
 @pytest.fixture(scope="module")
 def cluster(local_ray):
