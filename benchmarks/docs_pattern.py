@@ -44,8 +44,9 @@ class Predictor:
         return batch
 
 
-def main(model: str, source: str, target: str) -> None:
-    """Score the column `text` of a directory's Parquet files."""
+if __name__ == "__main__":
+    _, model, source, target = sys.argv
+    ray.init("local")
     (
         ray.data.read_parquet(source)
         .map_batches(
@@ -57,8 +58,3 @@ def main(model: str, source: str, target: str) -> None:
         )
         .write_parquet(target)
     )
-
-
-if __name__ == "__main__":
-    ray.init("local")
-    main(*sys.argv[1:])

@@ -20,6 +20,24 @@ needs_chromium = pytest.mark.skipif(
 )
 
 _MEASURE = """
+// The opaque colours of an image as it is shown, filter included, with the pixels of each.
+const pixels = image => {
+  const canvas = document.createElement("canvas");
+  canvas.width = 2 * image.naturalWidth, canvas.height = 2 * image.naturalHeight;
+  const context = canvas.getContext("2d");
+  context.filter = getComputedStyle(image).filter;
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  const values = context.getImageData(0, 0, canvas.width, canvas.height).data, colors = {};
+  let drawn = 0;
+  for (let i = 0; i < values.length; i += 4) {
+    drawn += values[i + 3] > 0;
+    if (values[i + 3] === 255) {
+      const color = `rgb(${values[i]}, ${values[i + 1]}, ${values[i + 2]})`;
+      colors[color] = (colors[color] || 0) + 1;
+    }
+  }
+  return {drawn: drawn / (canvas.width * canvas.height), colors};
+};
 onload = () => {
   const frames = {};
   for (const frame of document.querySelectorAll("iframe")) {
@@ -34,16 +52,15 @@ onload = () => {
       scroll_width: page.documentElement.scrollWidth,
       ink: style.color,
       paper: style.backgroundColor,
-      figures: [...page.querySelectorAll("figure")].map(figure => ({
-        title: figure.querySelector("svg > title").textContent,
-        role: figure.querySelector("svg").getAttribute("role"),
-        caption: figure.querySelector("figcaption").innerText,
-        box: [box(figure.querySelector("svg")).width, box(figure.querySelector("svg")).height],
-        drawn: [...figure.querySelectorAll("path, use, text")].filter(
-          element => box(element).width + box(element).height > 0).length,
-        colors: [...new Set([...figure.querySelectorAll("path, use, text")].flatMap(
-          element => [getComputedStyle(element).fill, getComputedStyle(element).stroke]))],
-      })),
+      figures: [...page.querySelectorAll("figure")].map(figure => {
+        const image = figure.querySelector("img");
+        return {
+          title: image.alt,
+          caption: figure.querySelector("figcaption").innerText,
+          box: [box(image).width, box(image).height],
+          ...pixels(image),
+        };
+      }),
     };
   }
   const measured = document.createElement("pre");

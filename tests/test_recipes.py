@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 
-from pipelines.evaluate import EvaluateConfig
+from pipelines.evaluation.config import EvaluateConfig
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.training.config import TrainConfig

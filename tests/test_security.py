@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from pipelines.cluster import ipc
 from pipelines.console.terminal import printable
-from pipelines.evaluate import require_flags
 from pipelines.scoring import parts
 from pipelines.scoring.output import METADATA, Output
 from pipelines.scoring.parts import PartReader, to_item
@@ -240,39 +239,6 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     done, _ = measured("-c", LOAD, tmp_path)
     assert f"{name} cannot be read" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    "training",
-    [
-        {"flags": []},
-        {"flags": None},
-        {"flags": {"data_dir": ["/"]}},
-        {"flags": {"encoding": "zip"}},
-        {"flags": {"encoding": "utf-8\0"}},
-        {"flags": {"random_state": "0"}},
-        {"flags": {"test_size": "0.2"}},
-        {"flags": {}, "sample_below": -1},
-        {"flags": {}, "sample_below": 2**64},
-        {"flags": {}, "sample_below": "0"},
-        {"rows": 3},
-        {"rows": {"train": "3"}},
-        {"positive": {"validation": -1}},
-        {"best": []},
-        {"best": {"step": "1"}},
-        {"best": {"validation_loss": float("inf")}},
-        {"losses": [1]},
-        {"losses": [{}]},
-        {"rows": {"train": 3}},
-        {"best": {"step": 3}},
-        {"losses": [{"loss": None}]},
-        {"validations": {"step": 1}},
-        {"versions": {"keras": 3}},
-    ],
-)
-def test_flags_of_a_checkpoint_that_cannot_be_are_refused(training):
-    with pytest.raises(InputError):
-        require_flags(training)
 
 
 @pytest.mark.parametrize(

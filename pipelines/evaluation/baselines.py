@@ -1,4 +1,4 @@
-"""What a model must beat on the same rows: a linear model of n-grams."""
+"""Simple models to compare with: TF-IDF + logistic regression, and the majority class."""
 
 from collections.abc import Callable
 
@@ -7,16 +7,34 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+REGRESSION = "TF-IDF + logistic regression"
+MAJORITY = "majority class"
+
 
 def logistic_regression(texts: list[str], labels: np.ndarray) -> Callable[[list[str]], np.ndarray]:
-    """TF-IDF of words and pairs of words, then logistic regression, trained on texts.
+    """Train TF-IDF of words and word pairs + logistic regression.
+
+    Args:
+        texts: n training texts.
+        labels: int[n], 0 or 1.
 
     Returns:
-        A function from texts to float (n,) probabilities of label 1.
+        A function from m texts to float64[m], their probabilities of label 1.
+
+    Raises ValueError for no texts, no words, or one label only.
     """
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True),
         LogisticRegression(C=3, max_iter=1000),
     )
     model.fit(texts, labels)
-    return lambda others: model.predict_proba(others)[:, 1]
+
+    def predict(texts: list[str]) -> np.ndarray:
+        return np.asarray(model.predict_proba(texts)[:, 1])
+
+    return predict
+
+
+def majority_class(positive_share: float, rows: int) -> np.ndarray:
+    """float64[rows]: the share of positive training rows, as the probability of every text."""
+    return np.full(rows, positive_share)

@@ -1,69 +1,62 @@
-"""Numbers -> one HTML page of charts and tables that needs nothing but itself to be read.
+"""Render a title, texts, charts and tables as one self-contained HTML page.
 
-No scripts and nothing from a network; charts are inline SVG, whose colours are the page's, light
-or dark. The same contents give the same bytes.
+No scripts, nothing from a network; charts are SVG images inside the page. The same contents give
+the same bytes.
 """
 
-import hashlib
+import base64
 import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 from pipelines.console.terminal import UNSAFE
 
 if TYPE_CHECKING:  # Takes a second to load: only where a chart is drawn.
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#aa4499"
-GREY = "#777777"
-"""For what is compared with: a diagonal, a share that chance would have."""
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#c65300", "#00805d", "#aa4499"
+GREY = "#777c84"
+"""For reference lines: the diagonal, or what chance would reach."""
 
-WIDTH = 400
-"""Of a chart, in its own units. Its letters are 11 of them high, and can be read on a telephone."""
+CHART_WIDTH_POINTS = 400
+"""Letters of a chart are 11 points high, which can be read on a phone."""
 
-LONGEST = 2000
-"""Characters of any one text on a page: whatever a corpus holds, a page stays small."""
+MAX_TEXT_CHARACTERS = 2000
+"""Longest text on a page, so that a page stays small whatever a corpus holds."""
 
-_LINE = "#cccccc"
-_VARIABLES = {
-    BLUE: "var(--blue)",
-    ORANGE: "var(--orange)",
-    GREEN: "var(--green)",
-    PURPLE: "var(--purple)",
-    GREY: "var(--grey)",
-    _LINE: "var(--line)",
-    "#000000": "currentColor",
-}
-"""What the page draws in place of a colour; the template has the values."""
+_GRID = "#c8ccd1"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, as `chart` makes it."""
+    """A drawing; `draw_chart` makes it."""
 
-    svg: "Markup"
+    title: str
     caption: str
+    svg_base64: str
+
+    @property
+    def url(self) -> str:
+        """The drawing as a data URL."""
+        return f"data:image/svg+xml;base64,{self.svg_base64}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. A table that is wider than the page scrolls within itself."""
+    """Cells as text. A table wider than the page scrolls."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     align: str
-    """For each column `l`, for words, or `r`, for numbers, which then do not break."""
+    """A letter for each column: `l` for words, `r` for numbers, which are not wrapped."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, how to read what follows, and what follows: warnings, charts side by side,
-    tables, and lines to copy."""
+    """A heading, a paragraph, and below it warnings, charts side by side, tables, code blocks."""
 
     heading: str
     text: str
@@ -79,12 +72,14 @@ def page(
     sections: Sequence[Section],
     facts: Sequence[tuple[str, object]] = (),
 ) -> bytes:
-    """The page as UTF-8. Every text may hold anything: it is escaped, cut at `LONGEST`, and has
-    U+FFFD for what cannot be seen.
+    """Render the page as UTF-8.
+
+    Texts may come from strangers: they are escaped and shortened to `MAX_TEXT_CHARACTERS`, and
+    U+FFFD replaces invisible characters.
 
     Args:
-        lead: One paragraph below the title.
-        facts: Names and values of the few numbers that matter most, shown large.
+        lead: Paragraph below the title.
+        facts: Names and values of the most important numbers, shown large.
     """
     import jinja2
     from markupsafe import Markup
@@ -92,7 +87,9 @@ def page(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipelines.reports", "."),
         autoescape=True,
-        finalize=lambda value: value if isinstance(value, Markup) else shorten(value, LONGEST),
+        finalize=lambda value: (
+            value if isinstance(value, Markup) else shorten(value, MAX_TEXT_CHARACTERS)
+        ),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -102,29 +99,29 @@ def page(
 
 
 def shorten(value: object, characters: int) -> str:
-    """A text of at most so many characters that can be printed: with `…` where it was cut, and
-    U+FFFD for control characters, turns of direction and lone surrogates."""
+    """Cut a text with `…`, and replace controls, direction marks and lone surrogates by U+FFFD."""
     text = str(value)
     if len(text) > characters:
         text = text[: characters - 1].rstrip() + "…"
-    return UNSAFE.sub(lambda found: found[0] if found[0] in "\t\n" else "\ufffd", text)
+    return UNSAFE.sub(lambda match: match[0] if match[0] in "\t\n" else "\ufffd", text)
 
 
-def chart(title: str, caption: str, draw: Callable[["Figure"], None], height: int = 260) -> Chart:
-    """What `draw` draws on a figure, `WIDTH` by `height`.
+def draw_chart(
+    title: str, caption: str, draw: Callable[["Figure"], None], height: int = 260
+) -> Chart:
+    """Draw a chart with Matplotlib, `CHART_WIDTH_POINTS` wide.
 
     Args:
-        title: What a reader who does not see the chart is told; another for each of a page.
-        caption: Below it, for all.
-        draw: Given the empty figure. Words are the program's own, never a corpus's: a font may
-            lack their letters. Colours are those of this module; any other is the same on a light
-            and a dark page.
+        title: Read to those who do not see the chart.
+        caption: Shown below it.
+        draw: Draws on an empty figure, in the colours of this module; a dark page inverts their
+            lightness. It writes no text of a corpus: a font may lack its letters.
+        height: In points.
     """
-    # It would tell the user where it keeps its list of fonts, and that it makes one.
+    # It would say where it caches its list of fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
     import matplotlib.style
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
     style = {
@@ -136,52 +133,20 @@ def chart(title: str, caption: str, draw: Callable[["Figure"], None], height: in
         "axes.spines.right": False,
         "axes.spines.top": False,
         "figure.facecolor": "none",
+        "font.sans-serif": ["DejaVu Sans"],  # The browser's own where it lacks this one.
         "font.size": 11,
-        "grid.color": _LINE,
+        "grid.color": _GRID,
         "grid.linewidth": 0.6,
         "legend.frameon": False,
         "svg.fonttype": "none",
+        "svg.hashsalt": "constant",
         "text.parse_math": False,
     }
-    name = "chart-" + hashlib.sha256(title.encode(errors="replace")).hexdigest()[:10]
-    style["svg.hashsalt"] = name
-    written = io.StringIO()
-    # Not what a matplotlibrc of this machine says.
+    svg = io.BytesIO()
+    # Start from the defaults: a matplotlibrc of this machine must not change a page.
     with matplotlib.style.context(["default", style]):
-        figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+        figure = Figure(figsize=(CHART_WIDTH_POINTS / 72, height / 72), layout="constrained")
         draw(figure)
-        unsigned = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(written, format="svg", metadata=unsigned)
-    return Chart(Markup(_inline(written.getvalue(), title, name)), caption)
-
-
-def _inline(svg: str, title: str, name: str) -> str:
-    """Matplotlib's document as an element of a page that holds others of other names."""
-    root = ElementTree.fromstring(svg)
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        attributes = {name.rpartition("}")[2]: value for name, value in element.items()}
-        # Groups are numbered alike in every chart. What is referred to is salted with the name.
-        if element.tag == "g":
-            attributes.pop("id", None)
-        if "style" in attributes:
-            attributes["style"] = _themed(attributes["style"])
-        element.attrib.clear()
-        element.attrib.update(attributes)
-    root.remove(next(child for child in root if child.find("style") is not None))
-    for attribute in ("width", "height", "version"):
-        del root.attrib[attribute]
-    root.attrib.update({"role": "img", "aria-labelledby": name})
-    heading = ElementTree.Element("title", {"id": name})
-    heading.text = shorten(title, LONGEST)
-    root.insert(0, heading)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _themed(style: str) -> str:
-    """With the page's colours and letters."""
-    kept = [rule for rule in style.split("; ") if not rule.startswith("font-family")]
-    themed = "; ".join(kept)
-    for color, variable in _VARIABLES.items():
-        themed = themed.replace(color, variable)
-    return themed
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(svg, format="svg", metadata=no_metadata)
+    return Chart(title, caption, base64.b64encode(svg.getvalue()).decode())

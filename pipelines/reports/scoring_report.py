@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.console.terminal import quantity
-from pipelines.reports.page import BLUE, GREY, ORANGE, Chart, Section, Table, chart, page
+from pipelines.reports.page import BLUE, GREY, ORANGE, Chart, Section, Table, draw_chart, page
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 
@@ -218,7 +218,7 @@ def _probabilities(histogram: np.ndarray) -> Section:
         axes.set_xlabel("probability of being positive")
         axes.set_ylabel("rows")
 
-    drawn = chart(
+    drawn = draw_chart(
         "Rows by probability of being positive",
         f"Rows in {bins} bins. From 0.5 on the answer is positive.",
         draw,
@@ -256,7 +256,7 @@ def _shards(results: ScoringResults) -> Section:
         axes.set_xlabel("share of positive rows")
         axes.set_ylabel("shards")
 
-    drawn = chart(
+    drawn = draw_chart(
         "Shards by their share of positive rows", "The dashed line is the share of all rows.", draw
     )
     # In standard errors: of a shard of three rows, a share of 0 says nothing.
@@ -356,7 +356,7 @@ def _rate(seconds: np.ndarray, rows: np.ndarray) -> Chart:
         axes.set_ylabel("rows/s")
         _thousands(axes)
 
-    return chart("Rows a second over the last run", "Rows a second over the last run.", draw)
+    return draw_chart("Rows a second over the last run", "Rows a second over the last run.", draw)
 
 
 def _reading(directory: str, rejected: bool) -> Section:

@@ -1,16 +1,26 @@
-"""A checkpoint and its answers to labelled texts -> the report of both, as a page.
+"""Training report: an HTML page on a model's training and its predictions for labelled texts.
 
-`pipelines.evaluate` has the answers; `pipelines.reports.model_card` says the same for a model hub.
+It quotes texts of the corpus; `pipelines.reports.model_card` does not.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.metrics import (
+    precision_recall_curve,
+    precision_recall_fscore_support,
+    roc_curve,
+)
 
+from pipelines.reports.evaluation_results import (
+    COMPARISON_COLUMNS,
+    INTERVALS,
+    MODEL,
+    EvaluationResults,
+    format_interval,
+    format_number,
+)
 from pipelines.reports.page import (
     BLUE,
     GREEN,
@@ -18,431 +28,320 @@ from pipelines.reports.page import (
     ORANGE,
     Section,
     Table,
-    chart,
+    draw_chart,
     page,
     shorten,
 )
+from pipelines.reports.training_run import TrainingRun, train_command
 from sentiment import storage
-from sentiment.checkpoint import Checkpoint, lstms
 from sentiment.errors import on_one_line
-from sentiment.metrics import (
-    Calibration,
-    Metrics,
-    auc_interval,
-    calibrate,
-    measure,
-    share_interval,
-)
+from sentiment.metrics import BINS, calibrate, share_interval
 
 if TYPE_CHECKING:  # Loads where a chart is drawn.
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MODEL = "this model"
+WORST_TEXTS = 20
+"""Wrongly predicted texts that are quoted."""
 
-WORST = 20
-"""Texts that are quoted, of those the model is most wrong about."""
+QUOTED_CHARACTERS = 280
 
-QUOTED = 280
-"""Characters of a text that are quoted."""
+CURVE_POINTS = 300
+"""Most points of a curve; a chart cannot show more."""
 
-POINTS = 300
-"""Most points of a curve: more than a chart can show."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A checkpoint, n labelled texts, n >= 1, and the answers of the model and of simpler ones."""
-
-    name: str
-    """Of the model: its directory's."""
-    checkpoint: Checkpoint
-    data_dir: str
-    held_out: bool
-    """Whether the texts are those its training run held out, not others."""
-    texts: Sequence[str]
-    labels: np.ndarray
-    """int (n,), 0 or 1."""
-    tokens: np.ndarray
-    """int (n,): the length of each text."""
-    answers: Mapping[str, np.ndarray]
-    """Probabilities of label 1, float (n,), by the name of who gives them: `MODEL` is the first."""
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """This model's, float (n,)."""
-        return self.answers[MODEL]
-
-    @property
-    def kind(self) -> str:
-        """What the rows are."""
-        return "held-out rows" if self.held_out else "rows"
-
-    @cached_property
-    def metrics(self) -> dict[str, Metrics]:
-        """How good the answers are, by the same names."""
-        return {name: measure(self.labels, answers) for name, answers in self.answers.items()}
-
-    @cached_property
-    def compared(self) -> list[tuple[str, ...]]:
-        """A row of `COMPARED` for the model, and for each that is simpler."""
-        rows = []
-        for name, metrics in self.metrics.items():
-            right = int(np.trace(metrics.confusion))
-            area = auc_interval(metrics.ranking)
-            rows.append(
-                (
-                    name,
-                    _show(metrics.accuracy, ".1%"),
-                    _interval(share_interval(right, metrics.rows), ".1%"),
-                    _show(metrics.auc, ".3f"),
-                    _interval(area, ".3f"),
-                    _show(metrics.log_loss, ".3f"),
-                    _show(metrics.calibration_error, ".3f"),
-                )
-            )
-        return rows
+CLASSES = ("negative", "positive")
 
 
-def report(evaluation: Evaluation) -> bytes:
-    """The page, UTF-8. It quotes texts of the corpus."""
-    metrics = evaluation.metrics[MODEL]
-    subject = "Training report" if evaluation.held_out else "Evaluation"
-    of_rows = f"{metrics.rows:,} {evaluation.kind} of {evaluation.data_dir}"
+def training_report(results: EvaluationResults) -> bytes:
+    """Render the page, UTF-8."""
+    metrics = results.metrics[MODEL]
+    subject = "Training report" if results.held_out else "Evaluation"
     facts = [
-        ("accuracy", _show(metrics.accuracy, ".1%")),
-        ("AUC", _show(metrics.auc, ".3f")),
-        ("log loss", _show(metrics.log_loss, ".3f")),
-        ("calibration error", _show(metrics.calibration_error, ".3f")),
-        (evaluation.kind, f"{metrics.rows:,}"),
+        ("accuracy", format_number(metrics.accuracy, ".1%")),
+        ("AUC", format_number(metrics.auc, ".3f")),
+        ("log loss", format_number(metrics.log_loss, ".3f")),
+        ("calibration error", format_number(metrics.calibration_error, ".3f")),
+        (results.kind, f"{metrics.rows:,}"),
     ]
     sections = [
-        _of_training(evaluation),
-        _curves(evaluation.checkpoint.training),
-        _comparison(evaluation),
-        _thresholds(evaluation),
-        _confusion(metrics),
-        _calibration(calibrate(evaluation.labels, evaluation.probabilities)),
-        _lengths(evaluation),
-        _worst(evaluation),
-        _flags(evaluation.checkpoint.training),
+        _model(results),
+        _training(results.run),
+        _comparison(results),
+        _thresholds(results),
+        _confusion(results),
+        _calibration(results),
+        _lengths(results),
+        _worst(results),
+        _flags(results.run),
     ]
     lead = (
-        f"What became of training the model {evaluation.name}, measured on {of_rows}. "
-        "A text counts as positive from a probability of 0.5 on."
+        f"The model {results.name}, measured on {metrics.rows:,} {results.kind} of "
+        f"{results.data_dir}. A text is predicted positive from a probability of 0.5."
     )
-    learnt_from = storage.absolute(evaluation.checkpoint.training["flags"]["data_dir"])
-    if not evaluation.held_out and storage.absolute(evaluation.data_dir) == learnt_from:
-        lead += " These are the rows of its own corpus, most of which it has learnt from."
-    return page(f"{subject}: {evaluation.name}", lead, sections, facts)
+    training_dir = storage.absolute(str(results.run.flags["data_dir"]))
+    if not results.held_out and storage.absolute(results.data_dir) == training_dir:
+        lead += " The model was trained on most of these rows, so the metrics are too good."
+    return page(f"{subject}: {results.name}", lead, sections, facts)
 
 
-def training_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """What the model is and what it was trained on: names and values."""
-    training, weights = checkpoint.training, checkpoint.weights
-    flags = training["flags"]
-    ways = "read both ways" if len(lstms(weights)) == 2 else "read from the beginning"
-    names = {"train": "rows to train", "validation": "rows to validate", "test": "rows held out"}
-    counts = [
-        (said, f"{training['rows'][part]:,} ({_share(training, part)} positive)")
-        for part, said in names.items()
-    ]
-    return [
-        ("corpus", flags["data_dir"]),
-        ("columns", f"{flags['text_column']} (texts), {flags['label_column']} (labels)"),
-        *counts,
-        ("vocabulary", f"{len(checkpoint.words):,} tokens, {len(checkpoint.bigrams):,} bigrams"),
-        ("stop words", f"{len(checkpoint.stop_words):,}"),
-        ("longest text", f"{training.get('longest', '?')} tokens"),
-        ("embedding", f"{weights['embedding'].shape[1]} numbers a token"),
-        ("LSTM", f"{weights['lstm/recurrent_kernel'].shape[0]} units, {ways}"),
-        ("weights", f"{sum(value.size for value in weights.values()):,} numbers"),
-        ("step of the best validation", f"{training.get('best', {}).get('step', '?')}"),
-        *((f"version of {name}", known) for name, known in training.get("versions", {}).items()),
-        ("model hash", checkpoint.model_hash),
-    ]
-
-
-COMPARED = ("model", "accuracy", "interval", "AUC", "interval", "log loss", "calibration error")
-"""The columns of `Evaluation.compared`."""
-
-INTERVALS = (
-    "95% intervals hold the true value 95 times in 100: of accuracy by Wilson's score, of the area "
-    "under the ROC curve (AUC) by DeLong's variance on the scale of log odds; – where the texts do "
-    "not say. The calibration error is the expected one, over 15 bins of equal width."
-)
-
-
-def _of_training(evaluation: Evaluation) -> Section:
+def _model(results: EvaluationResults) -> Section:
     text = (
-        "Rows are split by a hash of their text, so equal texts are never on both sides. The model "
-        "hash names weights, vocabulary and stop words: what is scored with it carries it."
+        "Rows are split by a hash of their text, so that equal texts are always on the same side. "
+        "The model hash identifies weights, vocabulary and stop words; scored files carry it."
     )
-    facts = training_facts(evaluation.checkpoint)
+    facts = results.model_facts(str(results.run.flags["data_dir"]))
     table = Table("The model and its corpus", ("what", "value"), facts, "ll")
-    return Section("What was trained", text, tables=[table])
+    return Section("Model", text, tables=[table])
 
 
-def _curves(training: Mapping[str, Any]) -> Section:
-    losses, validations = training.get("losses", []), training.get("validations", [])
+def _training(run: TrainingRun) -> Section:
+    losses, validations = run.losses, run.validations
     if not losses and not validations:
         return Section("Training", "The checkpoint holds no history of its training.")
-    best = training.get("best", {}).get("step")
+    validated_steps = [point.step for point in validations]
 
-    def best_step(axes: "Axes") -> None:
-        if best is not None:
-            axes.axvline(best, color=GREY, linestyle=":", label="the model's step")
+    def finish(axes: "Axes") -> None:
+        if run.best is not None:
+            axes.axvline(run.best.step, color=GREY, linestyle=":", label="best validation")
         axes.set_xlabel("step")
         axes.legend()
 
     def draw_losses(figure: "Figure") -> None:
         axes = figure.add_subplot(ylabel="loss (nats)")
-        # One point is no line.
         if losses:
-            marker = "." if len(losses) == 1 else None
-            axes.plot(*_columns(losses, "loss"), marker=marker, color=GREY, label="training")
+            marker = "." if len(losses) == 1 else None  # One point makes no line.
+            steps, values = [point.step for point in losses], [point.loss for point in losses]
+            axes.plot(steps, values, marker=marker, color=GREY, label="training")
         if validations:
-            axes.plot(*_columns(validations, "validation_loss"), "o-", label="validation")
-        best_step(axes)
+            values = [point.validation_loss for point in validations]
+            axes.plot(validated_steps, values, "o-", label="validation")
+        finish(axes)
 
     def draw_accuracy(figure: "Figure") -> None:
         axes = figure.add_subplot(ylabel="accuracy")
-        axes.plot(*_columns(validations, "validation_accuracy"), "o-", label="validation")
-        _percent(axes)
-        best_step(axes)
+        values = [point.validation_accuracy for point in validations]
+        axes.plot(validated_steps, values, "o-", label="validation")
+        _format_percent(axes)
+        finish(axes)
 
-    charts = [chart("Loss by step", "Mean cross-entropy; guessing gives 0.69.", draw_losses)]
+    charts = [
+        draw_chart("Loss by step", "Mean cross-entropy. Guessing gives 0.69.", draw_losses),
+    ]
     if validations:
-        said = "Accuracy on the validation rows."
-        charts.append(chart("Validation accuracy by step", said, draw_accuracy))
+        caption = "Accuracy on the validation rows."
+        charts.append(draw_chart("Validation accuracy by step", caption, draw_accuracy))
     text = (
-        "The model is that of the validation with the lowest loss. A validation loss that rises "
-        "while the training loss falls means that the model learns its texts by heart. Training "
-        "losses are means over neighbouring steps and are measured with dropout, which makes them "
-        "higher than validation losses of the same model."
+        "The weights are those with the lowest validation loss. If the validation loss rises while "
+        "the training loss falls, the model overfits. Training losses are averaged over "
+        "neighbouring steps and measured with dropout, so they are higher than validation losses "
+        "of the same weights."
     )
     return Section("Training", text, charts)
 
 
-def _comparison(evaluation: Evaluation) -> Section:
+def _comparison(results: EvaluationResults) -> Section:
     text = (
-        "What simpler models answer to the same texts. The majority class answers every text with "
-        "the share of positive texts in training. Where intervals overlap widely, more labelled "
-        f"texts would have to tell the difference. {INTERVALS}"
+        "Predictions of simpler models for the same texts. The majority class predicts the share "
+        "of positive training rows for every text. Where intervals overlap widely, more labelled "
+        f"texts are needed to tell the models apart. {INTERVALS}"
     )
-    table = Table("Beside simpler models", COMPARED, evaluation.compared, "lrrrrrr")
-    return Section("Beside simpler models", text, tables=[table])
+    heading = "Comparison with simpler models"
+    table = Table(heading, COMPARISON_COLUMNS, results.comparison, "lrrrrrr")
+    return Section(heading, text, tables=[table])
 
 
-def _thresholds(evaluation: Evaluation) -> Section:
-    labels = evaluation.labels
+def _thresholds(results: EvaluationResults) -> Section:
+    labels, heading = results.labels, "Thresholds other than 0.5"
     if labels.min() == labels.max():
-        only = "positive" if labels[0] else "negative"
-        text = f"Every text is labelled {only}: there is nothing to tell it from."
-        return Section("Other thresholds than 0.5", text)
-    # The constant answer of the majority class is the diagonal, and the share.
-    rankings = {name: metrics.ranking for name, metrics in evaluation.metrics.items()}
-    drawn = [(name, ranking) for name, ranking in rankings.items() if len(ranking.positive) > 2]
+        return Section(heading, f"All texts are labelled {CLASSES[labels[0]]}: no curve to draw.")
+    # A constant prediction, as of the majority class, is the line of chance.
+    predictions = [
+        (name, probabilities.astype(np.float64))
+        for name, probabilities in results.probabilities_by_model.items()
+        if probabilities.min() != probabilities.max()
+    ]
     colors = (BLUE, ORANGE, GREEN)
 
     def draw_roc(figure: "Figure") -> None:
-        axes = figure.add_subplot(xlabel="negative texts taken for positive")
-        axes.set_ylabel("positive texts found")
-        for color, (name, ranking) in zip(colors, drawn, strict=False):
-            negative, positive = ranking.negative, ranking.positive
-            # Of each straight line its ends.
-            turns = (np.diff(negative, 2) != 0) | (np.diff(positive, 2) != 0)
-            ends = np.concatenate([[True], turns, [True]])
-            negative, positive = _thinned(negative[ends], positive[ends])
-            axes.plot(negative / negative[-1], positive / positive[-1], color=color, label=name)
+        axes = figure.add_subplot(xlabel="false positive rate", ylabel="true positive rate")
+        for color, (name, probabilities) in zip(colors, predictions, strict=False):
+            false_positives, true_positives, _ = roc_curve(labels, probabilities)
+            axes.plot(*_thinned(false_positives, true_positives), color=color, label=name)
         axes.plot([0, 1], [0, 1], "--", color=GREY, label="chance")
         axes.legend()
 
     def draw_precision(figure: "Figure") -> None:
-        axes = figure.add_subplot(xlabel="positive texts found (recall)", ylim=(0, 1.03))
-        axes.set_ylabel("right of those found (precision)")
-        for color, (name, ranking) in zip(colors, drawn, strict=False):
-            negative, positive = _thinned(ranking.negative[::-1], ranking.positive[::-1])
-            # Of no answer, which comes last, all are right.
-            precision = np.append(positive[:-1] / (positive + negative)[:-1], 1)
-            axes.plot(positive / positive[0], precision, color=color, label=name)
+        axes = figure.add_subplot(xlabel="recall", ylabel="precision", ylim=(0, 1.03))
+        for color, (name, probabilities) in zip(colors, predictions, strict=False):
+            precision, recall, _ = precision_recall_curve(labels, probabilities)
+            axes.plot(*_thinned(recall, precision), color=color, label=name)
         axes.axhline(labels.mean(), linestyle="--", color=GREY, label="chance")
         axes.legend(loc="lower left")
 
     text = (
-        "A lower threshold finds more of the positive texts, and more that are none. The "
-        "first curve is better the nearer it comes to the upper left corner, the second the nearer "
-        "to the upper right one. Where few texts are positive, look at the second."
+        "A lower threshold finds more of the positive texts (true positive rate, recall) and takes "
+        "more negative texts for positive. The ROC curve is better the nearer it comes to the "
+        "upper left corner, the other curve the nearer it comes to the upper right. If few texts "
+        "are positive, look at precision and recall."
     )
     charts = [
-        chart("ROC curve", "Receiver operating characteristic.", draw_roc),
-        chart("Precision and recall", "Precision at each recall.", draw_precision),
+        draw_chart("ROC curve", "Receiver operating characteristic.", draw_roc),
+        draw_chart("Precision and recall", "Precision at each recall.", draw_precision),
     ]
-    return Section("Other thresholds than 0.5", text, charts)
+    return Section(heading, text, charts)
 
 
-def _confusion(metrics: Metrics) -> Section:
-    confusion, names = metrics.confusion, ("negative", "positive")
+def _confusion(results: EvaluationResults) -> Section:
+    confusion = results.metrics[MODEL].confusion
 
     def draw(figure: "Figure") -> None:
-        axes = figure.add_subplot(xlabel="answered", ylabel="labelled")
-        for (label, answer), rows in np.ndenumerate(confusion):
+        axes = figure.add_subplot(xlabel="predicted", ylabel="labelled")
+        for (label, predicted), rows in np.ndenumerate(confusion):
             share = rows / max(confusion[label].sum(), 1)
-            color = BLUE if label == answer else ORANGE
-            axes.bar(answer, 1, 1, label - 0.5, color=color, alpha=0.08 + 0.5 * share)
-            said = f"{rows:,}\n{share:.1%}"
-            axes.text(answer, label, said, ha="center", va="center")
-        axes.set(xticks=(0, 1), xticklabels=names, yticks=(0, 1), yticklabels=names)
+            color = BLUE if label == predicted else ORANGE
+            axes.bar(predicted, 1, 1, label - 0.5, color=color, alpha=0.08 + 0.5 * share)
+            axes.text(predicted, label, f"{rows:,}\n{share:.1%}", ha="center", va="center")
+        axes.set(xticks=(0, 1), xticklabels=CLASSES, yticks=(0, 1), yticklabels=CLASSES)
         axes.set(xlim=(-0.5, 1.5), ylim=(1.5, -0.5))
         axes.grid(visible=False)
 
     text = (
-        "Rows are labels and columns answers; a cell's share is of its row. Precision is how many "
-        "of the answers of a class are right, recall how many of its texts are found; F1 is their "
-        "harmonic mean."
+        "In the matrix, shares are of the row. Precision is the share of texts predicted as a "
+        "class that are labelled so, recall the share of texts of a class that are predicted so; "
+        "F1 is their harmonic mean."
+    )
+    scores = precision_recall_fscore_support(
+        results.labels, results.probabilities >= 0.5, labels=[0, 1], zero_division=np.nan
     )
     rows = []
-    for index, name in enumerate(names):
-        right, answered, labelled = (
-            int(confusion[index, index]),
-            int(confusion[:, index].sum()),
-            int(confusion[index].sum()),
-        )
-        quotients = ((right, answered), (right, labelled), (2 * right, answered + labelled))
-        shares = (_show(a / b if b else math.nan, ".1%") for a, b in quotients)
-        rows.append((name, f"{labelled:,}", f"{answered:,}", *shares))
-    columns = ("class", "labelled", "answered", "precision", "recall", "F1")
-    charts = [chart("Confusion matrix", "Texts by label and answer.", draw)]
-    return Section("Right and wrong", text, charts, [Table("Each class", columns, rows, "lrrrrr")])
+    for name, precision, recall, f1, labelled, predicted in zip(
+        CLASSES, *scores, confusion.sum(axis=0), strict=True
+    ):
+        shares = (format_number(value, ".1%") for value in (precision, recall, f1))
+        rows.append((name, f"{labelled:,}", f"{predicted:,}", *shares))
+    columns = ("class", "labelled", "predicted", "precision", "recall", "F1")
+    charts = [draw_chart("Confusion matrix", "Texts by label and predicted class.", draw)]
+    table = Table("Each class", columns, rows, "lrrrrr")
+    return Section("Right and wrong predictions", text, charts, [table])
 
 
-def _calibration(calibration: Calibration) -> Section:
+def _calibration(results: EvaluationResults) -> Section:
+    calibration = calibrate(results.labels, results.probabilities)
     bins = np.flatnonzero(calibration.rows)
-    rows, x, y = calibration.rows[bins], calibration.probability[bins], calibration.positive[bins]
-    intervals = [
-        share_interval(positive, n) for positive, n in zip(np.rint(y * rows), rows, strict=True)
-    ]
+    rows, positive = calibration.rows[bins], calibration.positive[bins]
+    hits = np.rint(positive * rows)
+    intervals = [share_interval(*counts) for counts in zip(hits, rows, strict=True)]
 
     def draw(figure: "Figure") -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.plot([0, 1], [0, 1], "--", color=GREY, label="as said")
-        upper.errorbar(x, y, _errors(y, intervals), fmt="o-", label=MODEL)
+        upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
+        errors = _errors(positive, intervals)
+        upper.errorbar(calibration.probability[bins], positive, errors, fmt="o-", label=MODEL)
         upper.set(ylabel="share positive", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         upper.legend()
-        width = 1 / len(calibration.rows)
-        centres = (np.arange(len(calibration.rows)) + 0.5) * width
-        lower.bar(centres, calibration.rows, 0.9 * width)
+        lower.bar((np.arange(BINS) + 0.5) / BINS, calibration.rows, 0.9 / BINS)
         lower.set(xlabel="positive probability", ylabel="texts")
         lower.yaxis.set_major_formatter("{x:,.0f}")
 
     text = (
-        f"Of the texts that the model says are positive with probability 0.7, 70% should be. Above "
-        f"the diagonal it says too little, below too much. Bars are 95% intervals (Wilson). The "
-        f"expected calibration error, the distance from the diagonal in the mean over texts, is "
-        f"{calibration.error:.3f}."
+        "If the model is well calibrated, 70% of the texts with a positive probability of 0.7 are "
+        "positive. Above the diagonal the probabilities are too low, below it too high. Bars are "
+        "95% intervals (Wilson). The expected calibration error, the mean distance from the "
+        f"diagonal weighted by texts, is {calibration.error:.3f}."
     )
-    caption = f"{len(calibration.rows)} bins of equal width, and the texts in each."
-    return Section("Calibration", text, [chart("Reliability diagram", caption, draw, 320)])
+    caption = f"{BINS} bins of equal width, and the texts in each."
+    return Section("Calibration", text, [draw_chart("Reliability diagram", caption, draw, 320)])
 
 
-def _lengths(evaluation: Evaluation) -> Section:
-    right = (evaluation.probabilities >= 0.5) == (evaluation.labels == 1)
-    found = list(_by_length(evaluation.tokens, right))
-    names = [name for name, _, _ in found]
-    shares = np.array([hits / rows for _, hits, rows in found])
-    intervals = [share_interval(hits, rows) for _, hits, rows in found]
+def _lengths(results: EvaluationResults) -> Section:
+    right = (results.probabilities >= 0.5) == (results.labels == 1)
+    bins = list(_by_length(results.lengths, right))
+    names = [name for name, _, _ in bins]
+    hits, texts = np.array([counts for _, *counts in bins]).T
+    intervals = [share_interval(*counts) for counts in zip(hits, texts, strict=True)]
 
     def draw(figure: "Figure") -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        places = np.arange(len(found))
-        upper.errorbar(places, shares, _errors(shares, intervals), fmt="o")
+        places = np.arange(len(names))
+        upper.errorbar(places, hits / texts, _errors(hits / texts, intervals), fmt="o")
         upper.set(ylabel="accuracy", xticks=places, xticklabels=names)
-        _percent(upper)
-        lower.bar(places, [rows for _, _, rows in found], 0.8)
+        _format_percent(upper)
+        lower.bar(places, texts, 0.8)
         lower.set(xlabel="tokens", ylabel="texts")
         lower.yaxis.set_major_formatter("{x:,.0f}")
 
     rows = [
-        (name, f"{rows:,}", f"{hits / rows:.1%}", _interval(interval, ".1%"))
-        for (name, hits, rows), interval in zip(found, intervals, strict=True)
+        (name, f"{n:,}", f"{k / n:.1%}", format_interval(interval, ".1%"))
+        for name, k, n, interval in zip(names, hits, texts, intervals, strict=True)
     ]
     text = (
-        "Tokens are what is left of a text without stop words; tokens that are not in the "
-        "vocabulary count. Each bin is twice as wide as the one before it. A text of no tokens "
-        "gets the same probability as any other of none. Bars are 95% intervals (Wilson)."
+        "Tokens without stop words; tokens that are not in the vocabulary count. Each bin is twice "
+        "as wide as the one before. All texts without tokens get the same probability. Bars are "
+        "95% intervals (Wilson)."
     )
     table = Table("Accuracy by length", ("tokens", "texts", "accuracy", "interval"), rows, "lrrr")
-    drawn = chart("Accuracy by length", "Accuracy by tokens in a text.", draw, 320)
-    return Section("Short and long texts", text, [drawn], [table])
+    chart = draw_chart("Accuracy by length", "Accuracy by tokens in a text.", draw, 320)
+    return Section("Short and long texts", text, [chart], [table])
 
 
-def _worst(evaluation: Evaluation) -> Section:
-    labels, probabilities = evaluation.labels, evaluation.probabilities.astype(np.float64)
+def _worst(results: EvaluationResults) -> Section:
+    labels, probabilities = results.labels, results.probabilities.astype(np.float64)
     wrong = np.flatnonzero((probabilities >= 0.5) != (labels == 1))
-    off = np.abs(probabilities[wrong] - labels[wrong])
+    errors = np.abs(probabilities[wrong] - labels[wrong])
     rows = [
         (
             f"{labels[i]}",
             f"{probabilities[i]:.3f}",
-            shorten(on_one_line(evaluation.texts[i]), QUOTED),
+            shorten(on_one_line(results.texts[i]), QUOTED_CHARACTERS),
         )
-        for i in wrong[np.argsort(-off, kind="stable")][:WORST]
+        for i in wrong[np.argsort(-errors, kind="stable")][:WORST_TEXTS]
     ]
     if not rows:
-        return Section("Most wrong", "Every answer is right.")
+        return Section("Worst mistakes", "All predictions are right.")
     text = (
-        "The wrong answers that the model is surest of. Look for labels that are wrong, and for "
-        f"texts that are ironic or of mixed feelings. Texts are cut at {QUOTED} characters."
+        "The wrong predictions with the highest confidence. Look for wrong labels, irony and mixed "
+        f"feelings. Texts are cut at {QUOTED_CHARACTERS} characters."
     )
-    table = Table("Most wrong first", ("label", "probability", "text"), rows, "rrl")
-    return Section("Most wrong", text, tables=[table])
+    table = Table("Worst first", ("label", "probability", "text"), rows, "rrl")
+    return Section("Worst mistakes", text, tables=[table])
 
 
-def _flags(training: Mapping[str, Any]) -> Section:
-    rows = [(f"--{name}", value) for name, value in sorted(training["flags"].items())]
-    text = "Of pipelines.train: with the same rows they give the same model, to the bit."
-    return Section("Flags", text, tables=[Table("Every flag", ("flag", "value"), rows, "ll")])
+def _flags(run: TrainingRun) -> Section:
+    text = "All flags of training. The same rows and flags give the same model, bit for bit."
+    return Section("Flags", text, code=[" \\\n    ".join(train_command(run.flags))])
 
 
-def _by_length(tokens: np.ndarray, right: np.ndarray) -> Iterator[tuple[str, int, int]]:
-    """For lengths of 0, 1, 2 to 3, 4 to 7, ... that occur: a name, right answers, texts."""
-    bins = np.frexp(tokens)[1]
+def _by_length(lengths: np.ndarray, right: np.ndarray) -> Iterator[tuple[str, int, int]]:
+    """Count texts by length: 0, 1, 2 to 3, 4 to 7, ... tokens; empty bins are left out.
+
+    Args:
+        lengths: int[n], tokens.
+        right: bool[n], whether the prediction is right.
+
+    Yields:
+        The bin's name, its right predictions, its texts.
+    """
+    bins = np.frexp(lengths)[1]
     for power in np.unique(bins):
         first, last = 2**power // 2, 2**power - 1
-        here = right[bins == power]
-        yield (f"{first}" if first == last else f"{first}–{last}"), int(here.sum()), len(here)
+        members = right[bins == power]
+        name = f"{first}" if first == last else f"{first}–{last}"
+        yield name, int(members.sum()), len(members)
 
 
-def _percent(axes: "Axes") -> None:
+def _format_percent(axes: "Axes") -> None:
     from matplotlib.ticker import PercentFormatter
 
     axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def _share(training: Mapping[str, Any], part: str) -> str:
-    rows = training["rows"][part]
-    return _show(training["positive"][part] / rows if rows else math.nan, ".1%")
-
-
-def _columns(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    return [point["step"] for point in history], [point[name] for point in history]
-
-
 def _thinned(*curves: np.ndarray) -> list[np.ndarray]:
-    kept = np.unique(np.linspace(0, len(curves[0]) - 1, POINTS).round().astype(int))
+    """At most `CURVE_POINTS` of each curve's points, ends included."""
+    kept = np.unique(np.linspace(0, len(curves[0]) - 1, CURVE_POINTS).round().astype(int))
     return [curve[kept] for curve in curves]
 
 
 def _errors(values: np.ndarray, intervals: Sequence[tuple[float, float]]) -> np.ndarray:
-    """float (2, n): how far intervals reach below and above their values."""
+    """float64[2, n]: how far intervals reach below and above their values."""
     low, high = np.array(intervals).T
     return np.maximum([values - low, high - values], 0)
-
-
-def _show(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)
-
-
-def _interval(interval: tuple[float, float], form: str) -> str:
-    low, high = interval
-    return "–" if math.isnan(low) else f"{low:{form}} to {high:{form}}"

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.console import command
 from pipelines.console.flags import require, require_encoding
-from pipelines.evaluate import EvaluateConfig
+from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.training.config import TrainConfig

@@ -11,38 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.reports.page import (
-    BLUE,
     GREEN,
     GREY,
-    LONGEST,
+    MAX_TEXT_CHARACTERS,
     ORANGE,
     PURPLE,
     Chart,
     Section,
     Table,
-    chart,
+    draw_chart,
     page,
     shorten,
 )
 from testing.browser import look, needs_chromium
-
-HOSTILE = (
-    "<script>hacked = true</script>",
-    "</style><script>hacked = true</script>",
-    "</title></svg></table><img src=x onerror='hacked = true'>",
-    "javascript:hacked=true",
-    "\" onmouseover='hacked = true' autofocus onfocus=hacked=true x=\"",
-    "{{ 7 * 7 }}{% raw %}",
-    "&lt;b&gt; &amp;amp; <!-- --> ]]> <![CDATA[",
-    "<svg onload=hacked=true>",
-    "<iframe src='http://127.0.0.1/frame'></iframe><link rel=stylesheet href=http://127.0.0.1/s>",
-    "\u202e turned \u2066 isolated, \u0627\u0644\u0639 \u05d0\u05d1",
-    "\x00\x07\x1b[31m\x7f\x85",
-    "lone \ud800 and \udfff",
-    "W" * 100_000,
-    "e\u0301\u0302" * 50_000,
-    "",
-)
+from testing.hostile import HOSTILE
 
 POLICY = re.compile(rb"<meta http-equiv=.Content-Security-Policy.[^>]*>\n")
 
@@ -59,14 +41,14 @@ def curves(figure):
 
 def bars(figure):
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.bar([1, 2, 3], [3, 1, 2], color=ORANGE, alpha=0.5)
+    upper.bar([1, 2, 3], [3, 1, 2], color=ORANGE)
     lower.plot([1, 2, 3], [1, np.nan, 3], "o-", color=PURPLE)
     lower.text(2, 2, '<b>$x^2$</b> & "more"')
 
 
 @functools.cache
 def drawn() -> list[Chart]:
-    return [chart("Curves", "Caption", curves), chart("Bars", "Caption", bars, 320)]
+    return [draw_chart("Curves", "Caption", curves), draw_chart("Bars", "Caption", bars, 320)]
 
 
 def sample(hostile: str = "plain") -> bytes:
@@ -142,34 +124,12 @@ def test_a_page_is_small_whatever_it_shows():
     content = page(
         "t" * 10**6, "l" * 10**6, [Section("h", "", tables=[Table("", "ab", rows, "lr")])]
     )
-    assert len(content) < 2 * 100 * LONGEST + 50_000
+    assert len(content) < 2 * 100 * MAX_TEXT_CHARACTERS + 50_000
 
 
 def test_pages_of_nothing():
     assert b"<h1>Title</h1>" in page("Title", "", [])
     assert b"<tbody>" in page("Title", "", [Section("", "", tables=[Table("", (), (), "")])])
-
-
-def test_ids_are_unique_and_all_that_is_referred_to_is_there():
-    content = sample().decode()
-    ids = re.findall(r'\bid="([^"]+)"', content)
-    assert len(ids) == len(set(ids))
-    referred = re.findall(r'(?:href|xlink:href)="#([^"]+)"|url\(#([^)]+)\)', content)
-    referred += [(name, "") for name in re.findall(r'aria-labelledby="([^"]+)"', content)]
-    assert len(referred) > 20
-    assert {first or second for first, second in referred} <= set(ids)
-
-
-def test_charts_have_the_colours_and_letters_of_the_page():
-    svg, content = "".join(one.svg for one in drawn()), sample().decode()
-    assert not re.search(r"#[0-9a-f]{6}\b", svg)
-    assert "font-family" not in svg
-    assert "DOCTYPE" not in svg
-    used = set(re.findall(r"var\(--(\w+)\)", svg))
-    assert used == {"blue", "orange", "green", "purple", "grey", "line"}
-    for name in used:
-        assert content.count(f"--{name}: #") == 2  # Light and dark.
-    assert BLUE not in content.partition("</style>")[2]
 
 
 def luminance(color: str) -> float:
@@ -205,15 +165,15 @@ def test_in_a_browser(dark, tmp_path):
         assert [figure["title"] for figure in frame["figures"]] == ["Curves", "Bars"]
         for figure in frame["figures"]:
             width, height = figure["box"]
-            assert figure["role"] == "img"
             assert figure["caption"].startswith("Caption")
             assert 300 < width <= min(frame["width"], 30 * 16)
             assert 0.6 < height / width < 0.85
-            assert figure["drawn"] > 20
-            seen = [color for color in figure["colors"] if color.startswith("rgb(")]
-            lines = [color for color in seen if contrast(color, frame["paper"]) < 3]
-            assert len(seen) >= 4
-            assert len(lines) == 1  # The grid.
+            assert figure["drawn"] > 0.05
+            # Blurred edges have many colours, of few pixels each.
+            colors = [color for color, pixels in figure["colors"].items() if pixels > 400]
+            pale = [color for color in colors if contrast(color, frame["paper"]) < 4]
+            assert len(colors) >= 5
+            assert len(pale) == 1  # The grid.
 
 
 @needs_chromium

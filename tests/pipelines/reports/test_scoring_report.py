@@ -316,7 +316,7 @@ def test_no_corpus_makes_it_large_or_slow(large):
     assert found.reasons.total() == found.counts["rejected"]
     assert "(not shown)" in page.text
     assert page.tags["tr"] < 100
-    assert page.tags["svg"] == 3
+    assert page.tags["img"] == 3
 
 
 @needs_chromium
@@ -330,7 +330,7 @@ def test_a_browser_shows_it_and_runs_none_of_it(scored, large, tmp_path):
         assert (frame["scripts"], frame["hacked"]) == (0, False)
         assert frame["scroll_width"] <= frame["width"]
         assert len(frame["figures"]) == figures
-        assert all(figure["drawn"] > 5 for figure in frame["figures"])
+        assert all(figure["drawn"] > 0.03 for figure in frame["figures"])
         assert "Rejected rows" in frame["text"]
 
 

@@ -1,0 +1,36 @@
+"""Flags of `pipelines.evaluate`."""
+
+from dataclasses import dataclass
+
+from pipelines.console.flags import require, require_encoding
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a checkpoint on the rows its training run held out, or on other labelled texts.
+
+    Prints the metrics, and writes a report into the checkpoint's directory."""
+
+    checkpoints_dir: str
+    """Directory or URI of a checkpoint, as `pipelines.train` printed it. The report is written
+    there as report.html, and a model card as README.md unless you have written one yourself."""
+    data_dir: str | None = None
+    """Directory or URI of other labelled texts; all of them are used. Their report is
+    report-NAME-HASH.html (the directory's name and a hash of its path); the report on the held-out
+    rows and the model card stay. None: the rows that training held out."""
+    text_column: str | None = None
+    """Column that holds the texts; None: as in training."""
+    label_column: str | None = None
+    """Column that holds the labels; None: as in training."""
+    encoding: str | None = None
+    """Encoding of CSV shards; None: as in training."""
+    baseline: bool = False
+    """Also train TF-IDF + logistic regression on the training texts (in memory), and compare it on
+    the same rows."""
+    samples: int = 10
+    """Number of sample predictions to print."""
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 0, "samples", self.samples, "at least 0")
+        if self.encoding is not None:
+            require_encoding(self.encoding)

@@ -1,0 +1,71 @@
+"""TrainingRun: what reports show of the run that trained a model."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field, InstanceOf
+
+# The annotations are checked where a checkpoint's training.json is read, not here.
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
+Number = Annotated[float, Field(strict=True, gt=-1e300, lt=1e300)]
+Text = InstanceOf[str]
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows of each part of the split."""
+
+    train: Count
+    validation: Count
+    test: Count
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """Training loss at a step."""
+
+    step: Count
+    loss: Number
+    """Mean cross-entropy in nats, measured with dropout."""
+
+
+@dataclass(frozen=True)
+class ValidationPoint:
+    """Metrics on the validation rows at a step."""
+
+    step: Count
+    validation_loss: Number
+    """Mean cross-entropy in nats."""
+    validation_accuracy: Number
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run, as a checkpoint's training.json describes it."""
+
+    flags: Mapping[Text, object]
+    """All flags of `pipelines.train`, without dashes."""
+    rows: RowCounts
+    positive: RowCounts
+    """Rows labelled 1."""
+    longest: Count | None = None
+    """Tokens of the longest training text."""
+    best: ValidationPoint | None = None
+    """The validation whose weights were kept."""
+    losses: Sequence[LossPoint] = ()
+    validations: Sequence[ValidationPoint] = ()
+    versions: Mapping[Text, Text] = field(default_factory=dict)
+    """Versions of the libraries that trained the model, by name."""
+
+
+def train_command(flags: Mapping[str, object]) -> list[str]:
+    """The `pipelines.train` command with these flags, quoted for a shell, one flag an item."""
+    words = ["python -m pipelines.train"]
+    for name, value in sorted(flags.items()):
+        if isinstance(value, bool):
+            words.append(shlex.quote(f"--{name}" if value else f"--no_{name}"))
+        else:
+            words.append(f"{shlex.quote(f'--{name}')} {shlex.quote(str(value))}")
+    return words

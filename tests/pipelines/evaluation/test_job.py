@@ -1,0 +1,105 @@
+"""Evaluation prints the metrics and writes a report and a model card beside the model."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.job import evaluate
+from pipelines.reports.evaluation_results import MODEL
+from pipelines.reports.model_card import CARD, MARK
+from sentiment import checkpoint, storage
+from testing.evaluated import save_trained
+from testing.generated import write_shards
+from testing.programs import run
+from tests.pipelines.reports.test_model_card import front
+from tests.pipelines.reports.test_page import Elements
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("corpora") / "tweets"
+    write_shards(directory, rows=1000, shards=2)
+    write_shards(directory.with_name("others"), rows=60, shards=2, seed=1)
+    return directory
+
+
+def test_evaluate_writes_report_and_card_beside_the_model(corpus, tmp_path):
+    directory = tmp_path / "model"
+    model = save_trained(str(directory), corpus)
+    (directory / CARD).write_text(f"---\n---\n{MARK}\nof another time\n")
+    done = run("evaluate", "--checkpoints_dir", directory, "--baseline", "--samples", 1)
+    assert done.stderr == ""
+    page, card = directory / "report.html", directory / CARD
+    assert done.stdout.splitlines()[-1] == f"Report: {page}; model card: {card}"
+    table = {line[:30].strip(): line[30:].split() for line in done.stdout.splitlines()}
+    assert set(table) >= {MODEL, "TF-IDF + logistic regression", "majority class"}
+    for name in (MODEL, "TF-IDF + logistic regression", "majority class"):
+        assert all(value in Elements(page.read_bytes()).text for value in table[name])
+    assert f"value: {float(table[MODEL][0].rstrip('%')) / 100:.2f}" in card.read_text()
+    loaded = checkpoint.load(str(directory))
+    assert loaded.model_hash == model.model_hash
+    assert loaded.training == model.training
+    assert {path.name for path in directory.iterdir()} == {*model.files(), "report.html", CARD}
+
+    # Other texts have a report of their own, each by its path, and no card.
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    evaluate(EvaluateConfig(str(directory), data_dir=str(corpus.with_name("others"))))
+    (new,) = {path.name for path in directory.iterdir()} - before.keys()
+    assert re.fullmatch(r"report-others-[0-9a-f]{6}\.html", new)
+    assert before == {name: (directory / name).read_bytes() for name in before}
+    assert "60 rows of" in Elements((directory / new).read_bytes()).text
+
+
+def test_a_readme_of_other_origin_stays(corpus, tmp_path, capsys):
+    directory = tmp_path / "model"
+    save_trained(str(directory), corpus)
+    (directory / CARD).write_text("# Mine\n")
+    evaluate(EvaluateConfig(str(directory)))
+    assert (directory / CARD).read_text() == "# Mine\n"
+    assert "was not written by pipelines.evaluate and is kept" in capsys.readouterr().out
+    assert (directory / "report.html").exists()
+
+
+def test_results_are_printed_where_no_report_can_be_written(corpus, tmp_path, capsys):
+    directory = tmp_path / "model"
+    save_trained(str(directory), corpus)
+    (directory / "report.html" / "in the way").mkdir(parents=True)
+    evaluate(EvaluateConfig(str(directory)))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(MODEL) for line in lines)
+    assert lines[-1].startswith(f"No report: {directory}/report.html cannot be written: ")
+    assert not (directory / CARD).exists()
+    assert not [path for path in directory.iterdir() if path.name.startswith(".")]
+
+
+def test_reports_are_written_into_buckets(corpus, s3, capsys):
+    directory = s3.uri("models", "run")
+    model = save_trained(directory, corpus)
+    evaluate(EvaluateConfig(directory))
+    said = f"Report: {directory}/report.html; model card: {directory}/{CARD}"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert storage.read(f"{directory}/report.html").startswith(b"<!doctype html>")
+    assert front(storage.read(f"{directory}/{CARD}"))["model-index"][0]["name"] == "run"
+    assert checkpoint.load(directory).model_hash == model.model_hash
+
+
+def test_neither_ray_nor_tensorflow_is_loaded(corpus, tmp_path):
+    save_trained(str(tmp_path / "model"), corpus)
+    script = (
+        "import sys\n"
+        "from pipelines.evaluate import EvaluateConfig, main\n"
+        "main(EvaluateConfig(sys.argv[1], baseline=True))\n"
+        "print('loaded:', sorted({'ray', 'tensorflow', 'keras'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "model"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []"
