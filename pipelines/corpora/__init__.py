@@ -1,1 +1,1 @@
-"""Public labelled corpora, downloaded and checked."""
+"""Public corpora of labelled tweets: download, check, convert, record."""

