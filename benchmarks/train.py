@@ -28,7 +28,8 @@ import ray.train
 import tyro
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from pipelines.cluster.session import load_data, session
+from pipelines.cluster.datasets import import_ray_data
+from pipelines.cluster.session import session
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
@@ -211,7 +212,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def main(config: TrainBenchmark) -> None:
     """Measure and print the tables."""
     with session(), tempfile.TemporaryDirectory() as root:
-        load_data()
+        import_ray_data()
         source = LabelledReader(config.text_column, config.label_column, "utf-8")
         shards = find_labelled(config.data_dir, "--data_dir")
         corpus = prepare(shards, source, (), Split(0, 0.2), None, MIN_SHARE, f"{root}/cache")

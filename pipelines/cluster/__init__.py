@@ -1,1 +1,1 @@
-"""The Ray session, its resources and its shared directories."""
+"""Ray: session, resources, datasets, shared directories, and what is private in Ray."""

@@ -1,4 +1,4 @@
-"""Tables -> bytes and back, as Arrow IPC streams: how a row of a Ray dataset carries a table."""
+"""Tables as bytes in Arrow IPC streams: how a row of a Ray dataset carries a table."""
 
 import pyarrow as pa
 
@@ -8,7 +8,8 @@ def to_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def from_bytes(content: bytes) -> pa.Table:

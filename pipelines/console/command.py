@@ -26,8 +26,6 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
     130 interrupted; 143 terminated. Only an error nobody foresaw shows a traceback. Ctrl-C once
     stops cleanly, twice at once; SIGTERM, which `ray job stop` sends, does what Ctrl-C does first.
     """
-    # Whatever still asks Ray for something when a program has ended it would start another.
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     # A shell's background jobs ignore it.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipelines.cluster.session import load_data, require_shared, rows_of, session
+from pipelines.cluster.datasets import import_ray_data, rows_of
+from pipelines.cluster.session import session
+from pipelines.cluster.shared_directories import require_shared
 from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
 from pipelines.scoring import plan
@@ -214,7 +216,7 @@ def _stream(
     reading is an eighth of the work, the actors do all of it: nothing crosses between processes,
     and there are half as many to start.
     """
-    load_data(config.verbose)
+    import_ray_data(config.verbose)
     # Its metrics are Ray's, which is not there where one part is scored without it.
     from pipelines.scoring.actor import PartActor
 

@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipelines.cluster import ipc
-from pipelines.cluster.session import rows_of, tables_of
+from pipelines.cluster.datasets import rows_of, tables_of
+from pipelines.cluster.ray_internals import set_data_options
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
@@ -207,7 +208,7 @@ class _OnRay:
     """The same by tasks of Ray Data, for any number of rows."""
 
     def __init__(self, shards: list[dict[str, Any]]) -> None:
-        ray.data.DataContext.get_current().shuffle_input_batch_bytes = BYTES_A_SHUFFLE
+        set_data_options(shuffle_input_batch_bytes=BYTES_A_SHUFFLE)
         self._shards = ray.data.from_items(shards)
 
     def map(self, function: Outcome) -> list[dict[str, Any]]:

@@ -16,13 +16,16 @@ import safetensors.numpy
 from ray.exceptions import RayError
 from ray.train import Result, TrainingFailedError, WorkerGroupError
 
+from pipelines.cluster.datasets import import_ray_data
 from pipelines.cluster.ray_train_internals import (
     CHECKPOINT_NAME,
     SNAPSHOT,
     DataParallelTrainer,
     set_health_checks,
 )
-from pipelines.cluster.session import load_data, require_shared, resources_per_worker, session
+from pipelines.cluster.resources import resources_per_worker
+from pipelines.cluster.session import session
+from pipelines.cluster.shared_directories import require_shared
 from pipelines.console.terminal import quantity, say
 from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
@@ -71,7 +74,7 @@ def run(
 ) -> Checkpoint:
     """Train, or resume, the run `name`, whose state is kept in `runs`; its best checkpoint."""
     with session(config.verbose):
-        load_data(config.verbose)
+        import_ray_data(config.verbose)
         paths = [("--data_dir", shards[0].path), ("--cache_dir", cache)]
         paths += [("--checkpoints_root", config.checkpoints_root)]
         require_shared([*paths, ("--summaries_dir", config.summaries_dir)])

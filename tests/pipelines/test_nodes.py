@@ -216,13 +216,13 @@ def test_a_node_that_does_not_share_a_directory_is_named_and_costs_no_row(cluste
         job = start(*command)
         said, complained = job.communicate(timeout=200)
         assert job.returncode == 2, said
-        assert complained.startswith(f"error: --output {here}/scored is not what node ")
+        assert complained.startswith(f"error: --output {here}/scored: node ")
         assert complained.count("\n") == 1
 
         job = start("train", *train(root, "here/cache"))
         said, complained = job.communicate(timeout=200)
         assert job.returncode == 2, said
-        assert complained.startswith(f"error: --cache_dir {here}/cache is not what node ")
+        assert complained.startswith(f"error: --cache_dir {here}/cache: node ")
     job = start(*command)
     assert job.communicate(timeout=200)[1] == ""
     require_every_row_once(root, "here/scored")

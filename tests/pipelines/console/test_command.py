@@ -114,10 +114,6 @@ def main(config):
         case "write":
             for _ in range(100_000):
                 print("a line")
-        case "ask Ray":
-            import ray
-
-            ray.put("something")
         case "say":
             for _ in range(100_000):
                 say("a line")
@@ -182,10 +178,6 @@ def test_what_nobody_foresaw_shows_where_it_came_from(program, what):
     done = program("--what", what, code=1)
     assert "Traceback" in done.stderr
     assert "in main" in done.stderr
-
-
-def test_what_asks_ray_for_something_outside_a_session_starts_none(program):
-    assert "Ray has not been started yet" in program("--what", "ask Ray", code=1).stderr
 
 
 @pytest.mark.parametrize(
