@@ -1,8 +1,8 @@
-# make demo · make test · make lint · make bench; each makes .venv first.
+# make demo · make test · make test-fast · make lint · make bench; each makes .venv first.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint bench
+.PHONY: demo test test-fast lint bench
 
 .venv: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,8 +16,14 @@ demo: .venv
 	$(BIN)/python -m pipelines.score --checkpoints_dir checkpoints/demo \
 		--input data/crowdflower/shards --output scored --keep_columns id text label
 
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# What needs no other process, so no Ray either, and no network.
+test-fast: .venv
+	$(PYTEST) -m "not process and not registry"
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -44,9 +44,8 @@ class Predictor:
         return batch
 
 
-if __name__ == "__main__":
-    _, model, source, target = sys.argv
-    ray.init("local")
+def main(model: str, source: str, target: str) -> None:
+    """Score the column `text` of a directory's Parquet files."""
     (
         ray.data.read_parquet(source)
         .map_batches(
@@ -58,3 +57,8 @@ if __name__ == "__main__":
         )
         .write_parquet(target)
     )
+
+
+if __name__ == "__main__":
+    ray.init("local")
+    main(*sys.argv[1:])

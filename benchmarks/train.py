@@ -142,8 +142,8 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
     seed, rate = np.zeros(2, np.int64), np.float32(0.001)
 
     def gradient(part: WorkerBatch):
-        inputs = (part.tokens, part.places, part.lengths, part.labels, np.int32(part.batch_rows))
-        return trainer.gradient_function(*inputs, seed)
+        texts = (part.unique_ids, part.places, part.lengths)
+        return trainer.gradient_function(*texts, part.labels, np.int32(part.batch_rows), seed)
 
     gradients = [gradient(part) for part in parts]
     wait_for_all()
@@ -154,7 +154,7 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
 
     def update():
         for part, g in zip(parts, gradients, strict=True):
-            trainer.update_function(part.tokens, g[1:], number, rate)
+            trainer.update_function(part.unique_ids, g[1:], number, rate)
 
     # It is traced when it is first called.
     update()

@@ -2,12 +2,9 @@
 
 import http.client
 import json
-import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -16,6 +13,8 @@ from pathlib import Path
 import pyarrow.fs as pafs
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from testing.waiting import free_ports, wait_until
 
 KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
 BUCKET = "corpora"
@@ -30,7 +29,9 @@ class S3Server:
         credentials = [{"accessKey": KEY, "secretKey": SECRET}]
         identity = {"name": "tests", "credentials": credentials, "actions": ["Admin"]}
         (root / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        self.ports = dict(zip(("master", "volume", "filer", "s3"), _free_ports(4), strict=True))
+        # Its parts talk to each other 10,000 ports higher.
+        ports = free_ports(4, offset=10_000)
+        self.ports = dict(zip(("master", "volume", "filer", "s3"), ports, strict=True))
         self.address = f"127.0.0.1:{self.ports['s3']}"
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://{self.address}",
@@ -70,7 +71,7 @@ class GoogleServer:
     """A server with a bucket in its memory, which takes any key for the right one."""
 
     def __init__(self, root: Path) -> None:
-        [port] = _free_ports(1)
+        [port] = free_ports(1)
         self.address = f"127.0.0.1:{port}"
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
@@ -112,40 +113,27 @@ class GoogleServer:
 
 def _wait_for(url: str, server: subprocess.Popen) -> None:
     """Wait until a server answers, for a minute at most."""
-    end = time.monotonic() + 60
-    while True:
+
+    def answers() -> bool:
+        assert server.poll() is None, f"the server at {url} has ended"
         try:
             urllib.request.urlopen(url, timeout=5)
-            return
-        except (urllib.error.URLError, OSError):
-            if time.monotonic() > end or server.poll() is not None:
-                raise
-            time.sleep(0.1)
+        except OSError:
+            return False
+        return True
 
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free, and free 10,000 above, where the server's parts talk to each other."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as low, socket.socket() as high:
-            low.bind(("127.0.0.1", 0))
-            port = low.getsockname()[1]
-            try:
-                high.bind(("127.0.0.1", port + 10_000))
-            except (OSError, OverflowError):
-                continue
-            if port not in found:
-                found.append(port)
-    return found
+    wait_until(answers, 60, f"an answer of {url}", poll_seconds=0.1)
 
 
 class Troubled(ThreadingHTTPServer):
-    """A proxy before a server: as told, it slows down every fifth request, or all are cut off."""
+    """A proxy before a server: as told, it asks to slow down, or cuts off every request."""
 
     daemon_threads = True
 
-    def __init__(self, server: S3Server) -> None:
+    def __init__(self, server: S3Server, slow_every: int = 5) -> None:
+        """Where it is `slow`, one in `slow_every` requests gets 503 SlowDown."""
         super().__init__(("127.0.0.1", 0), _TroubledRequest)
+        self._slow_every = slow_every
         self.behind = server.address
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.slow = self.away = False
@@ -157,7 +145,7 @@ class Troubled(ThreadingHTTPServer):
         """Whether the next request is one of those that get 503 SlowDown."""
         with self._lock:
             self._seen += 1
-            slows = self.slow and self._seen % 5 == 0
+            slows = self.slow and self._seen % self._slow_every == 0
             self.slowed += slows
             return slows
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
@@ -17,6 +16,7 @@ import pytest
 
 from pipelines.console import command
 from sentiment import storage
+from testing.waiting import wait_until
 
 
 def words(name: str, *arguments: object) -> list[str]:
@@ -62,13 +62,17 @@ def scoring(root: Path | str, output: Path | str, part_rows: int) -> list[str]:
 
 
 def wait_for_parts(output: Path | str, job: subprocess.Popen[str], parts: int) -> None:
-    """Until so many parts are there; at most two minutes."""
-    end = time.monotonic() + 120
-    while sum(name.startswith("part-") for name in storage.names(str(output))) < parts:
+    """Wait until so many parts are there; at most two minutes."""
+
+    def are_there() -> bool:
+        if sum(name.startswith("part-") for name in storage.names(str(output))) >= parts:
+            return True
         assert job.poll() is None, job.communicate()
-        assert time.monotonic() < end
-        # To list a bucket, again and again, takes a core.
-        time.sleep(0.2 if "://" in str(output) else 0.02)
+        return False
+
+    # Listing a bucket again and again takes a core.
+    poll_seconds = 0.2 if "://" in str(output) else 0.02
+    wait_until(are_there, 120, f"{parts} parts in {output}", poll_seconds)
 
 
 def contents(output: Path | str) -> dict[str, bytes]:

@@ -1,10 +1,41 @@
+"""What all tests share: SIGINT, the order of files, checks of markers, servers and a local Ray."""
+
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
+import testing.properties  # noqa: F401 (registers and loads a Hypothesis profile)
 from sentiment import storage
 from testing.buckets import GoogleServer, S3Server
+
+# A shell's background job (`make test &`) ignores SIGINT, and so would each program a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+MARKS_OF_FIXTURES = {
+    "local_ray": ("ray", "process"),
+    "s3_server": ("process",),
+    "google": ("process",),
+}
+"""Marks of every test that uses a fixture, directly or by another fixture."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their fixtures, and put files with slow tests first.
+
+    Each file goes to one of several processes when that one has done its others: the last ones
+    should be short.
+    """
+    for item in items:
+        for fixture, marks in MARKS_OF_FIXTURES.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                for mark in marks:
+                    item.add_marker(mark)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

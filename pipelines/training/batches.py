@@ -162,7 +162,7 @@ class TrainingBatches:
             batch.ids[dropped & (batch.ids != PADDING)] = UNKNOWN
         if self._bigrams is None:
             return batch.for_worker(rank, workers)
-        pairs = batch.pairs(self._bigrams)
+        pairs = batch.bigram_ids(self._bigrams)
         if self._bigram_keep_prob < 1:
             # Words must often decide without bigrams, so the model learns to use them alone.
             pairs[random.random(pairs.shape) >= self._bigram_keep_prob] = NONE

@@ -102,7 +102,7 @@ def train_loop(config: dict[str, Any]) -> None:
     validation_batches = validation.by_length(512, VALIDATION_ROWS)
     validation_labels = np.concatenate([batch.labels for batch in validation_batches])
     validation_parts = [
-        batch.for_worker(rank, workers, batch.pairs(bigrams) if bigrams else None)
+        batch.for_worker(rank, workers, batch.bigram_ids(bigrams) if bigrams else None)
         for batch in validation_batches
     ]
     progress = _restore(trainer)

@@ -1,4 +1,4 @@
-"""Batch: padded token ids of several texts; WorkerBatch: one worker's rows of it."""
+"""Training batches: padded token ids, and the rows of a batch that one worker computes."""
 
 from dataclasses import dataclass
 
@@ -9,58 +9,66 @@ from sentiment.text.bigrams import Bigrams
 
 @dataclass(frozen=True)
 class WorkerBatch:
-    """One worker's rows of a batch, as indices into the ids that the whole batch uses."""
+    """The rows of a batch that one worker computes.
 
-    tokens: np.ndarray
-    """int32[u]: each id of the whole batch once, ascending; id 0 (padding) is always there."""
+    n is the number of these rows, `length` the longest text of the whole batch, and u the number
+    of distinct ids in the whole batch.
+    """
+
+    unique_ids: np.ndarray
+    """int32[u]: the distinct ids of the whole batch, ascending; always with 0, the padding id."""
     places: np.ndarray
-    """int32[2, n, length]: index in `tokens` of each word, and of the bigram that ends with it.
-    int32[1, n, length] for a model without bigrams."""
+    """int32[2, n, length]: where in `unique_ids` each word's id is, and the id of the bigram that
+    ends with the word. int32[1, n, length] for a model without bigrams."""
     lengths: np.ndarray
     """int32[n]: tokens of each text."""
     labels: np.ndarray
-    """int32[n]: 0 or 1."""
+    """int32[n], 0 or 1."""
     batch_rows: int
-    """Rows of the whole batch."""
+    """Rows of the whole batch, all workers together."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded token ids of texts, with their lengths and labels."""
+    """Padded token ids with their lengths and labels."""
 
     ids: np.ndarray
-    """int32[n, length]: each text's ids, with zeros to the right."""
+    """int32[n, length], with zeros to the right of each text."""
     lengths: np.ndarray
     """int32[n]: tokens of each text."""
     labels: np.ndarray
-    """int32[n]: 0 or 1."""
+    """int32[n], 0 or 1."""
 
-    def pairs(self, bigrams: Bigrams) -> np.ndarray:
-        """Bigram ids, int32[n, length]: of the bigram that ends with each word, or 0 for none."""
-        starts = np.arange(len(self.ids) + 1) * self.ids.shape[1]
-        return bigrams(self.ids.ravel(), starts).reshape(self.ids.shape)
+    def bigram_ids(self, bigrams: Bigrams) -> np.ndarray:
+        """int32[n, length]: the id of the bigram that ends with each word, 0 for no bigram."""
+        offsets = np.arange(len(self.ids) + 1) * self.ids.shape[1]
+        return bigrams(self.ids.ravel(), offsets).reshape(self.ids.shape)
 
-    def for_worker(self, rank: int, workers: int, pairs: np.ndarray | None = None) -> WorkerBatch:
-        """Rows rank, rank + workers, ... of the batch, padded to the batch's length.
+    def for_worker(
+        self, rank: int, workers: int, bigram_ids: np.ndarray | None = None
+    ) -> WorkerBatch:
+        """Rows rank, rank + workers, ... of the batch, padded to the batch's longest text.
 
         Args:
-            rank: number of the worker, from 0.
+            rank: the worker's number, from 0.
             workers: number of workers.
-            pairs: int32[n, length] from `pairs`, for a model with bigrams.
+            bigram_ids: int32[n, length], as `bigram_ids` returns them; None for a model without
+                bigrams.
         """
-        used = self.ids[None] if pairs is None else np.stack([self.ids, pairs])
+        used = self.ids[None] if bigram_ids is None else np.stack([self.ids, bigram_ids])
         if used.max(initial=0) < used.size:
-            # If the ids are smaller than their number, marking them is faster than sorting them.
-            present = np.zeros(used.max(initial=0) + 1, bool)
-            present[0] = True
-            present[used] = True
-            tokens = np.flatnonzero(present).astype(np.int32)
-            places = (np.cumsum(present, dtype=np.int32) - 1)[used[:, rank::workers]]
+            # Marking the ids that occur is faster than sorting them. If the vocabulary is larger
+            # than the batch, sorting is faster.
+            occurs = np.zeros(used.max(initial=0) + 1, bool)
+            occurs[0] = True
+            occurs[used] = True
+            unique_ids = np.flatnonzero(occurs).astype(np.int32)
+            places = (np.cumsum(occurs, dtype=np.int32) - 1)[used[:, rank::workers]]
         else:
-            tokens, inverse = np.unique(np.append(used, np.int32(0)), return_inverse=True)
+            unique_ids, inverse = np.unique(np.append(used, np.int32(0)), return_inverse=True)
             places = inverse[:-1].reshape(used.shape)[:, rank::workers].astype(np.int32)
         return WorkerBatch(
-            tokens,
+            unique_ids,
             places,
             self.lengths[rank::workers],
             self.labels[rank::workers],
@@ -69,12 +77,15 @@ class Batch:
 
 
 def pad(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Pad texts with zeros to the right: int32[n, length].
+    """Texts of concatenated ids as the rows of a matrix, with zeros to the right of each text.
 
     Args:
-        ids: int[tokens], the ids of all texts.
-        starts: int[n], the index in `ids` where each text starts.
+        ids: int32[tokens], the ids of all texts.
+        starts: int64[n], where each text begins in `ids`.
         lengths: int[n], tokens of each text.
+
+    Returns:
+        int32[n, length], `length` being the longest of `lengths`, and at least 1.
     """
     column = np.arange(max(int(lengths.max(initial=0)), 1))
     inside = column < lengths[:, None]

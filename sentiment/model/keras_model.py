@@ -1,9 +1,11 @@
-"""The model in Keras 3: token ids -> logits, for training, and as the reference for scoring.
+"""The model in Keras 3: token ids -> logits. Used for training, and for scoring on GPUs.
 
 Embedding -> dropout -> LSTM -> dropout -> mean over the text's own tokens -> dense over 2 classes.
-The embedding of a word that ends a bigram is the sum of both of theirs. A model that reads both
-ways has another LSTM, over the tokens from the last to the first; the dense layer sees both means.
-TensorFlow loads with this module; scoring on CPUs does without (`sentiment.model.kernel`).
+If a word ends a bigram, the bigram's embedding is added to the word's. A bidirectional model has a
+second LSTM that reads each text from its last token to its first; the dense layer takes both means.
+
+Sizes: n texts, `length` tokens in the longest, E numbers per embedding, H units per LSTM.
+Importing this module loads TensorFlow. `sentiment.model.kernel` scores on CPUs without it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from sentiment.checkpoint import BACKWARD, FORWARD, lstms
 from sentiment.model.lstm import summed_outputs
+from sentiment.model.tensorflow_internals import tensorflow_variable
 
 CLASSES = 2
 
@@ -21,9 +24,9 @@ CLASSES = 2
 class SentimentLSTM(keras.Model):
     """The classifier; class 1 is positive.
 
-    Padding never counts: a forward LSTM's output at a text's own tokens does not depend on what
-    is to their right, and the mean is taken over them alone. So a text's probability is the same
-    alone, padded, or in any batch.
+    Padding never counts. A forward LSTM's output at a token does not depend on the tokens after
+    it, and the mean is over the text's own tokens. So a text has the same probability alone, padded
+    or in any batch.
     """
 
     def __init__(
@@ -35,11 +38,22 @@ class SentimentLSTM(keras.Model):
         seed: int = 0,
         bidirectional: bool = False,
     ) -> None:
+        """A model with random weights.
+
+        Args:
+            vocabulary_size: words and bigrams together.
+            embedding_size: E.
+            hidden_size: H.
+            dropout_keep_prob: share of the values that dropout keeps, to the nearest 1/65,536;
+                1: no dropout.
+            seed: of the random weights.
+            bidirectional: whether there is a second LSTM, which reads texts backwards.
+        """
         super().__init__(name="sentiment_lstm")
-        share = min(max(round(dropout_keep_prob * 2**16), 1), 2**16 - 1)
         self.dropout_keep_prob = dropout_keep_prob
-        # Numbers drawn of 2**16, from -2**15 on: what is kept has one below, and is scaled.
-        self._below, self._scale = share - 2**15, 2**16 / share
+        # Dropout draws int16 numbers and keeps those below a limit.
+        kept_of_65536 = min(max(round(dropout_keep_prob * 2**16), 1), 2**16 - 1)
+        self._keep_below, self._keep_scale = kept_of_65536 - 2**15, 2**16 / kept_of_65536
         uniform = keras.initializers.RandomUniform(-0.05, 0.05, seed=seed)
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_size, embeddings_initializer=uniform, name="embedding"
@@ -48,18 +62,18 @@ class SentimentLSTM(keras.Model):
             keras.layers.LSTM(
                 hidden_size,
                 return_sequences=True,
-                kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1 + more),
-                recurrent_initializer=keras.initializers.Orthogonal(seed=seed + 2 + more),
+                kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1 + seed_offset),
+                recurrent_initializer=keras.initializers.Orthogonal(seed=seed + 2 + seed_offset),
                 name=name,
             )
-            for name, more in [(FORWARD, 0), (BACKWARD, 1000)][: 1 + bidirectional]
+            for name, seed_offset in [(FORWARD, 0), (BACKWARD, 1000)][: 1 + bidirectional]
         ]
         glorot = keras.initializers.GlorotUniform(seed=seed + 3)
         self.dense = keras.layers.Dense(CLASSES, kernel_initializer=glorot, name="dense")
         self.build([(None, None), (None,)])
 
     def build(self, input_shape: object) -> None:
-        """Make the weights, so that they are there before the first batch."""
+        """Create the weights, which Keras otherwise does at the first batch."""
         self.embedding.build((None, None))
         for lstm in self.lstms:
             lstm.build((None, None, self.embedding.output_dim))
@@ -67,163 +81,180 @@ class SentimentLSTM(keras.Model):
         self.built = True
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Logits of a batch.
+        """Logits of a batch of token ids.
 
         Args:
-            inputs: the words' ids, int32 (n, longest), each row padded on its right with any valid
-                id; the bigrams', alike, 0 where a word ends none; and lengths, int32 (n,), the
-                number of tokens of each text, 0 included.
+            inputs: ids: int32[n, length], padded on the right with any valid id;
+                bigram_ids: int32[n, length], 0 where a word ends no bigram, padded like `ids`;
+                lengths: int32[n], tokens of each text, 0 allowed.
 
         Returns:
-            As `logits`.
+            float32[n, 2], as for `logits`.
         """
-        ids, bigrams, lengths = inputs
-        pairs = tf.where((bigrams > 0)[:, :, None], self.embedding(bigrams), 0.0)
-        return self.logits(self.embedding(ids) + pairs, lengths)
+        ids, bigram_ids, lengths = inputs
+        of_bigrams = tf.where((bigram_ids > 0)[:, :, None], self.embedding(bigram_ids), 0.0)
+        return self.logits(self.embedding(ids) + of_bigrams, lengths)
 
     def logits(
         self,
         embedded: tf.Tensor,
         lengths: tf.Tensor,
         dropout_seed: tf.Tensor | None = None,
-        own_lstm: bool = False,
+        cpu_lstm: bool = False,
     ) -> tf.Tensor:
-        """Logits of a batch whose tokens are embedded already.
+        """Logits of a batch of embedded tokens.
 
         Args:
-            embedded: float32 (n, longest, E), anything finite to the right of each text.
-            lengths: int32 (n,), the number of tokens of each text, 0 included.
-            dropout_seed: int64 (2,), the seed of this batch's dropout, applied to the LSTMs'
-                input and to the outputs of each; None: no dropout.
-            own_lstm: compute by `sentiment.model.lstm`, for training on CPUs, rather than by Keras:
-                the same but for rounding, masks included.
+            embedded: float32[n, length, E], with any finite numbers to the right of each text.
+            lengths: int32[n], tokens of each text, 0 allowed.
+            dropout_seed: int64[2], the seed of this batch's dropout, which is applied to the input
+                and to the outputs of each LSTM; None: no dropout.
+            cpu_lstm: compute with `sentiment.model.lstm`, which is faster for training on CPUs,
+                instead of Keras's layer. Dropout masks are the same. Results differ by rounding.
 
         Returns:
-            float32 (n, 2) logits. A text without tokens has the mean 0, so the dense layer's
-            bias alone answers.
+            float32[n, 2]. For a text without tokens, the mean is 0 and the logits are the dense
+            layer's bias.
         """
         seed = None if self.dropout_keep_prob == 1.0 else dropout_seed
         if seed is not None:
-            embedded = self._dropped(embedded, _drawn(seed, 0, tf.shape(embedded)))
-        # Not turned back: the mean does not mind.
+            embedded = self._dropped(embedded, _random_int16(seed, 0, tf.shape(embedded)))
+        # The outputs of the backward LSTM stay reversed: their mean is the same.
         inputs = [embedded, tf.reverse_sequence(embedded, lengths, seq_axis=1)]
-        rows, longest, _ = tf.unstack(tf.shape(embedded))
-        total = self._own_total if own_lstm else self._keras_total
+        rows, length, _ = tf.unstack(tf.shape(embedded))
+        summed = self._summed_on_cpu if cpu_lstm else self._summed_by_keras
         totals = []
         for number, lstm in enumerate(self.lstms):
-            drawn = None if seed is None else _drawn(seed, 1 + number, [longest, lstm.units, rows])
-            totals.append(total(lstm, inputs[number], lengths, drawn))
+            shape = [length, lstm.units, rows]
+            random = None if seed is None else _random_int16(seed, 1 + number, shape)
+            totals.append(summed(lstm, inputs[number], lengths, random))
         tokens = tf.cast(tf.maximum(lengths, 1), embedded.dtype)
         return self.dense(tf.concat(totals, axis=1) / tokens[:, None])
 
-    def _keras_total(
+    def _summed_by_keras(
         self,
         lstm: keras.layers.LSTM,
         inputs: tf.Tensor,
         lengths: tf.Tensor,
-        drawn: tf.Tensor | None,
+        random: tf.Tensor | None,
     ) -> tf.Tensor:
-        """float32 (n, H): an LSTM's outputs at each text's own tokens, after dropout, added up.
+        """The sum of an LSTM's outputs over each text's own tokens, after dropout.
 
         Args:
             lstm: one of the model's.
-            inputs: float32 (n, longest, E).
-            lengths: int32 (n,).
-            drawn: for dropout: of `_drawn`, (longest, H, n); None: without.
+            inputs: float32[n, length, E].
+            lengths: int32[n].
+            random: int16[length, H, n] for dropout, from `_random_int16`; None: no dropout.
+
+        Returns:
+            float32[n, H].
         """
         outputs = lstm(inputs)
-        if drawn is not None:
-            outputs = self._dropped(outputs, tf.transpose(drawn, [2, 0, 1]))
-        own = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
-        return tf.einsum("nth,nt->nh", outputs, own)
+        if random is not None:
+            outputs = self._dropped(outputs, tf.transpose(random, [2, 0, 1]))
+        in_text = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
+        return tf.einsum("nth,nt->nh", outputs, in_text)
 
-    def _own_total(
+    def _summed_on_cpu(
         self,
         lstm: keras.layers.LSTM,
         inputs: tf.Tensor,
         lengths: tf.Tensor,
-        drawn: tf.Tensor | None,
+        random: tf.Tensor | None,
     ) -> tf.Tensor:
-        """As `_keras_total`, by `sentiment.model.lstm`."""
+        """The same as `_summed_by_keras`, by `sentiment.model.lstm`."""
         inputs = tf.transpose(inputs, [1, 2, 0])
-        own = tf.transpose(tf.sequence_mask(lengths, tf.shape(inputs)[0]))
-        if drawn is None:
+        in_text = tf.transpose(tf.sequence_mask(lengths, tf.shape(inputs)[0]))
+        if random is None:
 
             def weight(token: tf.Tensor) -> tf.Tensor:
-                return tf.cast(own[token], inputs.dtype)
+                return tf.cast(in_text[token], inputs.dtype)
         else:
-            # Of padding nothing is kept: no number drawn is less than the least.
-            below = tf.where(own, tf.constant(self._below, tf.int16), tf.int16.min)
+            # No int16 is below the minimum, so nothing of the padding is kept.
+            keep_below = tf.where(in_text, tf.constant(self._keep_below, tf.int16), tf.int16.min)
 
             def weight(token: tf.Tensor) -> tf.Tensor:
-                return tf.cast(drawn[token] < below[token], inputs.dtype)
+                return tf.cast(random[token] < keep_below[token], inputs.dtype)
 
-        weights = (variable.value for variable in lstm.trainable_weights)
+        weights = (tensorflow_variable(variable) for variable in lstm.trainable_weights)
         total = summed_outputs(inputs, *weights, weight=weight)
-        return tf.transpose(total if drawn is None else total * self._scale)
+        return tf.transpose(total if random is None else total * self._keep_scale)
 
-    def _dropped(self, values: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        """Inverted dropout: what is kept is the share asked for, to a 65,536th."""
-        return values * (tf.cast(drawn < self._below, values.dtype) * self._scale)
+    def _dropped(self, values: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
+        """Inverted dropout: zero some values and scale up the others.
+
+        Args:
+            values: float32[...].
+            random: int16[...], uniform, of the same shape.
+        """
+        return values * (tf.cast(random < self._keep_below, values.dtype) * self._keep_scale)
 
     def probabilities(
-        self, ids: np.ndarray, bigrams: np.ndarray, lengths: np.ndarray
+        self, ids: np.ndarray, bigram_ids: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:
-        """float32 (n,): the probability that each text of a batch is positive. As for `call`."""
-        return np.asarray(self._positive(ids, bigrams, lengths))
+        """The probability that each text of a batch is positive: float32[n].
 
-    # A graph: without, each token of a batch on a CPU is a dozen operations from Python, and a
-    # batch without texts is an error.
+        Args:
+            ids: int32[n, length], as for `call`.
+            bigram_ids: int32[n, length], as for `call`.
+            lengths: int32[n].
+        """
+        return np.asarray(self._positive(ids, bigram_ids, lengths))
+
+    # Without a graph, each token of a batch takes a dozen operations started from Python on a CPU,
+    # and a batch of 0 texts raises an error.
     @tf.function(input_signature=[tf.TensorSpec([None] * axes, tf.int32) for axes in (2, 2, 1)])
-    def _positive(self, ids: tf.Tensor, bigrams: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(self([ids, bigrams, lengths]))[:, 1]
+    def _positive(self, ids: tf.Tensor, bigram_ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(self([ids, bigram_ids, lengths]))[:, 1]
 
     def export(self) -> dict[str, np.ndarray]:
-        """The weights under the names of a checkpoint."""
-        named = {"embedding": self.embedding.get_weights()[0]}
-        for layer, names in self._later_layers():
-            named |= {
+        """The weights by their names in a checkpoint, in the order of `trainable_variables`."""
+        weights = {"embedding": self.embedding.get_weights()[0]}
+        for layer, names in self._layers_after_embedding():
+            weights |= {
                 f"{layer.name}/{name}": value
                 for name, value in zip(names, layer.get_weights(), strict=True)
             }
-        return named
+        return weights
 
-    def _later_layers(self) -> Iterator[tuple[keras.Layer, tuple[str, ...]]]:
-        """The layers after the embedding, in the order of the model's weights, and theirs."""
+    def _layers_after_embedding(self) -> Iterator[tuple[keras.Layer, tuple[str, ...]]]:
+        """Each layer with the names of its weights, in the order of `trainable_variables`."""
         for lstm in self.lstms:
             yield lstm, ("kernel", "recurrent_kernel", "bias")
         yield self.dense, ("kernel", "bias")
 
     def restore(self, weights: dict[str, np.ndarray]) -> None:
-        """Set the weights from a checkpoint's."""
+        """Set the weights to those of a checkpoint, float32 arrays named as in `export`."""
         self.embedding.set_weights([weights["embedding"]])
-        for layer, names in self._later_layers():
+        for layer, names in self._layers_after_embedding():
             layer.set_weights([weights[f"{layer.name}/{name}"] for name in names])
 
 
 def from_weights(weights: dict[str, np.ndarray]) -> SentimentLSTM:
-    """The model that a checkpoint's weights make, for inference."""
+    """The model with a checkpoint's weights, for inference."""
     vocabulary_size, embedding_size = weights["embedding"].shape
     hidden_size = len(weights["lstm/recurrent_kernel"])
-    both = len(lstms(weights)) == 2
-    model = SentimentLSTM(vocabulary_size, embedding_size, hidden_size, bidirectional=both)
+    bidirectional = len(lstms(weights)) == 2
+    model = SentimentLSTM(vocabulary_size, embedding_size, hidden_size, bidirectional=bidirectional)
     model.restore(weights)
     return model
 
 
-def _drawn(seed: tf.Tensor, which: int, shape: tf.Tensor | Sequence[int | tf.Tensor]) -> tf.Tensor:
-    """int16, all as likely: from what is given alone, so that training can resume.
+def _random_int16(
+    seed: tf.Tensor, stream: int, shape: tf.Tensor | Sequence[int | tf.Tensor]
+) -> tf.Tensor:
+    """Uniform int16 numbers that depend on the arguments alone, so that training can resume.
 
     Args:
-        seed: int64 (2,).
-        which: of the tensors drawn with the same seed.
+        seed: int64[2].
+        stream: numbers the tensors that are drawn with the same seed.
         shape: of the tensor.
     """
-    seed = seed + tf.constant([0, which * 2**48], tf.int64)
+    seed = seed + tf.constant([0, stream * 2**48], tf.int64)
     count = tf.reduce_prod(tf.cast(shape, tf.int64))
-    # Two from each number: to draw is most of what dropout costs on a CPU.
-    # philox: the default may differ from one kind of device to another.
-    wide = tf.random.stateless_uniform(
+    # Two int16 from each int32: drawing numbers is most of what dropout costs on a CPU.
+    # philox is named because the default may differ between kinds of devices.
+    int32_numbers = tf.random.stateless_uniform(
         [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
     )
-    return tf.reshape(tf.reshape(tf.bitcast(wide, tf.int16), [-1])[:count], shape)
+    return tf.reshape(tf.reshape(tf.bitcast(int32_numbers, tf.int16), [-1])[:count], shape)

@@ -16,6 +16,8 @@ from sentiment.text.tokenizer import Tokenizer
 from testing.generated import write_shards
 from testing.programs import run
 
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process]
+
 
 @pytest.fixture(scope="module")
 def cluster(local_ray):
@@ -186,7 +188,7 @@ def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
         for step in range(3):
             part = batches.batch(step).for_worker(rank, 2)
             with tf.GradientTape() as tape:
-                (ids,) = part.tokens[part.places]
+                (ids,) = part.unique_ids[part.places]
                 logits = model([ids, np.zeros_like(ids), part.lengths])
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(part.labels, logits)
                 loss = tf.reduce_sum(losses) / 100

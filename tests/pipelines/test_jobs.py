@@ -1,16 +1,18 @@
-"""Submitted to a cluster that wants a token: what arrives, what comes back, and how to stop it."""
+"""Submitted to a cluster that wants a token: what arrives, what comes back, and how to stop it.
+
+The jobs find the package installed on the cluster, as in its image; one test uploads it, too.
+"""
 
 import json
 import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -19,6 +21,9 @@ import pytest
 from pipelines.cluster.ray_train_internals import SNAPSHOT
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import scoring
+from testing.waiting import free_ports, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process]
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -26,90 +31,97 @@ BIN = Path(sys.executable).parent
 STEPS, EVERY = 600, 20
 """Of training: many more steps than it takes until the first checkpoint is seen, and acted upon."""
 
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+PART_ROWS, PARTS = 1_000, 60
+"""Of scoring: more parts than are done until the first ones are seen, and acted upon."""
 
 
-@pytest.fixture(scope="module")
-def head(tmp_path_factory):
-    """A head node; the environment that its users have, and two corpora and a model."""
-    root = tmp_path_factory.mktemp("jobs")
-    save_checkpoint(root / "model", hidden=64)
-    write_shards(root / "corpus", rows=60_000, shards=3)
-    write_shards(root / "labelled", rows=3_000, shards=2)
+@dataclass(frozen=True)
+class Head:
+    """A head node on this machine, and what the user who submits jobs to it has."""
+
+    root: Path
+    """Two corpora and a model are below it, and what jobs write."""
+    environment: dict[str, str]
+    """Has the head's address and token."""
+
+    def job(self, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `ray job ...`."""
+        return subprocess.run(
+            [BIN / "ray", "job", *map(str, words)],
+            env=self.environment | environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    def submit(self, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `python ...` as a job, to its end."""
+        return self.job("submit", "--", "python", *words, **environment)
+
+    def stop(self, words: tuple[object, ...], begun: Callable[[], bool]) -> str:
+        """Run `python ...` as a job, stop it when `begun` is true, and return its output."""
+        name = secrets.token_hex(4)
+        flags = (f"--submission-id={name}", "--no-wait")
+        assert self.job("submit", *flags, "--", "python", *words).returncode == 0
+        wait_until(begun, 200, f"what job {' '.join(map(str, words))} does first")
+        assert self.job("stop", name).returncode == 0
+        return self.job("logs", name).stdout
+
+
+def start_head(environment: dict[str, str], log: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a head node; the second value is the address of its dashboard, which takes jobs."""
     gcs, dashboard, *others = free_ports(5)
-    address = f"http://127.0.0.1:{dashboard}"
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    path = {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_ADDRESS": ""}
-    # `ray job stop` kills what has not ended after three seconds: few, where tests run beside it.
-    path["RAY_JOB_STOP_WAIT_TIME_S"] = "60"
-    # Ray notes below it that there is a cluster, for others to find; a long path is none of its.
-    temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    environment = os.environ | token | path | {"RAY_TMPDIR": temporary}
     names = ("ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port")
     ports = [f"--{name}={port}" for name, port in zip(names, others, strict=True)]
     command = [BIN / "ray", "start", "--head", "--block", f"--port={gcs}", "--num-cpus=2"]
     command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", *ports]
     command += ["--disable-usage-stats", "--node-ip-address=127.0.0.1"]
-    with (root / "head.log").open("w") as log:
-        started = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    environment |= {"RAY_ADDRESS": address}
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+    return process, f"http://127.0.0.1:{dashboard}"
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory) -> Iterator[Head]:
+    root = tmp_path_factory.mktemp("jobs")
+    save_checkpoint(root / "model", hidden=64)
+    write_shards(root / "corpus", rows=PART_ROWS * PARTS, shards=3)
+    write_shards(root / "labelled", rows=3_000, shards=2)
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment |= {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_ADDRESS": ""}
+    # `ray job stop` kills what has not ended after three seconds: few, where tests run beside it.
+    environment["RAY_JOB_STOP_WAIT_TIME_S"] = "60"
+    # Ray notes below it that there is a cluster, for others to find; Ray refuses a long path.
+    environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    process, address = start_head(environment, root / "head.log")
+    head = Head(root, environment | {"RAY_ADDRESS": address})
+
+    def answers() -> bool:
+        assert process.poll() is None, (root / "head.log").read_text()
+        return head.job("list").returncode == 0
+
     try:
-        end = time.monotonic() + 120
-        while ray(environment, "list").returncode:
-            assert started.poll() is None, (root / "head.log").read_text()
-            assert time.monotonic() < end
-            time.sleep(1)
-        yield root, environment
+        wait_until(answers, 120, "the head's answer", poll_seconds=0.5)
+        yield head
     finally:
-        family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(True)]
-        started.terminate()
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
+        process.terminate()
         _, alive = psutil.wait_procs(family, timeout=5)
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=5)
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def ray(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
-    """`ray job ...`, as its user sees it."""
-    command = [str(word) for word in (BIN / "ray", "job", *words)]
-    return subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-    )
-
-
-def submit(environment: dict[str, str], *words: object, wait: bool = True):
-    name = f"--submission-id={secrets.token_hex(4)}"
-    return ray(
-        environment,
-        *("submit", "--working-dir", ".", name, *([] if wait else ["--no-wait"])),
-        *("--", "python", "-m", *words),
-    ), name.partition("=")[2]
-
-
-def stop(environment: dict[str, str], name: str, begun: Callable[[], bool]) -> None:
-    """Stop a job once something of it is there."""
-    # The first job has its code compiled, where it was unpacked.
-    end = time.monotonic() + 300
-    while not begun():
-        assert time.monotonic() < end, ray(environment, "logs", name).stdout
-        time.sleep(0.1)
-    assert ray(environment, "stop", name).returncode == 0
+        shutil.rmtree(environment["RAY_TMPDIR"], ignore_errors=True)
 
 
 def score(root: Path, output: str, *more: object) -> tuple[object, ...]:
-    return ("pipelines.score", *scoring(root, root / output, 1000), *more)
+    return ("-m", "pipelines.score", *scoring(root, root / output, PART_ROWS), *more)
 
 
 def train(root: Path, *more: object) -> tuple[object, ...]:
     return (
-        *("pipelines.train", "--data_dir", root / "labelled", "--stopwords_file", "None"),
+        *("-m", "pipelines.train", "--data_dir", root / "labelled", "--stopwords_file", "None"),
         *("--cache_dir", root / "cache", "--summaries_dir", root / "logs"),
         *("--checkpoints_root", root / "models", "--run_name", "run", "--hidden_size", 12),
         *("--train_steps", STEPS, "--validate_every", EVERY, *more),
@@ -122,53 +134,38 @@ def said(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in plain.splitlines() if line.strip()]
 
 
-@pytest.mark.timeout(900)
-def test_scoring(head):
-    root, environment = head
-    nobody = environment | {"RAY_AUTH_TOKEN": "wrong"}
-    refused, _ = submit(nobody, *score(root, "refused"))
+def test_who_has_another_token_submits_nothing(head):
+    refused = head.submit(*score(head.root, "refused"), RAY_AUTH_TOKEN="wrong")
     assert refused.returncode
-    assert not (root / "refused").exists()
+    assert not (head.root / "refused").exists()
 
-    # Stopped, a job leaves what it has done; the same again does the rest.
-    _, name = submit(environment, *score(root, "scored"), wait=False)
-    stop(environment, name, lambda: len(list((root / "scored").glob("part-*.parquet"))) >= 3)
-    assert not (root / "scored" / "_SUCCESS").exists()
-    done = len(list((root / "scored").glob("part-*.parquet")))
-    assert done < 60
-    again, name = submit(environment, *score(root, "scored"))
+
+@pytest.mark.timeout(600)
+def test_scoring_that_is_stopped_leaves_what_it_has_done_and_the_same_again_does_the_rest(head):
+    output = head.root / "scored"
+
+    def parts() -> int:
+        return len(list(output.glob("part-*.parquet")))
+
+    head.stop(score(head.root, "scored"), lambda: parts() >= 3)
+    assert not (output / "_SUCCESS").exists()
+    done = parts()
+    assert done < PARTS
+    again = head.submit(*score(head.root, "scored"))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert any(f"{60 - done} parts" in line for line in said(again)), again.stdout
-    assert any("60,000 rows scored" in line for line in said(again)[-6:])
-    assert (root / "scored" / "_SUCCESS").exists()
-
-    # What is uploaded is the code.
-    found = Path(environment["RAY_TMPDIR"]).rglob("working_dir_files/_ray_pkg_*")
-    (uploaded,) = {path.resolve() for path in found if path.is_dir()}
-    # Not what was compiled there since.
-    files = [path for path in uploaded.rglob("*.*") if path.parent.name != "__pycache__"]
-    assert {"pipelines", "sentiment"} < {path.relative_to(uploaded).parts[0] for path in files}
-    assert uploaded / "data" / "stopwords.txt" in files
-    assert sum(path.stat().st_size for path in files) < 2**20
-
-    # Its exit code and its last line come back.
-    misuse, _ = submit(environment, *score(root, "scored", "--max_tokens", 0))
-    assert misuse.returncode
-    assert any(line.startswith("error: --max_tokens is 0") for line in said(misuse))
+    assert any(f"{PARTS - done} parts" in line for line in said(again)), again.stdout
+    assert any(f"{PART_ROWS * PARTS:,} rows scored" in line for line in said(again)[-6:])
+    assert (output / "_SUCCESS").exists()
 
 
-@pytest.mark.timeout(900)
-def test_training(head):
-    root, environment = head
-    run, model = root / "models" / "_runs" / "run", root / "models" / "run"
-
-    # Stopped, a job leaves its last checkpoint; the same again goes on from there.
-    _, name = submit(environment, *train(root), wait=False)
-    stop(environment, name, (run / SNAPSHOT).exists)
-    log = ray(environment, "logs", name).stdout
+@pytest.mark.timeout(600)
+def test_training_that_is_stopped_leaves_a_checkpoint_and_the_same_again_goes_on_there(head):
+    root = head.root
+    model = root / "models" / "run"
+    log = head.stop(train(root), (root / "models" / "_runs" / "run" / SNAPSHOT).exists)
     assert log.rstrip().endswith("interrupted; the same command with --run_name run goes on"), log
     assert not model.exists()
-    again, _ = submit(environment, *train(root))
+    again = head.submit(*train(root))
     assert again.returncode == 0, again.stdout + again.stderr
     resumed = next(line for line in said(again) if line.startswith("going on after step "))
     assert int(resumed.split()[-1]) in range(EVERY, STEPS, EVERY)
@@ -182,6 +179,40 @@ def test_training(head):
     validated = [line["step"] for line in lines if "validation_loss" in line]
     assert validated == list(range(EVERY, STEPS + 1, EVERY))
 
-    misuse, _ = submit(environment, *train(root, "--epocs", 2))
+
+WHERE_CODE_IS = """
+import ray
+import pipelines, sentiment
+
+def files():
+    return pipelines.__file__, sentiment.__file__
+
+ray.init()
+print("found:", *files(), *ray.get(ray.remote(files).remote()))
+"""
+"""Prints where the driver of a job, and a task of it, find our packages."""
+
+
+def test_what_is_uploaded_is_the_code_and_runs_there(head):
+    """A program of it, whose exit code and last line come back; its driver and its workers."""
+    upload = ("submit", "--working-dir", ".", "--", "python")
+    misuse = head.job(*upload, *train(head.root, "--epocs", 2))
     assert misuse.returncode
     assert "error: there is no flag --epocs: did you mean --epochs?" in said(misuse)
+
+    temporary = Path(head.environment["RAY_TMPDIR"])
+    packages = temporary.rglob("working_dir_files/_ray_pkg_*")
+    (uploaded,) = {path.resolve() for path in packages if path.is_dir()}
+    # Not what was compiled there since.
+    files = [path for path in uploaded.rglob("*.*") if path.parent.name != "__pycache__"]
+    assert {"pipelines", "sentiment"} < {path.relative_to(uploaded).parts[0] for path in files}
+    assert uploaded / "data" / "stopwords.txt" in files
+    assert sum(path.stat().st_size for path in files) < 2**20
+
+    where = temporary / "where.py"
+    where.write_text(WHERE_CODE_IS)
+    done = head.job(*upload, "-c", f"exec(open({str(where)!r}).read())")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = [line for line in said(done) if line.startswith("found: ")]
+    ours = [str(uploaded / package / "__init__.py") for package in ("pipelines", "sentiment")]
+    assert [str(Path(path).resolve()) for path in line.split()[1:]] == [*ours, *ours]

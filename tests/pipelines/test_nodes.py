@@ -11,20 +11,29 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
+from typing import Any
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 import sentiment
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import end, scoring, start, wait_for_parts
+from testing.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process, pytest.mark.timeout(600)]
+
+Node = Any
+"""What `Cluster.add_node` returns. Ray does not publish its type."""
 
 ROWS = 8_000
+
+POLL_SECONDS = 0.2
+"""Looking for processes takes CPU time that they need."""
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +78,10 @@ def kill(cluster: Cluster, node: Node) -> None:
 
 
 def wait_for_nodes(cluster: Cluster, number: int) -> None:
-    deadline = time.monotonic() + 60
-    while sum(node["Alive"] for node in cluster.global_state.node_table()) != number:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    def alive() -> int:
+        return sum(node["Alive"] for node in cluster.global_state.node_table())
+
+    wait_until(lambda: alive() == number, 60, f"{number} nodes", poll_seconds=0.1)
 
 
 def score(root: Path, output: str, model: str = "model") -> list[object]:
@@ -98,11 +107,11 @@ def running(node: Node, word: str) -> list[psutil.Process]:
 
 
 def wait_for(job: subprocess.Popen, node: Node, word: str) -> None:
-    deadline = time.monotonic() + 200
-    while not running(node, word):
+    def is_running() -> bool:
         assert job.poll() is None, job.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        return bool(running(node, word))
+
+    wait_until(is_running, 200, f"a {word}", POLL_SECONDS)
 
 
 @contextmanager
@@ -125,7 +134,7 @@ def most(job: subprocess.Popen, nodes: list[Node], *words: str) -> dict[str, lis
         for word, before in found.items():
             now = [len(running(node, word)) for node in nodes]
             found[word] = [max(pair) for pair in zip(before, now, strict=True)]
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
     return found
 
 
@@ -151,7 +160,6 @@ def require_every_row_once(root: Path, output: str, model: str = "model", atol: 
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.timeout(600)
 def test_a_node_dies_while_scoring_and_another_takes_its_place(cluster, root):
     head, first, counted = cluster.head_node, cluster.add_node(num_cpus=1), {}
     job = start("score", *score(root, "scored"))
@@ -194,7 +202,6 @@ def joined_with_its_own(cluster: Cluster, directory: Path, log: Path) -> Iterato
         wait_for_nodes(cluster, 1)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process mounts of its own")
 def test_a_node_that_does_not_share_a_directory_is_named_and_costs_no_row(cluster, root):
     here = root / "here"
@@ -228,7 +235,6 @@ def test_a_node_that_does_not_share_a_directory_is_named_and_costs_no_row(cluste
     require_every_row_once(root, "here/scored")
 
 
-@pytest.mark.timeout(600)
 def test_gpus_are_for_those_that_compute(cluster, root):
     """GPUs that Ray only believes in: what it gives out is real, TensorFlow does without."""
     gpu = {"num_cpus": 1, "num_gpus": 1}

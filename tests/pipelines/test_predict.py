@@ -14,6 +14,8 @@ from sentiment.model.inference import inference
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 from testing.programs import run
 
+pytestmark = pytest.mark.process
+
 WORDS = ("good", "bad", ":)", "don't", "日", "film")
 TEXTS = ("what a good film :)", "BAD!", "", "日本", "don't", "  the\tend ")
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -26,6 +25,9 @@ from pipelines.scoring.output import COUNTS
 from sentiment import checkpoint
 from testing.generated import write_job
 from testing.programs import contents, run, scoring, start, wait_for_parts, words
+from testing.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process]
 
 
 @pytest.fixture(scope="module")
@@ -91,25 +93,36 @@ os.fsync = slow
 """What every process of a job begins with: of the parts only the first gets to the disk soon."""
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, blow, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [
+        # Ctrl-C goes to every process in the foreground. SIGTERM to all of them would end the
+        # program's Ray before the program has an answer.
+        pytest.param(signal.SIGINT, os.killpg, id="SIGINT"),
+        pytest.param(signal.SIGTERM, os.kill, id="SIGTERM"),
+    ],
+)
+def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(
+    job, number, send, tmp_path
+):
     (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
-    mark, output = uuid.uuid4().hex, job / blow.name
+    mark, output = uuid.uuid4().hex, job / number.name
     environment = {"MARK_OF_THE_TEST": mark, "PYTHONPATH": str(tmp_path)}
     driver = start("score", *scoring(job, output, 100), **environment)
     wait_for_parts(output, driver, 1)
-    deadline = time.monotonic() + 50
-    while not partial(output):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    # Ctrl-C goes to every process in the foreground. SIGTERM would end the program's Ray, before
-    # the program has an answer.
-    {signal.SIGINT: os.killpg, signal.SIGTERM: os.kill}[blow](driver.pid, blow)
+    wait_until(lambda: partial(output), 50, "a part that is being written", poll_seconds=0.02)
+    send(driver.pid, number)
     _, said = driver.communicate(timeout=60)
-    assert (driver.returncode, said) == (
-        128 + blow,
-        "error: interrupted; the same command again goes on\n",
-    )
+    interrupted = "error: interrupted; the same command again goes on\n"
+    assert (driver.returncode, said) == (128 + number, interrupted)
+    require_a_clean_stop(job, output)
+    wait_until(lambda: not marked(mark), 15, "the end of every process", poll_seconds=0.1)
+    main(config(job, number.name))
+    assert contents(output) == contents(job / "whole")
+
+
+def require_a_clean_stop(job: Path, output: Path) -> None:
+    """Some parts, each of them whole, and a record that says how many are left."""
     assert not (output / "_SUCCESS").exists()
     whole = contents(job / "whole")
     parts = [path.name for path in output.glob("part-*")]
@@ -118,12 +131,6 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, bl
     assert partial(output) == []
     (record,) = (output / "_manifest").glob("run-*.json")
     assert json.loads(record.read_text())["left"]["parts"] >= 100 - len(parts)
-    deadline = time.monotonic() + 15
-    while (left := marked(mark)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == []
-    main(config(job, blow.name))
-    assert contents(output) == whole
 
 
 def test_a_failure_leaves_no_thread_that_may_ask_for_ray(job):

@@ -179,14 +179,14 @@ def test_the_workers_parts_make_the_whole(rows, workers):
     parts = [whole.for_worker(rank, workers) for rank in range(workers)]
     sizes = [len(part.lengths) for part in parts]
     assert max(sizes) - min(sizes) <= 1
-    assert parts[0].tokens.tolist() == sorted({0, *whole.ids.flat})
+    assert parts[0].unique_ids.tolist() == sorted({0, *whole.ids.flat})
     for rank, part in enumerate(parts):
         assert part.batch_rows == 50
-        np.testing.assert_array_equal(part.tokens, parts[0].tokens)
-        np.testing.assert_array_equal(part.tokens[part.places][0], whole.ids[rank::workers])
+        np.testing.assert_array_equal(part.unique_ids, parts[0].unique_ids)
+        np.testing.assert_array_equal(part.unique_ids[part.places][0], whole.ids[rank::workers])
         np.testing.assert_array_equal(part.lengths, whole.lengths[rank::workers])
         np.testing.assert_array_equal(part.labels, whole.labels[rank::workers])
-        assert {part.tokens.dtype, part.places.dtype} == {np.dtype(np.int32)}
+        assert {part.unique_ids.dtype, part.places.dtype} == {np.dtype(np.int32)}
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (5, 5), (100, 140)])
@@ -195,7 +195,8 @@ def test_parts_come_in_the_order_of_steps(rows, first, last):
     assert len(found) == last - first
     batches = TrainingBatches(rows, 100, 0)
     for step, part in zip(range(first, last), found, strict=True):
-        np.testing.assert_array_equal(part.tokens[part.places][0], batches.batch(step).ids[1::3])
+        ids = part.unique_ids[part.places][0]
+        np.testing.assert_array_equal(ids, batches.batch(step).ids[1::3])
 
 
 def test_a_batch_pads_little(rows):
@@ -330,12 +331,12 @@ def test_words_and_bigrams_are_left_out_by_share_and_alike_for_every_worker(tmp_
     batches = TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6)
     whole = [batches.batch(step) for step in range(8)]
     own = [batch.ids > 0 for batch in whole]
-    found = [part.tokens[part.places] for part in batches.worker_batches(0, 8, 0, 1)]
+    found = [part.unique_ids[part.places] for part in batches.worker_batches(0, 8, 0, 1)]
     lost = np.concatenate([(its[0] == UNKNOWN)[mask] for its, mask in zip(found, own, strict=True)])
     unknown = np.concatenate([(b.ids == UNKNOWN)[mask] for b, mask in zip(whole, own, strict=True)])
     assert abs(lost.mean() - unknown.mean() - 0.1) < 0.01
     possible = [
-        Batch(its[0], b.lengths, b.labels).pairs(bigrams)
+        Batch(its[0], b.lengths, b.labels).bigram_ids(bigrams)
         for its, b in zip(found, whole, strict=True)
     ]
     for its, batch, pairs in zip(found, whole, possible, strict=True):
@@ -345,6 +346,6 @@ def test_words_and_bigrams_are_left_out_by_share_and_alike_for_every_worker(tmp_
     assert abs(kept / sum(map(np.count_nonzero, possible)) - 0.6) < 0.06
     for rank in (0, 1, 2):
         for part, its in zip(batches.worker_batches(0, 8, rank, 3), found, strict=True):
-            np.testing.assert_array_equal(part.tokens[part.places], its[:, rank::3])
+            np.testing.assert_array_equal(part.unique_ids[part.places], its[:, rank::3])
     again = next(TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6).worker_batches(5, 6, 0, 1))
-    np.testing.assert_array_equal(again.tokens[again.places], found[5])
+    np.testing.assert_array_equal(again.unique_ids[again.places], found[5])

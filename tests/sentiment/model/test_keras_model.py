@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sentiment.checkpoint import lstms, weight_shapes
 from sentiment.model.batch import pad
-from sentiment.model.keras_model import SentimentLSTM, _drawn, from_weights
+from sentiment.model.keras_model import SentimentLSTM, _random_int16, from_weights
 
 WORDS, VOCABULARY, EMBEDDING, HIDDEN = 9, 13, 5, 4
 BIGRAMS = {(2, 3): 9, (3, 2): 10, (4, 4): 11, (5, 2): 12}
@@ -149,7 +149,9 @@ def test_dropout_keeps_its_share_and_the_mean(keep):
     model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
     ones = tf.ones((200, 50, 10))
     seed = np.array([3, 4], np.int64)
-    masks = [model._dropped(ones, _drawn(seed, which, ones.shape)).numpy() for which in range(3)]
+    masks = [
+        model._dropped(ones, _random_int16(seed, which, ones.shape)).numpy() for which in range(3)
+    ]
     share = round(keep * 2**16) / 2**16
     for dropped in masks:
         np.testing.assert_allclose(np.unique(dropped), [0, 1 / share], rtol=1e-6)
@@ -165,7 +167,7 @@ def test_dropout_keeps_its_share_and_the_mean(keep):
 @pytest.mark.parametrize(("keep", "wanted"), [(1 - 1e-9, 1), (1e-9, 0)])
 def test_dropout_of_next_to_nothing_or_all_of_an_odd_number_of_values(keep, wanted):
     model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
-    drawn = _drawn(np.array([3, 4], np.int64), 0, (3, 7, 5))
+    drawn = _random_int16(np.array([3, 4], np.int64), 0, (3, 7, 5))
     dropped = model._dropped(tf.ones((3, 7, 5)), drawn)
     np.testing.assert_allclose(dropped, np.full((3, 7, 5), wanted), rtol=1e-4)
 

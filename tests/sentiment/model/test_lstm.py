@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from sentiment.model.keras_model import SentimentLSTM
 from sentiment.model.lstm import summed_outputs
+from sentiment.model.tensorflow_internals import tensorflow_variable
 
 
 @pytest.mark.parametrize(
@@ -67,15 +68,15 @@ def test_a_models_logits_and_gradients_are_the_same_with_either(keep, bidirectio
     # Padding is a word like any other here: what is to the right of a text must not count.
     embedded = tf.random.stateless_normal([4, 9, 6], [3, 4])
 
-    def computed(own_lstm: bool) -> list[tf.Tensor]:
+    def computed(cpu_lstm: bool) -> list[tf.Tensor]:
         @tf.function(input_signature=[tf.TensorSpec([None, None, 6])])
         def graph(embedded):
             with tf.GradientTape() as tape:
                 tape.watch(embedded)
-                logits = model.logits(embedded, lengths, np.array([5, 6], np.int64), own_lstm)
+                logits = model.logits(embedded, lengths, np.array([5, 6], np.int64), cpu_lstm)
                 loss = tf.reduce_sum(logits**2)
             # The embedding is not used.
-            sources = [embedded, *(v.value for v in model.trainable_variables[1:])]
+            sources = [embedded, *map(tensorflow_variable, model.trainable_variables[1:])]
             return logits, *tape.gradient(loss, sources)
 
         return graph(embedded)

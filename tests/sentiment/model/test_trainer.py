@@ -29,12 +29,12 @@ def batch(seed: int, rows: int = ROWS) -> Batch:
     return Batch(ids, lengths, random.integers(0, 2, rows).astype(np.int32))
 
 
-def part(each: Batch, rank: int = 0, of: int = 1) -> WorkerBatch:
-    return each.for_worker(rank, of, pairs(each))
+def part(each: Batch, rank: int = 0, workers: int = 1) -> WorkerBatch:
+    return each.for_worker(rank, workers, pairs(each))
 
 
 def pairs(each: Batch) -> np.ndarray:
-    return each.pairs(BIGRAMS)
+    return each.bigram_ids(BIGRAMS)
 
 
 def model(keep: float = 1.0) -> SentimentLSTM:
@@ -78,10 +78,10 @@ def test_the_parts_gradients_add_up_to_the_batchs():
     ours, whole = trainer(), batch(7, rows=11)
     seed = np.array([0, 0], np.int64)
 
-    def gradient(rank, of):
-        its = part(whole, rank, of)
-        inputs = (its.tokens, its.places, its.lengths, its.labels, np.int32(its.batch_rows))
-        return ours.gradient_function(*inputs, seed).numpy()
+    def gradient(rank, workers):
+        rows = part(whole, rank, workers)
+        inputs = (rows.unique_ids, rows.places, rows.lengths, rows.labels)
+        return ours.gradient_function(*inputs, np.int32(rows.batch_rows), seed).numpy()
 
     for workers in (2, 3, 11, 13):
         total = sum(gradient(rank, workers) for rank in range(workers))
@@ -90,7 +90,7 @@ def test_the_parts_gradients_add_up_to_the_batchs():
 
 def test_on_cpus_a_step_is_computed_by_our_lstm_and_not_by_keras(monkeypatch):
     totals = []
-    for name in ("_own_total", "_keras_total"):
+    for name in ("_summed_on_cpu", "_summed_by_keras"):
         method = getattr(SentimentLSTM, name)
 
         def noted(*inputs, name=name, method=method):
@@ -99,7 +99,7 @@ def test_on_cpus_a_step_is_computed_by_our_lstm_and_not_by_keras(monkeypatch):
 
         monkeypatch.setattr(SentimentLSTM, name, noted)
     trainer()
-    assert totals == ["_own_total", "_own_total"]
+    assert totals == ["_summed_on_cpu", "_summed_on_cpu"]
 
 
 @pytest.mark.parametrize("keep", [1.0, 0.6])

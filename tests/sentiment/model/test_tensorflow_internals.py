@@ -1,0 +1,27 @@
+"""What we use of TensorFlow and Keras beyond their stable interfaces is where we expect it."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sentiment.model.tensorflow_internals import CommunicationOptions, tensorflow_variable
+
+
+def test_a_keras_variables_value_is_a_tensorflow_variable():
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    kernel, _ = layer.trainable_variables
+    variable = tensorflow_variable(kernel)
+    moved = f"keras.Variable.value is now a {type(variable)}: see tensorflow_internals.py"
+    assert isinstance(variable, tf.Variable), moved
+    variable.scatter_update(tf.IndexedSlices(tf.constant([[5.0, 6.0]]), tf.constant([1])))
+    found = layer.get_weights()[0][1]
+    np.testing.assert_array_equal(found, [5, 6], "keras.Variable.value is now a copy")
+
+
+def test_tensorflow_takes_communication_options():
+    moved = "tf.distribute.experimental.CommunicationOptions moved: see tensorflow_internals.py"
+    implementation = tf.distribute.experimental.CommunicationImplementation.RING
+    options = CommunicationOptions(implementation=implementation, timeout_seconds=1.5)
+    assert options.implementation == implementation, moved
+    assert options.timeout_seconds == 1.5, moved
