@@ -28,20 +28,19 @@ class FetchConfig:
       Source: its authors' site. They state no licence and ask to be cited:
       Go, Bhayani and Huang (2009).
 
-    The corpus appears when it is complete. If a download breaks off, run the
-    same command again to continue it. A corpus that is there stays as it is.
+    The corpus appears when it is complete. One that is there stays as it is.
+
+    After a broken download, run the same command again to continue it.
     """
 
     name: Positional[Literal["crowdflower", "sentiment140"]]
     """The corpus to download."""
 
     output: str | None = None
-    """Directory to create, by default data/NAME. sentiment140 also creates one with -test
-    appended."""
+    """Directory to create (default: data/NAME); for sentiment140 also one that ends in -test."""
 
     url: str | None = None
-    """Address of a mirror of sentiment140's zip file (http or https). By default the file comes
-    from its authors' site and must have the known SHA-256."""
+    """Mirror of sentiment140's zip file, http or https; its SHA-256 may differ, with a note."""
 
 
 def require_usable(config: FetchConfig) -> None:

@@ -1,4 +1,4 @@
-"""pipelines.fetch: sentiment140 from a server of our own, complete or not at all; misuse."""
+"""pipelines.fetch: sentiment140 from a local server, complete or not at all; misuse."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ TRAIN, TEST = MEMBERS["sentiment140"].name, MEMBERS["sentiment140-test"].name
 
 
 def tweets(rows, polarities):
-    """Rows as the archive holds them: all of Latin-1, quotes, commas, newlines, entities."""
+    """Rows as in the archive: all characters of Latin-1, quotes, commas, newlines, entities."""
     draw = random.Random(rows)
     characters = [chr(code) for code in range(1, 256)] + ['"', ",", "\r", "\n", "&amp;", '"",']
     for number in range(rows):
@@ -89,7 +89,7 @@ def run(*arguments, cwd, timeout=60, env=None, **options):
 
 
 def complaint(done, code):
-    """The one line a program failed with."""
+    """The one line of a program that failed."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
@@ -107,7 +107,7 @@ def rows_of(directory):
 
 
 def check(place):
-    """The whole of both tables is there, and nothing else."""
+    """Both tables are complete, and there is nothing else."""
     for directory, rows in (place, TRAIN_ROWS), (place.with_name(f"{place.name}-test"), TEST_ROWS):
         expected = [(row[1], int(row[0] == 4), row[5]) for row in rows if row[0] != 2]
         assert rows_of(directory) == expected
@@ -123,7 +123,7 @@ def check(place):
     ]
 
 
-def test_sentiment140_whole_run_then_nothing_to_do(mirror, tmp_path):
+def test_sentiment140_is_fetched_once(mirror, tmp_path):
     done = run("sentiment140", "--url", mirror.url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     check(tmp_path / "data" / "sentiment140")
@@ -140,7 +140,7 @@ def test_sentiment140_whole_run_then_nothing_to_do(mirror, tmp_path):
     assert len(mirror.ranges) == requests
 
 
-def test_a_directory_deleted_is_made_again_alone(mirror, tmp_path):
+def test_only_a_deleted_directory_is_made_again(mirror, tmp_path):
     place = tmp_path / "corpus"
     sentiment140(mirror, place)
     written = (place / "tweets-00000.parquet").stat().st_mtime_ns
@@ -151,7 +151,7 @@ def test_a_directory_deleted_is_made_again_alone(mirror, tmp_path):
     assert (place / "tweets-00000.parquet").stat().st_mtime_ns == written
 
 
-def test_a_refusal_is_final_and_shows_no_secret(mirror, tmp_path):
+def test_a_404_is_not_retried_and_the_message_has_no_secret(mirror, tmp_path):
     mirror.statuses = [404]
     url = mirror.url.replace("http://", "http://user:password@") + "?signature=secret"
     done = run("sentiment140", "--url", url, cwd=tmp_path)
@@ -212,7 +212,7 @@ ROW = TRAIN_ROWS[0]
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_an_archive_that_is_no_good_leaves_nothing(mirror, tmp_path, body, message):
+def test_a_bad_archive_leaves_nothing(mirror, tmp_path, body, message):
     mirror.body = body
     with pytest.raises(Failure) as raised:
         sentiment140(mirror, tmp_path / "corpus")
@@ -224,7 +224,7 @@ def test_an_archive_that_is_no_good_leaves_nothing(mirror, tmp_path, body, messa
     check(tmp_path / "corpus")
 
 
-def test_the_authors_own_address_must_have_their_archive(tmp_path):
+def test_the_authors_address_must_have_the_known_archive(tmp_path):
     path = tmp_path / "archive.zip"
     path.write_bytes(ARCHIVE)
     with pytest.raises(Failure, match=r"has SHA-256 [0-9a-f]{64}, not the authors'"):
@@ -232,7 +232,7 @@ def test_the_authors_own_address_must_have_their_archive(tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_in_mid_download_the_same_command_completes_it(mirror, tmp_path, signum):
+def test_a_stopped_download_is_completed_by_the_same_command(mirror, tmp_path, signum):
     mirror.hold_after = 3 * BLOCK_BYTES
     arguments = "sentiment140", "--url", mirror.url, "--output", "corpus"
     first = subprocess.Popen(
@@ -263,7 +263,7 @@ def test_stopped_in_mid_download_the_same_command_completes_it(mirror, tmp_path,
     check(tmp_path / "corpus")
 
 
-def test_what_a_killed_conversion_left_is_cleared(mirror, tmp_path):
+def test_the_rest_of_a_killed_conversion_is_removed(mirror, tmp_path):
     left = tmp_path / ".corpus.partial" / "sentiment140"
     left.mkdir(parents=True)
     (left / "tweets-00007.parquet").write_bytes(b"half a file")
@@ -336,14 +336,14 @@ def test_misuse_is_refused_in_one_line(tmp_path, monkeypatch, arguments, message
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_unknown_corpus_is_misuse_and_help_teaches(tmp_path):
+def test_help_and_an_unknown_corpus(tmp_path):
     assert "imdb" in refused("fetch", "imdb")
     page = run("--help", cwd=tmp_path).stdout
     for word in ("crowdflower", "38,158", "sentiment140", "1,600,000", "--output", "--url"):
         assert word in page
 
 
-def test_stop_words_carry_no_feeling():
+def test_stop_words_carry_no_sentiment():
     words = (ROOT / "data" / "stopwords.txt").read_text(encoding="utf-8").splitlines()
     assert words == sorted(set(words))
     Tokenizer(words)  # refuses a word that is not one token

@@ -1,4 +1,4 @@
-"""CSV -> rows: every row comes back, by its number, whatever the file and where it is cut."""
+"""CSV reader: every row with its number, for any bytes, chunk size and span."""
 
 import codecs
 import csv
@@ -25,7 +25,7 @@ NEWLINES = (b"\n", b"\r\n", b"\r")
 
 parsing = settings(max_examples=60, deadline=None)
 
-# Bytes that mean something to a CSV parser, and some that mean nothing to UTF-8.
+# Bytes that are special to a CSV parser, and some that are invalid UTF-8.
 BYTES = st.text('",\n\r ab\0\xc3\xa9\xef\xbb\xbf\xff\xfe', max_size=8)
 FIELDS = BYTES.map(lambda text: text.encode("latin-1"))
 SIZES = st.integers(1, 64)
@@ -38,7 +38,7 @@ def tables(draw, most=8):
 
 
 def line(fields, style):
-    """A row, quoted where it must be and, by the bits of `style`, where it need not."""
+    """A CSV row. Fields are quoted where necessary, and elsewhere by the bits of `style`."""
     quoted = []
     for index, field in enumerate(fields):
         must = len(fields) == 1 or any(special in field for special in (b'"', b",", b"\n", b"\r"))
@@ -49,7 +49,7 @@ def line(fields, style):
 
 @st.composite
 def files(draw):
-    """A file, the rows in it, the numbers, reasons and bytes of those malformed, and its width."""
+    """A CSV file, its good rows by number, its bad rows (number, reason, bytes), and its width."""
     rows, width = draw(tables())
     styles = st.integers(0, 2**8 - 1)
     lines = [(row, draw(styles)) for row in rows]
@@ -72,7 +72,7 @@ def files(draw):
 
 
 def read(content, columns=None, encoding="utf-8", span=None, optional=(), chunk=CHUNK_BYTES):
-    """The rows by number, and the bad rows, read so many bytes at a time."""
+    """Good rows by number, and bad rows, read `chunk` bytes at a time."""
     good, bad = {}, []
     source = pa.BufferReader(content)
     with pytest.MonkeyPatch.context() as patch:
@@ -85,7 +85,7 @@ def read(content, columns=None, encoding="utf-8", span=None, optional=(), chunk=
 
 
 def count(content, chunk=CHUNK_BYTES):
-    """Columns, number of rows and marks, read so many bytes at a time."""
+    """Columns, row count and marks, read `chunk` bytes at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_rows, "CHUNK_BYTES", chunk)
         return csv_rows.count_csv(pa.BufferReader(content), "some.csv", "utf-8")
@@ -93,7 +93,7 @@ def count(content, chunk=CHUNK_BYTES):
 
 @parsing
 @given(files(), SIZES)
-def test_rows_come_back_and_bad_ones_cost_themselves_alone(file, chunk):
+def test_good_rows_are_read_and_only_bad_rows_are_bad(file, chunk):
     content, good, bad, width = file
     assert read(content, chunk=chunk) == (good, bad)
     names, rows, _ = count(content, chunk)
@@ -103,19 +103,19 @@ def test_rows_come_back_and_bad_ones_cost_themselves_alone(file, chunk):
 
 @parsing
 @given(files(), SIZES, st.data())
-def test_spans_give_what_the_whole_gives(file, chunk, data):
+def test_spans_give_the_same_rows_as_the_whole_file(file, chunk, data):
     content, *_ = file
     _, rows, marks = count(content, chunk)
     cuts = data.draw(st.sets(st.integers(1, max(rows - 1, 1)), max_size=4))
     edges = sorted({0, rows} | {cut for cut in cuts if cut < rows})
     good, bad = {}, []
     for first, last in itertools.pairwise(edges):
-        known = [mark for mark in marks if mark[0] <= first] + [(0, 0)]
-        span = Span(first, last - first, *data.draw(st.sampled_from(known)))
-        some, some_bad = read(content, span=span, chunk=data.draw(SIZES))
-        assert all(first < number <= last for number in some)
-        good |= some
-        bad += some_bad
+        marks_before = [mark for mark in marks if mark[0] <= first] + [(0, 0)]
+        span = Span(first, last - first, *data.draw(st.sampled_from(marks_before)))
+        span_good, span_bad = read(content, span=span, chunk=data.draw(SIZES))
+        assert all(first < number <= last for number in span_good)
+        good |= span_good
+        bad += span_bad
     assert (good, bad) == read(content)
 
 
@@ -138,10 +138,10 @@ def test_marks_are_where_rows_begin(file, chunk):
 
 @parsing
 @given(tables(), st.sampled_from(["\r\n", "\n", "\r"]), st.sampled_from([0, 1]), SIZES)
-def test_what_pythons_csv_module_wrote(table, newline, quoting, chunk):
+def test_files_written_by_pythons_csv_module(table, newline, quoting, chunk):
     rows, width = table
     out = io.StringIO()
-    # Python 3.11 does not quote a newline that is not its own, save when it quotes all.
+    # Python 3.11 quotes a line break other than its own only when it quotes everything.
     quoting = csv.QUOTE_ALL if quoting or newline != "\r\n" else csv.QUOTE_MINIMAL
     writer = csv.writer(out, lineterminator=newline, quoting=quoting)
     texts = [[field.decode("latin-1") for field in row] for row in rows]
@@ -166,14 +166,14 @@ def test_agreement_with_pyarrow(rows, chunk):
     sink = pa.BufferOutputStream()
     pacsv.write_csv(table, sink)
     content = sink.getvalue().to_pybytes()
-    theirs = pacsv.read_csv(
+    parsed = pacsv.read_csv(
         pa.BufferReader(content),
         parse_options=pacsv.ParseOptions(newlines_in_values=True),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(table.column_names, pa.binary()), strings_can_be_null=False
         ),
     )
-    expected = zip(*(column.to_pylist() for column in theirs.columns), strict=True)
+    expected = zip(*(column.to_pylist() for column in parsed.columns), strict=True)
     assert read(content, chunk=chunk)[0] == {i: list(row) for i, row in enumerate(expected, 1)}
     texts = [[row[0].encode()] for row in rows]
     assert list(read(content, ["t,1"], chunk=chunk)[0].values()) == texts
@@ -181,7 +181,7 @@ def test_agreement_with_pyarrow(rows, chunk):
 
 @parsing
 @given(st.lists(FIELDS), SIZES)
-def test_any_bytes_give_the_same_rows_however_they_are_cut(pieces, chunk):
+def test_any_bytes_give_the_same_rows_for_any_chunk_size(pieces, chunk):
     content = b"a,b\n" + b"".join(pieces)
     whole = read(content)
     numbers = sorted([*whole[0], *(number for number, _, _ in whole[1])])
@@ -210,7 +210,7 @@ def test_the_message_about_a_column_is_one_short_line():
 
 
 @pytest.mark.parametrize("content", [b"text\n", b"text", b"\n\ntext\r\n\r\n", b'"text"'])
-def test_a_header_alone_is_no_rows(content):
+def test_a_header_without_rows(content):
     assert read(content) == ({}, [])
     assert count(content) == (["text"], 0, [])
 
@@ -228,7 +228,7 @@ def test_a_quote_that_is_not_closed_is_one_bad_row():
     assert count(content)[1] == 2
 
 
-def test_a_quote_that_is_not_closed_is_found_before_memory_is_full(monkeypatch):
+def test_an_unclosed_quote_is_found_before_memory_is_full(monkeypatch):
     monkeypatch.setattr(csv_rows, "MAX_ROW_BYTES", 5000)
     rows = b"a,1\n" * 2000
     assert len(read(b"text,id\n" + rows, chunk=1000)[0]) == 2000
@@ -241,7 +241,7 @@ def test_a_header_with_a_quote_that_is_not_closed_is_refused():
         read(b'"text,id\na,1\n')
 
 
-def test_a_byte_order_mark_is_dropped_at_the_beginning_alone():
+def test_a_byte_order_mark_is_dropped_only_at_the_beginning():
     rows = [b"\xef\xbb\xbfa", b'\xef\xbb\xbf"b"', b"c"]
     for chunk in (1, 3, 5, 100):
         content = codecs.BOM_UTF8 + b'"text"\n' + b"\n".join(rows)
@@ -249,7 +249,7 @@ def test_a_byte_order_mark_is_dropped_at_the_beginning_alone():
         assert read(content, ["text"], chunk=chunk)[0] == expected
 
 
-def test_other_encodings_are_told_from_utf8():
+def test_other_encodings_are_recognised():
     text = "text,id\nà la carte,1\n"
     for chunk in (1, 100):
         with pytest.raises(InputError, match=r"is UTF-16: pass --encoding utf-16$"):
@@ -300,14 +300,14 @@ def test_damaged_gzip_is_refused_by_name(tmp_path, damage):
         assert "\n" not in str(it.value)
 
 
-def test_no_gzip_under_that_name_is_refused(tmp_path):
+def test_a_gz_file_that_is_not_gzip_is_refused(tmp_path):
     path = tmp_path / "plain.csv.gz"
     path.write_bytes(b"text\nplain\n")
     with pytest.raises(InputError, match=r"plain\.csv\.gz cannot be read"):
         shard(path).count("utf-8")
 
 
-def test_quoted_newlines_over_the_edges_of_real_chunks(tmp_path):
+def test_quoted_newlines_across_real_chunks(tmp_path):
     random = np.random.default_rng(0)
     texts = [
         b"row %d\n,\r\n" % i + b'"quoted"\n' * (i % 7) + b"x" * int(k)
@@ -333,7 +333,7 @@ def test_quoted_newlines_over_the_edges_of_real_chunks(tmp_path):
     assert spans[0]["text"].to_pylist() == texts[first : first + 10]
 
 
-def test_a_reader_of_a_span_does_not_read_what_is_before_its_mark():
+def test_a_span_is_read_from_its_mark():
     content = b"text\n" + b"a text of some length\n" * 2_000_000
     _, rows, marks = count(content)
     source = CountedFile(io.BytesIO(content), mode="r")

@@ -10,7 +10,7 @@ from sentiment.errors import InputError
 
 @pytest.fixture
 def tree(tmp_path):
-    """Makes files, and says where each is."""
+    """A function that makes shards of one row below a directory, and returns the directory."""
 
     def make(*names):
         for name in names:
@@ -26,7 +26,7 @@ def names(root, shards):
     return [os.path.relpath(shard.path, root) for shard in shards]
 
 
-def test_directories_are_read_with_all_below_them(tree):
+def test_directories_are_read_recursively(tree):
     root = tree(
         *("b.csv", "a/z.parquet", "a/a/deep.csv.gz", "a.csv", "c d.csv", "é.csv", "x#1%41.csv"),
         *(
@@ -38,11 +38,11 @@ def test_directories_are_read_with_all_below_them(tree):
         ),
         *("README.md", "data.json", "a.csv.bz2", "b.parquet.tmp", "csv", "a.gz"),
     )
-    found = find_shards([str(root)], "--input")
-    assert names(root, found) == sorted(
+    shards = find_shards([str(root)], "--input")
+    assert names(root, shards) == sorted(
         ["a.csv", "a/a/deep.csv.gz", "a/z.parquet", "b.csv", "c d.csv", "x#1%41.csv", "é.csv"]
     )
-    for shard in found:
+    for shard in shards:
         info = os.stat(shard.path)
         assert (shard.size, shard.modified) == (info.st_size, info.st_mtime_ns)
 
@@ -56,8 +56,8 @@ def test_names_above_a_directory_do_not_hide_it(tree):
 def test_paths_keep_their_order_and_a_file_is_found_once(tree):
     root = tree("a.csv", "b.csv", "c/d.csv", "c/e.csv")
     paths = [root / "c" / "e.csv", root / "b.csv", root, root / "b.csv", root / "c"]
-    found = find_shards([str(path) for path in paths], "--input")
-    assert names(root, found) == ["c/e.csv", "b.csv", "a.csv", "c/d.csv"]
+    shards = find_shards([str(path) for path in paths], "--input")
+    assert names(root, shards) == ["c/e.csv", "b.csv", "a.csv", "c/d.csv"]
     twice = find_shards([f"{root}/c/../a.csv", f"file://{root}/a.csv", f"{root}/a.csv"], "--input")
     assert names(root, twice) == ["a.csv"]
 
@@ -65,9 +65,9 @@ def test_paths_keep_their_order_and_a_file_is_found_once(tree):
 def test_file_uris_are_local_paths(tree):
     root = tree("a b/x#1.csv", "a b/data.csv")
     uri = f"file://{root}/a%20b"
-    found = find_shards([uri], "--input")
-    assert found == find_shards([str(root / "a b")], "--input")
-    for shard in found:
+    shards = find_shards([uri], "--input")
+    assert shards == find_shards([str(root / "a b")], "--input")
+    for shard in shards:
         assert shard.count("utf-8").rows == 1
     assert names(root, find_shards([f"{uri}/x%231.csv"], "--input")) == ["a b/x#1.csv"]
     for given_as in (uri, f"{uri}/", str(root / "a b"), f"{root}/a b/"):
@@ -84,7 +84,7 @@ def test_relative_paths(tree, monkeypatch):
     ]
 
 
-def test_data_csv_alone_is_learnt_from_where_there_is_one(tree):
+def test_only_data_csv_is_labelled_where_it_exists(tree):
     root = tree("one/data.csv", "one/shards/a.csv", "two/a.csv", "two/below/data.csv")
     assert names(root, find_labelled(str(root / "one"), "--data_dir")) == ["one/data.csv"]
     assert names(root, find_labelled(str(root / "two"), "--data_dir")) == [
@@ -104,14 +104,14 @@ def test_data_csv_alone_is_learnt_from_where_there_is_one(tree):
         ("empty", "holds no shards: no file ends in .csv, .csv.gz, .parquet"),
     ],
 )
-def test_where_nothing_is_found_the_flag_is_named(tree, path, problem):
+def test_the_error_names_the_flag(tree, path, problem):
     root = tree("notes.txt", "empty/_a.csv", "good.csv")
     with pytest.raises(InputError) as caught:
         find_shards([str(root / "good.csv"), str(root / path)], "--input")
     assert str(caught.value) == f"--input {root / path} {problem}"
 
 
-def test_a_name_that_is_no_text_is_refused(tree):
+def test_a_name_that_is_not_unicode_is_refused(tree):
     root = tree("good.csv")
     with open(os.fsencode(root) + b"/\xff.csv", "w"):
         pass
@@ -119,7 +119,7 @@ def test_a_name_that_is_no_text_is_refused(tree):
         find_shards([str(root)], "--input")
 
 
-def test_a_shard_that_went_away_is_named(tree):
+def test_a_deleted_shard_is_named(tree):
     root = tree("a.csv", "b.csv.gz", "c.parquet")
     shards = find_shards([str(root)], "--input")
     for shard in shards:

@@ -43,23 +43,23 @@ def test_spans_across_row_groups(rows, group, at_once, data):
     count = data.draw(st.integers(1, rows - first))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet_reader, "MAX_BATCH_ROWS", at_once)
-        some, numbers = read(pa.BufferReader(content), ["text", "id"], Span(first, count))
+        part, numbers = read(pa.BufferReader(content), ["text", "id"], Span(first, count))
         whole, all_numbers = read(pa.BufferReader(content), None)
-    assert some.column_names == ["text", "id"]
-    assert some["id"].to_pylist() == list(range(first, first + count))
+    assert part.column_names == ["text", "id"]
+    assert part["id"].to_pylist() == list(range(first, first + count))
     assert numbers == list(range(first + 1, first + count + 1))
     assert whole.equals(table)
     assert all_numbers == list(range(1, rows + 1))
 
 
-def test_no_more_of_a_row_group_is_read_than_up_to_the_end_of_the_span():
+def test_a_row_group_is_not_read_beyond_the_span():
     random = np.random.default_rng(0)
     texts = random.bytes(30_000_000).hex()
     table = pa.table({"text": [texts[i : i + 300] for i in range(0, len(texts), 300)]})
     content = parquet(table, use_dictionary=False, compression="none")
     source = CountedFile(io.BytesIO(content), mode="r")
-    some, _ = read(source, ["text"], Span(0, 1000))
-    assert some.equals(table[:1000])
+    first_rows, _ = read(source, ["text"], Span(0, 1000))
+    assert first_rows.equals(table[:1000])
     assert source.total < len(content) / 2
 
 
@@ -118,7 +118,7 @@ def test_a_column_that_is_nearly_right_is_suggested():
     content = pa.BufferReader(parquet(pa.table({"Text": ["x"], "Sentiment": ["y"]})))
     with pytest.raises(InputError, match="no column 'txet'; did you mean 'Text'\\?; its columns"):
         read(content, ["txet"])
-    # But not one that is wanted for something else.
+    # A column that is read for another purpose is no suggestion.
     with pytest.raises(InputError, match="no column 'SentimentText'; its columns"):
         read(content, ["Sentiment", "SentimentText"])
 

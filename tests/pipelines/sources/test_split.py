@@ -36,7 +36,7 @@ def test_shares(random_state, test_size):
         assert abs(np.mean(parts == part) - share) < 5 * deviation
 
 
-def test_states_give_splits_that_have_nothing_to_do_with_each_other():
+def test_splits_of_different_random_states_are_independent():
     held_out = [Split(state, 0.2)(HASHES) == TEST for state in range(6)]
     for i, one in enumerate(held_out):
         for other in held_out[:i]:
@@ -48,13 +48,13 @@ def test_states_give_splits_that_have_nothing_to_do_with_each_other():
 def test_sampling_leaves_out_rows_and_moves_none(below, test_size):
     hashes = HASHES[:1000]
     below = min(below, 2**64 - 1)
-    whole, some = Split(3, test_size)(hashes), Split(3, test_size, below)(hashes)
+    whole, sample = Split(3, test_size)(hashes), Split(3, test_size, below)(hashes)
     left_out = Split(3, test_size).sampling_hashes(hashes) >= np.uint64(below)
-    assert np.array_equal(some == LEFT_OUT, left_out)
-    assert np.array_equal(some[~left_out], whole[~left_out])
+    assert np.array_equal(sample == LEFT_OUT, left_out)
+    assert np.array_equal(sample[~left_out], whole[~left_out])
 
 
-def test_sampling_has_nothing_to_do_with_the_side():
+def test_sampling_is_independent_of_the_side():
     split = Split(0, 0.2, 2**63)
     parts = split(HASHES)
     kept = parts != LEFT_OUT
