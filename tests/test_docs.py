@@ -1,15 +1,29 @@
-"""What the documents say of the tree: links lead somewhere, and every page and module is named."""
+"""The documents agree with the tree: links, commands, and the table of modules."""
 
 import re
-import tomllib
+import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import tyro
 from markdown_it import MarkdownIt
 
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.fetch import FetchConfig
+from pipelines.predict import PredictConfig
+from pipelines.scoring.config import ScoreConfig
+from pipelines.training.config import TrainConfig
+
 ROOT = Path(__file__).parents[1]
+CONFIGS = {
+    "evaluate": EvaluateConfig,
+    "fetch": FetchConfig,
+    "predict": PredictConfig,
+    "score": ScoreConfig,
+    "train": TrainConfig,
+}
 PAGES = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "data/README.md") for path in ROOT.glob(pattern)
 )
@@ -102,9 +116,25 @@ def test_contributing_names_every_module_and_no_other():
     assert len(named) == len(there)
 
 
-def test_the_changelog_tells_of_this_version():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert re.search(rf"\b{re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text())
-    kinds = re.findall(r"^### (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert kinds
-    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+def commands(page: Path) -> list[tuple[str, str]]:
+    """The programs that the page's code blocks call, with their arguments."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ")
+    return re.findall(r"python -m pipelines\.(\w+) ([^#>\n]*)", lines)
+
+
+COMMANDS = [
+    pytest.param(program, arguments, id=f"{page.name}: {program} {arguments[:40]}")
+    for page in PAGES
+    for program, arguments in commands(page)
+]
+
+
+def test_the_readme_has_a_command_of_every_kind_of_program():
+    shown = {program for program, _ in commands(ROOT / "README.md")}
+    assert shown >= {"train", "evaluate", "score", "predict"}
+
+
+@pytest.mark.parametrize(("program", "arguments"), COMMANDS)
+def test_a_command_has_flags_that_its_program_knows(program, arguments):
+    tyro.cli(CONFIGS[program], args=shlex.split(arguments), use_underscores=True)

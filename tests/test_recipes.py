@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import shlex
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -12,12 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tyro
 
-from pipelines.evaluation.config import EvaluateConfig
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
-from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint, texts_and_labels
@@ -25,7 +21,6 @@ from testing.generated import save_checkpoint, texts_and_labels
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "recipes.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
-CONFIGS = {"train": TrainConfig, "evaluate": EvaluateConfig}
 
 
 @pytest.fixture
@@ -88,18 +83,6 @@ def test_every_block_runs_and_prints_what_stands_below_it(here):
             assert language == ""
     assert "Scoring 2 rows in 1 part (1 are there) ..." in (here / "scoring.log").read_text()
     assert pq.read_metadata("joined.parquet").num_rows == 599
-
-
-def test_commands_that_train_have_the_flags_of_the_programs():
-    commands = [line for language, block in BLOCKS if not language for line in block.splitlines()]
-    assert len(commands) >= 4
-    for command in commands:
-        python, m, program, *flags = shlex.split(command)
-        assert (python, m) == ("python", "-m")
-        kind = CONFIGS[program.removeprefix("pipelines.")]
-        config = tyro.cli(kind, args=flags, use_underscores=True)
-        if "--stopwords_file None" in command:
-            assert config.stopwords_file is None
 
 
 @pytest.mark.parametrize(
