@@ -35,12 +35,8 @@ class Chart:
 
     title: str
     caption: str
-    svg_base64: str
-
-    @property
-    def url(self) -> str:
-        """The drawing as a data URL."""
-        return f"data:image/svg+xml;base64,{self.svg_base64}"
+    url: str
+    """The SVG as a data URL; "" if Matplotlib is not installed."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ def shorten(value: object, characters: int) -> str:
 def draw_chart(
     title: str, caption: str, draw: Callable[["Figure"], None], height: int = 260
 ) -> Chart:
-    """Draw a chart with Matplotlib, `CHART_WIDTH_POINTS` wide.
+    """Draw a chart with Matplotlib, `CHART_WIDTH_POINTS` wide. Without Matplotlib it stays empty.
 
     Args:
         title: Read to those who do not see the chart.
@@ -121,9 +117,11 @@ def draw_chart(
     # It would say where it caches its list of fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
-    import matplotlib.style
-    from matplotlib.figure import Figure
-
+    try:
+        import matplotlib.style
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return Chart(title, caption, url="")
     style = {
         "axes.axisbelow": True,
         "axes.edgecolor": GREY,
@@ -149,4 +147,5 @@ def draw_chart(
         draw(figure)
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(svg, format="svg", metadata=no_metadata)
-    return Chart(title, caption, base64.b64encode(svg.getvalue()).decode())
+    encoded = base64.b64encode(svg.getvalue()).decode()
+    return Chart(title, caption, f"data:image/svg+xml;base64,{encoded}")

@@ -122,7 +122,7 @@ def _report(
     """
     try:
         # What draws it loads for a second.
-        from pipelines.reports import scoring_report
+        from pipelines.reports.scoring_report import scoring_report
         from pipelines.scoring.report_data import collect
 
         if totals is None:
@@ -130,7 +130,7 @@ def _report(
             missing = {part.name for part, _ in output.missing()}
             totals = output.totals([part for part in output.parts if part.name not in missing])
         results = collect(config, checkpoint, output, totals, stopped)
-        output.write_report(scoring_report.make(results))
+        output.write_report(scoring_report(results))
     except Exception as error:
         said = on_one_line(error)
         if not isinstance(error, OSError | InputError):  # A mistake in this program.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.reports.scoring_report import RejectedRow, ScoringResults, ScoringRun
+from pipelines.reports.scoring_results import RejectedRow, ScoringResults, ScoringRun
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.totals import OTHER, Totals, kind_of

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -117,6 +118,15 @@ def test_the_same_contents_give_the_same_bytes_whatever_a_matplotlibrc_says():
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
         drawn.cache_clear()
         assert sample() == before
+
+
+def test_without_matplotlib_a_page_says_what_is_not_drawn(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # As if not installed.
+    content = page("Title", "", [Section("", "", [draw_chart("Curves", "Caption", curves)])])
+    assert b"Curves: not drawn, because Matplotlib is not installed." in content
+    assert b"<img" not in content
 
 
 def test_a_page_is_small_whatever_it_shows():

@@ -1,0 +1,74 @@
+"""ScoringResults: sums over the parts of a scored output and samples, as its report takes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sentiment.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    """One run of the scoring job."""
+
+    began: float
+    """Unix time in seconds."""
+    seconds: float
+    parts: int
+    rows: int
+    rows_per_second: float
+    rows_left: int
+    """Rows that were still to be scored when the run ended."""
+    course: Sequence[tuple[float, int]]
+    """Points (seconds since the run began, rows done by then), in order."""
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that could not be scored."""
+
+    shard: str
+    row: int | None
+    """Counted from 1; None: all of a shard, or of a part's share of it."""
+    reason: str
+    raw: bytes | None
+
+
+@dataclass(frozen=True)
+class ScoringResults:
+    """Sums over the parts of a scored output, and samples of bounded size."""
+
+    directory: str
+    """The output: a local path or URI."""
+    flags: Mapping[str, object]
+    """Flags of the run that writes the report, by name. A tuple is a flag with several values."""
+    max_tokens: int
+    """Texts are truncated to this many tokens."""
+    checkpoint: Checkpoint
+    stopped: str
+    """Why the job was stopped before all parts were done, or ""."""
+    planned_parts: int
+    parts: int
+    """Parts that are included in the sums below."""
+    parts_with_counts_only: int
+    """Parts written by an earlier version, which have `counts` and none of the other sums."""
+    counts: Mapping[str, int]
+    """`rows` scored and `rejected`; of the scored ones, `truncated` texts, `positive` texts,
+    `tokens`, and `unknown` tokens, which are not in the vocabulary."""
+    histogram: np.ndarray
+    """int64[bins]: rows scored by probability, in bins of equal width from 0 to 1."""
+    shards: Sequence[str]
+    """Paths, in the order of the plans; a shard that was planned again occurs again."""
+    shard_counts: np.ndarray
+    """int64[shards, 2]: scored rows of each shard, and positive rows among them."""
+    reasons: Mapping[str, int]
+    """Rejected rows by reason."""
+    rejected_for_other_reasons: int
+    """Rejected rows whose reason is too rare to be in `reasons`."""
+    unreadable_shards: Sequence[tuple[str, str]]
+    """Path of each shard that could not be opened, and the reason."""
+    runs: Sequence[ScoringRun]
+    """The last runs that scored any rows, latest first."""
+    rejected_rows: Sequence[RejectedRow]
+    """A sample of the rejected rows."""
