@@ -4,8 +4,9 @@ import random
 import socket
 
 import pytest
+import requests
 
-from pipelines.corpora.download import BLOCK_BYTES, download, shown
+from pipelines.corpora.download import BLOCK_BYTES, download, require_encrypted, shown
 from pipelines.errors import Failure
 from testing.web_server import Mirror
 
@@ -32,7 +33,7 @@ def test_a_dropped_download_continues_where_it_stopped(mirror, tmp_path, cut):
 def test_a_download_that_keeps_dropping_fails_and_continues_later(mirror, tmp_path):
     mirror.cuts = [BLOCK_BYTES] * 3
     with pytest.raises(
-        Failure, match=r"the connection dropped at 0.2 of .* MB; run the same command to continue"
+        Failure, match=r"connection dropped at 0.2 of .* MB; run the same command to continue"
     ):
         download(mirror.url, tmp_path, pauses=(0, 0))
     assert len(mirror.ranges) == 3
@@ -83,12 +84,21 @@ def test_shown_addresses_hold_no_secret():
     assert shown("https://me:pass@host:8443/a.zip?key=1#x") == "https://host:8443/a.zip"
 
 
+def test_a_redirect_from_https_to_http_is_refused():
+    first, last = requests.Response(), requests.Response()
+    first.url, last.url, last.history = "https://host/a.zip", "https://other/a.zip", [first]
+    require_encrypted("https://host/a.zip", last)
+    last.url = "http://user:secret@other/a.zip"
+    with pytest.raises(Failure, match=r"redirects to http://other/a\.zip, which is not encrypted"):
+        require_encrypted("https://host/a.zip", last)
+
+
 def test_no_connection_is_a_failure_in_one_line(tmp_path):
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}/archive.zip"
-        with pytest.raises(Failure, match=r"no connection to 127.0.0.1: [^\n]*refused$"):
+        with pytest.raises(Failure, match=r"^http://127.0.0.1:\d+/archive.zip: [^\n]*refused$"):
             download(url, tmp_path, pauses=(0,))
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(Failure, match=r"no connection to nowhere.invalid: [^\n]+"):
+    with pytest.raises(Failure, match=r"^http://nowhere.invalid/archive.zip: [^\n]+$"):
         download("http://nowhere.invalid/archive.zip", tmp_path, pauses=())
