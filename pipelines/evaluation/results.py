@@ -21,9 +21,9 @@ def print_metrics(metrics_by_model: Mapping[str, Metrics]) -> None:
 
 def print_confusion(confusion: np.ndarray) -> None:
     """Print `confusion: int[2, 2]`, rows by label, columns by predicted class."""
-    print("\nConfusion matrix    answered negative  answered positive")
+    print("\nConfusion matrix    predicted negative  predicted positive")
     for name, row in zip(("negative", "positive"), confusion, strict=True):
-        print(f"  labelled {name} {row[0]:16,} {row[1]:18,}")
+        print(f"  labelled {name} {row[0]:18,} {row[1]:19,}")
 
 
 def print_samples(
