@@ -77,6 +77,7 @@ class Mirror:
         self._send(request, rest)
 
     def _send(self, request, data):
+        # Counted first: the client may have it all before `write` returns.
+        self.sent += len(data)
         with suppress(ConnectionError):
             request.wfile.write(data)
-            self.sent += len(data)
