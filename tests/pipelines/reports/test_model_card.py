@@ -3,13 +3,12 @@
 import re
 import shlex
 from dataclasses import replace
-from unittest import mock
 
 import pytest
+import tyro
 import yaml
 from markdown_it import MarkdownIt
 
-from pipelines.console.flags import parse
 from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.model_card import model_card
 from pipelines.training.config import TrainConfig
@@ -102,8 +101,7 @@ def test_the_flags_of_a_card_are_a_command(results):
     command = card.rpartition("```\npython -m ")[2].partition("\n```")[0]
     program, *flags = shlex.split(command.replace("\\\n", ""))
     assert program == "pipelines.train"
-    with mock.patch("sys.argv", [program, *flags]):
-        config = parse(TrainConfig)
+    config = tyro.cli(TrainConfig, args=flags, use_underscores=True)
     assert {name: getattr(config, name) for name in results.run.flags} == results.run.flags
 
 

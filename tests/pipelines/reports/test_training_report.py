@@ -5,14 +5,13 @@ import math
 import re
 import shlex
 from dataclasses import replace
-from unittest import mock
 
 import numpy as np
 import pytest
+import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.console.flags import parse
 from pipelines.reports.training_report import (
     QUOTED_CHARACTERS,
     WORST_TEXTS,
@@ -68,8 +67,7 @@ def test_the_flags_are_a_command_that_training_takes(results, report):
     command = Elements(report).text.partition("python -m ")[2].partition("\n\n")[0]
     program, *flags = shlex.split(command.replace("\\\n", ""))
     assert program == "pipelines.train"
-    with mock.patch("sys.argv", [program, *flags]):
-        config = parse(TrainConfig)
+    config = tyro.cli(TrainConfig, args=flags, use_underscores=True)
     assert {name: getattr(config, name) for name in results.run.flags} == results.run.flags
 
 
