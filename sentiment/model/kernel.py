@@ -1,166 +1,195 @@
 """Token ids -> probabilities on one CPU core: the LSTM as one compiled function, no TensorFlow.
 
-Two identities make a step of the recurrence one gather, one product and one exponential. The
-embedding, the input kernel and the bias fold into one table with a row of gate inputs a token. And
-since sigmoid(x) = 1 / (1 + exp(-x)) and tanh(x) = (exp(2x) - 1) / (exp(2x) + 1), the factors, with
-log2(e) for a power of two, fold into table and recurrent kernel too, so that all four gates are one
-loop of 2**x. A bigram has a row of the table, too, which is added to that of its second word.
+With two identities a step of the recurrence is one gather, one product and one exponential:
 
-Texts flow through a fixed number of slots: a text that ends makes room for the next one, so nothing
-is sorted or padded, and memory does not grow with length. A text's numbers go through the same
-operations in the same order in every slot, and every fused multiply-add is written as one, so its
-probability is the same to the last bit in any batch and with vectors of any width.
+- The embedding, the input kernel and the bias fold into one table with a row per token, which holds
+  the token's gate inputs. A bigram has a row, too, which is added to that of its second word.
+- sigmoid(x) = 1 / (1 + exp(-x)) and tanh(x) = (exp(2x) - 1) / (exp(2x) + 1). The factors, and
+  log2(e) for a power of two, fold into the table and the recurrent kernel. So all four gates are
+  one loop of 2**x.
 
-A model that reads both ways is two such LSTMs, the second over texts that are turned round: the
-mean does not mind in which order outputs come.
+Texts flow through a fixed number of slots. When a text ends, the next one takes its slot. So
+nothing is sorted or padded, and memory does not grow with length. A text's numbers go through the
+same operations in the same order in every slot, and every fused multiply-add is written as one. So
+a text's probability has the same bits in any batch and with vectors of any width.
+
+A bidirectional model is two such LSTMs, the second over reversed texts. The mean of the outputs
+does not depend on their order.
+
+Sizes: n texts, V words and bigrams, E numbers per embedding, H units. `numba_internals` describes
+slots, panels and the layout of the arrays.
 """
 
 import math
-import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import config, njit, types
-from numba.core import cgutils
-from numba.core.codegen import get_host_cpu_features
-from numba.extending import intrinsic
+from numba import njit
 
 from sentiment.checkpoint import lstms
+from sentiment.model.numba_internals import (
+    GROUP_SLOTS,
+    GROUPS,
+    LANES,
+    PANEL_FLOATS,
+    SLOTS,
+    SOURCE_HASH,
+    fma,
+    gate_inputs,
+    prefetch,
+    times_power_of_two,
+)
 from sentiment.text.bigrams import Bigrams
 
-
-def _machine() -> tuple[int, int]:
-    """float32 in a vector, and texts whose sums fit into the registers, as Numba sees this CPU.
-
-    A product keeps 4 vectors of sums and one of h a text, and one of the recurrent kernel: 6 texts
-    take 31 of 32 registers, 3 take 16 of 16.
-    """
-    features = config.CPU_FEATURES
-    known = set((get_host_cpu_features() if features is None else features).split(","))
-    arm = platform.machine() in ("aarch64", "arm64")
-    lanes = 16 if "+avx512f" in known else 8 if "+avx" in known else 4
-    return lanes, 6 if lanes == 16 or arm else 3
-
-
-LANES, ROWS = _machine()
-GROUPS = 4
-"""Products that share a panel of the recurrent kernel while it is in the nearest cache."""
-SLOTS = GROUPS * ROWS
-CELLS = SLOTS * LANES
-"""Numbers of a panel, of one gate and all slots."""
-
-_LINE = 16
-"""float32 in a cache line, on most machines."""
+_CACHE_LINE_FLOATS = 16
+"""float32 numbers in a cache line, on most machines."""
 
 _LOG2E = math.log2(math.e)
-_GATES = np.array([-_LOG2E, -_LOG2E, 2 * _LOG2E, -_LOG2E])
+_GATE_FACTORS = np.array([-_LOG2E, -_LOG2E, 2 * _LOG2E, -_LOG2E])
 """What makes 2**x of the input, forget, candidate and output gate's x."""
 
-_MOST_INPUT = 1e38
-"""A gate's input from a row of the table is at most that: two rows add up to a finite number."""
+_MAX_GATE_INPUT = 1e38
+"""Largest gate input in a row of the table. The sum of two rows is still a finite float32."""
 
-_FLUSH = 64
-"""Outputs of a text that are summed in float32 before float64 takes them: of 100,000 it would lose
-the third digit."""
+_FLUSH_TOKENS = 64
+"""Outputs that are summed in float32 before the sum is added to a float64. A float32 sum of 100,000
+outputs would be wrong in the third digit."""
 
 _ARRAYS = ("_table", "_recurrent", "_dense")
 
 
 class LSTMKernel:
-    """A model's weights, folded, ready to compute on one core, from several threads if need be.
+    """A model's folded weights, ready to compute on one core. Threads may share it.
 
-    A pickle takes the folded table along: where several processes unpickle it from memory they
-    share, as Ray's actors do, they share the table. On a machine of another vector width it folds
-    anew.
+    A pickle holds the folded table as an out-of-band buffer. So processes that unpickle it from
+    shared memory, such as Ray's actors, share the table. On a machine with another vector width,
+    unpickling folds the weights again.
     """
 
     _table: np.ndarray
+    """float32[LSTMs * (V + 1) * padded units * 4], read-only."""
     _recurrent: np.ndarray
+    """float32[LSTMs * panels * H * 4 * LANES], read-only."""
     _dense: np.ndarray
+    """float64[LSTMs * H], read-only."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], bigrams: Bigrams | None = None) -> None:
-        """Compiles, or loads what was compiled.
+        """Fold the weights, and compile or load compiled code.
 
         Args:
-            weights: `sentiment.checkpoint.Checkpoint.weights`.
-            bigrams: those of its vocabulary; None: it has none.
+            weights: float32 arrays by name, as in `sentiment.checkpoint.Checkpoint.weights`.
+            bigrams: the same checkpoint's bigrams; None for a model without bigrams.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         self._weights = {name: _frozen(value, value.dtype) for name, value in weights.items()}
         self._bigrams = bigrams
-        self._lanes = LANES
+        self._fold()
+        self._compile()
+        self.load_seconds = time.monotonic() - started
+        """Seconds this process took to get ready."""
+
+    def _fold(self) -> None:
+        """Make the arrays that the compiled code reads from the weights, for this machine."""
+        weights = self._weights
         entries = len(weights["embedding"])
-        self._words = entries - (len(bigrams) if bigrams else 0)
         names = lstms(weights)
         units = len(weights["lstm/recurrent_kernel"])
+        self._lanes = LANES
+        self._words = entries - (len(self._bigrams) if self._bigrams else 0)
+        self._directions = len(names)
         self._width = -(-units // LANES) * LANES * 4
-        # The last row is of zeros: what a word has that ends no bigram.
+        # The last row stays zero: it is added for a word that ends no bigram.
         table = _aligned(len(names) * (entries + 1) * self._width)
         recurrent = _aligned(len(names) * units * self._width)
-        for name, *its in zip(
+        for name, table_of_lstm, recurrent_of_lstm in zip(
             names, np.split(table, len(names)), np.split(recurrent, len(names)), strict=True
         ):
-            self._fold(name, *its)
+            self._fold_lstm(name, table_of_lstm, recurrent_of_lstm)
         # Softmax over two classes is the sigmoid of the difference of their logits.
         dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
-        for name, array in zip(_ARRAYS, (table, recurrent, dense), strict=True):
-            setattr(self, name, _frozen(array, array.dtype))
+        self._table = _frozen(table, table.dtype)
+        self._recurrent = _frozen(recurrent, recurrent.dtype)
+        self._dense = _frozen(dense, dense.dtype)
         self._bias = float(np.subtract(*weights["dense/bias"][::-1].astype(np.float64)))
-        self._directions = len(names)
-        self._compile()
-        self.load_seconds = time.monotonic() - began
-        """How long it took to be ready in this process."""
 
-    def _fold(self, name: str, table: np.ndarray, recurrent: np.ndarray) -> None:
-        """Fill the table and the recurrent kernel of one of the LSTMs."""
+    def _fold_lstm(self, name: str, table: np.ndarray, recurrent: np.ndarray) -> None:
+        """Fill the table and the recurrent kernel of one LSTM."""
         weights = self._weights
-        scale = np.repeat(_GATES, len(weights[f"{name}/recurrent_kernel"]))
+        factors = np.repeat(_GATE_FACTORS, len(weights[f"{name}/recurrent_kernel"]))
         embedding = np.asarray(weights["embedding"], np.float32)
-        kernel = _panels(weights[f"{name}/kernel"] * scale).swapaxes(0, 1)
-        bias = _panels(weights[f"{name}/bias"][None] * scale)
-        fold = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
-        _fold(*fold, self._words, table)
-        panels = _panels(weights[f"{name}/recurrent_kernel"] * scale)
-        # As good as infinite, which times an h of 0 would be no number.
+        kernel = _panels(weights[f"{name}/kernel"] * factors).swapaxes(0, 1)
+        bias = _panels(weights[f"{name}/bias"][None] * factors)
+        inputs = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
+        _fill_table(*inputs, self._words, table)
+        panels = _panels(weights[f"{name}/recurrent_kernel"] * factors)
+        # Not infinity, which times an h of 0 is NaN.
         limit = np.finfo(np.float32).max
         recurrent[:] = panels.ravel().clip(-limit, limit)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        began = time.monotonic()
-        if state["_lanes"] != LANES:
-            self.__init__(state["_weights"], state["_bigrams"])  # type: ignore[misc]  # of this class, as pickled
-        else:
-            for name, value in state.items():
-                # Not every way of pickling keeps arrays read-only, and others would be compiled
-                # anew.
-                setattr(self, name, _frozen(value, value.dtype) if name in _ARRAYS else value)
-            self._compile()
-        self.load_seconds = time.monotonic() - began
+        started = time.monotonic()
+        self.__dict__.update(state)
+        if self._lanes != LANES:
+            self._fold()
+        for name in _ARRAYS:
+            # Some ways of pickling make arrays writable, for which Numba would compile again.
+            array = getattr(self, name)
+            setattr(self, name, _frozen(array, array.dtype))
+        self._compile()
+        self.load_seconds = time.monotonic() - started
 
     def _compile(self) -> None:
-        """No first batch shall wait for the compiler."""
+        """Compile now, so that the first batch does not wait for it."""
         self(np.zeros(0, np.int32), np.zeros(1, np.int64))
 
     @property
     def table_bytes(self) -> int:
-        """What the folded table costs: (vocabulary + 1) x 4 x padded hidden size x 4 bytes, twice
-        for a model that reads both ways."""
+        """Size of the folded table: (V + 1) x 4 x padded units x 4 bytes, twice that for a
+        bidirectional model."""
         return self._table.nbytes
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """The probability that each text is positive.
 
         Args:
-            ids: int32, the words' ids of all texts, one after another.
-            offsets: int64 (n + 1,), where each text's ids begin, and the end.
+            ids: int32[tokens], the words' ids of all texts, one text after another.
+            offsets: int64[n + 1], where each text begins in `ids`, and the end of the last.
 
         Returns:
-            float32 (n,), in the order of the texts.
+            float32[n], in the order of the texts.
 
-        Raises ValueError for ids that are not in the vocabulary, or offsets not within the ids.
+        Raises ValueError for ids that are not in the vocabulary, and for offsets outside the ids.
+        """
+        tokens, offsets = self._checked(ids, offsets)
+        bigram_ids = self._bigrams(tokens, offsets) if self._bigrams else None
+        # Numba compiles separate code, without bigrams, for None.
+        bigram_rows = None if bigram_ids is None else np.zeros(SLOTS, np.int64)
+        size = self._width // 4 * SLOTS
+        state = (*(_aligned(size) for _ in range(4)), _aligned(size, np.float64))
+        gates = _aligned(4 * PANEL_FLOATS)
+        logits = np.zeros(len(offsets) - 1)
+        for direction in range(self._directions):
+            if direction == 1:
+                reverse = np.repeat(offsets[:-1] + offsets[1:] - 1, np.diff(offsets))
+                reverse -= np.arange(len(tokens))
+                tokens = _frozen(tokens[reverse], np.int32)
+                bigram_ids = None if bigram_ids is None else bigram_ids[reverse]
+            table, recurrent, dense = (
+                np.split(array, self._directions)[direction]
+                for array in (self._table, self._recurrent, self._dense)
+            )
+            model = (table, recurrent, dense)
+            _add_logits(tokens, bigram_ids, bigram_rows, offsets, model, state, gates, logits)
+        probabilities = np.empty(len(logits), np.float32)
+        _fill_probabilities(logits, self._bias, probabilities)
+        return probabilities
+
+    def _checked(self, ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ids that the offsets span, and the offsets into them; ValueError if they are bad.
+
+        Returns int32[tokens] and int64[n + 1], both read-only.
         """
         if ids.ndim != 1 or offsets.ndim != 1 or {ids.dtype.kind, offsets.dtype.kind} - set("iu"):
             raise ValueError("ids and offsets are not one-dimensional arrays of integers")
@@ -169,49 +198,30 @@ class LSTMKernel:
             raise ValueError(f"offsets do not go from 0 or more to at most {len(ids)}")
         if (offsets[1:] < offsets[:-1]).any():
             raise ValueError("offsets do not ascend")
-        # Checked in their own type: the cast could bring an id into the range.
+        # Checked before the cast to int32, which could bring an id into the range.
         used = ids[offsets[0] : offsets[-1]]
         if len(used) and not 0 <= used.min() <= used.max() < self._words:
             raise ValueError(
                 f"ids from {used.min()} to {used.max()} are not in a vocabulary of {self._words}"
             )
-        tokens, offsets = _frozen(used, np.int32), _frozen(offsets - offsets[0], np.int64)
-        pairs = self._bigrams(tokens, offsets) if self._bigrams else None
-        # In `_score` what `row` is of words. Where it is None, nothing is compiled for bigrams.
-        place = None if pairs is None else np.zeros(SLOTS, np.int64)
-        size = self._width // 4 * SLOTS
-        state = (*(_aligned(size) for _ in range(4)), _aligned(size, np.float64))
-        logits = np.zeros(len(offsets) - 1)
-        for direction in range(self._directions):
-            if direction:
-                turned = np.repeat(offsets[:-1] + offsets[1:] - 1, np.diff(offsets))
-                turned -= np.arange(len(used))
-                tokens = _frozen(tokens[turned], np.int32)
-                pairs = None if pairs is None else pairs[turned]
-            model = (np.split(array, self._directions)[direction] for array in self._arrays())
-            _score(tokens, pairs, place, offsets, tuple(model), state, _aligned(4 * CELLS), logits)
-        probabilities = np.empty(len(logits), np.float32)
-        _answer(logits, self._bias, probabilities)
-        return probabilities
-
-    def _arrays(self) -> Iterator[np.ndarray]:
-        return (getattr(self, name) for name in _ARRAYS)
+        return _frozen(used, np.int32), _frozen(offsets - offsets[0], np.int64)
 
 
 def _panels(gates: np.ndarray) -> np.ndarray:
-    """(panels, n, 4, LANES) from (n, 4H): a panel is what LANES units need, zeros after the last.
+    """Arrange float64[rows, 4H], four gates of H units, by panels: float64[panels, rows, 4, LANES].
 
-    So a step's product for some units ends with all that their cells need in registers.
+    The units after the last are zero. With this order, a step's product for one panel ends with all
+    gate inputs of its units in registers.
     """
-    n, units = len(gates), gates.shape[1] // 4
+    rows, units = len(gates), gates.shape[1] // 4
     panels = -(-units // LANES)
-    padded = np.zeros((n, 4, panels * LANES))
-    padded[:, :, :units] = gates.reshape(n, 4, units)
-    return np.ascontiguousarray(padded.reshape(n, 4, panels, LANES).transpose(2, 0, 1, 3))
+    padded = np.zeros((rows, 4, panels * LANES))
+    padded[:, :, :units] = gates.reshape(rows, 4, units)
+    return np.ascontiguousarray(padded.reshape(rows, 4, panels, LANES).transpose(2, 0, 1, 3))
 
 
 def _aligned(size: int, dtype: type = np.float32) -> np.ndarray:
-    """Zeros that begin a cache line: a vector across two lines takes twice as long to load."""
+    """Zeros that begin at a cache line. A vector across two lines takes twice as long to load."""
     length = size * np.dtype(dtype).itemsize
     memory = np.zeros(length + 64, np.uint8)
     first = -memory.ctypes.data % 64
@@ -219,162 +229,65 @@ def _aligned(size: int, dtype: type = np.float32) -> np.ndarray:
 
 
 def _frozen(array: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
-    """A read-only view: callers give both kinds, and each kind would be compiled by itself."""
+    """A read-only view. Numba compiles once for writable and once for read-only arrays."""
     view = np.ascontiguousarray(array, dtype).view()
     view.flags.writeable = False
     return view
 
 
-@intrinsic
-def _fma(typing_context, a, b, c):
-    """a * b + c, rounded once where the machine can: fastmath would leave it to the compiler."""
-    return c(c, c, c), lambda context, builder, signature, values: _call_fma(builder, values)
-
-
-def _call_fma(builder, values):
-    kind = values[0].type
-    name = f"v{LANES}f32" if isinstance(kind, ir.VectorType) else kind.intrinsic_name
-    function = ir.FunctionType(kind, [kind] * 3)
-    name = f"llvm.fmuladd.{name}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), values)
-
-
-@intrinsic
-def _scaled(typing_context, value, exponent):
-    """value * 2**n, n being what the last bits of the float exponent count."""
-
-    def generate(context, builder, signature, values):
-        number = ir.IntType(32)
-        value, exponent = (builder.bitcast(each, number) for each in values)
-        exponent = builder.shl(exponent, number(23))
-        return builder.bitcast(builder.add(value, exponent), values[0].type)
-
-    return types.float32(types.float32, types.float32), generate
-
-
-@intrinsic
-def _prefetch(typing_context, array, place):
-    """Ask for the cache line of `array[place]`, without waiting for it."""
-
-    def generate(context, builder, signature, values):
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        line = builder.bitcast(builder.gep(data, [values[1]]), cgutils.voidptr_t)
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [line.type, number, number, number])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [line.type], kind)
-        # Data, to read, into the second cache.
-        builder.call(function, [line, number(0), number(2), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, place), generate
-
-
-@intrinsic
-def _product(typing_context, gates, table, rows, pairs, slot, h, recurrent, panel_at, units):
-    """gates = two rows of the table + h @ recurrent, for ROWS texts from a slot on and one panel.
-
-    gates is (4, SLOTS, LANES). The places in the table of the texts' words and bigrams are in
-    rows[slot:] and pairs[slot:] (None: there are none), and the panel begins at panel_at. In
-    LLVM's own vectors: from loops over arrays it makes code that loads and stores the sums at every
-    step.
-    """
-    place = types.int64
-    signature = types.void(gates, table, rows, pairs, place, h, recurrent, place, place)
-
-    def generate(context, builder, signature, values):
-        gates, table, rows, h, recurrent, *places = (
-            context.make_array(signature.args[n])(context, builder, values[n]).data
-            for n in (0, 1, 2, 5, 6, 3)
-            if signature.args[n] != types.none
-        )
-        slot, panel_at, units = (values[n] for n in (4, 7, 8))
-        number, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
-        slot_at = builder.mul(slot, number(LANES))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-        sums = {(g, r): cgutils.alloca_once(builder, vector) for g in range(4) for r in range(ROWS)}
-
-        def at(array, start, more):
-            return builder.gep(array, [builder.add(start, number(more))])
-
-        def load(array, start, more):
-            return builder.load(
-                builder.bitcast(at(array, start, more), vector.as_pointer()), align=4
-            )
-
-        for (g, r), total in sums.items():
-            value = load(table, builder.load(at(rows, slot, r)), g * LANES)
-            for pairs in places:
-                pair = load(table, builder.load(at(pairs, slot, r)), g * LANES)
-                value = builder.fadd(value, pair)
-            builder.store(value, total)
-        with cgutils.for_range(builder, units) as unit:
-            panel = builder.udiv(unit.index, number(LANES))
-            h_unit = builder.add(unit.index, builder.mul(panel, number((SLOTS - 1) * LANES)))
-            h_unit = builder.add(slot_at, h_unit)
-            weights = builder.add(panel_at, builder.mul(unit.index, number(4 * LANES)))
-            # The values of h stay while the recurrent kernel passes: the other way round it is one
-            # register too many where there are 16.
-            spread = []
-            for r in range(ROWS):
-                value = builder.bitcast(at(h, h_unit, r * LANES), vector.element.as_pointer())
-                value = builder.insert_element(vector(ir.Undefined), builder.load(value), number(0))
-                spread.append(builder.shuffle_vector(value, value, everywhere))
-            for g in range(4):
-                factor = load(recurrent, weights, g * LANES)
-                for r in range(ROWS):
-                    total = builder.load(sums[g, r])
-                    builder.store(_call_fma(builder, [spread[r], factor, total]), sums[g, r])
-        for (g, r), total in sums.items():
-            place = builder.bitcast(at(gates, slot_at, g * CELLS + r * LANES), vector.as_pointer())
-            builder.store(builder.load(total), place, align=4)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-# What overflows becomes infinite, and as a gate input that is as good as any large number: no NaN
-# can come of it, since all that is added to it is finite (outputs are at most 1).
+# What overflows becomes infinite, which as a gate input is the same as any large number. It cannot
+# become NaN, because all that is added to it is finite: outputs are at most 1.
 #
-# Not a BLAS product: those round by the machine, and start a thread a core.
+# Not a BLAS product: its rounding depends on the machine, and it starts a thread on each core.
 @njit(cache=True, nogil=True)
-def _fold(embedding, kernel, bias, words, table):
-    tokens, size = embedding.shape
+def _fill_table(embedding, kernel, bias, words, table, intrinsics=SOURCE_HASH):
+    """Fill the table: embedding @ kernel, plus the bias in the rows of words.
+
+    Args:
+        embedding: float32[V, E].
+        kernel: float64[E, panels, 4, LANES].
+        bias: float64[panels, 1, 4, LANES].
+        words: the entries before the bigrams.
+        table: float32[(V + 1) * panels * 4 * LANES], gets the rows of V entries.
+        intrinsics: not passed; see `numba_internals.SOURCE_HASH`.
+    """
+    entries, size = embedding.shape
     columns, gates = kernel.reshape(size, -1), bias.ravel()
     width = len(gates)
     row = np.empty(width)
-    for token in range(tokens):
-        row[:] = gates if token < words else np.zeros_like(gates)
+    for entry in range(entries):
+        row[:] = gates if entry < words else np.zeros_like(gates)
         for k in range(size):
-            value = np.float64(embedding[token, k])
+            value = np.float64(embedding[entry, k])
             for j in range(width):
-                row[j] = _fma(value, columns[k, j], row[j])
+                row[j] = fma(value, columns[k, j], row[j])
         for j in range(width):
-            table[token * width + j] = min(max(row[j], -_MOST_INPUT), _MOST_INPUT)
+            table[entry * width + j] = min(max(row[j], -_MAX_GATE_INPUT), _MAX_GATE_INPUT)
 
 
 @njit(inline="always", error_model="numpy")
 def _exp2(x):
-    """2**x, for x beyond 60 as for 60: exact to 1.3e-7, and sigmoid and tanh then are 0 or 1.
+    """2**x to 1.3e-7, with x limited to ±60, where sigmoid and tanh are 0 or 1 already.
 
-    The polynomial has the least largest error between -1/2 and 1/2 of those that are 1 at 0.
+    Of the polynomials that are 1 at 0, this one has the least maximal error in [-1/2, 1/2].
     """
     x = min(max(x, np.float32(-60)), np.float32(60))
-    # So large a float has no digits after the point: the nearest integer is in its last bits.
+    # So large a float has no fraction bits: its last bits are the nearest integer.
     rounded = x + np.float32(1.5 * 2**23)
     x -= rounded - np.float32(1.5 * 2**23)
-    p = _fma(x, np.float32(0.001326472731307149), np.float32(0.009671512991189957))
-    p = _fma(x, p, np.float32(0.05550733581185341))
-    p = _fma(x, p, np.float32(0.24022242426872253))
-    p = _fma(x, p, np.float32(0.6931470036506653))
-    p = _fma(x, p, np.float32(1))
-    return _scaled(p, rounded)
+    p = fma(x, np.float32(0.001326472731307149), np.float32(0.009671512991189957))
+    p = fma(x, p, np.float32(0.05550733581185341))
+    p = fma(x, p, np.float32(0.24022242426872253))
+    p = fma(x, p, np.float32(0.6931470036506653))
+    p = fma(x, p, np.float32(1))
+    return times_power_of_two(p, rounded)
 
 
 @njit(inline="always", error_model="numpy")
 def _next_cell(i, f, g, cell):
     """sigmoid(f) cell + sigmoid(i) tanh(g), from the gates' powers of two."""
     one = np.float32(1)
-    return _fma(one / (one + f), cell, (g - one) / ((one + i) * (one + g)))
+    return fma(one / (one + f), cell, (g - one) / ((one + i) * (one + g)))
 
 
 @njit(inline="always", error_model="numpy")
@@ -385,123 +298,177 @@ def _output(o, c):
 
 
 @njit(cache=True)
-def _answer(logits, bias, probabilities):
+def _fill_probabilities(logits, bias, probabilities):
+    """probabilities: float32[n] = sigmoid(logits: float64[n] + bias: float64)."""
     for text in range(len(logits)):
         probabilities[text] = 1 / (1 + math.exp(-(logits[text] + bias)))
 
 
-# h, cell, recent and total are (panels, SLOTS, LANES), flat, and gates (4, SLOTS, LANES). Slot s's
-# numbers of panel p begin at (p * SLOTS + s) * LANES.
-#
-# Without error_model="numpy" a check for division by zero keeps the loops from vectorizing. And a
-# loop has no more than one 2**x: what two of them take does not fit into 16 registers.
+# The parts of `_add_logits`. Numba copies them into it: as calls they would take a third more time.
+@njit(inline="always", error_model="numpy")
+def _mean_logit(total, recent, dense, slot, length):
+    """The dense layer over the mean of a text's outputs."""
+    logit = 0.0
+    for k in range(len(dense)):
+        j = (k // LANES * SLOTS + slot) * LANES + k % LANES
+        logit += (total[j] + recent[j]) * dense[k]
+    return logit / length
+
+
+@njit(inline="always", error_model="numpy")
+def _first_token(table, row, bigram_row, slot, panels, state, gates):
+    """The state after a text's first token. The h before it is zero, so there is no product."""
+    h, _, cell, recent, total = state
+    for p in range(panels):
+        base = (p * SLOTS + slot) * LANES
+        for j in range(4 * LANES):
+            gates[j] = _exp2(table[row + j] + table[bigram_row + j])
+        for j in range(LANES):
+            i, f, g = gates[j], gates[LANES + j], gates[2 * LANES + j]
+            cell[base + j] = _next_cell(i, f, g, np.float32(0))
+        for j in range(LANES):
+            c = _exp2(np.float32(2 * _LOG2E) * cell[base + j])
+            h[base + j] = recent[base + j] = _output(gates[3 * LANES + j], c)
+            total[base + j] = 0
+        row += 4 * LANES
+        bigram_row += 4 * LANES
+
+
+@njit(inline="always", error_model="numpy")
+def _flush(total, recent, slot, panels):
+    """Add a slot's float32 sums of recent outputs to its float64 sums."""
+    for p in range(panels):
+        for j in range((p * SLOTS + slot) * LANES, (p * SLOTS + slot + 1) * LANES):
+            total[j] += recent[j]
+            recent[j] = 0
+
+
+@njit(inline="always", error_model="numpy")
+def _next_outputs(gates, base, cell, recent, next_h):
+    """The cells and outputs of one panel, which begins at `base`, from its gate inputs.
+
+    The gates are in Keras's order: input, forget, candidate, output. Each loop has one 2**x at
+    most: the constants and variables of two do not fit into 16 registers.
+    """
+    for j in range(4 * PANEL_FLOATS):
+        gates[j] = _exp2(gates[j])
+    for j in range(PANEL_FLOATS):
+        i, f, g = gates[j], gates[PANEL_FLOATS + j], gates[2 * PANEL_FLOATS + j]
+        cell[base + j] = _next_cell(i, f, g, cell[base + j])
+    for j in range(PANEL_FLOATS):
+        gates[j] = _exp2(np.float32(2 * _LOG2E) * cell[base + j])
+    for j in range(PANEL_FLOATS):
+        next_h[base + j] = _output(gates[3 * PANEL_FLOATS + j], gates[j])
+        recent[base + j] += next_h[base + j]
+
+
+# Without error_model="numpy" a check for division by zero keeps the loops from vectorizing.
 @njit(error_model="numpy", cache=True, nogil=True)
-def _score(ids, pairs, pair, offsets, model, state, gates, logits):
+def _add_logits(
+    ids,
+    bigram_ids,
+    bigram_row,
+    offsets,
+    model,
+    state,
+    gates,
+    logits,
+    intrinsics=SOURCE_HASH,
+):
+    """Run one LSTM over texts, and add its share to each text's logit.
+
+    Texts without tokens are skipped.
+
+    Args:
+        ids: int32[tokens], the words' ids.
+        bigram_ids: int32[tokens], the id of the bigram that ends with each word, or 0; None for a
+            model without bigrams.
+        bigram_row: int64[SLOTS], working memory; None if `bigram_ids` is None.
+        offsets: int64[n + 1].
+        model: table: float32[(V + 1) * panels * 4 * LANES], recurrent: float32[panels * H * 4 *
+            LANES] and dense: float64[H].
+        state: h, next_h, cell and recent: float32[panels * SLOTS * LANES], and total: float64 of
+            the same size; working memory.
+        gates: float32[4 * SLOTS * LANES], working memory.
+        logits: float64[n].
+        intrinsics: not passed; see `numba_internals.SOURCE_HASH`.
+    """
     table, recurrent, dense = model
-    h, following_h, cell, recent, total = state
+    h, next_h, cell, recent, total = state
     units, texts = len(dense), len(logits)
     panels = (units + LANES - 1) // LANES
     width = panels * 4 * LANES
-    nothing = len(table) - width
-    twice = np.float32(2 * _LOG2E)
+    zero_row = len(table) - width
+    # The text in each slot, where its next token is, and where it ends.
     text = np.full(SLOTS, -1)
     at, end = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     # Where in the table the rows of this step and of the next begin.
-    row, following_row = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
-    following_pair = np.zeros(SLOTS, np.int64)
+    row, next_row = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    next_bigram_row = np.zeros(SLOTS, np.int64)
+    # Slots of each group that have a text.
     running = np.zeros(GROUPS, np.int64)
-    following = 0
+    next_text = 0
     while True:
         running[:] = 0
         for s in range(SLOTS):
             while at[s] == end[s]:
                 if text[s] >= 0:
-                    logit = 0.0
-                    for k in range(units):
-                        j = (k // LANES * SLOTS + s) * LANES + k % LANES
-                        logit += (total[j] + recent[j]) * dense[k]
                     length = offsets[text[s] + 1] - offsets[text[s]]
-                    logits[text[s]] += logit / length
+                    logits[text[s]] += _mean_logit(total, recent, dense, s, length)
                     text[s] = -1
-                while following < texts and offsets[following] == offsets[following + 1]:
-                    following += 1
-                if following == texts:
+                while next_text < texts and offsets[next_text] == offsets[next_text + 1]:
+                    next_text += 1
+                if next_text == texts:
                     break
-                text[s], at[s], end[s] = following, offsets[following], offsets[following + 1]
-                following += 1
-                # Before the first token h is zero, and there is no product.
-                first = np.int64(ids[at[s]]) * width
-                its_pair = nothing
-                if pairs is not None and pairs[at[s]]:
-                    its_pair = np.int64(pairs[at[s]]) * width
+                text[s], at[s], end[s] = next_text, offsets[next_text], offsets[next_text + 1]
+                next_text += 1
+                first_row = np.int64(ids[at[s]]) * width
+                first_bigram_row = zero_row
+                if bigram_ids is not None and bigram_ids[at[s]]:
+                    first_bigram_row = np.int64(bigram_ids[at[s]]) * width
                 at[s] += 1
-                for p in range(panels):
-                    base = (p * SLOTS + s) * LANES
-                    for j in range(4 * LANES):
-                        gates[j] = _exp2(table[first + j] + table[its_pair + j])
-                    for j in range(LANES):
-                        i, f, g = gates[j], gates[LANES + j], gates[2 * LANES + j]
-                        cell[base + j] = _next_cell(i, f, g, np.float32(0))
-                    for j in range(LANES):
-                        c = _exp2(twice * cell[base + j])
-                        h[base + j] = recent[base + j] = _output(gates[3 * LANES + j], c)
-                        total[base + j] = 0
-                    first += 4 * LANES
-                    its_pair += 4 * LANES
+                memory = (h, next_h, cell, recent, total)
+                _first_token(table, first_row, first_bigram_row, s, panels, memory, gates)
             if at[s] == end[s]:
-                # The slot runs idle, on any row of the table.
-                row[s] = following_row[s] = 0
-                if pairs is not None:
-                    pair[s] = following_pair[s] = 0
+                # An idle slot computes with any row of the table.
+                row[s] = next_row[s] = 0
+                if bigram_ids is not None:
+                    bigram_row[s] = next_bigram_row[s] = 0
                 continue
-            if (at[s] - offsets[text[s]]) % _FLUSH == 0:
-                for p in range(panels):
-                    for j in range((p * SLOTS + s) * LANES, (p * SLOTS + s + 1) * LANES):
-                        total[j] += recent[j]
-                        recent[j] = 0
+            if (at[s] - offsets[text[s]]) % _FLUSH_TOKENS == 0:
+                _flush(total, recent, s, panels)
             row[s] = np.int64(ids[at[s]]) * width
-            if pairs is not None:
-                more = at[s] + 1
-                pair[s] = following_pair[s] = nothing
-                if pairs[at[s]]:
-                    pair[s] = np.int64(pairs[at[s]]) * width
-                if more < end[s] and pairs[more]:
-                    following_pair[s] = np.int64(pairs[more]) * width
+            if bigram_ids is not None:
+                after = at[s] + 1
+                bigram_row[s] = next_bigram_row[s] = zero_row
+                if bigram_ids[at[s]]:
+                    bigram_row[s] = np.int64(bigram_ids[at[s]]) * width
+                if after < end[s] and bigram_ids[after]:
+                    next_bigram_row[s] = np.int64(bigram_ids[after]) * width
             at[s] += 1
-            following_row[s] = np.int64(ids[at[s]]) * width if at[s] < end[s] else row[s]
-            running[s // ROWS] += 1
+            next_row[s] = np.int64(ids[at[s]]) * width if at[s] < end[s] else row[s]
+            running[s // GROUP_SLOTS] += 1
         if running.sum() == 0:
             return
         for p in range(panels):
             for group in range(GROUPS):
                 if running[group] == 0:
                     continue
-                first = group * ROWS
-                panel_at = p * units * 4 * LANES
-                _product(gates, table, row, pair, first, h, recurrent, panel_at, units)
-                # The next step's rows come from far: they are asked for a step ahead.
-                for s in range(first, first + ROWS):
-                    for j in range(0, 4 * LANES, _LINE):
-                        _prefetch(table, following_row[s] + j)
+                first = group * GROUP_SLOTS
+                panel_start = p * units * 4 * LANES
+                gate_inputs(gates, table, row, bigram_row, first, h, recurrent, panel_start, units)
+                # The next step's rows are far away in memory, so they are asked for a step ahead.
+                for s in range(first, first + GROUP_SLOTS):
+                    for j in range(0, 4 * LANES, _CACHE_LINE_FLOATS):
+                        prefetch(table, next_row[s] + j)
                     row[s] += 4 * LANES
-                    following_row[s] += 4 * LANES
-                    if pairs is not None:
-                        if following_pair[s] < nothing:
-                            for j in range(0, 4 * LANES, _LINE):
-                                _prefetch(table, following_pair[s] + j)
-                        pair[s] += 4 * LANES
-                        following_pair[s] += 4 * LANES
-            # While the gates are in the nearest cache, in Keras's order: input, forget, candidate,
-            # output.
-            base = p * CELLS
-            for j in range(4 * CELLS):
-                gates[j] = _exp2(gates[j])
-            for j in range(CELLS):
-                i, f, g = gates[j], gates[CELLS + j], gates[2 * CELLS + j]
-                cell[base + j] = _next_cell(i, f, g, cell[base + j])
-            for j in range(CELLS):
-                gates[j] = _exp2(twice * cell[base + j])
-            for j in range(CELLS):
-                following_h[base + j] = _output(gates[3 * CELLS + j], gates[j])
-                recent[base + j] += following_h[base + j]
-        h, following_h = following_h, h
+                    next_row[s] += 4 * LANES
+                    if bigram_ids is not None:
+                        if next_bigram_row[s] < zero_row:
+                            for j in range(0, 4 * LANES, _CACHE_LINE_FLOATS):
+                                prefetch(table, next_bigram_row[s] + j)
+                        bigram_row[s] += 4 * LANES
+                        next_bigram_row[s] += 4 * LANES
+            # Now, while the gates are in the L1 cache.
+            _next_outputs(gates, p * PANEL_FLOATS, cell, recent, next_h)
+        h, next_h = next_h, h
