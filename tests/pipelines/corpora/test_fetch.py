@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from pipelines.sources.listing import find_shards
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
 from testing.programs import refused
+from testing.waiting import wait_until
 from testing.web_server import Mirror
 
 ROOT = Path(pipelines.__file__).parents[1]
@@ -241,10 +241,12 @@ def test_a_stopped_download_is_completed_by_the_same_command(mirror, tmp_path, s
     try:
         assert mirror.held.wait(30)
         work = tmp_path / ".corpus.partial"
-        deadline = time.monotonic() + 10
-        while [file.stat().st_size for file in work.glob("*.partial")] != [3 * BLOCK_BYTES]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(
+            lambda: [file.stat().st_size for file in work.glob("*.partial")] == [3 * BLOCK_BYTES],
+            seconds=10,
+            what="what the server has sent is on the disk",
+            poll_seconds=0.01,
+        )
         if signum == signal.SIGINT:
             busy = run(*arguments, cwd=tmp_path)
             assert "another fetch is writing to corpus" in complaint(busy, 2)
