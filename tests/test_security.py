@@ -19,12 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cluster import ipc
 from pipelines.console.terminal import printable
-from pipelines.scoring import parts
+from pipelines.scoring import reader as part_reader
 from pipelines.scoring.output import METADATA, Output
-from pipelines.scoring.parts import PartReader, to_item
-from pipelines.scoring.plan import Part, Piece, Plan, make
+from pipelines.scoring.part_data import PartTask
+from pipelines.scoring.plan import Part, Piece, Plan
+from pipelines.scoring.planner import make_plan
+from pipelines.scoring.reader import PartReader
 from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
@@ -317,9 +318,9 @@ def read_part(path: Path, rows: int) -> tuple[list[dict], int]:
     """What is rejected of a part that holds so many rows of a file, and how many they are."""
     reader = PartReader(Tokenizer().encoder(SPECIALS), "text", pa.schema([]), "utf-8", 512)
     part = Part("part-000000", (Piece(0, Span(0, rows)),))
-    done = reader(to_item(part, (shard_of(path),)))
-    assert done["error"] == ""
-    return ipc.from_bytes(done["rejected"]).to_pylist(), done["lost"]
+    read = reader(PartTask.of(part, (shard_of(path),)))
+    assert read.error == ""
+    return read.rejected.to_pylist(), read.rejected_rows
 
 
 def test_a_dictionary_of_one_long_value_is_rejected(model, tmp_path):
@@ -346,7 +347,7 @@ def test_a_value_longer_than_any_text_is_rejected(tmp_path):
 
 def test_what_is_kept_of_a_part_is_bounded(tmp_path, monkeypatch):
     """Many small shards, none of which is too large, and all of them are."""
-    monkeypatch.setattr(parts, "MOST_KEPT", 5 * MEBIBYTE)
+    monkeypatch.setattr(part_reader, "MAX_KEPT_BYTES", 5 * MEBIBYTE)
     indices = pa.array(np.zeros(10, np.int32))
     kept = pa.DictionaryArray.from_arrays(indices, pa.array(["a" * (MEBIBYTE // 5)]))
     for number in range(4):
@@ -355,11 +356,11 @@ def test_what_is_kept_of_a_part_is_bounded(tmp_path, monkeypatch):
     schema = pa.schema([("k", pa.string())])
     reader = PartReader(Tokenizer().encoder(SPECIALS), "text", schema, "utf-8", 512)
     pieces = tuple(Piece(number, Span(0, 10)) for number in range(4))
-    done = reader(to_item(Part("part-000000", pieces), shards))
+    read = reader(PartTask.of(Part("part-000000", pieces), shards))
     # The first two are held, and the others are not, whatever comes between.
-    assert (done["error"], done["lost"]) == ("", 20)
-    assert len(ipc.from_bytes(done["kept"])) == 20
-    for row in ipc.from_bytes(done["rejected"]).to_pylist():
+    assert (read.error, read.rejected_rows) == ("", 20)
+    assert len(read.kept) == 20
+    for row in read.rejected.to_pylist():
         assert "use a smaller --part_rows" in row["reason"]
 
 
@@ -510,7 +511,7 @@ def planned(model, tmp_path) -> Path:
         "part_rows": 100_000,
     }
     shard = shard_of(tmp_path / "a.csv")
-    plan = make([shard], [shard.count("utf-8")], settings, first_part=0)
+    plan = make_plan([shard], [shard.count("utf-8")], settings, first_part=0)
     Output(str(tmp_path / "scored")).add(plan)
     return tmp_path
 

@@ -1,12 +1,12 @@
-"""The output directory of a scoring job: whose it is, what is done, what is missing.
+"""The output directory of a scoring job: its plans, which parts are done, which are missing.
 
-part-000000.parquet ...       the scored parts; each appears whole, and is then done
+part-000000.parquet ...       scored parts, written atomically: a part that exists is done
 _rejected/part-000000.parquet rows of that part that could not be scored
 _rejected/shards.parquet      shards that could not be opened
-_manifest/plan-00000.json ... the plans, one for each time that shards were new
+_manifest/plan-00000.json ... plans, one for each time that the job found new shards
 _manifest/run-*.json          what each run did: flags, counts, seconds
-_manifest/report.html         all of it for people to look at (`pipelines.reports.scoring_report`)
-_SUCCESS                      written when nothing is missing, with the totals
+_manifest/report.html         the report (`pipelines.reports.scoring_report`)
+_SUCCESS                      written when no part is missing, with the totals
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,36 +39,34 @@ REJECTED = pa.schema(
         pa.field("raw", pa.large_binary()),
     ]
 )
-"""Of the files in `_rejected/`. Rows count from 1; null: all of a shard, or of a part's share."""
+"""Schema of the files in `_rejected/`. Rows are counted from 1; null: all rows of a shard, or all
+of them that a part has."""
 
 METADATA = b"sentiment.part"
 """Key of a part's provenance and counts, JSON, in its Parquet footer."""
 
-COUNTS = ("rows", "rejected", "truncated", "positive", "tokens", "unknown")
-"""Of a part: rows scored, rows rejected, and of the texts scored those cut to `--max_tokens`,
-those found positive, their tokens, and those of them that the vocabulary lacks. Rows scored and
-rows rejected are all its rows."""
-
 REPORT = "report.html"
-"""In `_manifest/`."""
+"""File name of the report in `_manifest/`."""
 
-FILES_AT_ONCE = 16
-"""Files read or removed at once: a bucket takes its time for each."""
+CONCURRENT_FILES = 16
+"""Files that are read or removed at the same time: a bucket takes time for each."""
 
-STALE = 3600.0
-"""Seconds after which a partial file is taken for one whose writer died."""
+STALE_SECONDS = 3600.0
+"""Age at which a partial file counts as one whose writer died."""
 
 _NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|report\.html"
 _NAMES += r"|_SUCCESS|writable"
-# An actor's carries two numbers, its job's and its own. So does, with two dots, a file that is
-# linked into place: it is written under a dot-name of the dot-name.
+# The name of a partial file: a dot, the final name, the job's number if an actor writes it, and a
+# random number. A file that is linked into place has a dot-name of a dot-name.
 _PARTIAL = re.compile(rf"\.{{1,2}}({_NAMES})(\.[0-9a-f]{{8}}){{1,2}}")
 
 
 class Output:
-    """An output directory as it was when it was looked at.
+    """Snapshot of an output directory; `look()` refreshes it.
 
-    `writer`, eight hex digits, stands in the names of partial files that the job's actors write.
+    `writer`, eight hex digits, is part of the names of partial files that the job's actors write.
+
+    Raises InputError if the directory cannot be read, or has files but no plan.
     """
 
     def __init__(self, directory: str) -> None:
@@ -84,12 +82,12 @@ class Output:
             )
 
     def look(self) -> None:
-        """Look again: other programs plan and score too.
+        """Refresh the snapshot: other programs may plan and score at the same time.
 
-        Raises InputError where it cannot be read, or another program has begun it anew.
+        Raises InputError if the directory cannot be read, or another program has overwritten it.
         """
         with self._reading():
-            # In this order: where a part is seen, so is the plan that was there before it.
+            # Parts are listed before plans are read, so every part that is seen has its plan.
             self._present = set(storage.names(self.directory))
             for number, digest in enumerate(self._digests):
                 path = self._plan_path(number)
@@ -103,25 +101,24 @@ class Output:
 
     @property
     def parts(self) -> list[Part]:
-        """All parts that are planned."""
+        """The parts of all plans."""
         return [part for plan in self.plans for part in plan.parts]
 
-    def missing(self) -> list[tuple[Part, Plan]]:
-        """The parts that are planned and not there, each with its plan."""
-        return [
-            (part, plan)
-            for plan in self.plans
-            for part in plan.parts
-            if f"{part.name}.parquet" not in self._present
-        ]
+    def missing(self) -> list[Part]:
+        """The planned parts that do not exist yet."""
+        return [part for plan in self.plans for part in self.missing_of(plan)]
+
+    def missing_of(self, plan: Plan) -> list[Part]:
+        """The parts of one plan that do not exist yet."""
+        return [part for part in plan.parts if f"{part.name}.parquet" not in self._present]
 
     @property
     def complete(self) -> bool:
-        """Whether it says of itself that nothing is missing."""
+        """Whether `_SUCCESS` and all planned parts exist."""
         return "_SUCCESS" in self._present and bool(self.plans) and not self.missing()
 
-    def require_same(self, settings: dict[str, Any]) -> None:
-        """Raise an InputError if the job was begun with settings that give other answers."""
+    def require_same(self, settings: Mapping[str, object]) -> None:
+        """Raise an InputError if the first plan was made with other settings."""
         for plan in self.plans[:1]:
             for name, value in settings.items():
                 if plan.settings.get(name) != value:
@@ -132,43 +129,49 @@ class Output:
                     )
 
     def new_shards(self, shards: list[Shard]) -> list[Shard]:
-        """Those of the shards that no plan holds. Raises InputError if a planned one changed.
+        """Those shards that are in no plan. Raises InputError if a planned shard has changed.
 
-        A shard that could not be opened and has changed since counts as new.
+        A shard that could not be opened and has changed since then counts as new.
         """
-        planned: dict[str, tuple[Shard, bool]] = {}
+        planned: dict[str, Shard] = {}
+        unreadable: set[str] = set()
         for plan in self.plans:
             for index, shard in enumerate(plan.shards):
-                planned[shard.path] = (shard, index not in plan.unreadable)
+                planned[shard.path] = shard
+                if index in plan.unreadable:
+                    unreadable.add(shard.path)
+                else:
+                    unreadable.discard(shard.path)
         new = []
         for shard in shards:
-            before, readable = planned.get(shard.path, (None, False))
-            if before is not None and before != shard and readable:
+            as_planned = planned.get(shard.path)
+            if as_planned == shard:
+                continue
+            if as_planned is not None and shard.path not in unreadable:
                 raise InputError(
                     f"{shard.path} has changed since --output {self.directory} was begun "
-                    f"({before.size:,} bytes then, {shard.size:,} now, or written again): "
+                    f"({as_planned.size:,} bytes then, {shard.size:,} now, or written again): "
                     "choose another --output, or pass --overwrite"
                 )
-            if before != shard:
-                new.append(shard)
+            new.append(shard)
         return new
 
     def add(self, plan: Plan) -> None:
-        """Make the plan durable, unless another program has just made one: then take that.
+        """Write the plan's file. If another program has just written one, use that plan instead.
 
-        `_SUCCESS`, of the plans before it, goes first. Raises InputError if the other program
-        began the job with other settings.
+        `_SUCCESS`, which is true of the earlier plans only, is removed first. Raises InputError if
+        the other program's plan has other settings.
         """
         path = self._plan_path(len(self.plans))
         self._remove_success()
         storage.write_new(path, plan.to_json())
-        # Another program may have ended between these two; see `close`.
+        # Another program may have written `_SUCCESS` between these two lines; see `close`.
         self._remove_success()
         self._take(path)
         self.require_same(plan.settings)
 
     def unreadable(self) -> pa.Table:
-        """The shards that could not be opened, as rejected."""
+        """The shards that could not be opened, as a table with the schema REJECTED."""
         latest: dict[str, str | None] = {}
         for plan in self.plans:
             for index, shard in enumerate(plan.shards):
@@ -181,10 +184,10 @@ class Output:
         return pa.Table.from_pylist(rows, REJECTED)
 
     def totals(self, parts: Sequence[Part]) -> Totals:
-        """The sums over parts that are there, read from their footers.
+        """Sums over parts that exist, read from their footers.
 
-        Raises InputError unless each part is what its plan says: of this model, from these rows,
-        every one of them counted as scored or rejected.
+        Raises InputError if a part is not what its plan says: of this model, made from these rows,
+        with every row counted as scored or rejected.
         """
         with self._reading():
             rejected = set(self._names("_rejected"))
@@ -192,15 +195,14 @@ class Output:
             part.name: number for number, plan in enumerate(self.plans) for part in plan.parts
         }
         totals = Totals(self.plans)
-        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
             for part, footer in zip(parts, pool.map(self._provenance, parts), strict=True):
                 counts, number = footer["counts"], numbers[part.name]
                 shards = self.plans[number].shards
                 pieces = [[shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
                 planned = (self.plans[0].settings["model_hash"], pieces, part.rows)
-                found = (footer.get("model_hash"), footer.get("pieces"))
                 rows = counts.get("rows", 0) + counts.get("rejected", 0)
-                if (*found, rows) != planned:
+                if (footer.get("model_hash"), footer.get("pieces"), rows) != planned:
                     raise self._not_the_part(part, "it holds other rows, or is of another model")
                 if counts.get("rejected") and f"{part.name}.parquet" not in rejected:
                     raise self._not_the_part(part, "its rejected rows are not in _rejected/")
@@ -208,25 +210,25 @@ class Output:
         return totals
 
     def close(self) -> Totals | None:
-        """Mark the output as whole, and return its totals; None if something is missing.
+        """Write `_SUCCESS` and return the totals; None if a part is missing.
 
-        Other programs may plan more at any moment. They remove `_SUCCESS` before and after they
-        write a plan, this looks for plans before and after it writes `_SUCCESS`: whichever comes
-        last, none is left beside a part that is missing.
+        Other programs may add plans at any time. They remove `_SUCCESS` before and after they write
+        a plan. This method looks for new plans before and after it writes `_SUCCESS`. So whichever
+        comes last, `_SUCCESS` does not stay while a part is missing.
         """
         self.look()
         while not self.missing():
             totals = self.totals(self.parts)
-            known = len(self.plans)
+            plans = len(self.plans)
             self.finish(dict(totals.counts))
             self.look()
-            if len(self.plans) == known and not self.missing():
+            if len(self.plans) == plans and not self.missing():
                 return totals
             self._remove_success()
         return None
 
     def finish(self, totals: dict[str, int]) -> None:
-        """Write what is left: the shards that could not be opened, and `_SUCCESS`."""
+        """Write the list of shards that could not be opened, then `_SUCCESS`."""
         unreadable = self.unreadable()
         path = storage.join(self.directory, "_rejected", "shards.parquet")
         if len(unreadable):
@@ -241,13 +243,13 @@ class Output:
         """Write the report's page."""
         storage.write(storage.join(self.directory, "_manifest", REPORT), content)
 
-    def record(self, run: dict[str, Any], began: int) -> None:
-        """Write a run's record; `began`, in Unix milliseconds, names it."""
-        path = storage.join(self.directory, "_manifest", f"run-{began}.json")
+    def record(self, run: dict[str, Any], began_ms: int) -> None:
+        """Write a run's record. Its file is named by `began_ms`, milliseconds since 1970."""
+        path = storage.join(self.directory, "_manifest", f"run-{began_ms}.json")
         storage.write(path, json.dumps(run, indent=1).encode())
 
     def clear(self) -> None:
-        """Remove what a job of this program wrote, `_SUCCESS` first, and nothing else."""
+        """Remove the files that a job of this program wrote, `_SUCCESS` first, and no others."""
         if not self.plans:
             return
         self._remove(["_SUCCESS"])
@@ -255,51 +257,53 @@ class Output:
         rejected = [f"_rejected/{name}" for name in [*parts, "shards.parquet"]]
         runs = [f"_manifest/{name}" for name in self._names("_manifest") if name[:4] == "run-"]
         self._remove([*parts, *rejected, *runs, f"_manifest/{REPORT}"])
-        # The first plan says whose directory it is: should the program die here, run it again.
+        # The first plan is last: it marks the directory as an output, so if the program dies here,
+        # it can be run again.
         for number in reversed(range(len(self.plans))):
             storage.remove(self._plan_path(number))
         self.plans, self._digests = [], []
         self._present = set(storage.names(self.directory))
 
     def _remove(self, names: list[str]) -> None:
-        """Remove those that are there, some at a time."""
-        there = set(storage.names(self.directory))
+        """Remove those of the files that exist."""
+        existing = set(storage.names(self.directory))
         for below in ("_manifest", "_rejected"):
-            there |= {f"{below}/{name}" for name in self._names(below)}
-        paths = [storage.join(self.directory, name) for name in names if name in there]
-        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            existing |= {f"{below}/{name}" for name in self._names(below)}
+        paths = [storage.join(self.directory, name) for name in names if name in existing]
+        with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
             list(pool.map(storage.remove, paths))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
+        """Context manager: turn OSErrors into a one-line InputError about --output."""
         try:
             yield
         except OSError as error:
-            said = on_one_line(error)
-            raise InputError(f"--output {self.directory} cannot be read: {said}") from error
+            message = on_one_line(error)
+            raise InputError(f"--output {self.directory} cannot be read: {message}") from error
 
     def _remove_success(self) -> None:
         remove_if_there(storage.join(self.directory, "_SUCCESS"))
         self._present.discard("_SUCCESS")
 
     def remove_partial(self) -> None:
-        """Remove partial files that nobody will finish: this job's, and stale ones.
+        """Remove partial files that no process will finish: this job's, and stale ones.
 
-        Another job may still be writing a younger one. Buckets have none.
+        Another job may still be writing the others. Buckets have no partial files.
         """
         filesystem, directory = storage.resolve(self.directory)
         if not isinstance(filesystem, pafs.LocalFileSystem):
             return
-        found: list[Path] = []
+        hidden: list[Path] = []
         for below in ("", "_manifest", "_rejected"):
-            # What cannot be read or removed harms no reader; what went wrong before is to be said.
+            # A partial file that stays harms no reader, and an error here would hide the first one.
             with suppress(OSError):
-                found += Path(directory, below).glob(".*")
-        for path in found:
+                hidden += Path(directory, below).glob(".*")
+        for path in hidden:
             if _PARTIAL.fullmatch(path.name):
                 with suppress(OSError):
                     mine = f".{self.writer}." in path.name
-                    if mine or time.time() - path.stat().st_mtime > STALE:
+                    if mine or time.time() - path.stat().st_mtime > STALE_SECONDS:
                         path.unlink()
 
     def _take(self, path: str) -> None:
@@ -308,22 +312,22 @@ class Output:
         self._digests.append(_digest(content))
 
     def _provenance(self, part: Part) -> dict[str, Any]:
-        """What the footer of a part that is there says of it."""
+        """The JSON in a part's footer, its counts checked."""
         filesystem, inner = storage.resolve(self._part_path(part))
         try:
             with filesystem.open_input_file(inner) as file:
-                said = json.loads((pq.read_metadata(file).metadata or {})[METADATA])
-            counts = {name: int(number) for name, number in dict(said["counts"]).items()}
-            return {**said, "counts": counts}
+                footer = json.loads((pq.read_metadata(file).metadata or {})[METADATA])
+            counts = {name: int(number) for name, number in dict(footer["counts"]).items()}
+            return {**footer, "counts": counts}
         except (*UNREADABLE, pa.ArrowException, OSError) as error:
             if storage.is_away(error):
-                raise  # It may well be.
+                raise  # An outage, and the part may be good.
             raise self._not_the_part(part, error) from error
 
-    def _not_the_part(self, part: Part, why: object) -> InputError:
+    def _not_the_part(self, part: Part, reason: object) -> InputError:
         return InputError(
             f"{self._part_path(part)} is not the part that was written "
-            f"({on_one_line(why)}): remove it, and run again"
+            f"({on_one_line(reason)}): remove it, and run again"
         )
 
     def _part_path(self, part: Part) -> str:
@@ -346,7 +350,7 @@ def writing(output: Output) -> Iterator[None]:
 
 
 def remove_if_there(path: str) -> None:
-    """Remove a file unless it is gone, or another program is quicker."""
+    """Remove a file if it exists; another program may remove it at the same time."""
     if storage.exists(path):
         with suppress(FileNotFoundError):
             storage.remove(path)

@@ -34,7 +34,7 @@ class Totals:
 
     def __init__(self, plans: Sequence[Plan]) -> None:
         self.counts: Counter[str] = Counter()
-        """By the names of `pipelines.scoring.output.COUNTS`."""
+        """By the names of `pipelines.scoring.part_data.PartCounts`."""
         self.parts = 0
         self.parts_with_counts_only = 0
         self.histogram = np.zeros(BINS, np.int64)

@@ -10,13 +10,16 @@ import pytest
 
 from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.job import run as run_job
 from pipelines.scoring.output import Output
-from pipelines.scoring.parts import PartReader, PartScorer, PartWorker, to_item
-from pipelines.scoring.plan import Part, Piece, look, look_at, make
+from pipelines.scoring.part_data import PartTask
+from pipelines.scoring.plan import Part, Piece
+from pipelines.scoring.planner import inspect_shard
+from pipelines.scoring.reader import PartReader
 from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span
 from sentiment import checkpoint, storage
-from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
 from testing.buckets import KEY, SECRET, S3Server, Troubled
 from testing.generated import write_job
@@ -35,7 +38,7 @@ def job(tmp_path_factory, s3):
 
 
 def one_process(s3: S3Server, output: str) -> None:
-    """What the job does, part after part and without Ray."""
+    """The job, part after part and without Ray."""
     model = checkpoint.load(s3.uri("model"))
     config = ScoreConfig(
         checkpoints_dir=s3.uri("model"),
@@ -45,16 +48,8 @@ def one_process(s3: S3Server, output: str) -> None:
         keep_columns=("id",),
         part_rows=500,
     )
-    settings = config.settings(model.model_hash)
-    job, shards = Output(output), find_shards(config.input, "--input")
-    job.add(make(shards, look_at(shards, settings), settings, first_part=0))
-    [planned] = job.plans
-    encoder = Tokenizer(model.stop_words).encoder(model.words)
-    reader = PartReader(encoder, "SentimentText", planned.schema, "utf-8", config.max_tokens)
-    scorer = PartScorer(inference(model.weights, model.bigrams), output, model.model_hash)
-    for part in planned.parts:
-        assert not PartWorker(reader, scorer)(to_item(part, planned.shards))["error"]
-    assert job.close()
+    shards = find_shards(config.input, "--input")
+    run_job(config, model, Output(output), shards, LocalExecutor())
 
 
 @pytest.mark.slow
@@ -164,22 +159,22 @@ def test_what_a_bucket_refuses_is_said_in_one_line(
 def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
     (shard,) = find_shards([s3.uri("corpus", "shard-1.parquet")], "--input")
     settings = {"encoding": "utf-8", "text_column": "SentimentText"}
-    counted = look(shard, settings)
+    counted = inspect_shard(shard, settings)
     model = checkpoint.load(str(job / "model"))
     encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
     reader = PartReader(encoder, "SentimentText", pa.schema([]), "utf-8", 512)
-    item = to_item(Part("part-000000", (Piece(0, Span(0, counted.rows)),)), (shard,))
-    assert not reader(item)["error"]
+    task = PartTask.of(Part("part-000000", (Piece(0, Span(0, counted.rows)),)), (shard,))
+    assert not reader(task).error
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setattr(storage, "ATTEMPTS", 1)
     storage.bucket.cache_clear()
     try:
-        part = reader(item)
-        assert "when the server answers" in part["error"]
-        assert shard.path in part["error"]
+        part = reader(task)
+        assert "when the server answers" in part.error
+        assert shard.path in part.error
         with pytest.raises(Failure, match="run the same command again"):
-            look(shard, settings)
+            inspect_shard(shard, settings)
     finally:
         storage.bucket.cache_clear()
 

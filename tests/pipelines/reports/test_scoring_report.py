@@ -21,9 +21,10 @@ from pipelines.reports.scoring_report import _drift, scoring_report
 from pipelines.score import main
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import METADATA, REJECTED, Output
-from pipelines.scoring.plan import make
+from pipelines.scoring.part_data import PartCounts, PartResult
+from pipelines.scoring.planner import make_plan
 from pipelines.scoring.report_data import collect
-from pipelines.scoring.run_record import MOST_POINTS, Tally
+from pipelines.scoring.run_record import MAX_COURSE_POINTS, RunRecord
 from pipelines.scoring.totals import BINS, MAX_REASONS, OTHER, Totals, most_frequent
 from pipelines.sources.shard import Counted, Shard
 from sentiment.checkpoint import Checkpoint, load, save
@@ -246,7 +247,7 @@ DRIFTS = [
 def test_drift_is_warned_of(tmp_path, here, there, warned):
     checkpoint = learnt(tmp_path / "model", learnt=there)
     output = Output(str(tmp_path / "scored"))
-    output.add(make([Shard("a.csv", 1, 1)], [Counted(0, TEXT)], SETTINGS, 0))
+    output.add(make_plan([Shard("a.csv", 1, 1)], [Counted(0, TEXT)], SETTINGS, 0))
     totals = Totals(output.plans)
     totals.counts.update({"rows": 1000, "tokens": 10_000, "unknown": 0, "truncated": 0} | here)
     results = collect(config(tmp_path), checkpoint, output, totals, "")
@@ -267,7 +268,7 @@ def large(tmp_path_factory):
     flags = config(root, input=tuple(f"{HOSTILE}{i}" for i in range(10_000)), part_rows=1100)
     settings = flags.settings(checkpoint.model_hash)
     output = Output(str(root / "scored"))
-    output.add(make(shards, [counted] * (20_000 - 100) + unreadable, settings, 0))
+    output.add(make_plan(shards, [counted] * (20_000 - 100) + unreadable, settings, 0))
     found = Totals(output.plans)
     for i, part in enumerate(output.parts):
         counts = {"rows": 100, "rejected": 1000, "truncated": 5, "positive": i % 101}
@@ -296,7 +297,7 @@ def large(tmp_path_factory):
     )
     for i in range(40):
         record = {"began": 1.0, "seconds": 9.0, "parts": 1, "rows": 5, "rows/s": 1.0}
-        course = [(i / 50, i) for i in range(MOST_POINTS)]
+        course = [(i / 50, i) for i in range(MAX_COURSE_POINTS)]
         output.record(record | {"left": {"rows": 1}, "course": course}, i)
     (root / "scored" / "_manifest" / "run-40.json").write_text("{")
     began = time.process_time()
@@ -355,15 +356,13 @@ def test_the_course_of_a_run_is_recorded_in_few_points(tmp_path, parts):
     flags = config(tmp_path, part_rows=1)
     counted = [Counted(parts, TEXT)]
     output = Output(str(tmp_path / "scored"))
-    output.add(make([Shard("a.csv", 1, 1)], counted, flags.settings("m"), 0))
-    tally = Tally(flags, output, {part.name for part in output.parts})
-    done = dict.fromkeys(("rejected", "truncated", "positive", "tokens", "unknown"), 0)
+    output.add(make_plan([Shard("a.csv", 1, 1)], counted, flags.settings("m"), 0))
+    record = RunRecord(flags, output, {part.name for part in output.parts})
     for _ in range(parts):
-        tally.add({"error": "", "rows": 1, **done})
-    run, _ = tally.record("m")
-    seconds, rows = zip(*run["course"], strict=True)
-    assert len(rows) < MOST_POINTS
-    assert len(rows) >= min(parts, MOST_POINTS // 2 - 1)
+        record.add(PartResult("part", PartCounts(rows=1)))
+    seconds, rows = zip(*record.contents("m")["course"], strict=True)
+    assert len(rows) < MAX_COURSE_POINTS
+    assert len(rows) >= min(parts, MAX_COURSE_POINTS // 2 - 1)
     assert list(seconds) == sorted(seconds)
     assert len(set(np.diff([0, *rows]))) == 1
     assert parts - rows[-1] < rows[0]

@@ -1,8 +1,10 @@
-"""Every row once, whatever dies on the way: a state machine over jobs that share an output."""
+"""Each row is scored exactly once: a state machine runs real jobs, which crash, on one output."""
 
 import json
 import os
+import random
 import tempfile
+import threading
 import time
 import uuid
 from collections import Counter
@@ -16,13 +18,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.output import STALE, Output
-from pipelines.scoring.parts import PartReader, PartScorer, to_item
-from pipelines.scoring.plan import Part, Plan, make
+from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.job import run
+from pipelines.scoring.output import STALE_SECONDS, Output
+from pipelines.scoring.planner import make_plan
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Counted, Shard
-from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint
@@ -30,46 +33,104 @@ from testing.generated import save_checkpoint
 TEXTS = ("lovely great day", "awful sad", "word1 word2 word3", "", "unknown", ":) :(")
 FOREIGN = ("notes.txt", "_rejected/mine", "sub/.part-000000.parquet.01234567", ".hidden")
 FOREIGN += (".part-000000.parquet.backup", "_manifest/.mine.json.01234567")
+MAX_PAUSES = 1000
 
 
-class Driver:
-    """What `pipelines.scoring.job.run` does, step by step and without Ray."""
+class Crash(BaseException):
+    """Ends a job where it pauses."""
 
-    def __init__(self, machine: "Jobs") -> None:
-        self.machine = machine
+
+class PausingExecutor(LocalExecutor):
+    """Pauses before and after everything it does; takes parts in any order, and some twice."""
+
+    def __init__(self, job: "Job", chance: random.Random) -> None:
+        self._job, self._chance = job, chance
+        self.next_part = ""
+        """The part that is scored next, if it pauses before one."""
+
+    def inspect(self, shards, settings):
+        self._job.pause()
+        counts = super().inspect(shards, settings)
+        self._job.pause()
+        return counts
+
+    def score(self, tasks, worker):
+        for task in self._chance.sample(tasks, len(tasks)):
+            self.next_part = task.name
+            self._job.pause()
+            self.next_part = ""
+            if self._chance.random() < 0.2:
+                worker(task)
+            (result,) = super().score([task], worker)
+            self._job.pause()
+            yield result
+
+
+class Job:
+    """The real job, in a thread that runs only from one pause to the next.
+
+    A job that is not resumed is like a process that was killed: it cleans nothing up.
+    """
+
+    def __init__(self, machine: "Jobs", seed: int) -> None:
         self.output = Output(str(machine.scored))
         self.shards = find_shards([str(machine.corpus)], "--input")
-        self.plan()
+        self.executor = PausingExecutor(self, random.Random(seed))
+        self.is_over = False
+        self.error: BaseException | None = None
+        self.partial: list[Path] = []
+        """Files that its actors were writing when they were killed."""
+        self._arguments = (machine.config, machine.model, self.output, self.shards, self.executor)
+        self._crash: Crash | None = None
+        self._resumed, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+        threading.Thread(target=self._run, daemon=True).start()
+        self._wait_for_pause()
 
-    def plan(self) -> None:
-        flags = self.machine.flags
-        while new := self.output.new_shards(self.shards):
-            counts = []
-            for shard in new:
-                try:
-                    counts.append(shard.count("utf-8"))
-                except InputError as error:
-                    counts.append(str(error))
-            self.output.add(make(new, counts, flags, len(self.output.parts)))
+    def _run(self) -> None:
+        try:
+            run(*self._arguments)
+        except BaseException as error:
+            self.error = error
+        self.is_over = True
+        self._paused.release()
 
-    def score(self, part: Part, planned: Plan) -> dict:
-        machine = self.machine
-        reader = PartReader(machine.encoder, "text", planned.schema, "utf-8", 512)
-        return machine.scorer(reader(to_item(part, planned.shards)))
+    def pause(self) -> None:
+        """In the job's thread: let the machine go on until it resumes the job."""
+        self._paused.release()
+        self._resumed.acquire()
+        if self._crash:
+            raise self._crash
 
-    def finish(self) -> Counter:
-        totals = None
-        while totals is None:
-            self.plan()
-            for part, planned in self.output.missing():
-                assert self.score(part, planned)["error"] == ""
-            totals = self.output.close()
-        self.output.remove_partial()
-        return totals.counts
+    def resume(self) -> None:
+        """Let the job run until it pauses or is over."""
+        assert not self.is_over
+        self._resumed.release()
+        self._wait_for_pause()
+
+    def step(self) -> None:
+        """Let the job run until it pauses or is over, without an error."""
+        self.resume()
+        if self.error:
+            raise self.error
+        self.require_clean()
+
+    def _wait_for_pause(self) -> None:
+        assert self._paused.acquire(timeout=100)
+
+    def crash(self) -> None:
+        """Raise an exception where the job pauses, as an error or Ctrl-C does."""
+        self._crash = Crash()
+        self.resume()
+        assert self.error is self._crash
+        self.require_clean()
+
+    def require_clean(self) -> None:
+        """A job that ends, if it is not killed, removes its own partial files, however young."""
+        assert not (self.is_over and any(path.exists() for path in self.partial))
 
 
 class Jobs(RuleBasedStateMachine):
-    """Jobs on one output that plan, crash and resume in any order, while shards come in."""
+    """Jobs on one output that plan, score, crash and resume in any order, while shards come in."""
 
     @initialize(part_rows=st.integers(1, 12), rows=st.lists(st.booleans(), min_size=1, max_size=20))
     def begin(self, part_rows, rows):
@@ -77,24 +138,26 @@ class Jobs(RuleBasedStateMachine):
         root = Path(self.directory.name)
         self.corpus, self.scored = root / "corpus", root / "scored"
         self.corpus.mkdir()
-        model = save_checkpoint(root / "model")
-        config = ScoreConfig(
+        self.model = save_checkpoint(root / "model")
+        self.config = ScoreConfig(
             checkpoints_dir="", input=(), output="", keep_columns=("id",), part_rows=part_rows
         )
-        self.flags = config.settings(model.model_hash)
-        self.encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
-        self.scorer = PartScorer(inference(model.weights), str(self.scored), model.model_hash)
-        tokens = self.encoder(pa.chunked_array([TEXTS]))
-        scores = inference(model.weights)(tokens.ids, tokens.offsets)
+        tokens = Tokenizer(self.model.stop_words).encoder(self.model.words)(
+            pa.chunked_array([TEXTS])
+        )
+        scores = inference(self.model.weights)(tokens.ids, tokens.offsets)
         self.scores = dict(zip(TEXTS, scores.tolist(), strict=True))
         self.good: dict[str, str] = {}
         self.bad: set[tuple[str, int]] = set()
         self.unreadable: set[str] = set()
         self.bytes: dict[str, bytes] = {}
         self.partial: dict[Path, bool] = {}
-        self.left: list[list[Path]] = [[], []]
+        """Partial files of killed jobs, and whether they are stale."""
+        self.killed: list[Job] = []
         self.add_shard("csv", rows)
-        self.drivers = [Driver(self), Driver(self)]
+        self.jobs = [Job(self, 0), Job(self, 1)]
+        while not Output(str(self.scored)).plans:
+            self.jobs[0].step()
         for name in FOREIGN:
             (self.scored / name).parent.mkdir(exist_ok=True)
             (self.scored / name).write_text("mine")
@@ -102,9 +165,14 @@ class Jobs(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "directory"):
-            self.crash_and_start_again(0)
-            self.check_finished(0)
-            self.directory.cleanup()
+            try:
+                self.start_again(0, 0)
+                self.check_finished(0)
+            finally:
+                for job in [*self.killed, *self.jobs]:
+                    if not job.is_over:
+                        job.crash()
+                self.directory.cleanup()
 
     @rule(kind=st.sampled_from(["csv", "parquet"]), rows=st.lists(st.booleans(), max_size=40))
     def add_shard(self, kind, rows):
@@ -127,40 +195,45 @@ class Jobs(RuleBasedStateMachine):
         path.write_bytes(b"PAR1")
         self.unreadable.add(str(path))
 
-    @rule(number=st.integers(0, 1))
-    def crash_and_start_again(self, number):
-        self.partial |= dict.fromkeys(self.left[number], False)
-        self.left[number] = []
-        self.drivers[number] = Driver(self)
+    @rule(number=st.integers(0, 1), seed=st.integers(0, 9))
+    def start_again(self, number, seed):
+        """A job begins; the one before it is killed, unless it is over."""
+        before = self.jobs[number]
+        if not before.is_over:
+            self.killed.append(before)
+            self.partial |= dict.fromkeys(before.partial, False)
+        self.jobs[number] = Job(self, seed)
 
     @rule(number=st.integers(0, 1))
-    def find_new_shards(self, number):
-        """A driver whose view of the output is as old as it may be."""
-        self.drivers[number].shards = find_shards([str(self.corpus)], "--input")
-        self.drivers[number].plan()
+    def crash(self, number):
+        if not self.jobs[number].is_over:
+            self.jobs[number].crash()
 
-    @rule(number=st.integers(0, 1), data=st.data())
-    def score_some(self, number, data):
-        driver = self.drivers[number]
-        if missing := driver.output.missing():
-            for part, planned in data.draw(st.lists(st.sampled_from(missing), max_size=4)):
-                done = driver.score(part, planned)
-                assert (done["error"], done["rows"] + done["rejected"]) == ("", part.rows)
+    @rule(number=st.integers(0, 1), pauses=st.integers(1, 8))
+    def go_on(self, number, pauses):
+        """A job whose view of the output is as old as it may be."""
+        for _ in range(pauses):
+            if not self.jobs[number].is_over:
+                self.jobs[number].step()
 
-    @rule(data=st.data(), away=st.booleans())
-    def die_between_the_rejected_rows_and_the_part(self, data, away):
+    @rule(number=st.integers(0, 1), away=st.booleans())
+    def fail_between_the_rejected_rows_and_the_part(self, number, away):
         """What takes the part's name keeps it from the commit; `away`: nor could it be read."""
-        driver = Driver(self)
-        missing = driver.output.missing()
-        if not missing:
+        job = self.jobs[number]
+        part = job.executor.next_part
+        target = self.scored / f"{part}.parquet"
+        if not part or job.is_over or target.exists():
             return
-        part, planned = data.draw(st.sampled_from(missing))
-        target = self.scored / f"{part.name}.parquet"
         target.mkdir()
         if away:
             self.corpus.rename(self.corpus.with_name("away"))
             self.corpus.mkdir()
-        assert f"{part.name} could not be written" in driver.score(part, planned)["error"]
+        job.resume()
+        if not job.is_over:
+            job.resume()
+        assert isinstance(job.error, Failure)
+        assert f"{part} could not be written" in str(job.error)
+        job.require_clean()
         if away:
             self.corpus.rmdir()
             self.corpus.with_name("away").rename(self.corpus)
@@ -177,32 +250,37 @@ class Jobs(RuleBasedStateMachine):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"PAR1")
         if old:
-            os.utime(path, (time.time() - STALE - 60,) * 2)
+            os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
         self.partial[path] = old
 
     @rule(number=st.integers(0, 1))
     def have_an_actor_killed_in_the_middle_of_a_part(self, number):
-        """What it leaves goes when its driver has done, however young it is."""
-        part = f".part-000001.parquet.{self.drivers[number].output.writer}"
-        self.left[number].append(self.scored / f"{part}.{uuid.uuid4().hex[:8]}")
-        self.left[number][-1].write_bytes(b"PAR1")
+        """What it leaves goes when its job ends, however young it is."""
+        job = self.jobs[number]
+        if not job.is_over:
+            part = f".part-000001.parquet.{job.output.writer}.{uuid.uuid4().hex[:8]}"
+            job.partial.append(self.scored / part)
+            job.partial[-1].write_bytes(b"PAR1")
 
-    @rule(number=st.integers(0, 1))
-    def close_whether_or_not_all_is_there(self, number):
-        output = self.drivers[number].output
-        totals = output.close()
+    @rule()
+    def close_whether_or_not_all_is_there(self):
+        totals = Output(str(self.scored)).close()
         assert (totals is None) == bool(Output(str(self.scored)).missing())
 
     @rule(number=st.integers(0, 1))
     def finish(self, number):
-        self.check_finished(number)
+        if not self.jobs[number].is_over:
+            self.check_finished(number)
 
     def check_finished(self, number):
-        driver = self.drivers[number]
-        totals = driver.finish()
+        job = self.jobs[number]
+        for _ in range(MAX_PAUSES):
+            if not job.is_over:
+                job.step()
+        assert job.is_over
         output = Output(str(self.scored))
         assert output.complete
-        assert output.new_shards(driver.shards) == []
+        assert output.new_shards(job.shards) == []
         planned = {shard.path for made in output.plans for shard in made.shards}
         scored, rejected = self.rows()
         mine = {i: t for i, t in self.good.items() if self.path_of(i) in planned}
@@ -210,20 +288,17 @@ class Jobs(RuleBasedStateMachine):
         bad = {(path, row) for path, row in self.bad if path in planned}
         bad |= {(path, None) for path in self.unreadable & planned}
         assert rejected == Counter(bad)
-        assert (totals["rows"], totals["rejected"]) == (
-            len(mine),
-            sum(row is not None for _, row in bad),
-        )
-        assert json.loads((self.scored / "_SUCCESS").read_text()) == totals
+        totals = json.loads((self.scored / "_SUCCESS").read_text())
+        rejected_rows = sum(row is not None for _, row in bad)
+        assert (totals["rows"], totals["rejected"]) == (len(mine), rejected_rows)
         tables = [pq.read_table(self.scored / f"{part.name}.parquet") for part in output.parts]
         for row in pa.concat_tables(tables).to_pylist() if tables else []:
             expected = self.scores[self.good[row["id"]]]
             np.testing.assert_allclose(row["positive_probability"], expected, atol=1e-6)
         assert all(path.exists() != old for path, old in self.partial.items())
         self.partial = {path: old for path, old in self.partial.items() if not old}
-        assert not any(path.exists() for path in self.left[number])
-        assert all(path.exists() for path in self.left[1 - number])
-        self.left[number] = []
+        other = self.jobs[1 - number]
+        assert other.is_over or all(path.exists() for path in other.partial)
 
     def path_of(self, row: str) -> str:
         (path,) = self.corpus.glob(f"{row.partition('-')[0]}.*")
@@ -283,9 +358,9 @@ def test_no_success_beside_what_a_plan_of_the_same_moment_lacks(tmp_path):
     for number in range(40):
         root = tmp_path / str(number)
         first, second = Output(str(root)), Output(str(root))
-        first.add(make([Shard("a.csv", 1, 1)], [Counted(0, schema)], flags, 0))
+        first.add(make_plan([Shard("a.csv", 1, 1)], [Counted(0, schema)], flags, 0))
         second.look()
-        later = make([Shard("b.csv", 1, 1)], [Counted(5, schema)], flags, 0)
+        later = make_plan([Shard("b.csv", 1, 1)], [Counted(5, schema)], flags, 0)
         with ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(first.close), pool.submit(second.add, later)]:
                 done.result()

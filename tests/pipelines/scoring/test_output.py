@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.scoring import plan
 from pipelines.scoring.output import METADATA, REJECTED, REPORT, Output
+from pipelines.scoring.planner import make_plan
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 
@@ -30,7 +30,7 @@ NEW = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3, 5)]
 def add(output, shards=OLD, counts=None, settings=SETTINGS):
     """Plan shards of 25 rows, or of what `counts` says."""
     counts = counts or [Counted(25, SCHEMA) for _ in shards]
-    output.add(plan.make(shards, counts, settings, len(output.parts)))
+    output.add(make_plan(shards, counts, settings, len(output.parts)))
 
 
 def write_part(output, part):
@@ -99,13 +99,13 @@ def test_a_file_is_no_directory(tmp_path):
 def test_missing_parts_are_those_that_are_not_there(directory):
     output = Output(str(directory))
     add(output)
-    assert [part.name for part, _ in output.missing()] == [f"part-{i:06d}" for i in range(6)]
+    assert [part.name for part in output.missing()] == [f"part-{i:06d}" for i in range(6)]
     (directory / "_rejected").mkdir()
     for part in output.parts[::2]:
         write_part(output, part)
     output = Output(str(directory))
-    assert [part.name[-1] for part, _ in output.missing()] == ["1", "3", "5"]
-    assert all(planned is output.plans[0] for _, planned in output.missing())
+    assert [part.name[-1] for part in output.missing()] == ["1", "3", "5"]
+    assert output.missing() == output.missing_of(output.plans[0])
     assert not output.complete
 
 
@@ -114,7 +114,7 @@ def test_success_alone_is_not_complete(output, directory):
     (directory / "part-000003.parquet").unlink()
     output = Output(str(directory))
     assert not output.complete
-    assert [part.name for part, _ in output.missing()] == ["part-000003"]
+    assert [part.name for part in output.missing()] == ["part-000003"]
 
 
 @pytest.mark.parametrize("name", ["model_hash", "keep_columns", "part_rows", "text_column"])
@@ -147,8 +147,9 @@ def test_new_shards_are_found_and_planned_behind_the_others(output, directory):
     assert output.new_shards([*OLD, *NEW]) == []
     assert [part.name for part in output.parts] == [f"part-{i:06d}" for i in range(10)]
     missing = output.missing()
-    assert [part.name for part, _ in missing] == [f"part-{i:06d}" for i in range(6, 10)]
-    assert all(planned is output.plans[1] for _, planned in missing)
+    assert [part.name for part in missing] == [f"part-{i:06d}" for i in range(6, 10)]
+    assert output.missing_of(output.plans[0]) == []
+    assert output.missing_of(output.plans[1]) == missing
     assert not output.complete
 
 

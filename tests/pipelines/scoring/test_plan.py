@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.scoring import plan
 from pipelines.scoring.plan import Plan
+from pipelines.scoring.planner import make_plan
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
@@ -37,7 +37,7 @@ def shards_of(counts):
 def make(counts, first_part=0, **changed):
     """The plan of shards by their number of rows, `Counted`, or the reason they cannot be read."""
     counts = [Counted(count, TEXT) if isinstance(count, int) else count for count in counts]
-    return plan.make(shards_of(counts), counts, flags(**changed), first_part)
+    return make_plan(shards_of(counts), counts, flags(**changed), first_part)
 
 
 def kept(*schemas, **changed):
@@ -130,7 +130,7 @@ def test_large_corpora_are_planned_at_once():
     for counts, parts in ((many, 50_000), ([Counted(4 * 10**9, TEXT, marks)], 40_000)):
         shards = shards_of(counts)
         began = time.process_time()
-        made = plan.make(shards, counts, flags(part_rows=100_000), 0)
+        made = make_plan(shards, counts, flags(part_rows=100_000), 0)
         # It is a second; minutes, where the work grows as the square.
         assert time.process_time() - began < 5
         assert len(made.parts) == parts

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from socket import gethostname
 
@@ -12,13 +13,15 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cluster import ipc
 from pipelines.errors import Failure
 from pipelines.score import main
-from pipelines.scoring import job as score_job
+from pipelines.scoring import ray_executor
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.parts import PartReader, PartScorer, to_item
-from pipelines.scoring.plan import Part, Piece, make
+from pipelines.scoring.part_data import PartTask, TokenizedPart
+from pipelines.scoring.plan import Part, Piece
+from pipelines.scoring.planner import make_plan
+from pipelines.scoring.reader import PartReader
+from pipelines.scoring.scorer import PartScorer
 from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Counted, Shard
@@ -218,22 +221,22 @@ def test_one_part_is_scored_without_ray(small, monkeypatch, local_ray):
     flags = FLAGS | {"part_rows": 1000}
     with monkeypatch.context() as without:
         # Whatever would start it fails.
-        without.setattr("pipelines.scoring.job.session", None)
+        without.setattr("pipelines.scoring.ray_executor.session", None)
         main(config(small, **flags))
     found = contents(small / "scored")
     assert "part-000000.parquet" in found
     assert "part-000001.parquet" not in found
 
     # Its bytes are those that an actor on Ray writes.
-    monkeypatch.setattr(score_job, "_score", scored_on_ray)
+    monkeypatch.setattr(ray_executor.RayExecutor, "score", score_on_ray)
     main(config(small, **flags | {"output": str(small / "on ray")}))
     expected = contents(small / "on ray")["part-000000.parquet"]
     assert found["part-000000.parquet"] == expected
 
 
-def scored_on_ray(items, reader, scorer, flags, start_ray):
-    start_ray()
-    return score_job._stream(items, reader, scorer, flags)
+def score_on_ray(executor, tasks, worker):
+    executor._start()
+    return executor._stream(tasks, worker)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +249,7 @@ def scored_on_ray(items, reader, scorer, flags, start_ray):
 )
 def test_columns_that_no_shard_has_are_refused_before_ray_loads(small, monkeypatch, flags, said):
     # Whatever would import it fails.
-    monkeypatch.setitem(sys.modules, "pipelines.scoring.job", None)
+    monkeypatch.setitem(sys.modules, "pipelines.scoring.ray_executor", None)
     with pytest.raises(InputError, match=re.escape(said)):
         main(config(small, **FLAGS | flags))
     assert contents(small / "scored") == {}
@@ -303,8 +306,10 @@ def test_a_part_that_cannot_be_written_is_an_error_and_no_success(small, local_r
     assert not (output / "_SUCCESS").exists()
 
 
-def read(tmp_path, kept: pa.Field, content: bytes, name: str = "a.parquet"):
-    """What a reader makes of a part that is all of a shard."""
+def read(
+    tmp_path, kept: pa.Field, content: bytes, name: str = "a.parquet"
+) -> Callable[[], TokenizedPart]:
+    """A function that reads a part, all of one shard."""
     path = tmp_path / name
     path.write_bytes(content)
     (shard,) = find_shards([str(path)], "--input")
@@ -313,7 +318,7 @@ def read(tmp_path, kept: pa.Field, content: bytes, name: str = "a.parquet"):
     encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
     part = Part("part-000000", (Piece(0, Span(0, rows)),))
     reader = PartReader(encoder, "text", pa.schema([kept]), "utf-8", 512)
-    return lambda: reader(to_item(part, (shard,)))
+    return lambda: reader(PartTask.of(part, (shard,)))
 
 
 # A string column of Parquet may hold any bytes: "a", an invalid one, "c".
@@ -336,32 +341,31 @@ def test_a_kept_value_that_does_not_convert_costs_its_row_alone(tmp_path, values
     texts = pa.array(["hi", "you", "there"])
     read_part = read(tmp_path, pa.field("kept", kind), parquet(text=texts, kept=values))
     part = read_part()
-    (row,) = ipc.from_bytes(part["rejected"]).to_pylist()
-    assert (row["row"], row["raw"], part["lost"]) == (2, b"you", 1)
+    (row,) = part.rejected.to_pylist()
+    assert (row["row"], row["raw"], part.rejected_rows) == (2, b"you", 1)
     assert row["reason"].startswith(f"column 'kept' {reason}")
     assert "\n" not in row["reason"]
-    kept = ipc.from_bytes(part["kept"])
-    kept.validate(full=True)
-    assert (len(kept), kept["kept"].type, kept["kept"].null_count) == (2, kind, 0)
+    part.kept.validate(full=True)
+    assert (len(part.kept), part.kept["kept"].type, part.kept["kept"].null_count) == (2, kind, 0)
 
 
 def test_a_type_that_does_not_convert_at_all_costs_the_part_of_the_shard(tmp_path):
     content = parquet(text=pa.array(["hi", "you"]), kept=pa.array([[1], [2]]))
     part = read(tmp_path, pa.field("kept", pa.int64()), content)()
-    (row,) = ipc.from_bytes(part["rejected"]).to_pylist()
-    assert (row["row"], part["lost"]) == (None, 2)
+    (row,) = part.rejected.to_pylist()
+    assert (row["row"], part.rejected_rows) == (None, 2)
     assert "column 'kept' does not convert" in row["reason"]
     assert row["reason"].endswith("(rows 1 to 2)")
 
 
 def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
     read_part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n2,you\n", "a.csv")
-    assert read_part()["error"] == ""
+    assert read_part().error == ""
     (tmp_path / "a.csv").write_bytes(HEAD + b"1,hi\n2,yes\n")
     part = read_part()
-    assert "a.csv has changed since it was planned" in part["error"]
+    assert "a.csv has changed since it was planned" in part.error
     scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
-    assert scorer(part)["error"] == part["error"]
+    assert scorer(part).error == part.error
     assert not (tmp_path / "part-000000.parquet").exists()
 
 
@@ -380,7 +384,7 @@ def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
 def test_shards_that_are_read_from_their_start_make_few_parts(name, encoding, rows, parts):
     schema = pa.schema([("text", pa.string())])
     flags = {"text_column": "text", "keep_columns": None, "part_rows": 100, "encoding": encoding}
-    made = make([Shard(name, 1, 1)], [Counted(rows, schema)], flags, 0)
+    made = make_plan([Shard(name, 1, 1)], [Counted(rows, schema)], flags, 0)
     assert len(made.parts) == parts
     assert sum(part.rows for part in made.parts) == rows
 
@@ -398,11 +402,14 @@ def test_a_corpus_of_nothing_but_texts(tmp_path, local_ray, part_rows):
     assert rejected["row"].to_pylist() == [2]
 
 
-def test_no_column_needs_to_be_kept(tmp_path, capsys):
+def test_no_column_needs_to_be_kept(tmp_path, capsys, monkeypatch):
     save_checkpoint(tmp_path / "model")
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "texts.csv").write_text("id,text\n1,lovely\n2,sad\n")
-    for _ in range(2):
+    main(config(tmp_path, keep_columns=()))
+    with monkeypatch.context() as without:
+        # Where there is nothing to do, nothing imports Ray.
+        without.setitem(sys.modules, "pipelines.scoring.ray_executor", None)
         main(config(tmp_path, keep_columns=()))
     assert "Nothing to do" in capsys.readouterr().out
     scored = pq.read_table(tmp_path / "scored" / "part-000000.parquet")
@@ -415,16 +422,15 @@ def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
     read_part = read(tmp_path / "here", pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")
     (tmp_path / "here").rename(tmp_path / "elsewhere")
     assert (
-        read_part()["error"]
-        == f"node {gethostname()} does not see {tmp_path}/here: every node must"
+        read_part().error == f"node {gethostname()} does not see {tmp_path}/here: every node must"
     )
 
 
 def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
     part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")()
     scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
-    assert f"node {gethostname()} does not see --output {tmp_path}" in scorer(part)["error"]
+    assert f"node {gethostname()} does not see --output {tmp_path}" in scorer(part).error
     assert not (tmp_path / "part-000000.parquet").exists()
     (tmp_path / "_manifest").mkdir()
-    assert scorer(part)["error"] == ""
+    assert scorer(part).error == ""
     assert (tmp_path / "part-000000.parquet").exists()

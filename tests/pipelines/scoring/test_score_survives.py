@@ -21,7 +21,7 @@ import ray
 
 from pipelines.errors import Failure
 from pipelines.score import ScoreConfig, main
-from pipelines.scoring.output import COUNTS
+from pipelines.scoring.part_data import PartCounts
 from sentiment import checkpoint
 from testing.generated import write_job
 from testing.programs import contents, run, scoring, start, wait_for_parts, words
@@ -55,7 +55,7 @@ def test_the_manifest_tells_all_of_a_run(job):
     totals = json.loads((job / "whole" / "_SUCCESS").read_text())
     assert record["totals"] == totals
     assert totals["rows"] + totals["rejected"] == record["rows"] == 10_000
-    assert set(totals) == set(COUNTS)
+    assert set(totals) == set(vars(PartCounts()))
     assert record["left"] == {"parts": 0, "rows": 0}
     assert record["parts"] == 100
     assert record["rows/s"] > 0
