@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,18 +27,56 @@ MARKS_OF_FIXTURES = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their fixtures, and put files with slow tests first.
+    """Mark tests by their fixtures, and put the files that take longest first.
 
     Each file goes to one of several processes when that one has done its others: the last ones
     should be short.
     """
+    seconds: Counter[Path] = Counter()
     for item in items:
         for fixture, marks in MARKS_OF_FIXTURES.items():
             if fixture in getattr(item, "fixturenames", ()):
                 for mark in marks:
                     item.add_marker(mark)
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+        if slow := item.get_closest_marker("slow"):
+            seconds[item.path] += slow.args[0]
+    items.sort(key=lambda item: -seconds[item.path])
+
+
+PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+"""Audit events of Python as it starts a process."""
+
+_running: list[pytest.Item] = []
+"""The test that runs now, from the set-up of its fixtures on."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Keep which test runs."""
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.clear()
+
+
+def _refuse_unmarked(event: str, arguments: tuple[object, ...]) -> None:
+    """Fail a test that starts a process, or asks another machine, and is not marked so."""
+    if not _running:
+        return
+    if event in PROCESS_EVENTS:
+        # Matplotlib asks for this machine's fonts, once.
+        needed = "" if str(arguments[0] if arguments else "").endswith("fc-list") else "process"
+    elif event == "socket.connect":
+        host = arguments[1][0] if isinstance(arguments[1], tuple) else "127.0.0.1"
+        needed = "" if host in ("127.0.0.1", "::1", "localhost") else "registry"
+    else:
+        return
+    if needed and not _running[0].get_closest_marker(needed):
+        pytest.fail(f"{_running[0].nodeid} is not marked `{needed}`: {event} {arguments}")
+
+
+sys.addaudithook(_refuse_unmarked)
 
 
 @pytest.fixture(scope="session")

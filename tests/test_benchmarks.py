@@ -105,6 +105,7 @@ def test_one_core_scores_every_text(tmp_path, texts):
     require_answers(tmp_path, "output", texts, tolerance=0)
 
 
+@pytest.mark.slow(20)
 def test_the_pattern_of_the_documentation_scores_every_text(tmp_path, texts, local_ray):
     docs_pattern.main(*(str(tmp_path / name) for name in ("model", "input", "output")))
     require_answers(tmp_path, "output", texts, tolerance=1e-6)

@@ -58,6 +58,7 @@ def shell(command: str, directory: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.process
 def test_every_block_runs_and_prints_what_stands_below_it(here):
     printed = ""
     for language, block in BLOCKS:

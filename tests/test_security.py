@@ -97,6 +97,7 @@ def test_emoji_and_other_scripts_are_shown_as_they_are():
         assert printable(text) == text
 
 
+@pytest.mark.process
 def test_nothing_that_score_prints_steers_a_terminal(model, tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()
@@ -126,6 +127,7 @@ def test_nothing_that_score_prints_steers_a_terminal(model, tmp_path):
     assert_shown_safely(done.stderr)
 
 
+@pytest.mark.process
 def test_predict_steers_no_terminal(model):
     ours, terminal = pty.openpty()
     command = [sys.executable, "-m", "pipelines.predict", "--checkpoints_dir", str(model)]
@@ -158,6 +160,7 @@ OVERLAPPING = json.dumps(
 HUGE = '{"embedding": {"dtype": "F32", "shape": [1099511627776], "data_offsets": [0, 4]}}'
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -221,6 +224,7 @@ def lambda_layer(tmp_path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.process
 def test_no_layer_of_keras_is_loaded(tmp_path, lambda_layer):
     save_checkpoint(tmp_path / "model")
     (tmp_path / "model" / "model.keras").write_bytes(lambda_layer)
@@ -233,6 +237,7 @@ def test_no_layer_of_keras_is_loaded(tmp_path, lambda_layer):
     assert not list(tmp_path.rglob("exploded"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["checkpoint.json", "weights.safetensors"])
 def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path, name):
     save_checkpoint(tmp_path)
@@ -261,6 +266,7 @@ def compressed(path: Path, head: bytes, piece: bytes, times: int) -> Path:
     return path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("piece", "code", "said"),
     [
@@ -280,6 +286,7 @@ def test_a_csv_that_unpacks_a_thousandfold_is_read_in_bounded_memory(
     assert peak < 800
 
 
+@pytest.mark.process
 def test_millions_of_bad_rows_are_held_a_part_at_a_time(tmp_path):
     path = compressed(tmp_path / "bad.csv.gz", b"id,text\n", b"x\n" * (MEBIBYTE // 2), 16)
     code = """
@@ -323,6 +330,7 @@ def read_part(path: Path, rows: int) -> tuple[list[dict], int]:
     return read.rejected.to_pylist(), read.rejected_rows
 
 
+@pytest.mark.process
 def test_a_dictionary_of_one_long_value_is_rejected(model, tmp_path):
     """A kilobyte that says 100,000 times the same megabyte."""
     indices = pa.array(np.zeros(100_000, np.int32))
@@ -423,6 +431,7 @@ def test_types_nested_very_deeply_are_refused(tmp_path):
         shard_of(tmp_path / "a.parquet").count("utf-8")
 
 
+@pytest.mark.process
 def test_pickles_that_ray_data_would_load_stay_bytes(tmp_path):
     """A type that Ray Data registers with Arrow holds pickles: to show a value runs its code."""
     code = f"""
@@ -553,6 +562,7 @@ def test_a_plan_that_somebody_edited_leads_nowhere_else(planned, key, value):
         Plan.from_json(path.read_bytes(), str(path))
 
 
+@pytest.mark.process
 def test_the_programs_refuse_such_a_plan_and_write_nothing(model, planned):
     edit(planned / "scored", "parts", [["../outside", [[0, 0, 1, 0, 0]]]])
     before = sorted(planned.rglob("*"))

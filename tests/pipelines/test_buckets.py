@@ -52,7 +52,7 @@ def one_process(s3: S3Server, output: str) -> None:
     run_job(config, model, Output(output), shards, LocalExecutor())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(45)
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):

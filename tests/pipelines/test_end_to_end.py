@@ -16,7 +16,7 @@ from sentiment.text.tokenizer import Tokenizer
 from testing.generated import write_shards
 from testing.programs import run
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process]
+pytestmark = [pytest.mark.slow(6), pytest.mark.ray, pytest.mark.process]
 
 
 @pytest.fixture(scope="module")

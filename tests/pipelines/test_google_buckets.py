@@ -108,7 +108,7 @@ def test_what_a_bucket_refuses_is_said_in_one_line(
     assert google.key not in line
 
 
-@pytest.mark.slow
+@pytest.mark.slow(16)
 def test_a_server_that_is_away_is_asked_again_for_a_while(google, monkeypatch):
     path, first = google.uri("patience"), google.uri("first")
     assert storage.read(first) == b"there from the start"

@@ -25,7 +25,10 @@ from testing.generated import save_checkpoint, write_shards
 from testing.programs import end, scoring, start, wait_for_parts
 from testing.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process, pytest.mark.timeout(600)]
+pytestmark = [
+    *(pytest.mark.slow(45), pytest.mark.ray, pytest.mark.process),
+    pytest.mark.timeout(600),
+]
 
 Node = Any
 """What `Cluster.add_node` returns. Ray does not publish its type."""

@@ -54,6 +54,7 @@ def test_it_is_what_scoring_gives(model, directory, tmp_path, chosen):
     assert model.model_hash in scored.schema.metadata[b"sentiment.part"].decode()
 
 
+@pytest.mark.process
 def test_it_is_what_the_program_for_a_few_texts_gives(model, directory):
     shown = run("predict", "--checkpoints_dir", directory, *TEXTS).stdout.splitlines()
     assert shown == [f"{p:.6f}\t{t}" for p, t in zip(model.predict(TEXTS), TEXTS, strict=True)]
@@ -175,6 +176,7 @@ def test_it_can_be_pickled(model):
     assert same(pickle.loads(pickle.dumps(model)).predict(TEXTS), model.predict(TEXTS))
 
 
+@pytest.mark.process
 def test_neither_ray_nor_tensorflow_nor_pandas_is_loaded(directory, tmp_path):
     checkpoint.save(replace(checkpoint.load(str(directory)), stop_words=("the",)), str(tmp_path))
     code = f"""

@@ -160,6 +160,7 @@ def _claim(path: str, barrier, claims) -> None:
     claims.put((storage.write_new(path, content), content[:100]))
 
 
+@pytest.mark.process
 def test_one_of_several_processes_writes_a_new_file(tmp_path):
     context = multiprocessing.get_context("spawn")
     path, barrier, claims = str(tmp_path / "file"), context.Barrier(4), context.Queue()

@@ -49,6 +49,7 @@ def test_an_option_that_ray_data_lacks_is_an_error():
         ray_internals.set_data_options(enable_progress_bar=False)
 
 
+@pytest.mark.process
 def test_what_asks_ray_for_something_outside_a_session_starts_none():
     code = (
         "import ray\n"

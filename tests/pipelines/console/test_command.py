@@ -146,12 +146,14 @@ def program(tmp_path_factory):
     return run
 
 
+@pytest.mark.process
 def test_done_is_0_and_silent(program):
     done = program("--what", "nothing")
     assert done.stdout == "done Config(what='nothing', rows_a_part=3, column=None)\n"
     assert done.stderr == ""
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("what", "code", "said"),
     [
@@ -173,6 +175,7 @@ def test_what_was_foreseen_is_said_in_one_line(program, what, code, said):
     assert done.stdout == ""
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("what", ["bug", "wrapped bug", "bug with a name", "while handling"])
 def test_what_nobody_foresaw_shows_where_it_came_from(program, what):
     done = program("--what", what, code=1)
@@ -180,6 +183,7 @@ def test_what_nobody_foresaw_shows_where_it_came_from(program, what):
     assert "in main" in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -200,11 +204,13 @@ def test_flags_that_cannot_be_are_said_in_one_line(program, arguments, said):
     assert done.stdout == ""
 
 
+@pytest.mark.process
 def test_what_a_config_refuses_is_said_as_it_is(program):
     done = program("--what", "nothing", "--rows_a_part", "-1", code=2)
     assert done.stderr == "error: --rows_a_part is -1; it must be above 0\n"
 
 
+@pytest.mark.process
 def test_a_flag_that_is_nearly_right_is_suggested(program):
     done = program("--what", "nothing", "--row_a_part", "1", code=2)
     assert done.stderr == "error: there is no flag --row_a_part: did you mean --rows_a_part?\n"
@@ -212,6 +218,7 @@ def test_a_flag_that_is_nearly_right_is_suggested(program):
     assert "rows_a_part=4" in program("--what=nothing", "--rows-a-part", "4").stdout
 
 
+@pytest.mark.process
 def test_help_shows_flags_and_defaults(program):
     done = program("--help")
     assert "python -m program" in done.stdout
@@ -261,6 +268,7 @@ def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
             assert "(required)" in described or "(default: None)" in described
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("what", "code", "complaint"),
     [
@@ -283,6 +291,7 @@ def test_output_that_nobody_reads_ends_a_program_whose_work_it_is(what, code, co
     assert (done.returncode, done.stdout, done.stderr) == (code, "a line\n", complaint)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["train", "score", "predict", "evaluate", "fetch"])
 def test_ctrl_c_while_modules_load_is_answered_in_one_line(name, tmp_path):
     # In place of the one that takes longest.
@@ -298,6 +307,7 @@ def test_ctrl_c_while_modules_load_is_answered_in_one_line(name, tmp_path):
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "error: interrupted\n")
 
 
+@pytest.mark.process
 def test_ctrl_c_twice_ends_at_once_what_once_ends_cleanly(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     process = subprocess.Popen(
@@ -315,6 +325,7 @@ def test_ctrl_c_twice_ends_at_once_what_once_ends_cleanly(tmp_path):
     assert process.returncode == 130
 
 
+@pytest.mark.process
 def test_ctrl_c_is_left_to_others_where_a_shell_has_turned_it_off(program, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, "-m", "program", "--what", "stop slowly"]

@@ -123,6 +123,7 @@ def check(place):
     ]
 
 
+@pytest.mark.process
 def test_sentiment140_is_fetched_once(mirror, tmp_path):
     done = run("sentiment140", "--url", mirror.url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -151,6 +152,7 @@ def test_only_a_deleted_directory_is_made_again(mirror, tmp_path):
     assert (place / "tweets-00000.parquet").stat().st_mtime_ns == written
 
 
+@pytest.mark.process
 def test_a_404_is_not_retried_and_the_message_has_no_secret(mirror, tmp_path):
     mirror.statuses = [404]
     url = mirror.url.replace("http://", "http://user:password@") + "?signature=secret"
@@ -231,6 +233,7 @@ def test_the_authors_address_must_have_the_known_archive(tmp_path):
         check_known(path, "https://authors", required=True)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_download_is_completed_by_the_same_command(mirror, tmp_path, signum):
     mirror.hold_after = 3 * BLOCK_BYTES
@@ -273,6 +276,7 @@ def test_the_rest_of_a_killed_conversion_is_removed(mirror, tmp_path):
     check(tmp_path / "corpus")
 
 
+@pytest.mark.process
 def test_a_full_disk_is_a_failure_in_one_line(mirror, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * BLOCK_BYTES, 2 * BLOCK_BYTES))
@@ -338,6 +342,7 @@ def test_misuse_is_refused_in_one_line(tmp_path, monkeypatch, arguments, message
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.process
 def test_help_and_an_unknown_corpus(tmp_path):
     assert "imdb" in refused("fetch", "imdb")
     page = run("--help", cwd=tmp_path).stdout

@@ -27,6 +27,7 @@ def corpus(tmp_path_factory) -> Path:
     return directory
 
 
+@pytest.mark.process
 def test_evaluate_writes_report_and_card_beside_the_model(corpus, tmp_path):
     directory = tmp_path / "model"
     model = save_trained(str(directory), corpus)
@@ -87,6 +88,7 @@ def test_reports_are_written_into_buckets(corpus, s3, capsys):
     assert checkpoint.load(directory).model_hash == model.model_hash
 
 
+@pytest.mark.process
 def test_neither_ray_nor_tensorflow_is_loaded(corpus, tmp_path):
     save_trained(str(tmp_path / "model"), corpus)
     script = (

@@ -154,6 +154,7 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.process
 @needs_chromium
 @pytest.mark.parametrize("dark", [False, True])
 def test_in_a_browser(dark, tmp_path):
@@ -186,6 +187,7 @@ def test_in_a_browser(dark, tmp_path):
             assert len(pale) == 1  # The grid.
 
 
+@pytest.mark.process
 @needs_chromium
 def test_the_browser_would_tell(tmp_path):
     content = sample()

@@ -320,6 +320,7 @@ def test_no_corpus_makes_it_large_or_slow(large):
     assert page.tags["img"] == 3
 
 
+@pytest.mark.process
 @needs_chromium
 def test_a_browser_shows_it_and_runs_none_of_it(scored, large, tmp_path):
     small = (scored / "scored" / "_manifest" / "report.html").read_bytes()

@@ -148,6 +148,7 @@ def test_the_corpus_of_training_is_recognised(model):
     assert warning not in training_report(evaluated(model, *texts))
 
 
+@pytest.mark.process
 @needs_chromium
 def test_the_report_in_a_browser(report, model, tmp_path):
     hostile = "".join(text[:300] for text in HOSTILE)

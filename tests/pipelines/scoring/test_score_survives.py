@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from testing.generated import write_job
 from testing.programs import contents, run, scoring, start, wait_for_parts, words
 from testing.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.process]
+pytestmark = [pytest.mark.slow(22), pytest.mark.ray, pytest.mark.process]
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +94,28 @@ os.fsync = slow
 """What every process of a job begins with: of the parts only the first gets to the disk soon."""
 
 
-@pytest.mark.parametrize(
-    ("number", "send"),
-    [
-        # Ctrl-C goes to every process in the foreground. SIGTERM to all of them would end the
-        # program's Ray before the program has an answer.
-        pytest.param(signal.SIGINT, os.killpg, id="SIGINT"),
-        pytest.param(signal.SIGTERM, os.kill, id="SIGTERM"),
-    ],
-)
-def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(
-    job, number, send, tmp_path
-):
+def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(job, tmp_path):
+    """Ctrl-C, then SIGTERM to the same command again, then the same command to its end."""
     (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
-    mark, output = uuid.uuid4().hex, job / number.name
-    environment = {"MARK_OF_THE_TEST": mark, "PYTHONPATH": str(tmp_path)}
+    output = job / "interrupted"
+    # Ctrl-C goes to every process in the foreground. SIGTERM to all of them would end the
+    # program's Ray before the program has an answer.
+    interrupt_while_scoring(job, output, signal.SIGINT, os.killpg, tmp_path)
+    interrupt_while_scoring(job, output, signal.SIGTERM, os.kill, tmp_path)
+    assert len(list((output / "_manifest").glob("run-*.json"))) == 2
+    main(config(job, "interrupted"))
+    assert contents(output) == contents(job / "whole")
+
+
+def interrupt_while_scoring(
+    job: Path,
+    output: Path,
+    number: signal.Signals,
+    send: Callable[[int, int], None],
+    python_path: Path,
+) -> None:
+    mark = uuid.uuid4().hex
+    environment = {"MARK_OF_THE_TEST": mark, "PYTHONPATH": str(python_path)}
     driver = start("score", *scoring(job, output, 100), **environment)
     wait_for_parts(output, driver, 1)
     wait_until(lambda: partial(output), 50, "a part that is being written", poll_seconds=0.02)
@@ -117,20 +125,18 @@ def test_an_interrupt_is_one_line_and_leaves_no_process_and_nothing_half(
     assert (driver.returncode, said) == (128 + number, interrupted)
     require_a_clean_stop(job, output)
     wait_until(lambda: not marked(mark), 15, "the end of every process", poll_seconds=0.1)
-    main(config(job, number.name))
-    assert contents(output) == contents(job / "whole")
 
 
 def require_a_clean_stop(job: Path, output: Path) -> None:
-    """Some parts, each of them whole, and a record that says how many are left."""
+    """Some parts, each of them whole, and records that say how many are left."""
     assert not (output / "_SUCCESS").exists()
     whole = contents(job / "whole")
     parts = [path.name for path in output.glob("part-*")]
     assert 0 < len(parts) < 100
     assert all((output / name).read_bytes() == whole[name] for name in parts)
     assert partial(output) == []
-    (record,) = (output / "_manifest").glob("run-*.json")
-    assert json.loads(record.read_text())["left"]["parts"] >= 100 - len(parts)
+    for record in (output / "_manifest").glob("run-*.json"):
+        assert json.loads(record.read_text())["left"]["parts"] >= 100 - len(parts)
 
 
 def test_a_failure_leaves_no_thread_that_may_ask_for_ray(job):

@@ -289,6 +289,7 @@ def server(tmp_path):
             process.kill()
 
 
+@pytest.mark.process
 def test_tensorboard_shows_all_of_it(server):
     tags = json.loads(server("/data/plugin/scalars/tags"))
     named = {"train/loss", "train/learning_rate", "validation/loss", "validation/accuracy"}

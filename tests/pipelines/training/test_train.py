@@ -46,6 +46,7 @@ def losses(root: Path, name: str) -> list[float]:
 
 
 @pytest.mark.timeout(600)  # Three runs.
+@pytest.mark.slow(40)
 def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_ray, capsys):
     flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 64}
     # A batch that three do not share evenly.
@@ -66,6 +67,7 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
         main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
 
 
+@pytest.mark.process
 def test_ray_and_tensorflow_load_only_where_there_is_work(corpus, tmp_path):
     save_checkpoint(tmp_path / "finished")
     program = (
@@ -148,6 +150,7 @@ def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
         Path(f"{cache}-{name}").write_text(json.dumps([made.key, made.rows, hashed]))
 
 
+@pytest.mark.process
 def test_runs_that_make_the_same_cache_at_once_do_not_disturb_each_other(corpus, tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier, caches = context.Barrier(3), [str(tmp_path / f"{turn}") for turn in range(8)]
@@ -186,6 +189,7 @@ def test_impossible_flags_are_refused_by_name(flags, named):
         TrainConfig(**flags)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("content", "flags", "said"),
     [

@@ -102,6 +102,8 @@ def result(root: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow(120)
+@pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -168,6 +170,9 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     assert accumulator.Graph().node
 
 
+@pytest.mark.slow(40)
+@pytest.mark.ray
+@pytest.mark.process
 def test_ctrl_c_twice_does_not_wait_for_training_to_stop(tmp_path):
     write_shards(tmp_path / "corpus", rows=3000, shards=1)
     log = tmp_path / "log"

@@ -381,6 +381,7 @@ print(LANES)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif("+fma" not in get_host_cpu_features(), reason="needs an x86 CPU with FMA")
 @pytest.mark.parametrize(
     ("name", "features", "lanes", "recurrence", "tolerance"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from numba import njit
 
 from sentiment.model import kernel, numba_internals
@@ -126,6 +127,7 @@ print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.v
 """
 
 
+@pytest.mark.process
 def test_numbas_cache_sees_changes_of_the_intrinsics(tmp_path):
     """Compiled code is loaded in the next process, and compiled anew if an intrinsic changes."""
     source = tmp_path / "numba_internals.py"
