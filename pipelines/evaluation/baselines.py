@@ -1,4 +1,4 @@
-"""Simple models to compare with: TF-IDF + logistic regression, and the majority class."""
+"""A simple model to compare with: TF-IDF + logistic regression."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,6 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-
-REGRESSION = "TF-IDF + logistic regression"
-MAJORITY = "majority class"
 
 
 def logistic_regression(texts: list[str], labels: np.ndarray) -> Callable[[list[str]], np.ndarray]:
@@ -33,8 +30,3 @@ def logistic_regression(texts: list[str], labels: np.ndarray) -> Callable[[list[
         return np.asarray(model.predict_proba(texts)[:, 1])
 
     return predict
-
-
-def majority_class(positive_share: float, rows: int) -> np.ndarray:
-    """float64[rows]: the share of positive training rows, as the probability of every text."""
-    return np.full(rows, positive_share)

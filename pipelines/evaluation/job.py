@@ -7,13 +7,10 @@ import hashlib
 import posixpath
 import re
 
+import numpy as np
+
 from pipelines.console.terminal import printable
-from pipelines.evaluation.baselines import (
-    MAJORITY,
-    REGRESSION,
-    logistic_regression,
-    majority_class,
-)
+from pipelines.evaluation.baselines import logistic_regression
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.held_out import LabelledTexts, read_labelled
 from pipelines.evaluation.results import print_confusion, print_metrics, print_samples
@@ -27,6 +24,8 @@ from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
 from sentiment.predictor import Predictor
+
+REGRESSION, MAJORITY = "TF-IDF + logistic regression", "majority class"
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -53,7 +52,8 @@ def evaluate(config: EvaluateConfig) -> None:
         except ValueError as error:  # scikit-learn says it well: no texts, no words or one label.
             raise InputError(f"--baseline: {record.data_dir}: {error}") from error
         probabilities[REGRESSION] = predict(rows.texts)
-    probabilities[MAJORITY] = majority_class(record.positive_share, len(rows.texts))
+    # The share of positive training rows, as the probability of every text.
+    probabilities[MAJORITY] = np.full(len(rows.texts), record.positive_share)
 
     results = EvaluationResults(
         name=posixpath.basename(storage.absolute(config.checkpoints_dir).rstrip("/")),
