@@ -1,1 +1,1 @@
-"""Side-by-side measurements, one command each: python -m benchmarks.NAME."""
+"""Benchmarks, one command each: python -m benchmarks.NAME. Results: docs/benchmarks.md."""

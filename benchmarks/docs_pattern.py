@@ -1,4 +1,4 @@
-"""Batch inference as the documentation of Ray Data shows it, for the same checkpoint.
+"""Batch inference as in the documentation of Ray Data, with the same checkpoint.
 
     python -m benchmarks.docs_pattern CHECKPOINT INPUT OUTPUT
 
@@ -19,7 +19,7 @@ WORD = re.compile(r"https?://\S+|[#@]?\w+(?:'\w+)*|[!?]|[:;]-?[()DP]")
 
 
 class Predictor:
-    """The model, loaded once an actor."""
+    """Scores batches with Keras. Each actor loads the model once."""
 
     def __init__(self, directory: str) -> None:
         from benchmarks.keras_model import WordsAlone
@@ -29,7 +29,7 @@ class Predictor:
         self.model = WordsAlone(loaded.weights)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The batch with two columns more and without the texts."""
+        """Add `positive_probability` and `sentiment` to a batch, and remove `text`."""
         padded = np.zeros((len(batch["text"]), LENGTH), np.int32)
         lengths = np.zeros(len(padded), np.int32)
         for row, text in enumerate(batch["text"]):

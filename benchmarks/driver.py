@@ -1,11 +1,10 @@
-"""Does one driver keep up with 100,000 parts? What it costs a part, in time and memory.
+"""Measure the driver with 100,000 parts: its memory, and its CPU time for each part.
 
     python -m benchmarks.driver
 
-A corpus of 100,000 parts of 100,000 rows has 10^10 rows. What a driver does for a part does not
-depend on the rows in it, so here each part has one: everything else is real, the plan, Ray Data and
-its actors, the files, their footers. The parts come faster than of 100,000 rows they would on a
-thousand cores, and as fast as the driver or, more likely, this machine's actors can take them.
+A corpus of 100,000 parts of 100,000 rows has 10^10 rows. The driver's work for a part does not
+depend on the number of its rows, so each part has one row here. All else is real: the plan, Ray
+Data, the actors, the files and their footers.
 """
 
 import subprocess
@@ -21,24 +20,24 @@ from benchmarks.score import kept_or_temporary
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import scoring, words
 
-OTHERS = ("gcs_server", "raylet")
-"""Ray's processes that serve the driver: one a cluster, and one a node."""
+RAY_PROCESSES = ("gcs_server", "raylet")
+"""Names of the Ray processes that serve the driver: one for the cluster, one for the node."""
 
 
 @dataclass(frozen=True)
 class DriverBenchmark:
-    """Score parts of one row, and watch the driver."""
+    """Score parts of one row and measure the driver."""
 
     parts: int = 100_000
-    """Parts."""
+    """Number of parts."""
     shards: int = 1_000
-    """Shards they are in."""
+    """Number of shards."""
     root: Path | None = None
-    """Directory for corpus and output; None: one that is removed at the end."""
+    """Directory for corpus and output; None: a temporary one."""
 
 
 def main(config: DriverBenchmark) -> None:
-    """Score, and print a table."""
+    """Score the corpus and print a row of the table at each quarter."""
     with kept_or_temporary(config.root) as root, tempfile.TemporaryDirectory(dir=root) as output:
         save_checkpoint(root / "model")
         write_shards(root / "corpus", config.parts, config.shards)
@@ -66,16 +65,15 @@ def main(config: DriverBenchmark) -> None:
 
 
 def _row(done: int, seconds: float, driver: psutil.Process) -> str:
-    """A line of the table."""
-    others = dict.fromkeys(OTHERS, 0.0)
+    """One row of the table: progress, the driver's memory, and CPU times."""
+    cpu_seconds = dict.fromkeys(RAY_PROCESSES, 0.0)
     for process in driver.children(recursive=True):
-        if process.name() in others:
-            others[process.name()] += sum(process.cpu_times()[:2])
-    busy = [sum(driver.cpu_times()[:2]), *others.values()]
-    memory = driver.memory_info().rss / 2**20
-    return (
-        f"| {done:,} | {seconds:,.0f} | {memory:,.0f} | {' | '.join(f'{s:,.0f}' for s in busy)} |"
-    )
+        if process.name() in cpu_seconds:
+            cpu_seconds[process.name()] += sum(process.cpu_times()[:2])
+    all_seconds = [sum(driver.cpu_times()[:2]), *cpu_seconds.values()]
+    mebibytes = driver.memory_info().rss / 2**20
+    cells = [seconds, mebibytes, *all_seconds]
+    return f"| {done:,} | {' | '.join(f'{cell:,.0f}' for cell in cells)} |"
 
 
 if __name__ == "__main__":

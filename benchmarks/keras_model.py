@@ -1,4 +1,4 @@
-"""A model without bigrams as users of Keras write it: what their `predict` is measured with."""
+"""The model without bigrams, as a plain Keras model whose `predict` is measured."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ from sentiment.model.keras_model import from_weights
 
 
 class WordsAlone(keras.Model):
-    """ids, int32 (n, longest), and lengths, int32 (n,) -> logits, float32 (n, 2)."""
+    """A Keras model: `ids: int32[n, length]`, `lengths: int32[n]` -> `logits: float32[n, 2]`."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self._model = from_weights(dict(weights))
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """`SentimentLSTM.call` would look up a bigram for each token, to add nothing."""
+        """Compute the logits without a bigram lookup, which `SentimentLSTM.call` does."""
         ids, lengths = inputs
         return self._model.logits(self._model.embedding(ids), lengths)

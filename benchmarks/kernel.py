@@ -1,21 +1,21 @@
-"""Scoring, token ids -> probabilities: the kernel next to Keras and TensorFlow, on one core.
+"""Compare the scoring kernel with Keras and TensorFlow on one core: token ids -> probabilities.
 
     python -m benchmarks.kernel
     python -m benchmarks.kernel --texts reviews/ --column text --rows 50000
 
-Without --texts: ids from a seeded generator, as frequent as Zipf's law has them, in texts whose
-lengths are log-normal with the mean and the spread of sentences of film reviews (20 and 12). The
-weights are random, too: their values do not matter for the time.
+Without --texts the ids are generated: a Zipf distribution, and log-normal text lengths with the
+mean and standard deviation of film-review sentences (20 and 12 tokens). Weights are random; their
+values do not change the time.
 
-Four ways, in turns, after one run that is not counted:
+Four scorers run in turns, after one run that is not counted:
 - the kernel;
-- Keras: `predict` over texts cut and padded to 64 tokens, as is usual, in the batches of 32 it
-  takes by default, and in those of 1024 it does best with;
-- a TensorFlow graph as fast as we can make it: the kernel's folded table, texts sorted by length,
-  each batch padded to its own longest.
+- Keras `predict` with texts truncated and padded to 64 tokens, in batches of 32 (its default) and
+  of 1024 (its best);
+- a TensorFlow graph that is optimised equally: the kernel's folded table, texts sorted by length,
+  each batch padded to its own longest text.
 
-Times are of the CPU, of all the process's threads, which have one core together: so other programs
-on the machine count little, and waiting does not count, in TensorFlow's favour.
+Times are CPU times of all threads, on one core. So other programs on the machine matter little.
+Waiting does not count, in TensorFlow's favour.
 """
 
 import os
@@ -40,26 +40,27 @@ from sentiment.text.tokenizer import Tokenizer
 VOCABULARY, EMBEDDING, HIDDEN = 20_000, 75, 75
 PADDED = 64
 BATCH = 1024
-"""Texts that Keras and the graph take at once. Of 32, 100, 256, 1024 and 4096 it is Keras's best;
-the graph's best is 256 or 1024."""
-TEXTS_TO_KERAS = 10_000
-"""So many texts Keras takes in a repeat: it is some ten times slower."""
+"""Batch size of Keras and of the graph: Keras's best of 32, 100, 256, 1024 and 4096. The graph's
+best is 256 or 1024."""
+KERAS_TEXTS = 10_000
+"""Texts that Keras scores in a repeat. It is about ten times slower than the kernel."""
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""`ids: int32[tokens]`, `offsets: int64[n + 1]` -> `probabilities: float32[n]`."""
 
 
 @dataclass(frozen=True)
 class KernelBenchmark:
-    """Measure the kernel beside Keras and TensorFlow, on one core."""
+    """Compare the kernel with Keras and TensorFlow on one core."""
 
     texts: str | None = None
-    """A shard, or a directory of them; None: ids are generated."""
+    """A shard or a directory of shards; None: ids are generated."""
     column: str = "text"
-    """Their column of texts."""
+    """Column that holds the texts."""
     rows: int = 50_000
-    """Texts."""
+    """Number of texts."""
     repeats: int = 5
-    """Times that each is measured."""
+    """Measurements of each scorer."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "repeats"):
@@ -67,7 +68,7 @@ class KernelBenchmark:
 
 
 def generated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
-    """ids and offsets of texts, and the size of their vocabulary."""
+    """Generate `ids: int32[tokens]`, `offsets: int64[rows + 1]`, and the vocabulary size."""
     random = np.random.default_rng(seed)
     spread = np.log1p((12 / 20) ** 2) ** 0.5
     lengths = random.lognormal(np.log(20) - spread**2 / 2, spread, rows).astype(np.int64)
@@ -78,26 +79,26 @@ def generated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def read(path: str, column: str, rows: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """The same for the first texts of shards."""
+    """Read the first texts of shards, as ids, offsets and the vocabulary size."""
     texts = read_texts(path, column, rows)
     if not len(texts):
         raise InputError(f"--texts {path} holds no texts")
     tokenizer = Tokenizer()
-    found = vocabulary.document_frequencies(tokenizer.tokens(texts).tokens)
-    words = vocabulary.build(found, len(texts), min_share=0, max_size=VOCABULARY)
+    frequencies = vocabulary.document_frequencies(tokenizer.tokens(texts).tokens)
+    words = vocabulary.build(frequencies, len(texts), min_share=0, max_size=VOCABULARY)
     encoded = tokenizer.encoder(words)(texts)
     return encoded.ids, encoded.offsets, len(words)
 
 
 def random_weights(size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights named as in a checkpoint, of about the size that training leaves."""
+    """Random weights with the names of a checkpoint, about as large as trained ones."""
     random = np.random.default_rng(seed)
     shapes = weight_shapes(size, EMBEDDING, HIDDEN)
     return {name: random.normal(0, 0.2, shape).astype("f4") for name, shape in shapes.items()}
 
 
 def keras_predict(weights: dict[str, np.ndarray], batch_size: int) -> Score:
-    """`predict` with every text padded to PADDED tokens; longer ones are cut."""
+    """Keras `predict` with each text padded or truncated to PADDED tokens."""
     import keras
 
     from benchmarks.keras_model import WordsAlone
@@ -107,8 +108,8 @@ def keras_predict(weights: dict[str, np.ndarray], batch_size: int) -> Score:
     def score(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         lengths = np.minimum(np.diff(offsets), PADDED).astype(np.int32)
         padded = np.zeros((len(lengths), PADDED), np.int32)
-        found = pad(ids, offsets[:-1], lengths)
-        padded[:, : found.shape[1]] = found
+        as_long = pad(ids, offsets[:-1], lengths)
+        padded[:, : as_long.shape[1]] = as_long
         logits = model.predict([padded, lengths], batch_size=batch_size, verbose=0)
         return np.asarray(keras.ops.softmax(logits))[:, 1]
 
@@ -116,7 +117,7 @@ def keras_predict(weights: dict[str, np.ndarray], batch_size: int) -> Score:
 
 
 def tensorflow_graph(weights: dict[str, np.ndarray]) -> Score:
-    """The recurrence over a folded table as one `tf.function`."""
+    """The LSTM over a folded table as one `tf.function`."""
     import tensorflow as tf
 
     table = tf.constant(weights["embedding"] @ weights["lstm/kernel"] + weights["lstm/bias"])
@@ -142,17 +143,17 @@ def tensorflow_graph(weights: dict[str, np.ndarray]) -> Score:
     def score(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         lengths = np.diff(offsets).astype(np.int32)
         order = np.argsort(lengths, kind="stable")
-        found = np.empty(len(lengths), np.float32)
+        scores = np.empty(len(lengths), np.float32)
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
-            found[rows] = probabilities(pad(ids, offsets[rows], lengths[rows]), lengths[rows])
-        return found
+            scores[rows] = probabilities(pad(ids, offsets[rows], lengths[rows]), lengths[rows])
+        return scores
 
     return score
 
 
 def one_core() -> str:
-    """Keep this process to one core and TensorFlow to one thread; says what could be done."""
+    """Pin this process to one core and TensorFlow to one thread; return the pinning in words."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -166,27 +167,27 @@ def one_core() -> str:
 
 
 def main(config: KernelBenchmark) -> None:
-    """Measure and print."""
+    """Measure each scorer and print the rates."""
     if config.texts:
         ids, offsets, size = read(config.texts, config.column, config.rows)
     else:
         ids, offsets, size = generated(config.rows)
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    where = one_core()
+    pinning = one_core()
     weights = random_weights(size)
     kernel = LSTMKernel(weights)
-    all_texts, some = (ids, offsets), (ids, offsets[: TEXTS_TO_KERAS + 1])
-    ways: dict[str, tuple[Score, tuple]] = {
+    all_texts, few_texts = (ids, offsets), (ids, offsets[: KERAS_TEXTS + 1])
+    scorers: dict[str, tuple[Score, tuple]] = {
         "kernel": (kernel, all_texts),
         "TensorFlow graph": (tensorflow_graph(weights), all_texts),
-        "Keras, 1024": (keras_predict(weights, BATCH), some),
-        "Keras, default": (keras_predict(weights, 32), some),
+        "Keras, 1024": (keras_predict(weights, BATCH), few_texts),
+        "Keras, default": (keras_predict(weights, 32), few_texts),
     }
-    found = {name: score(*batch) for name, (score, batch) in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    answers = {name: score(*batch) for name, (score, batch) in scorers.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in scorers}
     for _ in range(config.repeats):
-        for name, (score, batch) in ways.items():
+        for name, (score, batch) in scorers.items():
             start = time.process_time()
             score(*batch)
             seconds[name].append((time.process_time() - start) / (len(batch[1]) - 1))
@@ -195,23 +196,23 @@ def main(config: KernelBenchmark) -> None:
     print(
         f"{len(lengths):,} {'' if config.texts else 'generated '}texts of {lengths.mean():.1f} "
         f"tokens on average (longest {lengths.max()}), {size:,} words; LSTM {EMBEDDING}/{HIDDEN}, "
-        f"random weights; table {kernel.table_bytes / 2**20:.0f} MiB; {where}"
+        f"random weights; table {kernel.table_bytes / 2**20:.0f} MiB; {pinning}"
     )
-    print(f"{'':<17}{'texts/s':>9}  {'from':>9} {'to':>9}  {'tokens/s':>11}  kernel is")
+    print(f"{'':<17}{'texts/s':>9}  {'from':>9} {'to':>9}  {'tokens/s':>11}  kernel is faster by")
     for name, times in seconds.items():
         rates = [1 / spent for spent in times]
         median = statistics.median(rates)
         ratio = statistics.median(
             [slow / fast for slow, fast in zip(times, seconds["kernel"], strict=True)]
         )
-        tokens = median * float(np.diff(ways[name][1][1]).mean())
+        tokens = median * float(np.diff(scorers[name][1][1]).mean())
         print(
             f"{name:<17}{median:>9,.0f}  {min(rates):>9,.0f} {max(rates):>9,.0f}  {tokens:>11,.0f}"
-            f"  {ratio:.2f} times as fast"
+            f"  {ratio:.2f}"
         )
-    # Texts that were cut for Keras have other probabilities.
-    whole = lengths[: len(found["Keras, 1024"])] <= PADDED
-    error = np.abs(found["kernel"][: len(whole)] - found["Keras, 1024"])[whole]
+    # Texts that were truncated for Keras have other probabilities.
+    whole = lengths[: len(answers["Keras, 1024"])] <= PADDED
+    error = np.abs(answers["kernel"][: len(whole)] - answers["Keras, 1024"])[whole]
     print(f"largest difference from Keras: {error.max(initial=0):.1e} in {whole.sum():,} texts")
 
 

@@ -1,18 +1,18 @@
-"""What do the recommended settings learn, beside others, and what is each of them worth?
+"""Measure the accuracy of the recommended settings, of other models, and of each setting.
 
     pip install -c constraints.txt -e '.[bench]'
     python -m benchmarks.learn --train TRAIN --test TEST
     python -m benchmarks.learn --train TRAIN --test TEST --ablation
 
-TRAIN and TEST hold labelled shards. `pipelines.train` learns from TRAIN with the flags of
-`RECOMMENDED`, once a seed, and is measured on TEST beside fastText (words and bigrams, 50
-dimensions, 5 epochs) and TF-IDF of words and bigrams with logistic regression. They learn from all
-rows of TRAIN, ours from those that are left after its own validation and test parts.
+TRAIN and TEST hold labelled shards. `pipelines.train` trains on TRAIN with the flags of
+`RECOMMENDED`, once for each seed, and is measured on TEST. So are fastText (words and bigrams, 50
+dimensions, 5 epochs) and TF-IDF of words and bigrams with logistic regression. These train on all
+rows of TRAIN; ours holds some out for validation and test.
 
-With `--ablation` settings are taken away one at a time. What that does is read off the validation
-part of TRAIN, so that TEST has no say in the choice of settings: it is not opened.
+With `--ablation` one setting at a time is replaced. Accuracy is then measured on the validation
+rows of TRAIN, so that TEST plays no part in the choice of settings.
 
-With `--root` trained models stay there, and are not trained again for the same flags and rows.
+With `--root` trained models are kept there and are not trained again for the same flags and rows.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from sentiment.metrics import BINS, Metrics, measure, share_interval
 from sentiment.text.vocabulary import MIN_SHARE
 
 Flags = dict[str, Any]
-"""Of `pipelines.train`, by name."""
+"""Flags of `pipelines.train` by name."""
 
 RECOMMENDED: Flags = {
     "min_share": 1e-5,
@@ -69,36 +69,36 @@ INSTEAD: tuple[Flags, ...] = (
     {"min_share": MIN_SHARE},
     {"stopwords_file": "data/stopwords.txt"},
 )
-"""What takes one of them away. Calibration changes no answer, and is measured on TEST."""
+"""Flags that replace one recommended setting. Calibration changes no answer, so it is left out."""
 
-MEASURED = ("accuracy", "auc", "log_loss", "calibration_error")
+METRICS = ("accuracy", "auc", "log_loss", "calibration_error")
 
 
 @dataclass(frozen=True)
 class LearnBenchmark:
-    """Measure what is learnt."""
+    """Measure the accuracy of trained models."""
 
     train: str
-    """Directory of labelled shards to learn from."""
+    """Directory of labelled shards to train on."""
     test: str
     """Directory of labelled shards to measure on."""
     ablation: bool = False
-    """Take one setting away at a time, instead."""
+    """Replace one setting at a time instead."""
     seeds: int | None = None
-    """Values of --random_state, from 0 on; None: 3, and with --ablation 1."""
+    """Number of seeds (--random_state from 0 on); None: 3, or 1 with --ablation."""
     text_column: str = "SentimentText"
     """Column of the texts."""
     label_column: str = "Sentiment"
     """Column of the labels."""
     root: Path | None = None
-    """Directory for models and caches; None: one that is removed at the end."""
+    """Directory for models and caches; None: a temporary one."""
 
 
 class Trained:
-    """Models that `pipelines.train` makes below a directory, each but once."""
+    """Models that `pipelines.train` trains below a directory, each only once."""
 
     def __init__(self, root: Path, config: LearnBenchmark) -> None:
-        self._root, self._found = root, Measurements(root / "measurements.json")
+        self._root, self._seconds = root, Measurements(root / "measurements.json")
         self._common: Flags = {
             "data_dir": config.train,
             "text_column": config.text_column,
@@ -108,19 +108,19 @@ class Trained:
         }
 
     def __call__(self, flags: Flags, seed: int) -> tuple[str, float]:
-        """The checkpoint that flags and a seed lead to, and the seconds that the command took."""
+        """Train with these flags; return the checkpoint and the seconds of the command."""
         flags = self._common | flags | {"random_state": seed}
         name = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
         directory = self._root / name
-        if name not in self._found:
-            # Half a run, resumed, would be quicker than a whole one.
+        if name not in self._seconds:
+            # A resumed run would be faster than a whole one.
             shutil.rmtree(directory, ignore_errors=True)
             flags["checkpoints_root"] = str(directory)
             flags["summaries_dir"] = str(directory / "logs")
             began = time.perf_counter()
             _train(flags)
-            self._found.add(name, time.perf_counter() - began)
-        return str(directory / "model"), self._found.median(name)
+            self._seconds.add(name, time.perf_counter() - began)
+        return str(directory / "model"), self._seconds.median(name)
 
 
 def _train(flags: Flags) -> None:
@@ -139,23 +139,23 @@ def _arguments(flags: Flags) -> Iterator[str]:
 
 
 def main(config: LearnBenchmark) -> None:
-    """Train, measure and print a table."""
+    """Train, measure and print the table."""
     seeds = range(config.seeds or (1 if config.ablation else 3))
     with kept_or_temporary(config.root) as root:
         trained = Trained(root, config)
-        lines = _ablation(trained, seeds) if config.ablation else _beside(trained, seeds, config)
+        lines = _ablation(trained, seeds) if config.ablation else _compare(trained, seeds, config)
         for line in lines:
             print(line, flush=True)
 
 
-def _beside(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> Iterator[str]:
-    """Ours, seed by seed, and the others: the lines of the table."""
+def _compare(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> Iterator[str]:
+    """Lines of the table: our model for each seed, and the other models."""
     columns = (config.text_column, config.label_column)
     texts, labels = read_labelled(config.test, *columns)
-    learnt = read_labelled(config.train, *columns)
+    train = read_labelled(config.train, *columns)
     yield (
-        f"{len(learnt[0]):,} texts to learn from, {len(texts):,} to test. Calibration error: the "
-        f"expected one, over {BINS} bins of the probability of the positive class, equally wide. "
+        f"{len(train[0]):,} texts to train on, {len(texts):,} to test on. Calibration error: "
+        f"expected calibration error, {BINS} equally wide bins of the positive probability. "
         "Seconds of ours are of the whole command.\n"
     )
     yield "| | accuracy | AUC | log loss | calibration error | training, s |"
@@ -163,23 +163,23 @@ def _beside(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> I
     runs = []
     for seed in seeds:
         directory, seconds = trained(RECOMMENDED, seed)
-        found = measure(labels, sentiment.load(directory).predict(texts))
-        runs.append(_measured(found, seconds))
+        metrics = measure(labels, sentiment.load(directory).predict(texts))
+        runs.append(_values(metrics, seconds))
         yield _row(f"ours, seed {seed}", runs[-1])
     yield _row("ours, mean", np.mean(runs, axis=0))
-    others: dict[str, Callable] = {
+    baselines: dict[str, Callable] = {
         "fastText": fasttext,
         "TF-IDF + logistic regression": logistic_regression,
     }
-    for name, learn in others.items():
+    for name, learn in baselines.items():
         began = time.perf_counter()
-        predict = learn(*learnt)
+        predict = learn(*train)
         seconds = time.perf_counter() - began
-        yield _row(name, _measured(measure(labels, predict(texts)), seconds))
+        yield _row(name, _values(measure(labels, predict(texts)), seconds))
 
 
-def _measured(metrics: Metrics, seconds: float) -> list[float]:
-    return [*(asdict(metrics)[name] for name in MEASURED), seconds]
+def _values(metrics: Metrics, seconds: float) -> list[float]:
+    return [*(asdict(metrics)[name] for name in METRICS), seconds]
 
 
 def _row(name: str, values: Sequence[float]) -> str:
@@ -188,10 +188,10 @@ def _row(name: str, values: Sequence[float]) -> str:
 
 
 def _ablation(trained: Trained, seeds: Sequence[int]) -> Iterator[str]:
-    """All settings, then one less at a time: the lines of the table."""
+    """Lines of the table: all recommended settings, then one replaced at a time."""
 
     def best(flags: Flags) -> tuple[float, float, int]:
-        """Accuracy and loss of the best validations, in the mean of the seeds; rows of one."""
+        """Accuracy and loss of the best validation, mean over the seeds; and its rows."""
         runs = [checkpoint.load(trained(flags, seed)[0]).training for seed in seeds]
         accuracy, loss = (
             float(np.mean([run["best"][f"validation_{name}"] for run in runs]))
@@ -202,18 +202,20 @@ def _ablation(trained: Trained, seeds: Sequence[int]) -> Iterator[str]:
     accuracy, loss, rows = best(RECOMMENDED)
     low, high = share_interval(round(accuracy * rows), rows)
     yield (
-        f"Each run's best validation, of {rows:,} rows; mean of {len(seeds)} seeds. As little as "
-        f"so many rows tell, the first accuracy may really be {low:.1%} to {high:.1%}; a seed's "
-        "runs have the same rows. Worth: what is lost by the flag.\n"
+        f"Best validation of each run, {rows:,} rows; mean of {len(seeds)} seeds. 95% interval of "
+        f"the first accuracy: {low:.1%} to {high:.1%}. Runs with the same seed have the same rows. "
+        "Worth: what is lost by the flag.\n"
     )
-    yield "| instead | accuracy | worth, points | loss | worth |"
+    yield "| instead of the recommended setting | accuracy | worth, points | loss | worth |"
     yield "| --- | --- | --- | --- | --- |"
-    yield f"| as recommended | {accuracy:.2%} | | {loss:.4f} | |"
+    yield f"| (all recommended settings) | {accuracy:.2%} | | {loss:.4f} | |"
     for flags in INSTEAD:
-        its_accuracy, its_loss, _ = best(RECOMMENDED | flags)
-        points, nats = 100 * (accuracy - its_accuracy), its_loss - loss
-        said = " ".join(_arguments(flags))
-        yield f"| `{said}` | {its_accuracy:.2%} | {points:+.2f} | {its_loss:.4f} | {nats:+.4f} |"
+        other_accuracy, other_loss, _ = best(RECOMMENDED | flags)
+        points, nats = 100 * (accuracy - other_accuracy), other_loss - loss
+        words = " ".join(_arguments(flags))
+        yield (
+            f"| `{words}` | {other_accuracy:.2%} | {points:+.2f} | {other_loss:.4f} | {nats:+.4f} |"
+        )
 
 
 if __name__ == "__main__":

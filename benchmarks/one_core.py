@@ -1,8 +1,8 @@
-"""The same work in one process on one core, without Ray: read, tokenize, score, write.
+"""Score on one core without Ray: read, tokenize, score and write in one process.
 
     python -m benchmarks.one_core CHECKPOINT INPUT OUTPUT
 
-Prints the rows a second from the first row read to the last one written.
+Prints rows per second from the first row read to the last row written.
 """
 
 import os
@@ -21,7 +21,7 @@ from sentiment.text.tokenizer import Tokenizer
 
 
 def main(model: str, source: str, target: str) -> None:
-    """Score the column `text` of every shard into a file of its own."""
+    """Score the column `text` of each shard into one file."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     loaded = checkpoint.load(model)

@@ -1,15 +1,15 @@
-"""Scoring beside what others would reach for: texts a second on one core, and accuracy.
+"""Compare our model with other libraries on one core: texts per second, and accuracy.
 
     pip install -c constraints.txt -e '.[bench]'
     python -m benchmarks.peers --checkpoints_dir checkpoints/tweets --train TRAIN --test TEST \\
         --texts TEXTS
 
-Ours, fastText (words and bigrams, 50 dimensions, 5 epochs), TF-IDF of words and bigrams with
-logistic regression, and VADER, which learns nothing. TRAIN and TEST hold labelled shards, TEXTS
-shards with a column `text`. The checkpoint is to be one that learnt from TRAIN.
+The others are fastText (words and bigrams, 50 dimensions, 5 epochs), TF-IDF of words and bigrams
+with logistic regression, and VADER (a lexicon). TRAIN and TEST hold labelled shards, TEXTS shards
+with a column `text`. Train the checkpoint on TRAIN.
 
-Each takes the same texts, in memory, in the form it likes best, to answers; in turns, after one run
-that is not counted.
+All score the same texts from memory, in the form that suits them best; in turns, after one run that
+is not counted.
 """
 
 import os
@@ -32,35 +32,35 @@ from pipelines.sources.listing import find_labelled
 from sentiment.text.tokenizer import Tokenizer
 
 Predict = Callable[[Sequence[str] | pa.Array], np.ndarray]
-"""Texts -> float (n,), from 0 to 1; those from 0.5 on are positive."""
+"""Texts -> `probabilities: float[n]` from 0 to 1; a text is positive from 0.5 on."""
 
 
 @dataclass(frozen=True)
 class PeersBenchmark:
-    """Measure scoring beside its peers, on one core."""
+    """Compare scoring with other libraries on one core."""
 
     checkpoints_dir: str
-    """A checkpoint."""
+    """Checkpoint that was trained on --train."""
     train: str
-    """Directory of labelled shards to learn from."""
+    """Directory of labelled shards to train on."""
     test: str
     """Directory of labelled shards to measure accuracy on."""
     texts: str
-    """Directory of shards with a column `text`, to measure time on."""
+    """Directory of shards with a column `text` to measure time on."""
     text_column: str = "SentimentText"
     """Column of the labelled texts."""
     label_column: str = "Sentiment"
     """Column of the labels."""
     rows: int = 50_000
-    """Texts to measure time on."""
+    """Number of texts to measure time on."""
     repeats: int = 3
-    """Times that each is measured."""
+    """Measurements of each model."""
 
 
 def read_labelled(
     directory: str, text_column: str, label_column: str
 ) -> tuple[list[str], np.ndarray]:
-    """The texts and labels (0/1) of a directory of shards."""
+    """Read texts and `labels: int[n]` (0 or 1) from a directory of shards."""
     reader = LabelledReader(text_column, label_column, "utf-8")
     tokenize = Tokenizer().tokens
     texts, labels = [], []
@@ -72,7 +72,7 @@ def read_labelled(
 
 
 def fasttext(texts: list[str], labels: np.ndarray) -> Predict:
-    """fastText, trained on one thread, so that it learns the same each time."""
+    """Train fastText on one thread, so that each run gives the same model."""
     import fasttext as library
 
     def line(text: str) -> str:
@@ -87,17 +87,17 @@ def fasttext(texts: list[str], labels: np.ndarray) -> Predict:
         )
 
     def predict(texts: Sequence[str]) -> np.ndarray:
-        found, sure = model.predict([line(text) for text in texts])
-        positive = np.array([label == "__label__1" for (label,) in found])
-        # fastText's softmax may be above 1, by what it adds lest a logarithm be of 0.
-        sure = np.minimum(np.concatenate(sure), 1)
-        return np.where(positive, sure, 1 - sure)
+        answers, confidence = model.predict([line(text) for text in texts])
+        positive = np.array([label == "__label__1" for (label,) in answers])
+        # fastText's softmax can exceed 1: it adds a small number to avoid the logarithm of 0.
+        probability = np.minimum(np.concatenate(confidence), 1)
+        return np.where(positive, probability, 1 - probability)
 
     return predict
 
 
 def vader() -> Predict:
-    """VADER: a lexicon and rules; what it finds neutral counts as positive."""
+    """VADER, a lexicon with rules. Neutral texts count as positive."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     score = SentimentIntensityAnalyzer().polarity_scores
@@ -105,19 +105,19 @@ def vader() -> Predict:
 
 
 def main(config: PeersBenchmark) -> None:
-    """Train, measure and print."""
+    """Train the other models, measure all, and print the table."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     columns = (config.text_column, config.label_column)
-    learnt = read_labelled(config.train, *columns)
+    train = read_labelled(config.train, *columns)
     test, labels = read_labelled(config.test, *columns)
     texts = read_texts(config.texts, "text", config.rows).to_pylist()
-    # VADER takes a hundred times as long.
+    # VADER is about ten times slower.
     few = texts[: max(len(texts) // 20, 1)]
     peers: dict[str, tuple[Predict, Sequence[str] | pa.Array, Sequence[str] | pa.Array]] = {
         "ours": (sentiment.load(config.checkpoints_dir).predict, pa.array(texts), pa.array(test)),
-        "fastText": (fasttext(*learnt), texts, test),
-        "TF-IDF + logistic regression": (logistic_regression(*learnt), texts, test),
+        "fastText": (fasttext(*train), texts, test),
+        "TF-IDF + logistic regression": (logistic_regression(*train), texts, test),
         "VADER": (vader(), few, test),
     }
     accuracy = {
@@ -130,12 +130,12 @@ def main(config: PeersBenchmark) -> None:
             start = time.perf_counter()
             predict(those)
             rates[name].append(len(those) / (time.perf_counter() - start))
-    print(f"{len(learnt[0]):,} texts to learn from, {len(test):,} to test, one core")
+    print(f"{len(train[0]):,} texts to train on, {len(test):,} to test on, one core")
     print(f"{'':30}{'texts/s':>10} {'from':>9} {'to':>9}  accuracy")
-    for name, found in rates.items():
+    for name, measured in rates.items():
         print(
-            f"{name:30}{statistics.median(found):10,.0f} {min(found):9,.0f} {max(found):9,.0f}"
-            f"  {accuracy[name]:8.1%}"
+            f"{name:30}{statistics.median(measured):10,.0f} {min(measured):9,.0f}"
+            f" {max(measured):9,.0f}  {accuracy[name]:8.1%}"
         )
 
 

@@ -1,13 +1,13 @@
-"""How fast is scoring, and beside what? End to end, memory and planning, in one table.
+"""Measure scoring end to end: speed, memory, planning, and the Ray Data example, in one table.
 
     python -m benchmarks.score --checkpoints_dir checkpoints/tweets --texts DIR
     python -m benchmarks.score ... --root /tmp/bench --measure docs --repeats 1
 
-`--texts` is a directory of Parquet shards with a column `text`. What is compared runs in turns on
-the same rows of the same machine; medians and ranges. With `--root` the inputs that are made and
-what was measured stay there: each command adds to it, and the table is of all of it, so that a
-long measurement can be had in pieces. The kernel by itself is measured by
-`python -m benchmarks.kernel`.
+`--texts` is a directory of Parquet shards with a column `text`. Compared commands run in turns on
+the same rows; the table has medians and ranges. With `--root` generated inputs and measurements are
+kept there. Each command adds to them and the table shows all, so a long measurement can be made in
+pieces.
+`python -m benchmarks.kernel` measures the kernel alone.
 """
 
 import json
@@ -38,6 +38,7 @@ from sentiment.errors import InputError
 from testing.buckets import S3Server
 
 SMALL_SHARDS = 100_000
+"""Number of shards of 100 rows, in the measurements `planning` and `bucket`."""
 
 Measure = Literal["speed", "docs", "memory", "planning", "bucket"]
 
@@ -47,49 +48,49 @@ class ScoreBenchmark:
     """Measure scoring end to end."""
 
     checkpoints_dir: str
-    """A checkpoint."""
+    """Checkpoint without bigrams."""
     texts: str
     """Directory of Parquet shards with a column `text`."""
     measure: tuple[Measure, ...] = ("speed", "docs", "memory", "planning")
-    """speed: Parquet, CSV, one core and a hundred rows, in turns. docs: the pattern of Ray's
-    documentation and ours, in turns. memory: ten times the rows beside the rows. planning: 100,000
-    shards of 100 rows. bucket: the same in a bucket of S3, SeaweedFS on this machine, until the
-    first part is there."""
+    """speed: Parquet, CSV, one core and 100 rows, in turns. docs: the Ray Data example and ours, in
+    turns. memory: the rows and ten times the rows. planning: 100,000 shards of 100
+    rows. bucket: the same in an S3 bucket (SeaweedFS on this machine), until the first part is
+    written."""
     repeats: int = 3
-    """Turns; 0: make the inputs only."""
+    """Number of turns; 0: only generate the inputs."""
     root: Path | None = None
-    """Directory for inputs and measurements; None: one that is removed at the end."""
+    """Directory for inputs and measurements; None: a temporary one."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a command."""
+    """Times and memory of one run of a command."""
 
     seconds: float
     output: str
     listed: float
-    """Seconds until it began to count the rows of shards."""
+    """Seconds until it started to count the rows of shards."""
     planned: float
-    """Seconds until it began to score."""
+    """Seconds until it started to score."""
     first_part: float
-    """Seconds until the first part was there."""
+    """Seconds until the first part was written."""
     driver: int
-    """Peak resident memory of the first process, bytes."""
+    """Peak resident memory of the driver, in bytes."""
     everything: int
-    """Peak proportional resident memory of it and all it started, bytes."""
+    """Peak proportional memory of the driver and all its child processes, in bytes."""
 
 
 def run(
     name: str, *arguments: object, output: str, sample: bool = False, whole: bool = True
 ) -> Run:
-    """Run `python -m NAME`.
+    """Run `python -m NAME` and measure it.
 
     Args:
-        name: of the module.
-        arguments: its own.
-        output: the directory or URI that it writes to, removed if it is there.
-        sample: look at its memory and output every half second.
-        whole: to its end; else until the first part is there.
+        name: the module.
+        arguments: its arguments.
+        output: the directory or URI that it writes to; removed first.
+        sample: sample its memory and output every half second.
+        whole: run to the end; otherwise only until the first part is written.
     """
     if storage.exists(output):
         filesystem, inner = storage.resolve(output)
@@ -103,15 +104,18 @@ def run(
     if sample:
         watched = (process, output, peaks, began, whole)
         threading.Thread(target=_watch, args=watched, daemon=True).start()
-    printed, said = "", {}
+    printed, first_words = "", {}
     for line in process.stdout:
         printed += line
-        said.setdefault(line.partition(" ")[0], time.perf_counter() - began)
+        first_words.setdefault(line.partition(" ")[0], time.perf_counter() - began)
     process.wait()
     seconds = time.perf_counter() - began
     if process.returncode and (whole or not peaks["first_part"]):
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    moments = {"listed": said.get("Counting", 0.0), "planned": said.get("Scoring", 0.0)}
+    moments = {
+        "listed": first_words.get("Counting", 0.0),
+        "planned": first_words.get("Scoring", 0.0),
+    }
     return Run(seconds, printed, **moments, **peaks)
 
 
@@ -127,7 +131,7 @@ def _watch(
                 try:
                     everything += each.memory_full_info().pss
                 except psutil.Error:
-                    continue  # It has just ended.
+                    continue  # The process has just ended.
             peaks["everything"] = max(peaks["everything"], everything)
         except psutil.NoSuchProcess:
             return
@@ -141,34 +145,34 @@ def _watch(
 
 
 class Measurements:
-    """What was measured, by name, kept in a file."""
+    """Measured values by name, kept in a JSON file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: dict[str, list[float]] = json.loads(path.read_text()) if path.exists() else {}
+        self._values: dict[str, list[float]] = json.loads(path.read_text()) if path.exists() else {}
 
     def add(self, name: str, value: float) -> None:
-        """One more of that name."""
-        self._found.setdefault(name, []).append(value)
-        self._path.write_text(json.dumps(self._found, indent=1))
+        """Add a value to those of that name."""
+        self._values.setdefault(name, []).append(value)
+        self._path.write_text(json.dumps(self._values, indent=1))
         print(f"{name}: {value:,.2f}", file=sys.stderr, flush=True)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._found
+        return name in self._values
 
     def median(self, name: str) -> float:
-        """The median of those of that name."""
-        return statistics.median(self._found[name])
+        """Median of the values of that name."""
+        return statistics.median(self._values[name])
 
     def range(self, name: str) -> str:
-        """The median, and the least and the largest."""
-        found = self._found[name]
-        return f"{self.median(name):,.1f} ({min(found):,.1f} to {max(found):,.1f})"
+        """Median, smallest and largest value, as text."""
+        values = self._values[name]
+        return f"{self.median(name):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
 
 
 @contextmanager
 def kept_or_temporary(root: Path | None) -> Iterator[Path]:
-    """The directory, made if need be; or one that is removed at the end."""
+    """Context manager: the directory, created if it is missing; or a temporary one."""
     if root is None:
         with tempfile.TemporaryDirectory() as directory:
             yield Path(directory)
@@ -178,76 +182,76 @@ def kept_or_temporary(root: Path | None) -> Iterator[Path]:
 
 
 def main(config: ScoreBenchmark) -> None:
-    """Measure and print the table."""
+    """Run the measurements and print the table."""
     if "docs" in config.measure and checkpoint.load(config.checkpoints_dir).bigrams:
         raise InputError(
-            f"--checkpoints_dir {config.checkpoints_dir} has bigrams, which the pattern of Ray's "
-            "documentation knows nothing of: take another, or leave docs out of --measure"
+            f"--checkpoints_dir {config.checkpoints_dir} has bigrams, which the example of Ray's "
+            "documentation does not support: choose another, or leave docs out of --measure"
         )
     shards = [Path(shard.path) for shard in find_shards([config.texts], "--texts")]
     rows = sum(pq.read_metadata(shard).num_rows for shard in shards)
     with kept_or_temporary(config.root) as root:
-        found = Measurements(root / "measurements.json")
+        values = Measurements(root / "measurements.json")
         output = str(root / "output")
         common = (config.checkpoints_dir, config.texts, output)
 
-        def score(source: Path, *more: object, sample: bool = False) -> Run:
-            flags = ("--checkpoints_dir", config.checkpoints_dir, "--input", source, *more)
+        def score(source: Path, *flags: object, sample: bool = False) -> Run:
+            flags = ("--checkpoints_dir", config.checkpoints_dir, "--input", source, *flags)
             return run("pipelines.score", *flags, "--output", output, output=output, sample=sample)
 
         hundred = made(root / "hundred", shards)
         if config.repeats:
-            score(hundred)  # Fills caches, compiles.
+            score(hundred)  # Compiles, and fills the page cache.
         if "speed" in config.measure:
             inputs = {
                 "hundred, s": (hundred,),
-                # Several parts take another way than one.
+                # A job of several parts starts Ray; a job of one part does not.
                 "start-up, s": (hundred, "--part_rows", 25),
                 "Parquet, s": (made(root / "parquet", shards),),
                 "CSV, s": (made(root / "csv", shards),),
             }
             for _ in range(config.repeats):
                 for name, source in inputs.items():
-                    found.add(name, score(*source).seconds)
+                    values.add(name, score(*source).seconds)
                 one = float(run("benchmarks.one_core", *common, output=output).output)
-                found.add("one core, s", rows / one)
+                values.add("one core, s", rows / one)
         if "docs" in config.measure:
             source = made(root / "parquet", shards)
             for _ in range(config.repeats):
-                found.add("beside docs, s", score(source).seconds)
+                values.add("beside docs, s", score(source).seconds)
                 docs = run("benchmarks.docs_pattern", *common, output=output)
-                found.add("docs, s", docs.seconds)
+                values.add("docs, s", docs.seconds)
         if "memory" in config.measure:
             inputs = {"once": made(root / "parquet", shards)}
             inputs["tenfold"] = made(root / "tenfold", shards)
             for _ in range(config.repeats):
                 for name, source in inputs.items():
-                    found.add(f"{name}, MiB", score(source, sample=True).everything / 2**20)
+                    values.add(f"{name}, MiB", score(source, sample=True).everything / 2**20)
         if "planning" in config.measure:
             source = made(root / "many", shards)
             for _ in range(config.repeats):
                 many = score(source, sample=True)
-                found.add("first part, s", many.first_part)
-                found.add("driver, MiB", many.driver / 2**20)
-                found.add("many, s", many.seconds)
+                values.add("first part, s", many.first_part)
+                values.add("driver, MiB", many.driver / 2**20)
+                values.add("many, s", many.seconds)
         if "bucket" in config.measure:
             with bucket(root, made(root / "many", shards)) as (source, scored):
                 flags = ("--checkpoints_dir", config.checkpoints_dir, "--input", source)
                 flags += ("--output", scored)
                 for _ in range(config.repeats):
                     many = run("pipelines.score", *flags, output=scored, sample=True, whole=False)
-                    found.add("bucket: listed, s", many.listed)
-                    found.add("bucket: planned, s", many.planned)
-                    found.add("bucket: first part, s", many.first_part)
-                    found.add("bucket: driver, MiB", many.driver / 2**20)
+                    values.add("bucket: listed, s", many.listed)
+                    values.add("bucket: planned, s", many.planned)
+                    values.add("bucket: first part, s", many.first_part)
+                    values.add("bucket: driver, MiB", many.driver / 2**20)
         shutil.rmtree(output, ignore_errors=True)
         if config.repeats:
-            print(f"{rows:,} rows, {os.cpu_count()} cores; medians, and least to largest")
-            print("\n".join(table(found, rows)))
+            print(f"{rows:,} rows, {os.cpu_count()} cores; median (smallest to largest)")
+            print("\n".join(table(values, rows)))
 
 
 def made(path: Path, shards: list[Path]) -> Path:
-    """The texts in another shape, by the name of the directory; made unless it is there."""
+    """Generate an input, named by the last part of the path, unless it exists."""
     if path.exists():
         return path
     partial = path.with_name(f"{path.name}.partial")
@@ -277,7 +281,7 @@ def made(path: Path, shards: list[Path]) -> Path:
 
 @contextmanager
 def bucket(root: Path, shards: Path) -> Iterator[tuple[str, str]]:
-    """A server whose bucket has the shards; the URI of those, and one to write to."""
+    """Context manager: an S3 server with the shards; their URI, and the URI of an output."""
     server = S3Server(root / "server")
     try:
         os.environ.update(server.environment)
@@ -289,44 +293,47 @@ def bucket(root: Path, shards: Path) -> Iterator[tuple[str, str]]:
         server.stop()
 
 
-def table(found: Measurements, rows: int) -> Iterator[str]:
-    """The lines of a Markdown table of what was measured beside what it is to be."""
-    yield "| what | measured | value | at least, at most |"
+def table(values: Measurements, rows: int) -> Iterator[str]:
+    """Lines of a Markdown table: measured values and their targets."""
+    yield "| what | measured | value | target |"
     yield "| --- | --- | --- | --- |"
     cores = os.cpu_count() or 1
-    if "docs, s" in found:
-        ratio = found.median("docs, s") / found.median("beside docs, s")
-        measured = f"{found.range('beside docs, s')} s against {found.range('docs, s')} s"
-        yield f"| whole command against the Ray docs' pattern | {measured} | {ratio:.1f}x | 15x |"
-    if "Parquet, s" in found:
-        whole = found.median("Parquet, s")
-        busy = whole - found.median("start-up, s")
-        ideal = found.median("one core, s") / cores
-        yield f"| whole command | {found.range('Parquet, s')} s | {rows / whole:,.0f} rows/s | |"
+    if "docs, s" in values:
+        ratio = values.median("docs, s") / values.median("beside docs, s")
+        measured = f"{values.range('beside docs, s')} s vs. {values.range('docs, s')} s"
+        yield f"| vs. the Ray Data example with Keras | {measured} | {ratio:.1f}x | 15x |"
+    if "Parquet, s" in values:
+        whole = values.median("Parquet, s")
+        busy = whole - values.median("start-up, s")
+        ideal = values.median("one core, s") / cores
+        rate = f"{rows / whole:,.0f} rows/s"
+        yield f"| whole command | {values.range('Parquet, s')} s | {rate} | |"
         measured = (
-            f"{busy:.1f} s, without {found.range('start-up, s')} s of 100 rows in 4 parts; "
-            f"one core, no Ray: {found.range('one core, s')} s"
+            f"{busy:.1f} s, without {values.range('start-up, s')} s for 100 rows in 4 parts; "
+            f"one core without Ray: {values.range('one core, s')} s"
         )
-        yield f"| without start-up, of {cores} x one core | {measured} | {ideal / busy:.2f} | 0.8 |"
-        ratio = found.median("Parquet, s") / found.median("CSV, s")
-        yield f"| CSV against Parquet | {found.range('CSV, s')} s | {ratio:.2f} | 0.8 |"
-        yield f"| 100 rows, whole command | {found.range('hundred, s')} s | | 10 s |"
-    if "tenfold, MiB" in found:
-        ratio = found.median("tenfold, MiB") / found.median("once, MiB")
-        measured = f"{found.range('tenfold, MiB')} against {found.range('once, MiB')} MiB"
-        yield f"| memory of all, {10 * rows:,} rows: {rows:,} | {measured} | {ratio:.2f}x | 1.1x |"
-    if "first part, s" in found:
+        what = f"without start-up, as a share of {cores} x one core"
+        yield f"| {what} | {measured} | {ideal / busy:.2f} | 0.8 |"
+        ratio = values.median("Parquet, s") / values.median("CSV, s")
+        yield f"| CSV vs. Parquet | {values.range('CSV, s')} s | {ratio:.2f} | 0.8 |"
+        yield f"| 100 rows, whole command | {values.range('hundred, s')} s | | 10 s |"
+    if "tenfold, MiB" in values:
+        ratio = values.median("tenfold, MiB") / values.median("once, MiB")
+        measured = f"{values.range('tenfold, MiB')} vs. {values.range('once, MiB')} MiB"
+        what = f"memory of all processes, {10 * rows:,} vs. {rows:,} rows"
+        yield f"| {what} | {measured} | {ratio:.2f}x | 1.1x |"
+    if "first part, s" in values:
         measured = (
-            f"first part after {found.range('first part, s')} s, all {found.range('many, s')} s"
+            f"first part after {values.range('first part, s')} s, all {values.range('many, s')} s"
         )
         yield f"| {SMALL_SHARDS:,} shards of 100 rows | {measured} | | 60 s |"
-        yield f"| the driver's memory with them | {found.range('driver, MiB')} MiB | | 1,024 MiB |"
-    if "bucket: first part, s" in found:
-        steps = [found.range(f"bucket: {step}, s") for step in ("listed", "planned", "first part")]
+        yield f"| the driver's memory | {values.range('driver, MiB')} MiB | | 1,024 MiB |"
+    if "bucket: first part, s" in values:
+        steps = [values.range(f"bucket: {step}, s") for step in ("listed", "planned", "first part")]
         measured = "listed after {} s, planned after {} s, first part after {} s".format(*steps)
-        yield f"| the same in a bucket | {measured} | | 60 s |"
-        measured = found.range("bucket: driver, MiB")
-        yield f"| the driver's memory with them in a bucket | {measured} MiB | | 1,024 MiB |"
+        yield f"| the same shards in a bucket | {measured} | | 60 s |"
+        measured = values.range("bucket: driver, MiB")
+        yield f"| the driver's memory, bucket | {measured} MiB | | 1,024 MiB |"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Do the programs survive? Kill a process at a random moment, run the same command again.
+"""Kill a process of a program at a random moment, run the same command again, and compare.
 
     python -m benchmarks.survival score --kills 10
     python -m benchmarks.survival train --kills 3 --victims driver raylet
 
-What comes out must each time be that of an uninterrupted run, byte for byte: of scoring the parts
-and the rejected rows, of training the weights, the optimizer's state and the metrics of every step.
+The result must equal that of an uninterrupted run, byte for byte. For scoring: parts and rejected
+rows. For training: weights, optimizer state and the metrics of every step.
 """
 
 import json
@@ -30,64 +30,67 @@ from testing.programs import contents, scoring, words
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-PART_ROWS, STEPS = 10_000, 400
-"""Rows a part of scoring, and steps of training."""
+PART_ROWS = 10_000
+"""Rows in a part of scoring."""
+STEPS = 400
+"""Steps of training."""
 
 
 @dataclass(frozen=True)
 class Victim:
-    """A kind of process, by words of its command line, and what befalls it."""
+    """A kind of process, and the signal that it gets."""
 
     words: tuple[str, ...]
+    """Words that its command line contains."""
     which: int = 0
-    """Of several, the first (0) or the last (-1)."""
-    blow: signal.Signals = signal.SIGKILL
+    """Index among several such processes: first (0) or last (-1)."""
+    signal_sent: signal.Signals = signal.SIGKILL
     elsewhere: bool = False
-    """It is of the last node of a cluster, on this machine, that the job runs on."""
+    """The job runs on a local cluster, and all processes of its last node get the signal."""
 
     def is_it(self, command: list[str]) -> bool:
-        """Whether a process with that command line is of the kind."""
+        """Whether a process with that command line is of this kind."""
         return all(word in " ".join(command) for word in self.words)
 
 
 @dataclass(frozen=True)
 class SurvivalConfig:
-    """Kill processes of a program at random moments and compare what comes out."""
+    """Kill processes of a program at random moments and compare the results."""
 
     program: tyro.conf.Positional[Literal["score", "train"]]
-    """Which program."""
+    """The program."""
     kills: int = 10
     """Kills of each kind of process."""
     rows: int = 200_000
-    """Rows to score. Training takes a fiftieth."""
+    """Rows to score. Training uses a fiftieth of them."""
     seed: int = 0
-    """Decides the moments."""
+    """Seed of the random moments."""
     victims: tuple[str, ...] = ()
-    """Kinds of process; none: every kind that the program has."""
+    """Kinds of process; none: all kinds of the program."""
     nodes: int = 2
-    """Nodes of one CPU that the victim `node` is the last of. Training has a worker on each."""
+    """Nodes of the local cluster of victim `node`, one CPU each. Training has a worker on each."""
 
 
 class Job(ABC):
-    """A program's command, run in a directory of its own for each name."""
+    """A program's command. Each run has a name and its own directory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @abstractmethod
     def flags(self, name: str) -> Sequence[object]:
-        """The flags of the run of that name."""
+        """Flags of the run of that name."""
 
     @abstractmethod
     def contents(self, name: str) -> dict[str, bytes]:
-        """What the run has left, by name."""
+        """Contents of the files that are compared, by file name."""
 
     @abstractmethod
     def done(self, name: str) -> float:
-        """The share of the run's work that the next run of the same command need not do."""
+        """Share of the work that a second run of the same command skips."""
 
     def start(self, name: str, **environment: str) -> subprocess.Popen:
-        """The command, running."""
+        """Start the command."""
         log = (self.root / f"{name}.log").open("a")
         return subprocess.Popen(
             words(type(self).__name__.lower(), *self.flags(name)),
@@ -98,15 +101,15 @@ class Job(ABC):
         )
 
     def finish(self, name: str, again: int = 3) -> None:
-        """Run the command until it ends well."""
+        """Run the command until it succeeds; at most `again` times."""
         for _ in range(again):
             if self.start(name).wait(timeout=300) == 0:
                 return
-        raise RuntimeError(f"{again} runs of the same command did not finish {name}")
+        raise RuntimeError(f"{name} did not succeed in {again} runs of the same command")
 
 
 class Score(Job):
-    """Scoring of a generated corpus, with some rows that must be rejected."""
+    """Score a generated corpus in which some rows are malformed."""
 
     victims: ClassVar = {
         "driver": Victim(("pipelines.score",)),
@@ -133,12 +136,12 @@ class Score(Job):
         return len(list((self.root / name).glob("part-*.parquet"))) / self._parts
 
     def contents(self, name: str) -> dict[str, bytes]:
-        """Parts, rejected rows and `_SUCCESS`, as a reader sees them."""
+        """Parts, rejected rows and `_SUCCESS`."""
         return contents(self.root / name)
 
 
 class Train(Job):
-    """Training of a small model by some workers."""
+    """Train a small model on several workers."""
 
     victims: ClassVar = {
         "a worker": Victim(("ray::RayTrainWorker",)),
@@ -165,13 +168,13 @@ class Train(Job):
         ]
 
     def done(self, name: str) -> float:
-        """See `Job`. A checkpoint comes after the metrics of its step."""
+        """See `Job`. A step's metrics are written before its checkpoint."""
         path = self.root / "logs" / name / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return json.loads(lines[-1])["step"] / STEPS if lines else 0.0
 
     def contents(self, name: str) -> dict[str, bytes]:
-        """The model, the last state of training, and the metrics."""
+        """Weights, optimizer state and metrics."""
         model = self.root / "checkpoints" / name / "weights.safetensors"
         if not model.exists():
             return {}
@@ -185,9 +188,10 @@ class Train(Job):
 
 
 def strike(job: subprocess.Popen, root: int, victim: Victim, is_time: Callable[[], bool]) -> bool:
-    """Signal a process of that kind below the process `root`, or `root` itself; of a node, all.
+    """Send the signal to a process of that kind among `root` and its child processes.
 
-    As soon as it is time and there is one; False if the job ends before.
+    Waits until it is time and such a process exists. For a victim of another node, all of them get
+    the signal. Returns False if the job ends before.
     """
     while job.poll() is None:
         if not is_time():
@@ -196,12 +200,12 @@ def strike(job: subprocess.Popen, root: int, victim: Victim, is_time: Callable[[
         try:
             first = psutil.Process(root)
             processes = [first, *first.children(recursive=True)]
-            found = [process for process in processes if victim.is_it(process.cmdline())]
-            if found:
-                # What a lost raylet has started lives on for seconds; of a lost node nothing does.
-                for process in processes if victim.elsewhere else [found[victim.which]]:
+            victims = [process for process in processes if victim.is_it(process.cmdline())]
+            if victims:
+                # Child processes of a killed raylet live on for seconds; of a lost node, none.
+                for process in processes if victim.elsewhere else [victims[victim.which]]:
                     with suppress(psutil.NoSuchProcess):
-                        process.send_signal(victim.blow)
+                        process.send_signal(victim.signal_sent)
                 return True
         except psutil.NoSuchProcess:
             continue
@@ -211,7 +215,7 @@ def strike(job: subprocess.Popen, root: int, victim: Victim, is_time: Callable[[
 
 @contextmanager
 def cluster_of(nodes: int) -> Iterator[tuple["Cluster", int]]:
-    """A cluster of nodes of one CPU, on this machine, and the raylet of the last."""
+    """Context manager: a local cluster of one-CPU nodes, and the process id of its last raylet."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 1, "include_dashboard": False}
@@ -227,10 +231,14 @@ def cluster_of(nodes: int) -> Iterator[tuple["Cluster", int]]:
 def run_and_strike(
     job: Job, name: str, victim: Victim, moment: float, seconds: float, nodes: int
 ) -> tuple[bool, bool]:
-    """Run the job to its end, again if need be: was it struck, and did it end well by itself?
+    """Run the job, kill a process, and run the job again if it failed.
 
-    `moment` is a share of the seconds that the job takes; of a node, for which it takes others, a
-    share of the work. Another node joins in place of the one that was struck.
+    Args:
+        moment: when to kill, from 0 to 1: a share of the `seconds` that the job takes, or, for a
+            node, a share of the work. A new node replaces a killed one.
+
+    Returns:
+        Whether a process was killed, and whether the first run succeeded.
     """
     with ExitStack() as stack:
         environment, root, cluster = {}, None, None
@@ -253,7 +261,7 @@ def run_and_strike(
 
 
 def main(config: SurvivalConfig) -> None:
-    """Strike, run again, compare, and print a line for each kind of process."""
+    """Kill, run again, compare, and print a line for each kind of process."""
     moments = random.Random(config.seed)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
@@ -281,14 +289,14 @@ def main(config: SurvivalConfig) -> None:
                 )
                 struck += was_struck
                 ended += ended_well
-                found = job.contents(name)
-                equal += found == expected
-                if found != expected:
-                    names = expected.keys() | found.keys()
-                    odd = {n for n in names if expected.get(n) != found.get(n)}
-                    print(f"{name} differs in {', '.join(sorted(odd))}", flush=True)
+                contents = job.contents(name)
+                equal += contents == expected
+                if contents != expected:
+                    names = expected.keys() | contents.keys()
+                    different = {n for n in names if expected.get(n) != contents.get(n)}
+                    print(f"{name} differs in {', '.join(sorted(different))}", flush=True)
             print(
-                f"{kind:12} {struck:3} struck, {ended:3} runs ended well by themselves, "
+                f"{kind:12} {struck:3} killed, {ended:3} runs succeeded without a second run, "
                 f"{equal} of {config.kills} equal",
                 flush=True,
             )

@@ -1,10 +1,10 @@
-"""Tokenizing, texts -> ids: the compiled pass next to plain Python with `re`, on one core.
+"""Compare the tokenizer with plain Python and `re` on one core: texts -> token ids.
 
     python -m benchmarks.tokenize
     python -m benchmarks.tokenize --texts tweets.parquet --column text
 
-Without --texts: tweets of 75 characters from a seeded generator. Both look up the same vocabulary,
-in turns, after one run that is not counted. The plain one does part of the rules only.
+Without --texts, tweets of 75 characters are generated. Both tokenizers use the same vocabulary and
+run in turns, after one run that is not counted. The Python tokenizer has only a part of the rules.
 """
 
 import re
@@ -27,7 +27,7 @@ from sentiment.text.tokenizer import UNKNOWN, Tokenizer
 GENERATED = 200_000
 LENGTH = 75
 SAMPLE = 20_000
-"""So many texts plain Python takes in a repeat: it is some twenty times slower."""
+"""Texts that plain Python tokenizes in a repeat. It is 25 to 35 times slower."""
 
 WORDS = 20_000
 ODDITIES = (
@@ -46,34 +46,34 @@ REPEATED = re.compile(r"([^\W\d])\1{2,}")
 
 @dataclass(frozen=True)
 class TokenizeBenchmark:
-    """Measure the tokenizer beside plain Python, on one core."""
+    """Compare the tokenizer with plain Python on one core."""
 
     texts: str | None = None
-    """A shard, or a directory of them; None: tweets are generated."""
+    """A shard or a directory of shards; None: tweets are generated."""
     column: str = "text"
-    """Their column of texts."""
+    """Column that holds the texts."""
     repeats: int = 9
-    """Times that each is measured."""
+    """Measurements of each tokenizer."""
 
     def __post_init__(self) -> None:
         require(self.repeats >= 1, "repeats", self.repeats, "at least 1")
 
 
 def plain_python(texts: list[str], ids: dict[str, int]) -> list[list[int]]:
-    """The usual way: the same kinds of tokens, by a regular expression, text by text."""
-    found = []
+    """Tokenize text by text with a regular expression for the same kinds of tokens."""
+    rows = []
     for text in texts:
         text = REPEATED.sub(r"\1\1", unescape(text).lower().replace("’", "'"))
         tokens = (
             f"<{match.lastgroup}>" if match.lastgroup else match[0]
             for match in PATTERN.finditer(text)
         )
-        found.append([ids.get(token, UNKNOWN) for token in tokens])
-    return found
+        rows.append([ids.get(token, UNKNOWN) for token in tokens])
+    return rows
 
 
 def tweets(count: int, seed: int = 0) -> pa.Array:
-    """Texts of LENGTH characters: words as frequent as Zipf's law has them, and oddities."""
+    """Generate texts of LENGTH characters: words with Zipf frequencies, and ODDITIES."""
     random = np.random.default_rng(seed)
     letters = np.array(list("etaoinshrdlucmfwygpbvk"))
     lengths = random.choice(len(_SHARES), WORDS, p=np.array(_SHARES) / 100) + 1
@@ -95,28 +95,28 @@ def tweets(count: int, seed: int = 0) -> pa.Array:
 
 
 _SHARES = (4, 14, 20, 21, 14, 9, 7, 5, 3, 2, 1)
-"""Percent of the words that have 1, 2, 3 ... letters."""
+"""Percentages of words that have 1, 2, 3 ... letters."""
 
 
 def read_texts(path: str, column: str, rows: int = sys.maxsize) -> pa.ChunkedArray:
-    """The texts of a shard or a directory of them, the first so many."""
+    """Read the first `rows` texts of a shard or a directory of shards."""
     shards, chunks = find_shards([path], "--texts"), []
-    for some in (some for shard in shards for some in shard.rows([column], "utf-8")):
-        chunks += some.table[column].cast(pa.string()).chunks
+    for rows_read in (batch for shard in shards for batch in shard.rows([column], "utf-8")):
+        chunks += rows_read.table[column].cast(pa.string()).chunks
         if sum(map(len, chunks)) >= rows:
             break
     return pa.chunked_array(chunks, pa.string())[:rows]
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that the work takes."""
+    """Call `work` and return the seconds that it took."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def line(name: str, rates: list[float], size: float) -> str:
-    """Median and range of rates in texts a second, and megabytes of texts of `size` bytes."""
+    """One line: median and range of rates in texts/s, and MB/s for texts of `size` bytes."""
     median = statistics.median(rates)
     return (
         f"{name:<14} {median:>11,.0f} texts/s  (from {min(rates):,.0f} to {max(rates):,.0f})"
@@ -125,7 +125,7 @@ def line(name: str, rates: list[float], size: float) -> str:
 
 
 def main(config: TokenizeBenchmark) -> None:
-    """Measure and print."""
+    """Measure both tokenizers and print the rates."""
     texts = read_texts(config.texts, config.column) if config.texts else tweets(GENERATED)
     tokens = Tokenizer().tokens(texts)
     words = vocabulary.build(vocabulary.document_frequencies(tokens.tokens), len(texts))
@@ -142,7 +142,7 @@ def main(config: TokenizeBenchmark) -> None:
     size = texts.nbytes / len(texts)
     print(
         f"{len(texts):,} texts, {size:.0f} bytes and {len(encoded.ids) / len(texts):.1f} tokens "
-        f"on average, {len(words):,} words known"
+        f"on average, {len(words):,} words in the vocabulary"
     )
     print(line("Encoder", compiled, size))
     print(line("Python with re", plain, size))

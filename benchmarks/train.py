@@ -1,16 +1,16 @@
-"""How fast is training, where does a step's time go, and beside what?
+"""Measure training: examples/s by workers and batch, the phases of a step, and Keras `fit`.
 
     python -m benchmarks.train --data_dir DIR
     python -m benchmarks.train --data_dir DIR --use_gpu --workers 1 2 4 8
 
-Workers of Ray Train take the steps of `pipelines.train`; on CPUs each has one thread on a core of
-its own. By how much several are faster than one is measured in turns of a few steps: all take them,
-then the first takes the same by itself, on whole batches, while the others wait, so that what other
-programs take from the machine, they take from both. Runs of each number of workers take turns, too;
-medians and ranges. The parts of a step are timed alone, on the same batches, so together they are
-more than a step in which the next batch is made meanwhile.
+Ray Train workers take the steps of `pipelines.train`; on CPUs each has one thread on its own core.
+The speed-up of several workers is measured in turns of a few steps: all workers take them, then the
+first takes the same steps alone, on whole batches, while the others wait. So other programs slow
+down both. Runs with different numbers of workers alternate, too. Printed are medians and ranges.
 
-Beside it, in turns on the same worker: Keras `fit` of the same model, padded to the longest row.
+The phases of a step are timed alone, on the same batches. Their sum exceeds the time of a step,
+during which the next batch is made. Keras `fit` of the same model, padded to the longest row, runs
+in turns on the same worker.
 """
 
 import json
@@ -40,13 +40,15 @@ from pipelines.training.tensorflow_cluster import TensorflowCluster
 from sentiment.model.batch import WorkerBatch, pad
 from sentiment.text.vocabulary import MIN_SHARE
 
-WARM = 200
-"""Steps before the first that counts: in its first seconds Ray Train starts processes of its own,
-which on a machine whose cores are all at work take from the workers."""
+WARM_UP_STEPS = 200
+"""Steps before the first that counts. In its first seconds Ray Train starts processes of its own,
+which take CPU time from the workers."""
 
-TURN, TURNS, ROUNDS, KERAS_STEPS = 8, 5, 5, 10
-STEPS = TURN * TURNS
+TURN_STEPS, TURNS, ROUNDS, KERAS_STEPS = 8, 5, 5, 10
+STEPS = TURN_STEPS * TURNS
+"""Steps of a round."""
 KERAS_BATCH = 256
+"""Batch size at which Keras is compared."""
 PHASES = ("step", "input", "forward and backward", "all-reduce", "optimizer")
 
 
@@ -63,7 +65,7 @@ class TrainBenchmark:
     workers: tuple[int, ...] = (1, 2)
     """Numbers of workers."""
     batch_sizes: tuple[int, ...] = (100, 256, 1024)
-    """Global batches."""
+    """Global batch sizes."""
     repeats: int = 3
     """Runs of each number of workers."""
     use_gpu: bool = False
@@ -71,7 +73,7 @@ class TrainBenchmark:
 
 
 def measure(config: dict[str, Any]) -> None:
-    """What each worker runs; rank 0 writes what it has measured."""
+    """Training function of each worker; rank 0 writes the measurements as JSON."""
     settings: Settings = config["settings"]
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -93,7 +95,7 @@ def measure(config: dict[str, Any]) -> None:
 
 
 def _without_others(settings: Settings):
-    """A trainer that takes steps on whole batches by itself."""
+    """A trainer that takes steps on whole batches without the other workers."""
     import tensorflow as tf
 
     from sentiment.model.keras_model import SentimentLSTM
@@ -105,10 +107,10 @@ def _without_others(settings: Settings):
 
 
 def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -> dict[str, Any]:
-    """Seconds a step of all of it, and of its parts alone; by how much several are faster."""
+    """Seconds for a step and for each phase, and the speed-ups of several workers over one."""
 
     def take(steps: range, trainer, rank: int, workers: int) -> float:
-        """Seconds that they take."""
+        """Take the steps; return the seconds."""
         parts = enumerate(
             batches.worker_batches(steps.start, steps.stop, rank, workers), steps.start + 1
         )
@@ -118,15 +120,15 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
         trainer.sum_function(np.zeros(1, np.float32)).numpy()
 
     if alone:
-        take(range(WARM), alone, 0, 1)
-    # Last: it leaves the batches' window where the rounds begin.
-    take(range(WARM + 1), trainer, rank, workers)
+        take(range(WARM_UP_STEPS), alone, 0, 1)
+    # This comes last because it leaves the batches' window where the rounds start.
+    take(range(WARM_UP_STEPS + 1), trainer, rank, workers)
     rounds, speedups = [], []
     for _ in range(ROUNDS):
         together = apart = 0.0
-        for first in range(WARM, WARM + STEPS, TURN):
-            turn = range(first, first + TURN)
-            # The others wait here while the first works by itself.
+        for first in range(WARM_UP_STEPS, WARM_UP_STEPS + STEPS, TURN_STEPS):
+            turn = range(first, first + TURN_STEPS)
+            # The others wait here while the first works alone.
             wait_for_all()
             together += take(turn, trainer, rank, workers)
             if alone:
@@ -136,7 +138,7 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
             speedups.append(apart / together)
     wait_for_all()
     seconds = {}
-    spans = range(WARM, WARM + STEPS)
+    spans = range(WARM_UP_STEPS, WARM_UP_STEPS + STEPS)
     seconds["input"] = _seconds(lambda: [batches.batch(i).for_worker(rank, workers) for i in spans])
     parts = [batches.batch(i).for_worker(rank, workers) for i in spans]
     seed, rate = np.zeros(2, np.int64), np.float32(0.001)
@@ -150,13 +152,13 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
     seconds["forward and backward"] = _seconds(lambda: [gradient(p).numpy() for p in parts])
     wait_for_all()
     seconds["all-reduce"] = _seconds(lambda: [trainer.sum_function(g).numpy() for g in gradients])
-    number = np.int64(WARM + STEPS + 1)
+    number = np.int64(WARM_UP_STEPS + STEPS + 1)
 
     def update():
         for part, g in zip(parts, gradients, strict=True):
             trainer.update_function(part.unique_ids, g[1:], number, rate)
 
-    # It is traced when it is first called.
+    # The first call traces the function.
     update()
     seconds["optimizer"] = _seconds(update)
     measured = {name: each / STEPS for name, each in seconds.items()}
@@ -164,15 +166,15 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
 
 
 def _beside_keras(settings: Settings, trainer, batches: TrainingBatches, rows: CachedRows):
-    """Seconds a row of ours and of Keras's `fit`, in turns."""
+    """Seconds for a row with our trainer and with Keras `fit`, in turns."""
     import keras
 
-    # Operations are deterministic here, and then want a seed.
+    # Deterministic operations need a seed.
     keras.utils.set_random_seed(0)
     labels, lengths, ids = rows.ranges([(0, KERAS_STEPS * KERAS_BATCH)])
     padded = np.zeros((len(labels), settings.corpus.longest), np.int32)
-    found = pad(ids, np.cumsum(lengths) - lengths, lengths)
-    padded[:, : found.shape[1]] = found
+    as_long = pad(ids, np.cumsum(lengths) - lengths, lengths)
+    padded[:, : as_long.shape[1]] = as_long
     tokens = keras.Input((padded.shape[1],), dtype="int32")
     own = keras.Input((padded.shape[1], 1))
     embedded = keras.layers.Embedding(len(settings.corpus.vocabulary), settings.embedding_size)(
@@ -210,7 +212,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def main(config: TrainBenchmark) -> None:
-    """Measure and print the tables."""
+    """Run the measurements and print the tables."""
     with session(), tempfile.TemporaryDirectory() as root:
         import_ray_data()
         source = LabelledReader(config.text_column, config.label_column, "utf-8")
@@ -234,13 +236,13 @@ def main(config: TrainBenchmark) -> None:
                     ),
                     run_config=ray.train.RunConfig(storage_path=f"{root}/runs"),
                 ).fit()
-                found = json.loads(Path(result).read_text())
-                runs[workers].append({int(size): seconds for size, seconds in found.items()})
+                measured = json.loads(Path(result).read_text())
+                runs[workers].append({int(size): seconds for size, seconds in measured.items()})
     _print_table(corpus, config, runs)
 
 
 def _settings(corpus: Corpus, use_gpu: bool) -> Settings:
-    """Those of the flags' defaults that a step depends on."""
+    """Settings of a step by the default flags."""
     return Settings(
         corpus=corpus,
         vocabulary=corpus.vocabulary,
@@ -303,7 +305,7 @@ def _print_table(corpus: Corpus, config: TrainBenchmark, runs: dict[int, list[di
 
 
 def _of(values: list[float], form: str) -> str:
-    """The median and the range."""
+    """Median and range, as text."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} .. {max(values):{form}})"
 
 

@@ -1,11 +1,11 @@
-"""Does memory stay flat when a training corpus grows a hundredfold?
+"""Measure the memory of training as the corpus grows a hundredfold.
 
     python -m benchmarks.train_memory --data_dir DIR --copies 1 10 100
 
-Of each number of copies of the rows of DIR a corpus is made, every text with a word more that tells
-copies apart, and `pipelines.train` prepares and learns from it. Printed is the most anonymous
-memory that one process of a kind was seen with, twice a second: of files that are mapped, as the
-cache is, the system takes back the pages at will.
+For each number of copies of the rows of DIR a corpus is generated, in which an added word tells
+the copies apart. `pipelines.train` prepares it and trains on it. Printed is the peak anonymous
+memory of one process of each kind, sampled twice a second. Pages of memory-mapped files, such as
+the cache, do not count, because the system can take them back at any time.
 """
 
 import subprocess
@@ -29,7 +29,7 @@ KINDS = {
     "controller": "ray::TrainController",
     "any other of Ray": "ray::",
 }
-"""Of processes, by words of their command line; the first that fits."""
+"""Kinds of processes, by words of their command line; the first match counts."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TrainMemoryBenchmark:
     data_dir: str
     """Directory of labelled shards."""
     copies: tuple[int, ...] = (1, 10, 100)
-    """Sizes of the corpora, in copies of DIR."""
+    """Sizes of the corpora, as copies of DIR."""
     text_column: str = "SentimentText"
     """Column of the texts."""
     label_column: str = "Sentiment"
@@ -52,7 +52,7 @@ class TrainMemoryBenchmark:
 
 
 def main(config: TrainMemoryBenchmark) -> None:
-    """Make corpora, train on each, and print a table."""
+    """Generate corpora, train on each, and print a table."""
     texts, labels = read_labelled(config.data_dir, config.text_column, config.label_column)
     print("| rows | " + " | ".join(f"{kind}, MiB" for kind in KINDS) + " | command, s |")
     print("| --- |" + " --- |" * (len(KINDS) + 1))
@@ -72,7 +72,7 @@ def main(config: TrainMemoryBenchmark) -> None:
 
 
 def _peaks(root: Path, workers: int) -> dict[str, float]:
-    """Train; the most MiB of a process of each kind, looked at twice a second."""
+    """Train; return the peak MiB of one process of each kind, sampled twice a second."""
     command = [sys.executable, "-m", "pipelines.train", "--data_dir", root / "corpus"]
     command += ["--num_workers", workers, "--batch_size", 256, "--cache_dir", root / "cache"]
     command += ["--checkpoints_root", root / "models", "--summaries_dir", root / "logs"]
@@ -86,7 +86,7 @@ def _peaks(root: Path, workers: int) -> dict[str, float]:
                 line = " ".join(each.cmdline())
                 status = Path(f"/proc/{each.pid}/status").read_text()
             except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
-                continue  # It has just ended.
+                continue  # The process has just ended.
             kind = next((kind for kind, words in KINDS.items() if words in line), None)
             if kind and "RssAnon:" in status:
                 mebibytes = int(status.split("RssAnon:")[1].split()[0]) / 1024
