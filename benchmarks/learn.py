@@ -33,7 +33,7 @@ import sentiment
 from benchmarks.peers import fasttext, read_labelled
 from benchmarks.score import Measurements, kept_or_temporary
 from pipelines.evaluation.baselines import logistic_regression
-from pipelines.training.loop import VALIDATION_ROWS
+from pipelines.training.validation import MAX_ROWS as VALIDATION_ROWS
 from sentiment import checkpoint
 from sentiment.metrics import BINS, Metrics, measure, share_interval
 from sentiment.text.vocabulary import MIN_SHARE

@@ -26,17 +26,19 @@ from typing import Any
 import numpy as np
 import ray.train
 import tyro
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pipelines.cluster.datasets import import_ray_data
+from pipelines.cluster.ray_train_internals import DataParallelTrainer
 from pipelines.cluster.session import session
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.batches import CachedRows, TrainingBatches
-from pipelines.training.cache import Corpus, prepare
-from pipelines.training.loop import Settings, make_trainer
+from pipelines.training.cache import prepare
+from pipelines.training.corpus import Corpus
+from pipelines.training.settings import Settings
 from pipelines.training.tensorflow_cluster import TensorflowCluster
+from pipelines.training.trainer_setup import make_trainer
 from sentiment.model.batch import WorkerBatch, pad
 from sentiment.text.vocabulary import MIN_SHARE
 

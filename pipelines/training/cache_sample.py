@@ -1,7 +1,7 @@
-"""The cache -> what a sample of its training texts tells of words: bigrams, and first vectors.
+"""Bigrams and initial word vectors, from a sample of the cached training texts.
 
-The cache is sorted by a hash, so its first texts are a random sample, the same whatever shards
-they came in; of a larger corpus more would tell little more, and take memory that grows.
+The cache is sorted by a hash of the text, so its first texts are a random sample that does not
+depend on the sharding. A larger sample would change little, and take more memory.
 """
 
 from collections.abc import Iterator
@@ -9,39 +9,52 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipelines.training.batches import CachedRows
-from pipelines.training.cache import Corpus
+from pipelines.training.corpus import Corpus
 from sentiment.text import bigrams, cooccurrence
 from sentiment.text.tokenizer import heads
 
-TEXTS = 500_000
-"""Most training texts that are looked at."""
+SAMPLE_TEXTS = 500_000
+"""Training texts in the sample, at most."""
 
-TOKENS_AT_ONCE = 2**21
-"""Tokens of the texts that are held in memory at once, at most."""
+CHUNK_TOKENS = 2**21
+"""Tokens of the texts that are in memory at once, at most."""
 
 
 def frequent_bigrams(corpus: Corpus, longest: int, most: int) -> list[str]:
-    """At most so many bigrams of the training texts, cut to so many tokens; frequent ones first."""
+    """The most frequent bigrams of the training texts, the most frequent first.
+
+    Args:
+        corpus: prepared.
+        longest: tokens to keep of a text.
+        most: bigrams to return, at most.
+    """
     return bigrams.frequent(_texts(corpus, longest), corpus.vocabulary, most)
 
 
 def word_vectors(corpus: Corpus, longest: int, size: int) -> np.ndarray:
-    """float32 (words, size): a vector of each word, from which words it stands beside."""
+    """A vector of each word, computed from which words occur near it: float32[words, size].
+
+    Args:
+        corpus: prepared.
+        longest: tokens to keep of a text.
+        size: of a vector.
+    """
     return cooccurrence.word_vectors(_texts(corpus, longest), len(corpus.vocabulary), size)
 
 
 def _texts(corpus: Corpus, longest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Ids and offsets of some texts at a time."""
-    at_once, left = max(TOKENS_AT_ONCE // max(corpus.longest, 1), 1), TEXTS
-    # File by file: from a bucket each is copied to this machine's disk.
+    """The sample, a chunk at a time: ids int32[tokens] and offsets int64[n + 1]."""
+    chunk_texts, left = max(CHUNK_TOKENS // max(corpus.longest, 1), 1), SAMPLE_TEXTS
+    # File by file: from a bucket each one is copied to this machine's disk.
     for name in corpus.files["train"]:
         rows = CachedRows(corpus.directory, [name], longest)
         last = min(len(rows), left)
         left -= last
-        for first in range(0, last, at_once):
-            _, lengths, ids = rows.ranges([(first, min(first + at_once, last))])
+        for first in range(0, last, chunk_texts):
+            _, lengths, ids = rows.ranges([(first, min(first + chunk_texts, last))])
             kept = np.minimum(lengths, longest)
-            offsets, ends = (np.concatenate([[0], np.cumsum(some)]) for some in (lengths, kept))
-            yield heads(ids, offsets, kept), ends
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
+            kept_offsets = np.concatenate([[0], np.cumsum(kept)])
+            yield heads(ids, offsets, kept), kept_offsets
         if not left:
             return

@@ -93,9 +93,9 @@ class TrainConfig:
     """Also show the output of Ray, TensorFlow and the workers."""
 
     def __post_init__(self) -> None:
-        at_least_one = ("n_samples", "batch_size", "train_steps", "epochs", "hidden_size")
-        at_least_one += ("embedding_size", "sequence_len", "validate_every", "num_workers")
-        at_least_one += ("early_stopping", "keep_checkpoints")
+        at_least_one = ["n_samples", "batch_size", "train_steps", "epochs", "hidden_size"]
+        at_least_one += ["embedding_size", "sequence_len", "validate_every", "num_workers"]
+        at_least_one += ["early_stopping", "keep_checkpoints"]
         for name in at_least_one:
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "at least 1")

@@ -1,11 +1,11 @@
-"""What Ray Train knows of workers that failed -> one line that says what befell them."""
+"""One line that says why training workers failed, from what Ray Train knows of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray.train
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.train import ControllerError, Result
+from ray.train import ControllerError, Result, TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
 
 from pipelines.cluster.ray_train_internals import (
@@ -16,40 +16,44 @@ from pipelines.cluster.ray_train_internals import (
     ran_out_of_memory,
     silent_seconds,
 )
+from pipelines.training.messages import Retrying
 from sentiment.errors import InputError
 
+CAUSE, WORKER_ERROR, EFFECT = range(3)
+"""How far a worker's failure is from the cause: lost processes come first, lost peers last."""
 
-class Watch(ray.train.UserCallback):
-    """Tells the driver, from Ray Train's controller, what befell workers and what happens next."""
+
+class FailureWatch(ray.train.UserCallback):
+    """Tells the driver, from Ray Train's controller, why workers failed and what happens next."""
 
     def __init__(self, messages: Queue, max_failures: int) -> None:
         self._messages, self._attempts = messages, max_failures + 1
-        self._step, self._failures = None, 0
+        self._step: int | None = None
+        self._failures = 0
 
-    def after_report(self, run_context, metrics: list[dict[str, Any]], checkpoint) -> None:
-        """Remember the step of a checkpoint: only now is it there to go on from."""
+    def after_report(
+        self,
+        run_context: Any,
+        metrics: list[dict[str, Any]],
+        checkpoint: ray.train.Checkpoint | None,
+    ) -> None:
+        """Remember the step of a checkpoint that Ray Train has listed: only that can be resumed."""
         self._step = metrics[0]["step"]
 
-    def after_exception(self, run_context, worker_exceptions: dict[int, Exception]) -> None:
-        """Tell of a failure that another try follows; of the last one `fit` raises."""
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Tell of a failure that another attempt follows. The last failure is raised by `fit`."""
         self._failures += 1
         if self._failures < self._attempts:
-            self._messages.put(
-                {
-                    "kind": "trouble",
-                    "reason": reason(worker_exceptions),
-                    "step": self._step,
-                    "attempt": self._failures + 1,
-                    "attempts": self._attempts,
-                }
-            )
+            attempt = self._failures + 1
+            why = reason(worker_exceptions)
+            self._messages.put(Retrying(why, self._step, attempt, self._attempts))
 
 
-def fit_again(fit: Callable[[], Result], messages: Queue, max_failures: int) -> Result:
-    """What `fit` returns, called again where a worker was lost before its first step.
+def fit_with_retries(fit: Callable[[], Result], messages: Queue, max_failures: int) -> Result:
+    """Call `fit`; call it again if a worker was lost before its first step.
 
-    Of most losses Ray Train takes care itself; that of a worker just when all of them are to begin
-    (its task `run_train_fn`) it takes for a failure of its own (ray 2.60).
+    Ray Train itself handles most losses. But it takes a worker that is lost just as all workers
+    start (in its task `run_train_fn`) for a failure of its controller (Ray 2.60).
     """
     for failures in range(1, max_failures + 1):
         try:
@@ -57,55 +61,65 @@ def fit_again(fit: Callable[[], Result], messages: Queue, max_failures: int) -> 
         except ControllerError as error:
             if not isinstance(error.controller_failure, RayActorError):
                 raise
-        trouble = {"reason": "a worker was lost before its first step", "step": None}
-        tries = {"attempt": failures + 1, "attempts": max_failures + 1}
-        messages.put({"kind": "trouble", **trouble, **tries})
+        why = "a worker was lost before its first step"
+        messages.put(Retrying(why, None, failures + 1, max_failures + 1))
     return fit()
 
 
+def failure_of_training(error: TrainingFailedError, attempts: int) -> str:
+    """One line that says why training failed for good, after `attempts` attempts."""
+    if isinstance(error, WorkerGroupError):
+        why = reason(error.worker_failures)
+        return f"training failed in attempt {attempts} of {attempts}: {why}"
+    failure = getattr(error, "controller_failure", error)
+    return f"training failed: {str(failure).strip().splitlines()[0]}"
+
+
 def reason(failures: Mapping[int, Exception]) -> str:
-    """What befell the workers, whose failures come by rank: `worker 1 died (node 10.0.0.3)`.
+    """One line that says why workers failed: `worker 1 died (node 10.0.0.3)`.
 
-    When one dies the others fail because it is gone: of several the cause is told, not the effect.
+    When one worker dies the others fail because it is gone: the line names the cause.
+
+    Args:
+        failures: exception of each failed worker, by rank.
     """
-    told = {rank: _befell(failure) for rank, failure in failures.items()}
-    first = min(told, key=lambda rank: (told[rank][0], rank))
-    weight, what = told[first]
-    more = sum(other == weight for other, _ in told.values()) - 1
-    return f"worker {first} {what}" + (f", and {more} more" if more else "")
+    explained = {rank: _explain(failure) for rank, failure in failures.items()}
+    first = min(explained, key=lambda rank: (explained[rank][0], rank))
+    distance, text = explained[first]
+    others = sum(other == distance for other, _ in explained.values()) - 1
+    return f"worker {first} {text}" + (f", and {others} more" if others else "")
 
 
-def _befell(failure: Exception) -> tuple[int, str]:
-    """What befell a worker, and how far it is from being the cause: 0, 1 or 2."""
+def _explain(failure: Exception) -> tuple[int, str]:
+    """Why a worker failed, with the distance from the cause: CAUSE, WORKER_ERROR or EFFECT."""
     text = str(failure)
     address = node_address(text)
     node = f"node {address}" if address else "its node"
     if isinstance(failure, WorkerHealthCheckTimeoutError):
         seconds = silent_seconds(failure)
         silent = "in time" if seconds is None else f"for {seconds:.0f} s"
-        return 0, f"has not answered {silent} ({node})"
+        return CAUSE, f"has not answered {silent} ({node})"
     if isinstance(failure, WorkerHealthCheckFailedError):
         failure = failure.health_check_failure
         text = str(failure)
         if isinstance(failure, OutOfMemoryError) or ran_out_of_memory(text):
-            return 0, f"was killed: {node} ran out of memory"
+            return CAUSE, f"was killed: {node} ran out of memory"
         if node_died(text):
-            return 0, f"was lost with {node}"
+            return CAUSE, f"was lost with {node}"
         if isinstance(failure, RayActorError):
-            return 0, f"died ({node})"
+            return CAUSE, f"died ({node})"
     if "Collective ops is aborted" in text:
-        return 2, "lost touch with the others"
-    said = _message(text)
-    return 1, f"failed: {said if isinstance(failure, InputError) else _named(failure, said)}"
-
-
-def _named(failure: Exception, said: str) -> str:
-    return f"{type(failure).__name__}: {said}" if said else type(failure).__name__
+        return EFFECT, "lost the connection to the others"
+    message = _message(text)
+    if not isinstance(failure, InputError):
+        kind = type(failure).__name__
+        message = f"{kind}: {message}" if message else kind
+    return WORKER_ERROR, f"failed: {message}"
 
 
 def _message(text: str) -> str:
-    """The line of an error that says what is wrong: the first, or the first after its traceback."""
+    """The first line of an error's text, or the first line after its traceback."""
     lines = [line.strip() for line in text.splitlines()]
-    frames = [i for i, line in enumerate(lines) if line.startswith('File "')]
+    frames = [number for number, line in enumerate(lines) if line.startswith('File "')]
     after = lines[frames[-1] + 1 :] if frames else lines
     return next((line for line in after if line), "")

@@ -1,13 +1,14 @@
-"""Workers of Ray Train -> a cluster of TensorFlow: each learns the addresses of all.
+"""Set up a TensorFlow cluster from Ray Train's workers: each learns the addresses of all.
 
-What `ray.train.tensorflow.TensorflowConfig` does, which to be imported loads TensorFlow, into the
-driver and the controller too: they have no use for it, and it takes ten seconds and 600 MiB.
+`ray.train.tensorflow.TensorflowConfig` does the same, but importing it loads TensorFlow into the
+driver and the controller as well. They do not need it, and it takes ten seconds and 600 MiB.
 """
 
 import json
 import os
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -16,27 +17,27 @@ from pipelines.cluster.ray_train_internals import Backend, BackendConfig
 
 @dataclass
 class TensorflowCluster(BackendConfig):
-    """For a trainer's `backend_config`."""
+    """The `backend_config` of a trainer."""
 
     @property
     def backend_cls(self) -> type[Backend]:
-        """What sets the workers up, in Ray Train's controller."""
+        """The class that sets up the workers, in Ray Train's controller."""
         return _TensorflowBackend
 
 
 class _TensorflowBackend(Backend):
-    def on_start(self, worker_group, backend_config: TensorflowCluster) -> None:
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         addresses = worker_group.execute(_address)
         ray.get(
             [
-                worker_group.execute_single_async(rank, _join, addresses, rank)
+                worker_group.execute_single_async(rank, set_cluster, addresses, rank)
                 for rank in range(len(addresses))
             ]
         )
 
 
 def _address() -> str:
-    """Where this worker can be reached, at a port that is free now."""
+    """Address of this worker, HOST:PORT, with a port that is free now."""
     host = ray.util.get_node_ip_address()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -45,7 +46,7 @@ def _address() -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _join(addresses: list[str], rank: int) -> None:
-    """Tell TensorFlow, which is not loaded yet, of the cluster and of its place in it."""
+def set_cluster(addresses: list[str], rank: int) -> None:
+    """Tell TensorFlow, before it is loaded, the addresses of all workers and this worker's rank."""
     task = {"type": "worker", "index": rank}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})

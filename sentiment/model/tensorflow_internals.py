@@ -10,6 +10,17 @@ CommunicationOptions = tf.distribute.experimental.CommunicationOptions
 """How workers sum their gradients: the implementation, bytes per message, timeout."""
 
 
+def make_deterministic() -> None:
+    """Make TensorFlow's operations give the same bits on every run."""
+    tf.config.experimental.enable_op_determinism()
+
+
+def communication_options(use_gpu: bool) -> tf.distribute.experimental.CommunicationOptions:
+    """Workers sum over NCCL between GPUs, else over a ring of gRPC connections."""
+    ways = tf.distribute.experimental.CommunicationImplementation
+    return CommunicationOptions(implementation=ways.NCCL if use_gpu else ways.RING)
+
+
 def tensorflow_variable(variable: keras.Variable) -> tf.Variable:
     """The TensorFlow variable that holds a Keras variable's values.
 

@@ -163,11 +163,12 @@ def test_training_that_is_stopped_leaves_a_checkpoint_and_the_same_again_goes_on
     root = head.root
     model = root / "models" / "run"
     log = head.stop(train(root), (root / "models" / "_runs" / "run" / SNAPSHOT).exists)
-    assert log.rstrip().endswith("interrupted; the same command with --run_name run goes on"), log
+    said_last = "interrupted; the same command with --run_name run resumes it"
+    assert log.rstrip().endswith(said_last), log
     assert not model.exists()
     again = head.submit(*train(root))
     assert again.returncode == 0, again.stdout + again.stderr
-    resumed = next(line for line in said(again) if line.startswith("going on after step "))
+    resumed = next(line for line in said(again) if line.startswith("resuming after step "))
     assert int(resumed.split()[-1]) in range(EVERY, STEPS, EVERY)
     assert f"Model saved in: {model}" in said(again)[-4:]
     assert (model / "weights.safetensors").exists()

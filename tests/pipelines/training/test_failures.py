@@ -10,7 +10,8 @@ from pipelines.cluster.ray_train_internals import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from pipelines.training.failures import Watch, fit_again, reason
+from pipelines.training.failures import FailureWatch, fit_with_retries, reason
+from pipelines.training.messages import Retrying
 from sentiment.errors import InputError
 
 WORKER = """A worker health check failed.
@@ -89,7 +90,7 @@ SILENT = f"A worker health check has been hanging for 60.42 seconds. Marking it 
             {2: WorkerHealthCheckTimeoutError(SILENT)},
             "worker 2 has not answered for 60 s (node 10.0.0.3)",
         ),
-        ({0: RuntimeError(COLLECTIVE)}, "worker 0 lost touch with the others"),
+        ({0: RuntimeError(COLLECTIVE)}, "worker 0 lost the connection to the others"),
         # The cause is told, not what followed from it, whatever the ranks.
         (
             {0: RuntimeError(COLLECTIVE), 1: failed(actor(KILLED)), 2: RuntimeError(COLLECTIVE)},
@@ -122,13 +123,13 @@ def test_each_failure_but_the_last_is_told_with_the_step_to_go_on_from():
     class Messages:
         put = told.append
 
-    watch = Watch(Messages, max_failures=2)
+    watch = FailureWatch(Messages, max_failures=2)
     watch.after_exception(None, {1: failed(actor(KILLED))})
     watch.after_report(None, [{"step": 50}, {"step": 50}], None)
     watch.after_exception(None, {1: failed(actor(KILLED))})
     watch.after_exception(None, {1: failed(actor(KILLED))})
-    line = {"kind": "trouble", "reason": "worker 1 died (node 10.0.0.3)", "attempts": 3}
-    assert told == [line | {"step": None, "attempt": 2}, line | {"step": 50, "attempt": 3}]
+    why = "worker 1 died (node 10.0.0.3)"
+    assert told == [Retrying(why, None, 2, 3), Retrying(why, 50, 3, 3)]
 
 
 @pytest.mark.parametrize(
@@ -149,10 +150,10 @@ def test_training_begins_again_where_ray_train_gives_up_at_its_start(failure, tr
 
     if tries == 1:
         with pytest.raises(ControllerError):
-            fit_again(fit, Messages, max_failures=2)
+            fit_with_retries(fit, Messages, max_failures=2)
     else:
-        assert fit_again(fit, Messages, max_failures=2) == 7
-    assert [line["attempt"] for line in told] == list(range(2, tries + 1))
+        assert fit_with_retries(fit, Messages, max_failures=2) == 7
+    assert [message.attempt for message in told] == list(range(2, tries + 1))
     assert next(attempts, 4) == tries + 1
 
 

@@ -1,6 +1,7 @@
 import io
 import re
 import time
+from dataclasses import replace
 
 import pytest
 import ray
@@ -9,9 +10,10 @@ from rich.console import Console
 
 from pipelines.console.progress import MAX_LINES, Progress, steps
 from pipelines.errors import Failure
+from pipelines.training.messages import ReplicaHash, Retrying, Started, StepDone, Validated
 from pipelines.training.progress import MessageDisplay, MessageListener
 
-START = {"kind": "start", "step": 0, "steps": 40, "best": float("inf")}
+START = Started(step=0, steps=40, best_loss=float("inf"))
 
 
 class Clock:
@@ -23,40 +25,38 @@ class Clock:
         return self.now
 
 
-def step(number: int, loss: float = 0.5) -> dict[str, object]:
-    return {"kind": "step", "step": number, "loss": loss, "examples/s": 1234.0}
+def step(number: int, loss: float = 0.5) -> StepDone:
+    return StepDone(number, loss, examples_per_second=1234.0)
 
 
-def validation(number: int, loss: float) -> dict[str, object]:
-    metrics = {"step": number, "validation_loss": loss, "validation_accuracy": 0.75}
-    return {"kind": "validation", **metrics}
+def validation(number: int, loss: float) -> Validated:
+    return Validated(number, loss, accuracy=0.75)
 
 
-def trouble(number: int | None) -> dict[str, object]:
-    reason = {"kind": "trouble", "reason": "worker 1 died (node 10.0.0.3)", "step": number}
-    return reason | {"attempt": 2, "attempts": 4}
+def trouble(number: int | None) -> Retrying:
+    return Retrying("worker 1 died (node 10.0.0.3)", number, attempt=2, attempts=4)
 
 
 def test_messages_become_lines(capsys, local_ray):
     with MessageListener() as listener:
-        for message in (START | {"step": 20, "best": 0.5}, step(40), validation(40, 0.4)):
+        for message in (replace(START, step=20, best_loss=0.5), step(40), validation(40, 0.4)):
             listener.messages.put(message)
     assert capsys.readouterr().out.splitlines() == [
-        "going on after step 20",
+        "resuming after step 20",
         "step 40/40, loss 0.5000, 1,234 examples/s",
         "validation after step 40: loss 0.4000 (best so far, 0.5000 before), accuracy 75.0%",
     ]
 
 
 def test_workers_that_find_no_place_are_one_line(capsys, local_ray, monkeypatch):
-    monkeypatch.setattr("pipelines.training.progress.PATIENCE", 0)
+    monkeypatch.setattr("pipelines.training.progress.PATIENCE_SECONDS", 0)
     said, end = "", time.monotonic() + 30
     with MessageListener():
         while not said and time.monotonic() < end:
             time.sleep(0.1)
             said += capsys.readouterr().out
     said += capsys.readouterr().out
-    assert re.fullmatch(r"no worker has begun yet; free in the cluster: [\d.]+ of 2 CPUs\n", said)
+    assert re.fullmatch(r"no worker has started yet; free in the cluster: [\d.]+ of 2 CPUs\n", said)
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
@@ -90,8 +90,7 @@ def test_replicas_that_differ_are_a_failure(hashes, local_ray):
     def listen():
         with MessageListener() as listener:
             for rank, value in enumerate(hashes):
-                message = {"kind": "replica", "step": 7, "rank": rank, "hash": value}
-                listener.messages.put(message)
+                listener.messages.put(ReplicaHash(7, rank, value))
 
     if len(set(hashes)) == 1:
         listen()
@@ -116,15 +115,15 @@ def test_validations_stand_beside_the_best_before_them(capsys):
 @pytest.mark.parametrize(
     ("resumed", "saved", "next_"),
     [
-        (0, 200, "going on from step 200, try 2 of 4"),
-        (0, None, "beginning again, try 2 of 4"),
-        (100, None, "going on from step 100, try 2 of 4"),
-        (100, 1200, "going on from step 1,200, try 2 of 4"),
+        (0, 200, "resuming from step 200, attempt 2 of 4"),
+        (0, None, "starting again, attempt 2 of 4"),
+        (100, None, "resuming from step 100, attempt 2 of 4"),
+        (100, 1200, "resuming from step 1,200, attempt 2 of 4"),
     ],
 )
 def test_trouble_says_what_happens_next(resumed, saved, next_, capsys):
     lines = MessageDisplay(Progress(steps))
-    lines.show(START | {"step": resumed, "steps": 2000})
+    lines.show(replace(START, step=resumed, steps=2000))
     capsys.readouterr()
     lines.show(trouble(saved))
     assert capsys.readouterr().out == f"worker 1 died (node 10.0.0.3): {next_}\n"
@@ -142,7 +141,7 @@ def test_trouble_says_what_happens_next(resumed, saved, next_, capsys):
 def test_lines_about_steps_come_at_a_pace_to_follow(total, seconds_a_step, fewest, most, capsys):
     clock = Clock()
     lines = MessageDisplay(Progress(steps, clock=clock))
-    lines.show(START | {"steps": total})
+    lines.show(replace(START, steps=total))
     for number in range(10, total + 1, 10):
         clock.now += 10 * seconds_a_step
         lines.show(step(number))
@@ -170,13 +169,13 @@ def test_a_bar_shows_step_loss_speed_and_time_left_and_lines_above(terminal):
     console, written = terminal
     clock = Clock()
     bar = MessageDisplay(Progress(steps, clock=clock, console=console))
-    bar.show(START | {"steps": 400})
+    bar.show(replace(START, steps=400))
     for number in range(10, 210, 10):
         clock.now += 1
         bar.show(step(number, loss=1 / number))
     bar.show(validation(200, 0.4))
     bar.show(trouble(200))
-    bar.show(START | {"step": 200, "steps": 400, "best": 0.4})
+    bar.show(Started(200, 400, best_loss=0.4))
     bar.show(step(210))
     bar.show(validation(210, 0.5))
     bar.close()
@@ -187,8 +186,8 @@ def test_a_bar_shows_step_loss_speed_and_time_left_and_lines_above(terminal):
     lines = plain(written.getvalue())
     for line in (
         "validation after step 200: loss 0.4000 (best so far), accuracy 75.0%",
-        "worker 1 died (node 10.0.0.3): going on from step 200, try 2 of 4",
-        "going on after step 200",
+        "worker 1 died (node 10.0.0.3): resuming from step 200, attempt 2 of 4",
+        "resuming after step 200",
         "validation after step 210: loss 0.5000 (best 0.4000), accuracy 75.0%",
     ):
         assert lines.count(line) == 1
@@ -204,8 +203,8 @@ def test_a_terminal_that_is_gone_stops_nothing(monkeypatch, local_ray):
     def listen():
         with MessageListener() as listener:
             listener.messages.put(step(10))
-            for value in ("a", "b"):
-                listener.messages.put({"kind": "replica", "step": 7, "rank": 0, "hash": value})
+            for rank, value in enumerate("ab"):
+                listener.messages.put(ReplicaHash(7, rank, value))
 
     with pytest.raises(Failure, match="differ after step 7"):
         listen()

@@ -20,7 +20,8 @@ from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
-from pipelines.training.run import _losses, _with_sample
+from pipelines.training.final_checkpoint import losses as curve
+from pipelines.training.run import add_bigrams_and_vectors
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN
 from testing.generated import save_checkpoint, write_shards
@@ -90,9 +91,9 @@ def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
     made = prepare(shards, source, (), Split(0, 0.2), None, 0.001, str(tmp_path))
     with pa.ipc.open_file(Path(made.directory, made.files["train"][0])) as file:
         texts = file.read_all()["ids"].to_pylist()
-    monkeypatch.setattr(sample, "TEXTS", 500)
+    monkeypatch.setattr(sample, "SAMPLE_TEXTS", 500)
     for at_once in (1, 100, 2**21):
-        monkeypatch.setattr(sample, "TOKENS_AT_ONCE", at_once)
+        monkeypatch.setattr(sample, "CHUNK_TOKENS", at_once)
         found = [
             ids[start:stop].tolist()
             for ids, offsets in sample._texts(made, 3)
@@ -107,14 +108,14 @@ def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
     for size in ({"hidden_size": 20_000}, {"embedding_size": 20_000}):
         flags = config(tmp_path / "shards", tmp_path, "run", **size)
         with pytest.raises(InputError, match=r"make an? (table|embedding) of more than"):
-            _with_sample(settings, flags, str(tmp_path))
+            add_bigrams_and_vectors(settings, flags, str(tmp_path))
 
 
 def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):
     """And whether one process made it or Ray Data."""
     caches = []
-    for shards, bytes_here in ((1, prepared.BYTES_HERE), (3, prepared.BYTES_HERE), (6, 0)):
-        monkeypatch.setattr(prepared, "BYTES_HERE", bytes_here)
+    for shards, local_bytes in ((1, prepared.LOCAL_BYTES), (3, prepared.LOCAL_BYTES), (6, 0)):
+        monkeypatch.setattr(prepared, "LOCAL_BYTES", local_bytes)
         directory = tmp_path / f"{shards}"
         write_shards(directory, rows=1200, shards=shards)
         source = LabelledReader("SentimentText", "Sentiment", "utf-8")
@@ -237,9 +238,9 @@ def test_rows_that_cannot_be_learnt_from_are_named(rows, flags, said, tmp_path, 
 
 
 def test_a_curve_that_cannot_be_read_costs_no_model(tmp_path):
-    assert _losses(str(tmp_path)) == []
+    assert curve(str(tmp_path)) == []
     for damaged in (b"{", b"1\n", b'{"loss": 1}\n', b"\xff", b'{"step": 1, "loss": "x"}\n'):
         (tmp_path / "metrics.jsonl").write_bytes(damaged)
-        assert _losses(str(tmp_path)) == []
+        assert curve(str(tmp_path)) == []
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
-    assert _losses(str(tmp_path)) == [{"step": 1, "loss": 0.5}]
+    assert curve(str(tmp_path)) == [{"step": 1, "loss": 0.5}]

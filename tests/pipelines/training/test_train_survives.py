@@ -156,9 +156,9 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     assert len(saved.bigrams) == 200
 
     lines = (tmp_path / "killed.log").read_text().splitlines()
-    (trouble,) = [line for line in lines if "try 2 of 4" in line]
+    (trouble,) = [line for line in lines if "attempt 2 of 4" in line]
     assert trouble.startswith("worker ")
-    known = ("Preparing", "Run", f"{STEPS} steps", "no worker", "step", "validation", "going on")
+    known = ("Preparing", "Run", f"{STEPS} steps", "no worker", "step", "validation", "resuming")
     known += ("Best validation: ", "Next: ", "Model saved in: ")
     assert [line for line in lines if not line.startswith((*known, trouble))] == []
 

@@ -4,7 +4,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sentiment.model.tensorflow_internals import CommunicationOptions, tensorflow_variable
+from sentiment.model.tensorflow_internals import (
+    CommunicationOptions,
+    communication_options,
+    tensorflow_variable,
+)
 
 
 def test_a_keras_variables_value_is_a_tensorflow_variable():
@@ -25,3 +29,9 @@ def test_tensorflow_takes_communication_options():
     options = CommunicationOptions(implementation=implementation, timeout_seconds=1.5)
     assert options.implementation == implementation, moved
     assert options.timeout_seconds == 1.5, moved
+    assert communication_options(use_gpu=False).implementation == implementation, moved
+
+
+def test_tensorflow_can_be_made_deterministic():
+    moved = "tf.config.experimental.enable_op_determinism moved: see tensorflow_internals.py"
+    assert callable(getattr(tf.config.experimental, "enable_op_determinism", None)), moved

@@ -1,9 +1,7 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-from pipelines.training.loop import _is_over, _learning_rate, _measure
+from pipelines.training.validation import is_over, measure
 
 
 @pytest.mark.parametrize(
@@ -19,25 +17,17 @@ from pipelines.training.loop import _is_over, _learning_rate, _measure
     ],
 )
 def test_training_ends_after_so_many_validations_without_a_better_one(losses, patience, over):
-    assert _is_over([{"validation_loss": loss} for loss in losses], patience) is over
-
-
-def test_a_linear_schedule_falls_by_equal_steps_to_zero_after_the_last():
-    settings = SimpleNamespace(learning_rate=0.01, schedule="linear", steps=4)
-    rates = [_learning_rate(settings, step) for step in (1, 2, 3, 4)]
-    assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
-    settings.schedule = "constant"
-    assert {_learning_rate(settings, step) for step in (1, 4)} == {0.01}
+    assert is_over([{"validation_loss": loss} for loss in losses], patience) is over
 
 
 def test_loss_and_accuracy_are_those_of_the_margins():
     labels, margins = np.array([1, 0, 1, 0]), np.array([2.0, -1.0, -3.0, 0.0], np.float32)
     positive = 1 / (1 + np.exp(-margins.astype(np.float64)))
-    found = _measure(labels, margins)
+    found = measure(1, labels, margins)
     expected = -np.log(np.where(labels == 1, positive, 1 - positive)).mean()
     assert found["validation_loss"] == pytest.approx(expected)
     assert found["validation_accuracy"] == 0.5
-    far = _measure(np.array([0]), np.array([1e4], np.float32))
+    far = measure(1, np.array([0]), np.array([1e4], np.float32))
     assert far["validation_loss"] == pytest.approx(1e4)
 
 
@@ -46,7 +36,7 @@ def test_the_temperature_makes_probabilities_shares(too_sure, expected):
     random = np.random.default_rng(0)
     margins = random.normal(0, 2, 200_000)
     labels = (random.random(200_000) < 1 / (1 + np.exp(-margins))).astype(int)
-    found = _measure(labels, (margins * too_sure).astype(np.float32))
+    found = measure(1, labels, (margins * too_sure).astype(np.float32))
     assert found["validation_temperature"] == pytest.approx(expected, rel=0.02)
     # Of a single text any would do.
-    assert 0.5 <= _measure(np.array([1]), np.array([3.0]))["validation_temperature"] <= 2
+    assert 0.5 <= measure(1, np.array([1]), np.array([3.0]))["validation_temperature"] <= 2

@@ -1,0 +1,141 @@
+"""Executors run the steps of preparing a corpus: LocalExecutor here, RayExecutor on Ray Data.
+
+Both have the same methods, and give the same corpus.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from pipelines.cluster import ipc
+from pipelines.cluster.datasets import rows_of, tables_of
+from pipelines.cluster.ray_internals import set_data_options
+from pipelines.sources.shard import Shard
+from pipelines.training.cache_steps import ShardCounts, ShardSample, WrittenFile
+from sentiment.text import vocabulary
+
+SHUFFLE_BYTES = 2**28
+"""Size of the rows that a task of Ray Data distributes at once, by file or by token; Ray's default
+is a GiB."""
+
+PARTITION_TOKENS = 500_000
+"""Distinct tokens, counted once per shard, whose counts one task adds up, approximately."""
+
+
+class LocalExecutor:
+    """Runs the steps in this process: for small corpora."""
+
+    def __init__(self, shards: list[Shard]) -> None:
+        self._shards = shards
+        self._frequencies: list[pa.Table] = []
+
+    def sample(self, step: Callable[[Shard], ShardSample]) -> list[ShardSample]:
+        """The step's result for every shard."""
+        return [step(shard) for shard in self._shards]
+
+    def count(self, step: Callable[[Shard], ShardCounts]) -> list[ShardCounts]:
+        """The step's result for every shard, without `frequencies`, which the executor keeps."""
+        counts = [step(shard) for shard in self._shards]
+        self._frequencies = [each.frequencies for each in counts if each.frequencies is not None]
+        return [replace(each, frequencies=None) for each in counts]
+
+    def frequencies(self, distinct_tokens: int, texts: int, min_share: float) -> Iterable[pa.Table]:
+        """The frequencies that `count` kept. A token may be in several tables.
+
+        Args:
+            distinct_tokens: sum of `distinct_tokens` over all shards.
+            texts: number of training texts.
+            min_share: tokens in at most this share of the texts may be missing.
+        """
+        return self._frequencies
+
+    def write(
+        self,
+        encode: Callable[[Shard], Iterator[pa.Table]],
+        write: Callable[[pa.Table], WrittenFile],
+        files: int,
+    ) -> list[WrittenFile]:
+        """Encode every shard, bring rows with the same `file` together, and write each file.
+
+        Args:
+            encode: gives tables with a column `file`.
+            write: writes the rows of a file.
+            files: number of files of each split.
+        """
+        rows = pa.concat_tables([table for shard in self._shards for table in encode(shard)])
+        numbers = pc.unique(rows["file"])
+        return [write(rows.filter(pc.equal(rows["file"], number))) for number in numbers]
+
+
+class RayExecutor:
+    """Runs the steps as tasks of Ray Data: for any number of rows.
+
+    A task takes a shard and returns a result as the row of a dataset. The methods are those of
+    LocalExecutor.
+    """
+
+    def __init__(self, shards: list[Shard]) -> None:
+        set_data_options(shuffle_input_batch_bytes=SHUFFLE_BYTES)
+        self._shards = ray.data.from_items([asdict(shard) for shard in shards])
+        self._counted: ray.data.Dataset | None = None
+
+    def sample(self, step: Callable[[Shard], ShardSample]) -> list[ShardSample]:
+        """See LocalExecutor."""
+        sampled = self._shards.map(lambda row: asdict(step(Shard(**row))))
+        return [ShardSample(**row) for row in rows_of(sampled)]
+
+    def count(self, step: Callable[[Shard], ShardCounts]) -> list[ShardCounts]:
+        """See LocalExecutor. Ray keeps the frequencies, on disk if memory is short.
+
+        The distinct tokens of a large corpus are too many for one process.
+        """
+
+        def count(row: dict[str, Any]) -> dict[str, Any]:
+            counts = step(Shard(**row))
+            table = ipc.to_bytes(counts.frequencies)
+            return asdict(replace(counts, frequencies=None)) | {"frequencies": table}
+
+        self._counted = self._shards.map(count).materialize()
+        rows = rows_of(self._counted.drop_columns(["frequencies"]))
+        return [ShardCounts(**row, frequencies=None) for row in rows]
+
+    def frequencies(self, distinct_tokens: int, texts: int, min_share: float) -> Iterable[pa.Table]:
+        """See LocalExecutor. Only tokens that are frequent enough come to this process."""
+        assert self._counted is not None, "count comes first"
+        tables = self._counted.map_batches(
+            lambda batch: (ipc.from_bytes(content.as_py()) for content in batch["frequencies"]),
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        partitions = math.ceil((distinct_tokens + 1) / PARTITION_TOKENS)
+        summed = tables.groupby("token", num_partitions=partitions).sum("texts")
+        frequent = summed.map_batches(
+            lambda table: vocabulary.frequent(
+                table.rename_columns(["token", "texts"]), texts, min_share
+            ),
+            batch_size=None,
+            batch_format="pyarrow",
+        )
+        return tables_of(frequent)
+
+    def write(
+        self,
+        encode: Callable[[Shard], Iterator[pa.Table]],
+        write: Callable[[pa.Table], WrittenFile],
+        files: int,
+    ) -> list[WrittenFile]:
+        """See LocalExecutor."""
+        rows = self._shards.map_batches(
+            lambda batch: (table for row in batch.to_pylist() for table in encode(Shard(**row))),
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        written = rows.groupby("file", num_partitions=2 * files).map_groups(
+            lambda table: pa.Table.from_pylist([asdict(write(table))]), batch_format="pyarrow"
+        )
+        return [WrittenFile(**row) for row in rows_of(written)]

@@ -1,0 +1,164 @@
+"""The steps of preparing a corpus: sample, count and encode a shard, and write a file.
+
+Executors run them in this process or as tasks of Ray Data.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.shard import Shard
+from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
+from sentiment import storage
+from sentiment.errors import InputError
+from sentiment.text import vocabulary
+from sentiment.text.tokenizer import UNKNOWN, Encoder, Tokenizer
+
+SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+
+
+@dataclass(frozen=True)
+class ShardSample:
+    """The texts of a shard that may take part in a sample of n rows."""
+
+    error: str
+    """Why the shard cannot be used; empty if it can."""
+    hashes: bytes
+    """uint64[at most n + 1]: the smallest sampling hashes, ascending."""
+
+
+@dataclass(frozen=True)
+class ShardCounts:
+    """Counts of a shard."""
+
+    error: str
+    """Why the shard cannot be used; empty if it can."""
+    rows: dict[str, int]
+    """Rows in `train`, `validation` and `test`."""
+    positive: dict[str, int]
+    """Rows with label 1 in each of them."""
+    longest: int
+    """Tokens of the longest text."""
+    longest_row: str
+    """Where the longest text stands: `SHARD, row NUMBER`."""
+    distinct_tokens: int
+    """Distinct tokens of the training texts."""
+    frequencies: pa.Table | None
+    """`token`: string, `texts`: int64, in how many training texts it is. None where an executor
+    keeps the table elsewhere."""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file of the cache."""
+
+    name: str
+    unknown: int
+    """Tokens without an id of their own."""
+    lengths: bytes
+    """int64[distinct, 2]: pairs of a number of tokens and how many texts have it, ascending."""
+
+
+def sample_shard(
+    shard: Shard, reader: LabelledReader, tokenizer: Tokenizer, split: Split, n: int
+) -> ShardSample:
+    """The n + 1 smallest sampling hashes of a shard."""
+    smallest = np.empty(0, np.uint64)
+    try:
+        for rows in reader.read(shard, tokenizer.tokens):
+            smallest = np.append(smallest, split.sampling_hashes(rows.tokens.hashes))
+            smallest = np.sort(smallest)[: n + 1]
+    except InputError as error:
+        return ShardSample(str(error), b"")
+    return ShardSample("", smallest.tobytes())
+
+
+def count_shard(
+    shard: Shard, reader: LabelledReader, tokenizer: Tokenizer, split: Split
+) -> ShardCounts:
+    """Count a shard's rows by split and label, and the training texts that each token is in."""
+    counts, positive = dict.fromkeys(SPLITS.values(), 0), dict.fromkeys(SPLITS.values(), 0)
+    longest, longest_row, error = 0, "", ""
+    frequencies = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
+    try:
+        for rows in reader.read(shard, tokenizer.tokens):
+            sides = split(rows.tokens.hashes)
+            for side, name in SPLITS.items():
+                counts[name] += int(np.count_nonzero(sides == side))
+                positive[name] += int(np.count_nonzero(rows.labels[sides == side]))
+            lengths = np.diff(rows.tokens.tokens.offsets.to_numpy())
+            if len(lengths) and lengths.max() > longest:
+                row = int(lengths.argmax())
+                longest = int(lengths[row])
+                longest_row = f"{shard.path}, row {rows.numbers[row]}"
+            training = rows.tokens.tokens.filter(pa.array(sides == TRAIN))
+            frequencies.append(vocabulary.document_frequencies(training))
+    except InputError as cause:
+        error = str(cause)
+    merged = vocabulary.merge(frequencies)
+    return ShardCounts(error, counts, positive, longest, longest_row, len(merged), merged)
+
+
+def encode_shard(
+    shard: Shard, reader: LabelledReader, encoder: Encoder, split: Split, files: int
+) -> Iterator[pa.Table]:
+    """Token ids of the training and validation rows of a shard.
+
+    Args:
+        shard: to read.
+        reader: of the shard.
+        encoder: from text to token ids.
+        split: assigns texts to train, validation and test.
+        files: number of files of each split.
+
+    Yields tables with the columns
+
+        file   int64: split code * files + number of the file
+        hash   uint64: hash of the text
+        label  int8: 0 or 1
+        ids    large_list<int32>: token ids
+    """
+    for rows in reader.read(shard, encoder):
+        tokens = rows.tokens
+        sides = split(tokens.hashes)
+        # Each file holds an equal range of hashes, so about equally many rows, in order.
+        number = np.minimum(tokens.hashes / 2.0**64 * files, files - 1).astype(np.int64)
+        table = pa.table(
+            {
+                "file": sides * files + number,
+                "hash": tokens.hashes,
+                "label": rows.labels,
+                "ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
+            }
+        )
+        yield table.filter(pa.array((sides == TRAIN) | (sides == VALIDATION)))
+
+
+def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
+    """Sort the rows of one file by hash, and write them into the directory.
+
+    Args:
+        rows: of `encode_shard`, all with the same `file`.
+        files: number of files of each split.
+        directory: path or URI.
+    """
+    side, number = divmod(rows["file"][0].as_py(), files)
+    name = f"{SPLITS[side]}-{number:05d}.arrow"
+    # Rows of equal hash have equal ids, so hash and label alone decide the order.
+    rows = rows.drop_columns("file").sort_by([("hash", "ascending"), ("label", "ascending")])
+    batch = rows.combine_chunks().to_batches()[0]
+    with (
+        storage.writing(storage.join(directory, name)) as file,
+        pa.ipc.new_file(file, batch.schema) as writer,
+    ):
+        writer.write_batch(batch)
+    ids = batch.column("ids")
+    lengths, texts = np.unique(np.diff(ids.offsets.to_numpy()), return_counts=True)
+    return WrittenFile(
+        name=name,
+        unknown=int(np.count_nonzero(ids.values.to_numpy() == UNKNOWN)),
+        lengths=np.stack([lengths, texts], axis=1).astype(np.int64).tobytes(),
+    )

@@ -1,0 +1,88 @@
+"""The checkpoint that a run ends with: the best weights, and a record of how they were trained."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import Failure
+from pipelines.training.calibration import calibrated
+from pipelines.training.config import TrainConfig
+from pipelines.training.settings import Settings
+from pipelines.training.summaries import mean_losses
+from pipelines.training.validation import Validation, best_of
+from sentiment.checkpoint import Checkpoint
+
+LOSS_POINTS = 200
+"""Points of the loss curve in a checkpoint, at most: about 10 kB."""
+
+DIVERGED_LOSS = 10.0
+"""Validation loss (nats) of a model that has learned nothing; guessing gives ln 2."""
+
+
+def final_checkpoint(
+    config: TrainConfig,
+    settings: Settings,
+    stop_words: tuple[str, ...],
+    weights: dict[str, np.ndarray],
+    validations: Sequence[Validation],
+) -> Checkpoint:
+    """The checkpoint of a run that is done.
+
+    Args:
+        config: the flags.
+        settings: of the workers.
+        stop_words: the words that the tokenizer leaves out.
+        weights: float32 arrays by name, of the best validation.
+        validations: all of the run.
+
+    Raises Failure if training diverged.
+    """
+    best = best_of(validations)
+    if not best["validation_loss"] < DIVERGED_LOSS:  # NaN, too.
+        raise Failure(
+            f"training diverged: the best validation loss is {best['validation_loss']:.3g}, "
+            f"where guessing gives 0.69; --learning_rate {config.learning_rate} is too high"
+        )
+    if config.calibrate:
+        weights = calibrated(weights, best["validation_temperature"])
+    training = _training_record(config, settings, best, validations)
+    return Checkpoint(weights, settings.vocabulary, stop_words, training)
+
+
+def _training_record(
+    config: TrainConfig, settings: Settings, best: Validation, validations: Sequence[Validation]
+) -> dict[str, Any]:
+    """How the model was trained, as JSON, for `training.json`."""
+    corpus = settings.corpus
+    return {
+        "flags": asdict(config),
+        "rows": corpus.rows,
+        "positive": corpus.positive,
+        "sample_below": corpus.sample_below,
+        "longest": corpus.longest,
+        # Scoring compares its texts with these; tokens are counted before texts are cut.
+        "learnt": {
+            "rows": corpus.rows["train"],
+            "truncated": corpus.longer_than(config.sequence_len or corpus.longest),
+            "tokens": corpus.tokens,
+            "unknown": corpus.unknown,
+        },
+        "best": best,
+        "validations": list(validations),
+        "losses": losses(settings.summaries),
+        "versions": {name: version(name) for name in ("keras", "ray", "tensorflow")},
+    }
+
+
+def losses(summaries: str) -> list[dict[str, float]]:
+    """The run's loss curve, or no points if the metrics file was moved or edited.
+
+    A model is worth more than its curve.
+    """
+    try:
+        return mean_losses(summaries, LOSS_POINTS)
+    except (OSError, ValueError, TypeError, KeyError):
+        return []

@@ -1,0 +1,166 @@
+"""Fit: run the training loop on Ray Train workers, and take the best weights."""
+
+import posixpath
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
+
+import numpy as np
+import pyarrow.fs as pafs
+import ray.train
+from ray.exceptions import RayError
+from ray.train import Result, TrainingFailedError
+from ray.util.queue import Queue
+
+from pipelines.cluster.ray_train_internals import (
+    CHECKPOINT_NAME,
+    SNAPSHOT,
+    DataParallelTrainer,
+    set_health_checks,
+)
+from pipelines.errors import Failure
+from pipelines.training.config import TrainConfig
+from pipelines.training.failures import FailureWatch, failure_of_training, fit_with_retries
+from pipelines.training.loop import train_loop
+from pipelines.training.progress import MessageListener
+from pipelines.training.settings import Settings
+from pipelines.training.state import RunProgress, holds_only_state, model_weights, read_state
+from pipelines.training.tensorflow_cluster import TensorflowCluster
+from sentiment import storage
+
+HEALTH_CHECK_TIMEOUT_SECONDS = 60
+"""A worker that does not answer for so long counts as dead: it holds up all the others."""
+
+HEALTH_CHECK_INTERVAL_SECONDS = 0.2
+"""Every validation waits for the next health check."""
+
+
+def fit(
+    config: TrainConfig, settings: Settings, per_worker: dict[str, float], runs: str, name: str
+) -> tuple[dict[str, np.ndarray], RunProgress]:
+    """Train the run `name`, or resume it.
+
+    Args:
+        config: the flags.
+        settings: of the workers.
+        per_worker: the resources that each worker asks Ray for.
+        runs: directory or URI of the runs' directories.
+        name: of the run.
+
+    Returns:
+        The weights with the best validation, float32 arrays by name, and all validations.
+
+    Raises Failure where training fails, and KeyboardInterrupt with a message on Ctrl-C.
+    """
+    set_health_checks(HEALTH_CHECK_TIMEOUT_SECONDS, HEALTH_CHECK_INTERVAL_SECONDS)
+    filesystem, storage_path = storage.resolve(runs)
+    same_command = f"the same command with --run_name {name}"
+    with MessageListener() as listener:
+        trainer = _trainer(
+            config, settings, per_worker, listener.messages, filesystem, storage_path, name
+        )
+        try:
+            result = _in_daemon_thread(
+                partial(fit_with_retries, trainer.fit, listener.messages, config.max_failures)
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {same_command} resumes it") from None
+        except RayError as error:
+            message = str(error).partition("\n")[0]
+            raise Failure(f"Ray failed ({message}); {same_command} resumes it") from error
+        except TrainingFailedError as error:
+            why = failure_of_training(error, config.max_failures + 1)
+            raise Failure(f"{why}; {same_command} tries again") from error
+    last, best = result.checkpoint, result.get_best_checkpoint("validation_loss", "min")
+    if last is None or best is None:
+        raise Failure(f"training ended without a checkpoint; {same_command} tries again")
+    registered = [last, *(checkpoint for checkpoint, _ in result.best_checkpoints or ())]
+    remove_unregistered(filesystem, posixpath.join(storage_path, name), registered)
+    _, progress = read_state(last)
+    state, _ = read_state(best)
+    return model_weights(state), progress
+
+
+def _trainer(
+    config: TrainConfig,
+    settings: Settings,
+    per_worker: dict[str, float],
+    messages: Queue,
+    filesystem: pafs.FileSystem,
+    storage_path: str,
+    name: str,
+) -> DataParallelTrainer:
+    return DataParallelTrainer(
+        train_loop,
+        backend_config=TensorflowCluster(),
+        train_loop_config={"settings": settings, "messages": messages},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker=per_worker,
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=config.keep_checkpoints,
+                checkpoint_score_attribute="validation_loss",
+                checkpoint_score_order="min",
+            ),
+            callbacks=[FailureWatch(messages, config.max_failures)],  # type: ignore[list-item]
+        ),
+    )
+
+
+def _in_daemon_thread(function: Callable[[], Result]) -> Result:
+    """Call the function in a daemon thread; return its result or raise its error.
+
+    In the main thread Ray Train would install its own handler of Ctrl-C.
+    """
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    # Poll: the signal of Ctrl-C may wake another thread, and Python runs its handler only when
+    # this one wakes.
+    while not future.done():
+        wait([future], timeout=0.2)
+    return future.result()
+
+
+def remove_unregistered(
+    filesystem: pafs.FileSystem, run: str, registered: list[ray.train.Checkpoint]
+) -> None:
+    """Remove checkpoints of a run that Ray Train does not know.
+
+    A process leaves one if it dies while it saves. Removes only directories whose names are Ray
+    Train's names of checkpoints and which hold nothing but our files; and none at all if Ray Train
+    uses other names than those we know.
+
+    Args:
+        filesystem: of the run's directory.
+        run: path of the run's directory.
+        registered: the checkpoints that Ray Train knows.
+    """
+    kept = {posixpath.basename(checkpoint.path) for checkpoint in registered}
+    entries = filesystem.get_file_info(pafs.FileSelector(run))
+    if SNAPSHOT not in {entry.base_name for entry in entries}:
+        return
+    if not all(CHECKPOINT_NAME.fullmatch(name) for name in kept):
+        return
+    for entry in entries:
+        if (
+            entry.type == pafs.FileType.Directory
+            and CHECKPOINT_NAME.fullmatch(entry.base_name)
+            and entry.base_name not in kept
+            and holds_only_state(filesystem, entry.path)
+        ):
+            filesystem.delete_dir(entry.path)

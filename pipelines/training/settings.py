@@ -1,0 +1,102 @@
+"""Settings: what every training worker needs to know of the run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.training.config import TrainConfig
+from pipelines.training.corpus import Corpus
+from pipelines.training.run_directory import run_flags
+from sentiment import storage
+from sentiment.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run, the same for every worker."""
+
+    corpus: Corpus
+    vocabulary: tuple[str, ...]
+    """Words, then bigrams; a token's id is its index."""
+    vectors: str | None
+    """Path or URI of the initial embeddings of the words; None: they are random."""
+    batch_size: int
+    """Rows of a batch, over all workers."""
+    steps: int
+    """Steps of the whole run."""
+    hidden_size: int
+    embedding_size: int
+    bidirectional: bool
+    random_state: int
+    learning_rate: float
+    schedule: str
+    """`constant` or `linear`."""
+    dropout_keep_prob: float
+    word_keep_prob: float
+    bigram_keep_prob: float
+    sequence_len: int
+    """Tokens kept of a text."""
+    validate_every: int
+    """Steps between validations."""
+    early_stopping: int | None
+    """Validations in a row without improvement that end the run."""
+    summaries: str
+    """Directory or URI of this run's TensorBoard logs."""
+    flags: dict[str, Any]
+    """The run's flags, for its TensorBoard logs."""
+    use_gpu: bool
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (self.steps - step + 1) / self.steps
+
+
+def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
+    """Settings from the flags and the prepared corpus, as yet without bigrams and vectors.
+
+    Raises InputError where the corpus is too small, has one label only, or a text is too long.
+    """
+    train, validation = corpus.rows["train"], corpus.rows["validation"]
+    if train < config.batch_size or not validation:
+        raise InputError(
+            f"--batch_size {config.batch_size}: {config.data_dir} has {train} rows to train and "
+            f"{validation} to validate; use a smaller --batch_size or more rows"
+        )
+    if corpus.positive["train"] in (0, train):
+        only = int(corpus.positive["train"] > 0)
+        raise InputError(
+            f"--label_column {config.label_column}: every training row of {config.data_dir} "
+            f"is labelled {only}; a classifier needs both 0 and 1"
+        )
+    longest = config.sequence_len or max(corpus.longest, 1)
+    if longest < corpus.longest and not config.truncate:
+        raise InputError(
+            f"--sequence_len {longest}: {corpus.longest_row} has {corpus.longest} tokens; "
+            f"pass --sequence_len {corpus.longest}, or --truncate to cut longer texts"
+        )
+    steps = config.train_steps
+    if config.epochs is not None:
+        steps = config.epochs * (train // config.batch_size)
+    return Settings(
+        corpus=corpus,
+        vocabulary=corpus.vocabulary,
+        vectors=None,
+        batch_size=config.batch_size,
+        steps=steps,
+        hidden_size=config.hidden_size,
+        embedding_size=config.embedding_size,
+        bidirectional=config.bidirectional,
+        random_state=config.random_state,
+        learning_rate=config.learning_rate,
+        schedule=config.schedule,
+        dropout_keep_prob=config.dropout_keep_prob,
+        word_keep_prob=config.word_keep_prob,
+        bigram_keep_prob=config.bigram_keep_prob,
+        sequence_len=longest,
+        validate_every=config.validate_every,
+        early_stopping=config.early_stopping,
+        summaries=storage.absolute(summaries),
+        flags=run_flags(config),
+        use_gpu=config.use_gpu,
+    )

@@ -1,0 +1,76 @@
+"""Validation: the rows that are validated, loss and accuracy on them, and early stopping."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from pipelines.training.batches import CachedRows
+from pipelines.training.calibration import temperature
+from sentiment.text.bigrams import Bigrams
+
+MAX_ROWS = 10_000
+"""Rows of a validation at most: enough for half a percent of accuracy."""
+
+BATCH_ROWS = 512
+"""Rows of a validation batch, over all workers."""
+
+
+class Validation(TypedDict):
+    """The result of one validation, as it stands in JSON files."""
+
+    step: int
+    validation_loss: float
+    """Mean cross-entropy (nats) of the uncalibrated model."""
+    validation_accuracy: float
+    validation_temperature: float
+    """See `calibration.temperature`; used only by `--calibrate`, when the model is saved."""
+
+
+class ValidationRows:
+    """The rows that are validated, and one worker's share of their batches."""
+
+    def __init__(self, rows: CachedRows, bigrams: Bigrams | None, rank: int, workers: int) -> None:
+        """Args:
+        rows: of the validation split; the first MAX_ROWS are used.
+        bigrams: finds the bigrams of the vocabulary; None: the vocabulary has none.
+        rank: number of this worker, from 0.
+        workers: number of workers.
+        """
+        batches = rows.by_length(BATCH_ROWS, MAX_ROWS)
+        self.labels: np.ndarray = np.concatenate([batch.labels for batch in batches])
+        """int32[n]: 0 or 1, of the rows of all workers."""
+        self.worker_batches = [
+            batch.for_worker(rank, workers, batch.bigram_ids(bigrams) if bigrams else None)
+            for batch in batches
+        ]
+
+
+def measure(step: int, labels: np.ndarray, margins: np.ndarray) -> Validation:
+    """Loss, accuracy and temperature after a step.
+
+    Args:
+        step: the last step that is done.
+        labels: int32[n], 0 or 1.
+        margins: float32[n], logit of class 1 minus logit of class 0.
+    """
+    against = np.where(labels == 1, -margins, margins).astype(np.float64)
+    return {
+        "step": step,
+        "validation_loss": float(np.logaddexp(0, against).mean()),
+        "validation_accuracy": float(((margins >= 0) == (labels == 1)).mean()),
+        "validation_temperature": temperature(against),
+    }
+
+
+def best_of(validations: Sequence[Validation]) -> Validation:
+    """The validation with the smallest loss; the first of equals."""
+    return min(validations, key=lambda validation: validation["validation_loss"])
+
+
+def is_over(validations: Sequence[Validation], patience: int | None) -> bool:
+    """Whether the last `patience` validations are all worse than the best one before them."""
+    if patience is None or not validations:
+        return False
+    losses = [validation["validation_loss"] for validation in validations]
+    return len(losses) - 1 - int(np.argmin(losses)) >= patience
