@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pipelines.console import command
-from sentiment import storage
+from sentiment import buckets, storage
 from testing.waiting import wait_until
 
 
@@ -88,7 +88,7 @@ def refused(name: str, *arguments: object) -> str:
     out, err = io.StringIO(), io.StringIO()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # As a program begins, it knows no bucket.
-    storage.bucket.cache_clear()
+    buckets.bucket.cache_clear()
     try:
         with (
             mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
@@ -100,7 +100,7 @@ def refused(name: str, *arguments: object) -> str:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        storage.bucket.cache_clear()
+        buckets.bucket.cache_clear()
     assert (end.value.code, out.getvalue()) == (2, ""), err.getvalue()
     assert err.getvalue().count("\n") == 1
     return err.getvalue()

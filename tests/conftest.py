@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import testing.properties  # noqa: F401 (registers and loads a Hypothesis profile)
-from sentiment import storage
+from sentiment import buckets
 from testing.buckets import GoogleServer, S3Server
 
 # A shell's background job (`make test &`) ignores SIGINT, and so would each program a test starts.
@@ -114,7 +114,7 @@ def google(tmp_path_factory):
 def _known(server: S3Server | GoogleServer) -> Iterator[S3Server | GoogleServer]:
     before = dict(os.environ)
     os.environ.update(server.environment)
-    storage.bucket.cache_clear()
+    buckets.bucket.cache_clear()
     yield server
     os.environ.clear()
     os.environ.update(before)

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 from pipelines.console.flags import parse
 from pipelines.console.terminal import discard, printable
 from pipelines.errors import Failure
-from sentiment import storage
+from sentiment import arrow_errors
 from sentiment.errors import InputError
 
 Config = TypeVar("Config")
@@ -42,7 +42,7 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
         sys.exit(_complain("the output is no longer read", 1))
     except Exception as error:
         causes = list(_causes(error))
-        away = [cause for cause in causes if storage.is_away(cause)]
+        away = [cause for cause in causes if arrow_errors.is_outage(cause)]
         for cause in causes:
             if isinstance(cause, Failure):
                 sys.exit(_complain(cause, 1))

@@ -28,7 +28,7 @@ from pipelines.errors import Failure
 from pipelines.scoring.plan import Part, Plan
 from pipelines.scoring.totals import Totals
 from pipelines.sources.shard import Shard
-from sentiment import storage
+from sentiment import arrow_errors, storage
 from sentiment.errors import UNREADABLE, InputError, on_one_line
 
 REJECTED = pa.schema(
@@ -320,7 +320,7 @@ class Output:
             counts = {name: int(number) for name, number in dict(footer["counts"]).items()}
             return {**footer, "counts": counts}
         except (*UNREADABLE, pa.ArrowException, OSError) as error:
-            if storage.is_away(error):
+            if arrow_errors.is_outage(error):
                 raise  # An outage, and the part may be good.
             raise self._not_the_part(part, error) from error
 

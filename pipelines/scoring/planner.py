@@ -21,7 +21,7 @@ from pipelines.scoring.config import Settings
 from pipelines.scoring.plan import Part, Piece, Plan
 from pipelines.sources.rows import Span, choose_columns
 from pipelines.sources.shard import Counted, Shard
-from sentiment import storage
+from sentiment import arrow_errors
 from sentiment.errors import InputError
 
 MAX_SHARDS_PER_PART = 256
@@ -56,7 +56,7 @@ def inspect_shard(shard: Shard, settings: Settings, columns_only: bool = False) 
             counted = shard.count(settings["encoding"])
         counted.require_text(shard.path, settings["text_column"])
     except InputError as error:
-        if storage.is_away(error.__cause__):
+        if arrow_errors.is_outage(error.__cause__):
             raise Failure(f"{error}: run the same command again") from error
         return str(error)
     return counted

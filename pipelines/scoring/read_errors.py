@@ -11,13 +11,13 @@ from socket import gethostname
 import pyarrow.fs as pafs
 
 from pipelines.sources.shard import Shard
-from sentiment import storage
+from sentiment import arrow_errors, storage
 from sentiment.errors import InputError
 
 
 def outage_message(shard: Shard, error: BaseException) -> str:
     """Error message if the read failed for a reason outside the shard (server, node), else ""."""
-    if storage.is_away(error) or storage.is_away(error.__cause__):
+    if arrow_errors.is_outage(error) or arrow_errors.is_outage(error.__cause__):
         return f"{error}: run the same command again when the server answers"
     if _is_short_of_resources(error.__cause__):
         return f"{error}: a node is short of memory, threads or files; run the same command again"

@@ -15,7 +15,7 @@ from pipelines.scoring.read_errors import change_message, outage_message
 from pipelines.scoring.totals import MAX_REASONS_PER_PART, kind_of, most_frequent
 from pipelines.sources.rows import Rows, Span
 from pipelines.sources.shard import Shard
-from sentiment import storage
+from sentiment import arrow_errors
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Encoder
 
@@ -99,7 +99,7 @@ class _PieceReader:
             self._require_all_rows(span)
         except InputError as error:
             self._clear()
-            self.misread = storage.is_misread(error.__cause__)
+            self.misread = arrow_errors.is_misread(error.__cause__)
             self.outage = outage_message(shard, error)
             self.rejected_rows = span.rows
             self.reasons[kind_of(str(error).replace(shard.path, "the shard"))] = span.rows

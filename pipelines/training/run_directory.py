@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.training.config import TrainConfig
-from sentiment import storage
+from sentiment import arrow_errors, storage
 from sentiment.errors import UNREADABLE, InputError
 
 FLAGS = "flags.json"
@@ -77,7 +77,7 @@ def _read_flags(run: str) -> dict[str, Any]:
     except FileNotFoundError:
         problem = "it is missing"
     except (OSError, *UNREADABLE) as error:
-        if storage.is_away(error):
+        if arrow_errors.is_outage(error):
             raise
         problem = error
     raise InputError(

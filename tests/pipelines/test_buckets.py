@@ -19,7 +19,7 @@ from pipelines.scoring.planner import inspect_shard
 from pipelines.scoring.reader import PartReader
 from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span
-from sentiment import checkpoint, storage
+from sentiment import buckets, checkpoint, storage
 from sentiment.text.tokenizer import Tokenizer
 from testing.buckets import KEY, SECRET, S3Server, Troubled
 from testing.generated import write_job
@@ -167,8 +167,8 @@ def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
     assert not reader(task).error
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(storage, "ATTEMPTS", 1)
-    storage.bucket.cache_clear()
+    monkeypatch.setattr(buckets, "S3_ATTEMPTS", 1)
+    buckets.bucket.cache_clear()
     try:
         part = reader(task)
         assert "when the server answers" in part.error
@@ -176,7 +176,7 @@ def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
         with pytest.raises(Failure, match="run the same command again"):
             inspect_shard(shard, settings)
     finally:
-        storage.bucket.cache_clear()
+        buckets.bucket.cache_clear()
 
 
 def test_patience_does_not_wear_out(s3, monkeypatch):
@@ -186,27 +186,11 @@ def test_patience_does_not_wear_out(s3, monkeypatch):
     with Troubled(s3, slow_every=2) as server:
         server.slow = True
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-        storage.bucket.cache_clear()
+        buckets.bucket.cache_clear()
         try:
             for _ in range(60):
                 assert len(storage.read(path)) == 1000
         finally:
-            storage.bucket.cache_clear()
+            buckets.bucket.cache_clear()
         assert server.slowed > 110
         server.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("said", "away"),
-    [
-        ("AWS Error SLOW_DOWN during GetObject operation: Reduce your rate", True),
-        ("AWS Error UNKNOWN (HTTP status 503) during HeadObject operation: No response", True),
-        ("AWS Error UNKNOWN (HTTP status 400) during CreateBucket operation: Invalid", False),
-        ("AWS Error ACCESS_DENIED during HeadObject operation: No response body.", False),
-        ("google::cloud::Status(UNAVAILABLE: try again)", True),
-        ("google::cloud::Status(NOT_FOUND: no such object)", False),
-    ],
-)
-def test_what_is_the_server_and_what_is_the_file(said, away):
-    assert storage.is_away(OSError(f"When reading: {said}")) == away
-    assert not storage.is_away(ValueError(said))

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines import score
 from pipelines.scoring.config import ScoreConfig
-from sentiment import storage
+from sentiment import arrow_errors, buckets, storage
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import refused
@@ -87,7 +87,7 @@ def test_scoring_is_that_of_the_disk(bucket, google, job, tmp_path, capsys):
         ("gs://no-such-bucket/x", {}, "bucket 'no-such-bucket' not found"),
         ("gs://anonymous@no-such-bucket/x", {}, "bucket 'no-such-bucket' not found"),
         ("gs://somebody@corpora/corpus", {}, "credentials or options in the URI"),
-        ("gs://anonymous@/corpus", {}, "is no URI of a bucket"),
+        ("gs://anonymous@/corpus", {}, "does not name a bucket"),
         ("gs://corpora/none", {}, "none"),
         ("{corpus}", {"GOOGLE_APPLICATION_CREDENTIALS": "/none.json"}, "/none.json"),
     ],
@@ -118,9 +118,9 @@ def test_a_server_that_is_away_is_asked_again_for_a_while(google, monkeypatch):
         google.start(after=4)
         work()
     google.stop()
-    monkeypatch.setattr(storage, "PATIENCE", storage.PATIENCE / 60)
-    storage.bucket.cache_clear()
+    monkeypatch.setattr(buckets, "GOOGLE_RETRY_TIME", buckets.GOOGLE_RETRY_TIME / 60)
+    buckets.bucket.cache_clear()
     with pytest.raises(InputError, match="UNAVAILABLE") as caught:
         storage.read(first)
-    assert storage.is_away(caught.value.__cause__)
-    storage.bucket.cache_clear()
+    assert arrow_errors.is_outage(caught.value.__cause__)
+    buckets.bucket.cache_clear()

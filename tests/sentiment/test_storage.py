@@ -40,7 +40,7 @@ def test_absolute_leaves_a_uri_as_it_is(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("uri", ["nowhere://x/y", "http://x/y", "://x", "file://host/x"])
 def test_a_uri_that_cannot_be_used_is_named(uri):
-    with pytest.raises(InputError, match="no path or URI that can be used") as caught:
+    with pytest.raises(InputError, match="is not a usable path or URI") as caught:
         storage.read(uri)
     assert str(caught.value).startswith(uri)
 
