@@ -217,4 +217,4 @@ def main(config: KernelBenchmark) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, KernelBenchmark)
+    command.run(lambda: (main, KernelBenchmark))

@@ -337,4 +337,4 @@ def table(values: Measurements, rows: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    command.run(main, ScoreBenchmark)
+    command.run(lambda: (main, ScoreBenchmark))

@@ -151,4 +151,4 @@ def main(config: TokenizeBenchmark) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, TokenizeBenchmark)
+    command.run(lambda: (main, TokenizeBenchmark))

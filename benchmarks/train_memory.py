@@ -98,4 +98,4 @@ def _peaks(root: Path, workers: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    command.run(main, TrainMemoryBenchmark)
+    command.run(lambda: (main, TrainMemoryBenchmark))

@@ -6,16 +6,18 @@ Uses the rows that training held out, unless --data_dir names others. One proces
 TensorFlow.
 """
 
+from typing import Any
+
 from pipelines.console import command
-from pipelines.evaluation.config import EvaluateConfig
 
 
-def main(config: EvaluateConfig) -> None:
-    """Measure, print, and write the report."""
-    from pipelines.evaluation.job import evaluate
+def load() -> command.Program[Any]:
+    """The program and its flags."""
+    from pipelines.evaluation.config import EvaluateConfig
+    from pipelines.evaluation.job import evaluate as main
 
-    evaluate(config)
+    return main, EvaluateConfig
 
 
 if __name__ == "__main__":
-    command.run(main, EvaluateConfig)
+    command.run(load)

@@ -6,9 +6,18 @@
 The job is `pipelines.corpora.job`.
 """
 
+from typing import Any
+
 from pipelines.console import command
-from pipelines.corpora.config import FetchConfig
-from pipelines.corpora.job import main
+
+
+def load() -> command.Program[Any]:
+    """The program and its flags."""
+    from pipelines.corpora.config import FetchConfig
+    from pipelines.corpora.job import main
+
+    return main, FetchConfig
+
 
 if __name__ == "__main__":
-    command.run(main, FetchConfig)
+    command.run(load)

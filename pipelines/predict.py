@@ -1,78 +1,62 @@
-"""Probabilities of a few texts, from the arguments or a line each from standard input.
+"""Probabilities of a few texts, from the arguments or from the lines of standard input.
 
     python -m pipelines.predict --checkpoints_dir checkpoints/demo "what a day" "oh no :("
 
-One process, without Ray and TensorFlow.
+Runs in one process, without Ray and TensorFlow.
 """
 
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, BinaryIO
+from typing import Any
 
-import tyro
+from tyro.conf import Positional
 
+import sentiment
 from pipelines.console import command
+from pipelines.console.standard_input import lines_of
 from pipelines.console.terminal import printable
-from sentiment.errors import InputError
-from sentiment.predictor import load
-
-BYTES_AT_A_TIME = 2**20
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Print the probability that each text is positive, a text a line, separated by a tab: what
-    `pipelines.score` gives it, which by default takes the first 512 tokens of a longer one."""
+    """Print the probability that each text is positive: a line per text, separated by a tab.
+
+    It is the probability that `pipelines.score` computes by default, which truncates texts longer
+    than 512 tokens."""
 
     checkpoints_dir: str
     """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    texts: Positional[tuple[str, ...]] = ()
     """Texts; none: the lines of standard input."""
 
 
 def main(config: PredictConfig) -> None:
-    """Print a line a text."""
-    model = load(config.checkpoints_dir)
-    output = sys.stdout.buffer
-    # Through a pipe go the bytes that came.
-    on_screen = output.isatty()
-    shown = 0
-
-    def show(texts: list[bytes], kind: str) -> None:
-        nonlocal shown
-        valid = []
+    """Print a line per text, as soon as the text is there."""
+    model = sentiment.load(config.checkpoints_dir)
+    arguments = [text.encode("utf-8", "surrogateescape") for text in config.texts]
+    place = "text" if arguments else "standard input, line"
+    output, printed = sys.stdout.buffer, 0
+    for texts in [arguments] if arguments else lines_of(sys.stdin.buffer):
+        valid: list[str] = []
         with suppress(UnicodeDecodeError):
             for text in texts:
                 valid.append(text.decode())
-        for text, probability in zip(texts, model.predict(valid), strict=False):
-            shown_text = text.replace(b"\n", b" ")
-            if on_screen:
-                shown_text = printable(shown_text.decode()).encode()
-            output.write(b"%.6f\t%s\n" % (probability, shown_text))
+        for line, probability in zip(valid, model.predict(valid), strict=True):
+            line = line.replace("\n", " ")
+            # Through a pipe the text goes as it came.
+            line = printable(line) if output.isatty() else line
+            output.write(f"{probability:.6f}\t{line}\n".encode())
         output.flush()
-        shown += len(valid)
+        printed += len(valid)
         if len(valid) < len(texts):
-            raise InputError(f"{kind} {shown + 1} is not valid UTF-8")
-
-    if config.texts:
-        show([text.encode("utf-8", "surrogateescape") for text in config.texts], "text")
-        return
-    for lines in _lines(sys.stdin.buffer):
-        show(lines, "standard input, line")
+            raise sentiment.InputError(f"{place} {printed + 1} is not valid UTF-8")
 
 
-def _lines(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """The lines of a stream without their ends: those that have come, as soon as they have."""
-    begun = b""
-    while some := stream.read1(BYTES_AT_A_TIME):
-        *lines, begun = (begun + some).split(b"\n")
-        if lines:
-            yield [line.removesuffix(b"\r") for line in lines]
-    if begun:
-        yield [begun.removesuffix(b"\r")]
+def load() -> command.Program[Any]:
+    """The program and its flags."""
+    return main, PredictConfig
 
 
 if __name__ == "__main__":
-    command.run(main, PredictConfig)
+    command.run(load)

@@ -8,9 +8,18 @@ Any process may die at any moment: the same command again scores what is missing
 (`pipelines.scoring.job`).
 """
 
+from typing import Any
+
 from pipelines.console import command
-from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.job import main
+
+
+def load() -> command.Program[Any]:
+    """The program and its flags."""
+    from pipelines.scoring.config import ScoreConfig
+    from pipelines.scoring.job import main
+
+    return main, ScoreConfig
+
 
 if __name__ == "__main__":
-    command.run(main, ScoreConfig)
+    command.run(load)

@@ -6,9 +6,18 @@
 The job is `pipelines.training.job`.
 """
 
+from typing import Any
+
 from pipelines.console import command
-from pipelines.training.config import TrainConfig
-from pipelines.training.job import main
+
+
+def load() -> command.Program[Any]:
+    """The program and its flags."""
+    from pipelines.training.config import TrainConfig
+    from pipelines.training.job import main
+
+    return main, TrainConfig
+
 
 if __name__ == "__main__":
-    command.run(main, TrainConfig)
+    command.run(load)

@@ -15,13 +15,19 @@ from sentiment.errors import InputError
 if TYPE_CHECKING:
     from sentiment.predictor import Predictor, load
 
-__all__ = ["InputError", "Predictor", "load"]
+    __version__: str
+
+__all__ = ["InputError", "Predictor", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Predictor` or `load`. Numba and Arrow are not for whoever wants another module."""
+    """Import `Predictor`, `load` or `__version__` when first used: Numba and Arrow load slowly."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sentiment-pipelines")
     from sentiment import predictor
 
     return getattr(predictor, name)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
-from unittest import mock
 
 import psutil
 import pytest
@@ -91,12 +90,11 @@ def refused(name: str, *arguments: object) -> str:
     buckets.bucket.cache_clear()
     try:
         with (
-            mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
             redirect_stdout(out),
             redirect_stderr(err),
             pytest.raises(SystemExit) as end,
         ):
-            command.run(module.main, getattr(module, f"{name.title()}Config"))
+            command.run(module.load, name, module.__doc__, [str(each) for each in arguments])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,8 +10,8 @@ import pytest
 import tyro
 from markdown_it import MarkdownIt
 
+from pipelines.corpora.config import FetchConfig
 from pipelines.evaluation.config import EvaluateConfig
-from pipelines.fetch import FetchConfig
 from pipelines.predict import PredictConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.training.config import TrainConfig

@@ -1,38 +1,64 @@
-"""Flags in, exit code out: what every program's command line does alike."""
+"""What the command lines of all programs share: signals, errors and exit codes."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TypeAlias, TypeVar
 
-from pipelines.console.flags import parse
 from pipelines.console.terminal import discard, printable
-from pipelines.errors import Failure
-from sentiment import arrow_errors
-from sentiment.errors import InputError
+
+# Only light modules stand here: Ctrl-C has its handler before the heavy ones load.
 
 Config = TypeVar("Config")
 
+Program: TypeAlias = tuple[Callable[[Config], None], type[Config]]
+"""A program's function, and the frozen dataclass of its flags."""
+
 _terminated = threading.Event()
-"""SIGTERM has come. An exception could not tell: of the handler's Ray makes one of its own."""
+"""SIGTERM has come. An exception could not tell: Ray replaces what the handler raises."""
 
 
-def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
-    """Parse `sys.argv` into the frozen dataclass `config`, call `program` with it, and exit.
+def run(
+    load: Callable[[], Program[Config]],
+    program: str | None = None,
+    doc: str | None = None,
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:
+    """Load a program, parse its flags, run it, and exit.
 
-    Exit codes: 0 done; 1 failed; 2 misuse (a flag, file, row or checkpoint that cannot be used);
-    130 interrupted; 143 terminated. Only an error nobody foresaw shows a traceback. Ctrl-C once
-    stops cleanly, twice at once; SIGTERM, which `ray job stop` sends, does what Ctrl-C does first.
+    Exit codes: 0 done; 1 failed; 2 misuse (a flag, file, row or checkpoint that cannot be used, or
+    a package that is not installed); 130 interrupted; 143 terminated. Only an unforeseen error
+    shows a traceback. Ctrl-C once stops cleanly, twice at once. SIGTERM, which `ray job stop`
+    sends, acts like the first Ctrl-C.
+
+    Args:
+        load: Imports the program and returns it.
+        program: Its name on the command line; None: `python -m MODULE`.
+        doc: Docstring with example commands for `--help`; None: that of `__main__`.
+        arguments: Command line without the program's name; None: `sys.argv`.
     """
-    # A shell's background jobs ignore it.
+    # A shell's background jobs ignore SIGINT.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     _terminated.clear()
     signal.signal(signal.SIGTERM, terminate)
+    main = sys.modules["__main__"]
+    program = program or (f"python -m {main.__spec__.name}" if main.__spec__ else "program")
     try:
-        program(parse(config))
+        # It takes a moment to load, too.
+        from pipelines.console.flags import parse
+
+        function, config = load()
+        function(
+            parse(
+                config,
+                program,
+                main.__doc__ if doc is None else doc,
+                sys.argv[1:] if arguments is None else arguments,
+            )
+        )
         sys.stdout.flush()
     except KeyboardInterrupt as interruption:
         code = 143 if _terminated.is_set() else 130
@@ -41,24 +67,43 @@ def run(program: Callable[[Config], None], config: type[Config]) -> NoReturn:
         discard(sys.stdout)  # `head` has seen enough.
         sys.exit(_complain("the output is no longer read", 1))
     except Exception as error:
-        causes = list(_causes(error))
-        away = [cause for cause in causes if arrow_errors.is_outage(cause)]
-        for cause in causes:
-            if isinstance(cause, Failure):
-                sys.exit(_complain(cause, 1))
-            if isinstance(cause, InputError) and not away:
-                sys.exit(_complain(cause, 2))
-        if away:
-            sys.exit(_complain(f"{away[0]}: run the same command again", 1))
-        raise
+        message, code = _explain(error)
+        if not message:
+            raise
+        sys.exit(_complain(message, code))
     sys.exit(0)
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    """Handler of SIGTERM: interrupt the program, once."""
+    _terminated.set()
+    _interrupt(number, frame)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Message and exit code of an error that was foreseen; otherwise an empty message."""
+    from pipelines.console.extras import which_extra
+    from pipelines.errors import Failure
+    from sentiment import arrow_errors
+    from sentiment.errors import InputError
+
+    causes = list(_causes(error))
+    outages = [cause for cause in causes if arrow_errors.is_outage(cause)]
+    for cause in causes:
+        if isinstance(cause, Failure):
+            return str(cause), 1
+        if isinstance(cause, InputError) and not outages:
+            return str(cause), 2
+        if isinstance(cause, ModuleNotFoundError) and (hint := which_extra(cause.name)):
+            return hint, 2
+    return (f"{outages[0]}: run the same command again", 1) if outages else ("", 1)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it was raised from, from the outside in.
 
-    Ray raises a task's own exception wrapped in one that carries it as `.cause`, is of its type
-    too, and has a traceback for a message: what wraps is left out.
+    Ray raises a task's exception wrapped in another one, which carries it as `.cause`, has its
+    type, too, and has a traceback for a message. The wrapper is left out.
     """
     while error is not None:
         wrapped = getattr(error, "cause", None)
@@ -66,12 +111,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             yield error
             wrapped = error.__cause__
         error = wrapped
-
-
-def terminate(number: int, frame: object) -> NoReturn:
-    """What SIGTERM does: interrupts the program, once."""
-    _terminated.set()
-    _interrupt(number, frame)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -82,12 +121,12 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 def _leave(number: int, frame: object) -> NoReturn:
     if sys.stdout.isatty():
-        os.write(1, b"\x1b[?25h")  # A bar hides the cursor.
-    # Not `print`, which may be what was interrupted; and not 2, which Ray's session has closed.
+        os.write(1, b"\x1b[?25h")  # A progress bar hides the cursor.
+    # `print` may be what was interrupted; file descriptor 2 may be closed by the Ray session.
     os.write(sys.stderr.fileno(), b"error: interrupted twice\n")
     os._exit(130)
 
 
-def _complain(message: object, code: int) -> int:
-    print("error:", printable(" ".join(str(message).splitlines())), file=sys.stderr)
+def _complain(message: str, code: int) -> int:
+    print("error:", printable(" ".join(message.splitlines())), file=sys.stderr)
     return code

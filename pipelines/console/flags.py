@@ -1,16 +1,21 @@
-"""Flags: from `sys.argv` into a frozen dataclass, or one line that says what is wrong."""
+"""Command-line flags: parsed by tyro into a frozen dataclass, or one line that says what is wrong.
 
-import ast
+A config may name groups of its fields, each by its first field, in a class variable
+`GROUPS: dict[title, field name]`. `--help` shows each group in a box.
+"""
+
 import difflib
 import inspect
 import io
-import itertools
 import re
-import sys
-import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
-from dataclasses import field, fields, make_dataclass
-from typing import Annotated, TypeVar, get_type_hints
+from dataclasses import MISSING, field, fields, make_dataclass
+from itertools import takewhile
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import docstring_parser
+import tyro
 
 from sentiment.errors import InputError
 
@@ -18,7 +23,7 @@ Config = TypeVar("Config")
 
 
 def require(holds: bool, flag: str, value: object, wanted: str) -> None:
-    """Raise an InputError that names the flag, its value and what would do, unless it holds."""
+    """Raise an InputError that names the flag, its value and valid values, unless it holds."""
     if not holds:
         raise InputError(f"--{flag} is {value}; it must be {wanted}")
 
@@ -33,91 +38,95 @@ def require_encoding(encoding: str) -> None:
         ) from None
 
 
-def parse(config: type[Config]) -> Config:
-    """The flags, or an InputError of one line that says what is wrong with them."""
-    # Ray's workers import this module, and do without.
-    import tyro
+def parse(config: type[Config], program: str, doc: str | None, arguments: Sequence[str]) -> Config:
+    """The flags as a `config`, or an InputError of one line; `--help` prints help and exits.
 
-    main = sys.modules["__main__"]
-    program = f"python -m {main.__spec__.name}" if main.__spec__ else None
-    _require_known(config, sys.argv[1:])
-    groups = _grouped(config)
-    framed = io.StringIO()
+    tyro prints an error as paragraphs in a box and has no hook for its text. So the flags' names
+    are checked here, and of a wrong value the first paragraph is taken out of the box.
+
+    Args:
+        config: Frozen dataclass with a docstring below each field.
+        program: Command that `--help` shows.
+        doc: Docstring whose indented lines are examples for `--help`.
+        arguments: Command line without the program.
+    """
+    _require_names(config, arguments)
+    box = io.StringIO()
     try:
-        with redirect_stderr(framed):
-            parsed = tyro.cli(
-                groups, prog=program, description=_about(config), use_underscores=True
+        with redirect_stderr(box):
+            values = vars(
+                tyro.cli(
+                    _nested(config),
+                    prog=program,
+                    description=_description(config, doc),
+                    args=arguments,
+                    use_underscores=True,
+                    config=(tyro.conf.OmitArgPrefixes,),
+                )
             )
     except SystemExit as end:
         if not end.code:  # --help
             raise
-        wrong = _unframed(framed.getvalue())
-        raise InputError(f"{wrong}; {program} --help explains the flags") from None
-    found = vars(parsed)
-    for title in getattr(config, "GROUPS", ()):
-        found |= vars(found.pop(title))
-    return config(**found)
+        _, *lines = [line.strip("│─╭╮╰╯ ") for line in box.getvalue().splitlines()]
+        message = " ".join(takewhile(bool, lines)).removeprefix("Error parsing ").rstrip(".")
+        raise InputError(f"{message}; {program} --help explains the flags") from None
+    for title in getattr(config, "GROUPS", {}):
+        values |= vars(values.pop(title))
+    return config(**values)
 
 
-def _grouped(config: type) -> type:
-    """The same fields for tyro, where `config.GROUPS` names groups, by their first field, in a
-    dataclass each: `--help` shows each in a box.
-    """
-    import tyro
+def _require_names(config: type, arguments: Sequence[str]) -> None:
+    """Raise an InputError for a flag that does not exist, or for required flags not given."""
+    names = [name for each in fields(config) for name in (each.name, f"no_{each.name}")]
+    given = list(_flags(arguments))
+    for name in given:
+        if name not in (*names, "help"):
+            meant = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean --{meant[0]}?" if meant else "--help lists all flags"
+            raise InputError(f"there is no flag --{name}: {hint}")
+    types = get_type_hints(config, include_extras=True)
+    required = [
+        each.name
+        for each in fields(config)
+        if each.default is MISSING
+        and tyro.conf.Positional not in getattr(types[each.name], "__metadata__", ())
+    ]
+    missing = [f"--{name}" for name in required if name not in given]
+    if missing and not {"-h", "--help"} & set(arguments):
+        raise InputError(f"{' and '.join(missing)} must be given")
 
+
+def _flags(arguments: Sequence[str]) -> Iterator[str]:
+    """Names of the flags on a command line, without dashes; `--` ends them."""
+    for argument in takewhile(lambda each: each != "--", arguments):
+        if match := re.match(r"--([A-Za-z][\w-]*)(=|$)", argument):
+            yield match[1].replace("-", "_")
+
+
+def _nested(config: type) -> type:
+    """A dataclass with the same fields, those of a group nested: tyro gives each group a box."""
     titles = {first: title for title, first in getattr(config, "GROUPS", {}).items()}
-    types, explained = get_type_hints(config, include_extras=True), _explained(config)
-    outer: list = []
-    groups: dict[str, list] = {}
-    into = outer
+    types = get_type_hints(config, include_extras=True)
+    docs = {
+        each.arg_name: each.description
+        for each in docstring_parser.parse_from_object(config).params
+    }
+    groups: dict[str, list[tuple[str, Any, Any]]] = {"": []}
+    title = ""
     for each in fields(config):
-        if each.name in titles:
-            into = groups.setdefault(titles[each.name], [])
-        kind = Annotated[types[each.name], tyro.conf.arg(help=explained[each.name])]
-        into.append((each.name, kind, field(default=each.default)))
-    for title, its in groups.items():
-        group = make_dataclass(title, its, kw_only=True)
-        outer.append((title, tyro.conf.OmitArgPrefixes[group]))
+        title = titles.get(each.name, title)
+        help_text = tyro.conf.arg(help=" ".join(docs[each.name].split()))
+        flag = each.name, Annotated[types[each.name], help_text], field(default=each.default)
+        groups.setdefault(title, []).append(flag)
+    outer = groups.pop("")
+    outer += [
+        (title, make_dataclass(title, flags, kw_only=True)) for title, flags in groups.items()
+    ]
     return make_dataclass(config.__name__, outer, kw_only=True)
 
 
-def _explained(config: type) -> dict[str, str]:
-    """The docstring below each field."""
-    (node,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
-    return {
-        each.target.id: inspect.cleandoc(below.value.value)
-        for each, below in itertools.pairwise(node.body)
-        if isinstance(each, ast.AnnAssign) and isinstance(below, ast.Expr)
-    }
-
-
-def _about(config: type) -> str:
-    """For `--help`: what the program does, and the commands that its module's docstring shows."""
-    shown = re.findall(r"^ {4}.*$", sys.modules["__main__"].__doc__ or "", re.MULTILINE)
-    examples = "\n".join(shown).replace("\\\\", "\\")
+def _description(config: type, doc: str | None) -> str:
+    """What the program does, and example commands: the indented lines of a docstring."""
     about = inspect.cleandoc(config.__doc__ or "")
+    examples = "\n".join(re.findall(r"^ {4}.*$", doc or "", re.MULTILINE)).replace("\\\\", "\\")
     return f"{about}\n\nExamples:\n{examples}" if examples else about
-
-
-def _require_known(config: type, arguments: list[str]) -> None:
-    """Raise an InputError for a flag that is not there, with the one that was probably meant."""
-    names = [name for field in fields(config) for name in (field.name, f"no_{field.name}")]
-    for argument in itertools.takewhile(lambda each: each != "--", arguments):
-        flag = re.fullmatch(r"--([A-Za-z][\w-]*)(=.*)?", argument, re.DOTALL)
-        name = flag[1].replace("-", "_") if flag else ""
-        if flag and name not in [*names, "help"]:
-            meant = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean --{meant[0]}?" if meant else "--help shows those there are"
-            raise InputError(f"there is no flag --{name}: {hint}")
-
-
-def _unframed(box: str) -> str:
-    """What is wrong with the flags, of what tyro says in a box, on one line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
-    # Under the first rule follows what --help says.
-    wrong = " ".join(itertools.takewhile(lambda line: set(line) != {"─"}, filter(None, lines)))
-    flags = re.findall(r"(--\w+) .*?\(required\)", wrong)
-    if flags:
-        return f"{' and '.join(flags)} must be given"
-    return wrong.removeprefix("Error parsing ").partition(" Got errors:")[0].rstrip(".")

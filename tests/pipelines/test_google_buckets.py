@@ -3,8 +3,8 @@
 import pyarrow.fs as pafs
 import pytest
 
-from pipelines import score
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.job import main
 from sentiment import arrow_errors, buckets, storage
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint, write_shards
@@ -66,10 +66,10 @@ def test_scoring_is_that_of_the_disk(bucket, google, job, tmp_path, capsys):
     def scored(root: str, output: str) -> dict[str, list]:
         shared = {"text_column": "SentimentText", "keep_columns": ("id",)}
         paths = {"checkpoints_dir": f"{root}/model", "input": (f"{root}/corpus",)}
-        score.main(ScoreConfig(**paths, output=output, **shared))
+        main(ScoreConfig(**paths, output=output, **shared))
         assert "901 rows scored" in capsys.readouterr().out
         found = storage.read(f"{output}/part-000000.parquet"), storage.read(f"{output}/_SUCCESS")
-        score.main(ScoreConfig(**paths, output=output, **shared))
+        main(ScoreConfig(**paths, output=output, **shared))
         assert capsys.readouterr().out.startswith("Nothing to do")
         return found
 

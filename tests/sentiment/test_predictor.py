@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sentiment
-from pipelines import score
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.job import main
 from sentiment import checkpoint
 from testing.generated import NEGATIVE, POSITIVE, save_checkpoint, texts_and_labels
 from testing.programs import run
@@ -48,7 +49,7 @@ def test_it_is_what_scoring_gives(model, directory, tmp_path, chosen):
     pq.write_table(pa.table({"text": TEXTS}), tmp_path / "texts.parquet")
     paths = {"checkpoints_dir": str(directory), "output": str(tmp_path / "scored")}
     texts = (str(tmp_path / "texts.parquet"),)
-    score.main(score.ScoreConfig(input=texts, **paths, **chosen))
+    main(ScoreConfig(input=texts, **paths, **chosen))
     scored = pq.read_table(tmp_path / "scored" / "part-000000.parquet")
     assert same(model.predict(TEXTS, **chosen), scored["positive_probability"].to_numpy())
     assert model.model_hash in scored.schema.metadata[b"sentiment.part"].decode()

@@ -93,7 +93,8 @@ def test_neither_ray_nor_tensorflow_is_loaded(corpus, tmp_path):
     save_trained(str(tmp_path / "model"), corpus)
     script = (
         "import sys\n"
-        "from pipelines.evaluate import EvaluateConfig, main\n"
+        "from pipelines.evaluation.config import EvaluateConfig\n"
+        "from pipelines.evaluation.job import evaluate as main\n"
         "main(EvaluateConfig(sys.argv[1], baseline=True))\n"
         "print('loaded:', sorted({'ray', 'tensorflow', 'keras'} & set(sys.modules)))\n"
     )

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from pipelines.errors import Failure
 from pipelines.reports.scoring_report import _drift, scoring_report
-from pipelines.score import main
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.job import main
 from pipelines.scoring.output import METADATA, REJECTED, Output
 from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.planner import make_plan

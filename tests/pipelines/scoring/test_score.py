@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import Failure
-from pipelines.score import main
 from pipelines.scoring import ray_executor
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.job import main
 from pipelines.scoring.part_data import PartTask, TokenizedPart
 from pipelines.scoring.plan import Part, Piece
 from pipelines.scoring.planner import make_plan

@@ -21,7 +21,8 @@ import pytest
 import ray
 
 from pipelines.errors import Failure
-from pipelines.score import ScoreConfig, main
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.job import main
 from pipelines.scoring.part_data import PartCounts
 from sentiment import checkpoint
 from testing.generated import write_job
@@ -172,7 +173,7 @@ SMALLEST = """
 import sys
 from pathlib import Path
 import ray
-from pipelines.score import main
+from pipelines.scoring.job import main
 from tests.pipelines.scoring.test_score_survives import config
 
 ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, logging_level="ERROR")

@@ -15,12 +15,12 @@ import pytest
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
-from pipelines.train import main
 from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
 from pipelines.training.final_checkpoint import losses as curve
+from pipelines.training.job import main
 from pipelines.training.run import add_bigrams_and_vectors
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN
@@ -73,7 +73,8 @@ def test_ray_and_tensorflow_load_only_where_there_is_work(corpus, tmp_path):
     save_checkpoint(tmp_path / "finished")
     program = (
         "import sys\n"
-        "from pipelines.train import TrainConfig, main\n"
+        "from pipelines.training.config import TrainConfig\n"
+        "from pipelines.training.job import main\n"
         f"main(TrainConfig(data_dir={str(corpus)!r}, checkpoints_root={str(tmp_path)!r}, "
         f"summaries_dir={str(tmp_path)!r}, run_name='finished', stopwords_file=None))\n"
         "print(sorted({'ray', 'tensorflow', 'keras'} & set(sys.modules)))"
