@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -151,14 +151,12 @@ def sentences(draw: st.DrawFn) -> str:
     return " ".join(words)
 
 
-@settings(deadline=None)
 @given(text=sentences())
 def test_case_does_not_matter_to_the_last_bit(predict, text):
     written = [text, text.upper(), text.title(), text.swapcase(), text.capitalize()]
     assert len(set(predict(written).tolist())) == 1
 
 
-@settings(deadline=None)
 @given(text=sentences(), ends=st.booleans())
 def test_an_address_hardly_matters_and_which_one_not_at_all(predict, text, ends):
     addresses = ["https://example.com/not/bad?a=1", "www.example.org/awful", "http://t.co/Good"]
@@ -168,7 +166,6 @@ def test_an_address_hardly_matters_and_which_one_not_at_all(predict, text, ends)
     assert abs(found[0] - plain) <= MARGIN
 
 
-@settings(deadline=None)
 @given(text=sentences(), more=st.lists(opinions(True), min_size=1, max_size=2))
 def test_praise_at_the_end_lowers_no_answer_much(predict, text, more):
     before, after = predict([text, " ".join([text, *more])])

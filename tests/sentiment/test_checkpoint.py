@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sentiment import checkpoint, storage
 from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, weight_shapes
 from sentiment.errors import InputError
 from testing.generated import vouch
+from testing.properties import examples
 
 FILES = (
     "weights.safetensors",
@@ -83,7 +84,7 @@ token = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(
     words=st.lists(token, unique=True, max_size=8),
     stop_words=st.lists(token, max_size=4),
@@ -149,7 +150,7 @@ def test_the_hash_is_of_what_the_model_answers():
     assert dataclasses.replace(one, training={"steps": 2}).model_hash == one.model_hash
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.data())
 def test_a_file_with_another_byte_is_refused(saved, tmp_path_factory, data):
     name = data.draw(st.sampled_from(FILES))
@@ -311,7 +312,7 @@ def test_weights_that_make_no_model_are_refused(tmp_path, monkeypatch, content):
     assert os.listdir(tmp_path) == ["forged"]
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(st.data())
 def test_forged_weights_never_raise_anything_else(saved, tmp_path_factory, data):
     content = (saved / "weights.safetensors").read_bytes()

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import sentiment
@@ -99,7 +99,6 @@ def test_of_nothing_comes_nothing(model, nothing):
 
 
 @given(st.lists(st.text() | st.lists(st.sampled_from(POSITIVE + NEGATIVE)).map(" ".join)))
-@settings(deadline=None)
 def test_a_text_has_one_answer_whatever_comes_with_it(model, texts):
     try:
         together = model.predict(texts)

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.reports.page import (
@@ -26,6 +26,7 @@ from pipelines.reports.page import (
 )
 from testing.browser import look, needs_chromium
 from testing.hostile import HOSTILE
+from testing.properties import examples
 
 POLICY = re.compile(rb"<meta http-equiv=.Content-Security-Policy.[^>]*>\n")
 
@@ -90,7 +91,7 @@ def test_no_text_becomes_an_element_or_an_attribute(hostile, plain):
     assert Elements(sample(hostile)).tags == plain
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.text(st.characters(codec=None), max_size=3 * 40))
 def test_every_text_is_shown_as_it_is_but_for_what_cannot_be_seen(text):
     found = Elements(page("title", text, [])).text

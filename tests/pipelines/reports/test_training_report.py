@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tyro
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.reports.training_report import (
@@ -125,7 +125,6 @@ def test_a_history_that_is_not_whole(model, losses, validations):
     assert ("Validation accuracy" in report) == bool(validations)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5000), st.booleans()), min_size=1))
 def test_every_text_is_in_the_bin_of_its_length(rows):
     tokens, right = map(np.array, zip(*rows, strict=True))

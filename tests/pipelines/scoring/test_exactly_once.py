@@ -29,6 +29,7 @@ from pipelines.sources.shard import Counted, Shard
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint
+from testing.properties import examples
 
 TEXTS = ("lovely great day", "awful sad", "word1 word2 word3", "", "unknown", ":) :(")
 FOREIGN = ("notes.txt", "_rejected/mine", "sub/.part-000000.parquet.01234567", ".hidden")
@@ -343,9 +344,8 @@ class Jobs(RuleBasedStateMachine):
 
 
 Jobs.TestCase.settings = settings(
-    max_examples=40,
+    examples(40),
     stateful_step_count=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 test_jobs_that_plan_crash_resume_and_grow = Jobs.TestCase

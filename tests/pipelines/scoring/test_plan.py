@@ -7,7 +7,7 @@ import time
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.scoring.plan import Plan
@@ -15,6 +15,7 @@ from pipelines.scoring.planner import make_plan
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
+from testing.properties import examples
 
 TEXT = pa.schema([("text", pa.string())])
 
@@ -50,7 +51,7 @@ def kept(*schemas, **changed):
 ROWS = st.lists(st.integers(0, 5) | st.integers(0, 1000) | st.just("cannot be read"), max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(ROWS, st.integers(1, 300))
 def test_every_row_is_in_one_part(counts, part_rows):
     made = make(["unreadable", *counts], first_part=1, part_rows=part_rows)
@@ -71,7 +72,7 @@ def test_every_row_is_in_one_part(counts, part_rows):
     assert made.unreadable == {i: why for i, why in told if isinstance(why, str)}
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(ROWS, st.integers(1, 300))
 def test_parts_are_alike_in_size(counts, part_rows):
     counts = [count for count in counts if isinstance(count, int)]
@@ -136,7 +137,7 @@ def test_large_corpora_are_planned_at_once():
         assert len(made.parts) == parts
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(ROWS, st.integers(1, 300), st.text())
 def test_the_file_says_the_same_again(counts, part_rows, word):
     def again():
@@ -164,7 +165,7 @@ def damaged(content):
 REFUSED = "dir/plan.json is damaged; choose another --output, or --overwrite"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.data())
 def test_a_damaged_file_is_refused(data):
     schema = pa.schema([("text", pa.string()), ("id", pa.int64())])

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import csv as csv_rows
@@ -20,10 +20,11 @@ from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from testing.generated import CountedFile
+from testing.properties import examples
 
 NEWLINES = (b"\n", b"\r\n", b"\r")
 
-parsing = settings(max_examples=60, deadline=None)
+parsing = examples(60)
 
 # Bytes that are special to a CSV parser, and some that are invalid UTF-8.
 BYTES = st.text('",\n\r ab\0\xc3\xa9\xef\xbb\xbf\xff\xfe', max_size=8)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import csv as csv_rows
@@ -14,6 +14,7 @@ from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
+from testing.properties import examples
 
 READER = LabelledReader("text", "label", "utf-8")
 
@@ -117,7 +118,7 @@ def test_columns_that_cannot_be_labels_are_named(tmp_path, labels):
         read(shard)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(1, 60), st.data())
 def test_the_row_is_counted_from_the_beginning_of_the_file(tmp_path_factory, rows, data):
     bad = data.draw(st.integers(1, rows))

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import parquet as parquet_reader
@@ -14,6 +14,7 @@ from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from testing.generated import CountedFile
+from testing.properties import examples
 
 
 def parquet(table, **options):
@@ -34,7 +35,7 @@ def read(source, columns, span=None, optional=()):
     return pa.concat_tables([piece.table for piece in pieces]), numbers.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.integers(1, 60), st.integers(1, 25), st.integers(1, 20), st.data())
 def test_spans_across_row_groups(rows, group, at_once, data):
     table = pa.table({"id": np.arange(rows), "text": [f"t{i}" for i in range(rows)]})

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources.split import LEFT_OUT, TEST, TRAIN, VALIDATION, VALIDATION_SHARE, Split
@@ -43,7 +43,6 @@ def test_splits_of_different_random_states_are_independent():
             assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(len(HASHES))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**64), st.floats(0.01, 0.99))
 def test_sampling_leaves_out_rows_and_moves_none(below, test_size):
     hashes = HASHES[:1000]

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.training.batches import CHUNK_ROWS, WINDOW_BATCHES, CachedRows, TrainingBatches
 from sentiment.model.batch import Batch
 from sentiment.text.bigrams import NONE, Bigrams
 from sentiment.text.tokenizer import SPECIALS, UNKNOWN
+from testing.properties import examples
 
 LONGEST = 64
 
@@ -280,7 +281,7 @@ def test_the_first_rows_by_length(tmp_path, most):
     assert seen == {(*text[:9], label) for text, label in expected}
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(files=st.integers(1, 9), edges=st.lists(st.integers(0, 60), max_size=8))
 def test_ranges_are_slices_of_the_rows(tmp_path_factory, files, edges):
     ids, labels = generated(60, shortest=0)

@@ -12,7 +12,7 @@ import urllib.request
 import numpy as np
 import pyarrow.fs as pafs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -23,6 +23,7 @@ from tensorboard.util import tensor_util
 from pipelines.training.summaries import Summaries, mean_losses
 from sentiment import storage
 from sentiment.errors import InputError
+from testing.properties import examples
 
 EVERY = 3
 """Steps between two validations."""
@@ -138,7 +139,7 @@ class Killed(Exception):
     pass
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.sampled_from(["go on", "unsaved", "segment", "torn", "unreported"]), max_size=6))
 def test_every_step_is_there_once_however_often_it_was_killed(tmp_path_factory, attempts):
     """An attempt goes on for a while and is killed at one of the moments there are."""
@@ -325,7 +326,7 @@ def test_tensorboard_shows_all_of_it(server):
         assert group["hparams"]["learning_rate"] == 0.5
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(st.integers(0, 40), st.integers(1, 50))
 def test_the_curve_of_losses_is_short_and_has_their_mean(steps, points):
     with tempfile.TemporaryDirectory() as directory:

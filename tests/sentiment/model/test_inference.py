@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.checkpoint import weight_shapes
 from sentiment.model.inference import inference
 from sentiment.text.bigrams import Bigrams
 from sentiment.text.tokenizer import SPECIALS
+from testing.properties import examples
 from tests.sentiment.model.test_keras_model import (
     BIGRAMS,
     BOTH,
@@ -38,7 +39,7 @@ def infer(request):
     return inference(WEIGHTS, PAIRS, use_gpu=request.param, batch_size=3)
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(texts=st.lists(st.lists(st.integers(0, WORDS - 1), max_size=15), max_size=12))
 def test_probabilities_are_those_of_the_formulas(infer, texts):
     found = infer(*flat(texts))

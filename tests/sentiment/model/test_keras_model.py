@@ -6,12 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.checkpoint import lstms, weight_shapes
 from sentiment.model.batch import pad
 from sentiment.model.keras_model import SentimentLSTM, _random_int16, from_weights
+from testing.properties import examples
 
 WORDS, VOCABULARY, EMBEDDING, HIDDEN = 9, 13, 5, 4
 BIGRAMS = {(2, 3): 9, (3, 2): 10, (4, 4): 11, (5, 2): 12}
@@ -76,7 +77,7 @@ def model(weights):
 texts = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=12), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(texts=texts)
 def test_it_computes_what_the_formulas_say(model, weights, texts):
     found = model.probabilities(*padded(texts))
@@ -85,7 +86,7 @@ def test_it_computes_what_the_formulas_say(model, weights, texts):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(texts=texts, more=st.integers(0, 40), seed=st.integers(0, 2**32))
 def test_padding_never_counts(model, texts, more, seed):
     together = model.probabilities(*padded(texts))
@@ -216,7 +217,6 @@ def test_the_seed_decides_the_first_weights():
             assert (one[name] != other[name]).any()
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.lists(st.integers(1, 99), max_size=9), max_size=9), before=st.integers(0))
 def test_pad_puts_each_text_at_the_left_of_its_row(texts, before):
     before %= 5

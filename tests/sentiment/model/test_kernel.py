@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba.core.codegen import get_host_cpu_features
 
@@ -21,6 +21,7 @@ from sentiment.model.batch import pad
 from sentiment.model.kernel import LSTMKernel
 from sentiment.text.bigrams import Bigrams
 from sentiment.text.tokenizer import SPECIALS
+from testing.properties import examples
 
 
 def weights(vocabulary, embedding, hidden, seed=0, scale=0.5, recurrence=1.0, names=("lstm",)):
@@ -108,7 +109,7 @@ lengths = st.lists(st.integers(0, 30), max_size=40)
 seeds = st.integers(0, 2**32 - 1)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     hidden=st.sampled_from([1, 7, 8, 15, 16, 17, 75, 80, 128]) | st.integers(1, 100),
     embedding=st.integers(1, 20),
@@ -124,7 +125,7 @@ def test_it_computes_the_formulas(hidden, embedding, vocabulary, lengths, seed):
     np.testing.assert_allclose(found, reference(w, *batch), rtol=0, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     hidden=st.sampled_from([1, 8, 17, 75]),
     words=st.integers(3, 12),
@@ -175,7 +176,7 @@ def kernel():
     return LSTMKernel(WEIGHTS)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(lengths=lengths, seed=seeds)
 def test_neither_order_nor_company_changes_a_bit(kernel, lengths, seed):
     ids, offsets = texts(50, lengths, seed)
@@ -232,7 +233,7 @@ def test_the_mean_over_a_hundred_thousand_tokens_loses_no_digits():
 huge = st.sampled_from([-3.4e38, -1e30, -1e4, -100.0, 100.0, 1e4, 1e30, 3.4e38])
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     gates=st.lists(st.tuples(huge, huge, huge, huge), min_size=1, max_size=5),
     recurrent=st.tuples(*[st.floats(-3, 3)] * 4),

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.errors import InputError
@@ -24,7 +24,6 @@ def flat(texts):
     return ids, np.cumsum([0, *map(len, texts)])
 
 
-@settings(deadline=None)
 @given(texts=texts, pairs=pairs, copied=st.booleans())
 def test_a_bigram_is_found_where_its_words_stand_together(texts, pairs, copied):
     bigrams = Bigrams([*WORDS, *(f"{WORDS[a]} {WORDS[b]}" for a, b in pairs)])
@@ -40,7 +39,6 @@ def test_a_bigram_is_found_where_its_words_stand_together(texts, pairs, copied):
     assert found.tolist() == expected
 
 
-@settings(deadline=None)
 @given(texts=texts, most=st.integers(0, 12), cut=st.integers(0, 30), seed=st.integers(0, 99))
 def test_the_most_frequent_are_those_counted_most(texts, most, cut, seed):
     counts = Counter(pair for text in texts for pair in pairwise(text) if min(pair) > 1)

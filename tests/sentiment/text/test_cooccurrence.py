@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
@@ -79,7 +79,6 @@ def corpus(vocabulary: int, rows: int, seed: int = 0) -> Texts:
     return found
 
 
-@settings(deadline=None)
 @given(texts=texts, size=st.sampled_from([8, 9, 20]))
 def test_they_are_those_of_loops_over_texts(texts, size):
     require_same(word_vectors(batches(texts), 8, size), texts, 8, size)

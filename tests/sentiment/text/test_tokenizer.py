@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sentiment.errors import InputError
 from sentiment.text import _fold, _lookup, _scan
 from sentiment.text.tokenizer import PADDING, SPECIALS, UNKNOWN, TokenIds, Tokenizer, mix
+from testing.properties import examples
 from tests.sentiment.text.reference import tokenize
 
 EXAMPLES = {
@@ -122,8 +123,8 @@ PLAIN = st.lists(
 TEXTS = st.one_of(TRICKY, st.text(max_size=40))
 COLUMNS = st.lists(TEXTS, max_size=6)
 VOCABULARY = [*SPECIALS, *"ab!.,哈😀", "..", "<url>", "<user>", ":)", "soo", "don't", "http"]
-MANY = settings(max_examples=600, deadline=None)
-SOME = settings(max_examples=100, deadline=None)
+MANY = examples(600)
+SOME = examples(100)
 
 
 def tokens_of(texts, stop_words=()):

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.text import vocabulary
@@ -33,7 +33,6 @@ def frequencies(counts: dict[str, int]) -> pa.Table:
 
 
 @pytest.mark.parametrize("kind", LISTS)
-@settings(deadline=None)
 @given(texts=texts, ends=st.tuples(st.integers(0, 9), st.integers(0, 9)))
 def test_document_frequencies_are_a_plain_count(kind, texts, ends):
     array = pa.array(texts, kind)
@@ -61,7 +60,6 @@ def test_what_the_tokenizer_gives_is_counted_whole_or_filtered():
     assert as_dict(vocabulary.document_frequencies(some)) == expected
 
 
-@settings(deadline=None)
 @given(
     texts=texts.filter(bool),
     order=st.randoms(use_true_random=False),
@@ -98,7 +96,6 @@ def test_a_token_in_the_least_share_of_the_texts_is_left_out(texts, most):
     assert built == [*SPECIALS, "above"]
 
 
-@settings(deadline=None)
 @given(percent=st.integers(1, 99), hundreds=st.integers(1, 1000))
 def test_the_least_share_is_exact(percent, hundreds):
     at = percent * hundreds
