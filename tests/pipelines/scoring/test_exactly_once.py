@@ -133,8 +133,13 @@ class Job:
 class Jobs(RuleBasedStateMachine):
     """Jobs on one output that plan, score, crash and resume in any order, while shards come in."""
 
-    @initialize(part_rows=st.integers(1, 12), rows=st.lists(st.booleans(), min_size=1, max_size=20))
-    def begin(self, part_rows, rows):
+    @initialize(
+        part_rows=st.integers(1, 12),
+        rows=st.lists(st.booleans(), min_size=1, max_size=20),
+        later=st.lists(st.booleans(), max_size=5),
+    )
+    def begin(self, part_rows, rows, later):
+        """Two jobs begin at once; the second one finds a shard more."""
         self.directory = tempfile.TemporaryDirectory()
         root = Path(self.directory.name)
         self.corpus, self.scored = root / "corpus", root / "scored"
@@ -156,7 +161,9 @@ class Jobs(RuleBasedStateMachine):
         """Partial files of killed jobs, and whether they are stale."""
         self.killed: list[Job] = []
         self.add_shard("csv", rows)
-        self.jobs = [Job(self, 0), Job(self, 1)]
+        self.jobs = [Job(self, 0)]
+        self.add_shard("csv", later)
+        self.jobs.append(Job(self, 1))
         while not Output(str(self.scored)).plans:
             self.jobs[0].step()
         for name in FOREIGN:
