@@ -91,7 +91,7 @@ def measure(config: dict[str, Any]) -> None:
         batches = TrainingBatches(rows, size, 0)
         measured[size] = _phases(trainer, alone, batches, rank, workers)
         if workers == 1 and size == KERAS_BATCH:
-            measured[size] |= _beside_keras(settings, trainer, batches, rows)
+            measured[size] |= _compare_with_keras(settings, trainer, batches, rows)
     if rank == 0:
         Path(config["result"]).write_text(json.dumps(measured))
 
@@ -167,7 +167,7 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
     return {"step": statistics.median(rounds), "speedups": speedups, **measured}
 
 
-def _beside_keras(settings: Settings, trainer, batches: TrainingBatches, rows: CachedRows):
+def _compare_with_keras(settings: Settings, trainer, batches: TrainingBatches, rows: CachedRows):
     """Seconds for a row with our trainer and with Keras `fit`, in turns."""
     import keras
 
