@@ -84,7 +84,7 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
     """Row count and schema of a Parquet file, from its footer."""
     try:
         size = source.size()
-        # Read before memory is limited: from a bucket this takes time, and the limit is exclusive.
+        # Read before memory is limited: one thread at a time holds the limit, and buckets are slow.
         tail = source.read_at(min(size, FOOTER_READ_BYTES), max(size - FOOTER_READ_BYTES, 0))
         is_whole = len(tail) > 8 and int.from_bytes(tail[-8:-4], "little") + 8 <= len(tail)
         with limited_memory(path):
