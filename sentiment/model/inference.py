@@ -1,14 +1,10 @@
-"""Token ids -> probabilities: one interface for the kernel (CPUs) and the Keras model (GPUs)."""
+"""Token ids -> probabilities: one interface for the kernel on CPUs, TensorFlow on GPUs."""
 
-import os
-import time
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from sentiment.model.batch import pad
 from sentiment.text.bigrams import Bigrams
 
 
@@ -45,46 +41,11 @@ def inference(
         batch_size: texts per batch on a GPU. The kernel ignores it.
     """
     if use_gpu:
-        return _KerasInference(weights, bigrams, batch_size)
+        # Imported here, because importing TensorFlow takes seconds.
+        from sentiment.model.gpu_inference import GPUInference
+
+        return GPUInference(weights, bigrams, batch_size)
     # Imported here, because importing Numba takes half a second.
     from sentiment.model.kernel import LSTMKernel
 
     return LSTMKernel(weights, bigrams)
-
-
-class _KerasInference:
-    """The Keras model over batches of texts of similar length, each padded to its longest text.
-
-    The model is built at the first call, in the process that has the GPU.
-    """
-
-    def __init__(
-        self, weights: Mapping[str, np.ndarray], bigrams: Bigrams | None, batch_size: int
-    ) -> None:
-        self._weights, self._bigrams, self._batch_size = dict(weights), bigrams, batch_size
-        self.load_seconds = 0.0
-
-    @cached_property
-    def _model(self) -> Any:
-        started = time.monotonic()
-        # By default the first process on a GPU takes all of its memory. Others may share the GPU.
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        from sentiment.model.keras_model import from_weights
-
-        model = from_weights(self._weights)
-        self.load_seconds = time.monotonic() - started
-        return model
-
-    def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        lengths = np.diff(offsets).astype(np.int32)
-        bigram_ids = self._bigrams(ids, offsets) if self._bigrams else np.zeros_like(ids)
-        longest_first = np.argsort(-lengths, kind="stable")
-        probabilities = np.empty(len(lengths), np.float32)
-        for start in range(0, len(lengths), self._batch_size):
-            rows = longest_first[start : start + self._batch_size]
-            padded_ids = pad(ids, offsets[rows], lengths[rows])
-            padded_bigram_ids = pad(bigram_ids, offsets[rows], lengths[rows])
-            probabilities[rows] = self._model.probabilities(
-                padded_ids, padded_bigram_ids, lengths[rows]
-            )
-        return probabilities

@@ -65,7 +65,7 @@ def test_ids_may_be_views_that_cannot_be_written(infer):
     np.testing.assert_allclose(infer(ids, offsets[1:]), expected[1:], atol=1e-6)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 40, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_the_batch_size_does_not_matter(batch_size):
     ids, offsets = flat(generated(40, 20))
     whole = inference(WEIGHTS, PAIRS, use_gpu=True)(ids, offsets)
