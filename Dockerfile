@@ -7,5 +7,4 @@ WORKDIR /home/ray/sentiment
 COPY --chown=ray pyproject.toml constraints.txt README.md LICENSE ./
 COPY --chown=ray sentiment sentiment
 COPY --chown=ray pipelines pipelines
-COPY --chown=ray data/stopwords.txt data/stopwords.txt
 RUN pip install --no-cache-dir -c constraints.txt -e ".${EXTRA:+[$EXTRA]}"

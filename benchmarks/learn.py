@@ -67,7 +67,7 @@ INSTEAD: tuple[Flags, ...] = (
     {"schedule": "constant"},
     {"dropout_keep_prob": 0.5},
     {"min_share": MIN_SHARE},
-    {"stopwords_file": "data/stopwords.txt"},
+    {"stopwords_file": "english"},
 )
 """Flags that replace one recommended setting. Calibration changes no answer, so it is left out."""
 

@@ -7,6 +7,9 @@ from pipelines.console.flags import require, require_encoding
 from sentiment.errors import InputError
 from sentiment.text.vocabulary import MIN_SHARE
 
+ENGLISH = "english"
+"""Value of `--stopwords_file` for the list that is installed with this package."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -27,8 +30,8 @@ class TrainConfig:
     """Name of the label column: 0 is negative, 1 is positive."""
     encoding: str = "utf-8"
     """Encoding of the CSV shards, by its Python name: utf-8, latin-1, utf-16, ..."""
-    stopwords_file: str | None = "data/stopwords.txt"
-    """File of words to ignore, one per line; None: ignore no words."""
+    stopwords_file: str | None = ENGLISH
+    """File of words to ignore, one per line; english: the list of this package; None: no words."""
     n_samples: int | None = None
     """Train on a random sample of at most this many rows; None: all rows."""
     min_share: float = MIN_SHARE

@@ -36,8 +36,6 @@ Predict = Callable[[list[str]], np.ndarray]
 def home(tmp_path_factory) -> Path:
     """A directory in which the first two programs of `make demo` have run."""
     home = tmp_path_factory.mktemp("demo")
-    (home / "data").mkdir()
-    (home / "data" / "stopwords.txt").write_bytes((ROOT / "data" / "stopwords.txt").read_bytes())
     make = ["make", "--no-print-directory", "-C", ROOT, "-n", "demo"]
     demo = subprocess.run(make, capture_output=True, text=True, check=True).stdout
     for name in ("fetch", "train"):

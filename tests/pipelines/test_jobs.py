@@ -207,7 +207,7 @@ def test_what_is_uploaded_is_the_code_and_runs_there(head):
     # Not what was compiled there since.
     files = [path for path in uploaded.rglob("*.*") if path.parent.name != "__pycache__"]
     assert {"pipelines", "sentiment"} < {path.relative_to(uploaded).parts[0] for path in files}
-    assert uploaded / "data" / "stopwords.txt" in files
+    assert uploaded / "pipelines" / "training" / "stopwords.txt" in files
     assert sum(path.stat().st_size for path in files) < 2**20
 
     where = temporary / "where.py"
