@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 
 import numpy as np
@@ -24,6 +23,7 @@ from pipelines.training.summaries import Summaries, mean_losses
 from sentiment import storage
 from sentiment.errors import InputError
 from testing.properties import examples
+from testing.waiting import wait_until
 
 EVERY = 3
 """Steps between two validations."""
@@ -264,23 +264,25 @@ def server(tmp_path):
     log = tmp_path / "log.txt"
     with log.open("w") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+
+    def address() -> re.Match[str] | None:
+        assert process.poll() is None, log.read_text()
+        return re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+
     try:
-        deadline = time.monotonic() + 90
-        while not (address := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        url = wait_until(address, 90, "the address of TensorBoard", poll_seconds=0.2)[0]
 
         def ask(path: str, body: object = None):
             data = None if body is None else json.dumps(body).encode()
             headers = {"Content-Type": "application/json"}
-            request = urllib.request.Request(address[0] + path, data, headers)
+            request = urllib.request.Request(url + path, data, headers)
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.read().decode()
 
-        while json.loads(ask("/data/runs")) != ["one", "other"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        def both_runs() -> bool:
+            return json.loads(ask("/data/runs")) == ["one", "other"]
+
+        wait_until(both_runs, 90, "both runs in TensorBoard", poll_seconds=0.2)
         yield ask
     finally:
         process.send_signal(signal.SIGINT)
