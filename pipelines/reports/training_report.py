@@ -74,14 +74,18 @@ def training_report(results: EvaluationResults) -> bytes:
         _worst(results),
         _flags(results.run),
     ]
-    lead = (
-        f"The model {results.name}, measured on {metrics.rows:,} {results.kind} of "
+    return page(f"{subject}: {results.name}", _lead(results), sections, facts)
+
+
+def _lead(results: EvaluationResults) -> str:
+    text = (
+        f"The model {results.name}, measured on {len(results.labels):,} {results.kind} of "
         f"{results.data_dir}. A text is predicted positive from a probability of 0.5."
     )
     training_dir = storage.absolute(str(results.run.flags["data_dir"]))
     if not results.held_out and storage.absolute(results.data_dir) == training_dir:
-        lead += " The model was trained on most of these rows, so the metrics are too good."
-    return page(f"{subject}: {results.name}", lead, sections, facts)
+        text += " The model was trained on most of these rows, so the metrics are too good."
+    return text
 
 
 def _model(results: EvaluationResults) -> Section:

@@ -94,11 +94,11 @@ def test_no_text_becomes_an_element_or_an_attribute(hostile, plain):
 @examples(100)
 @given(st.text(st.characters(codec=None), max_size=3 * 40))
 def test_every_text_is_shown_as_it_is_but_for_what_cannot_be_seen(text):
-    found = Elements(page("title", text, [])).text
-    seen = re.sub(
+    shown = Elements(page("title", text, [])).text
+    expected = re.sub(
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", text
     )
-    assert seen in found
+    assert expected in shown
 
 
 @given(st.text(st.characters(codec=None)), st.integers(1, 50))

@@ -135,11 +135,11 @@ def test_the_numbers_are_those_of_the_parts(scored):
         assert page.after(reason, 2) == [f"{rows}", f"{rows / 5:.1%}"]
 
     output = Output(str(scored / "scored"))
-    found = output.totals(output.parts)
+    totals = output.totals(output.parts)
     expected, _ = np.histogram(parts["positive_probability"], BINS, (0, 1))
-    assert found.histogram.tolist() == expected.tolist()
-    assert found.histogram[BINS // 2 :].sum() == found.counts["positive"]
-    assert found.counts == json.loads((scored / "scored" / "_SUCCESS").read_text())
+    assert totals.histogram.tolist() == expected.tolist()
+    assert totals.histogram[BINS // 2 :].sum() == totals.counts["positive"]
+    assert totals.counts == json.loads((scored / "scored" / "_SUCCESS").read_text())
 
 
 def test_what_a_corpus_holds_is_shown_and_does_nothing(scored):
@@ -160,8 +160,8 @@ def test_its_lines_read_the_output(scored, monkeypatch):
     duckdb = pytest.importorskip("duckdb")
     (query,) = [text for text in seen if text.startswith("SELECT")]
     answers = names["scored"]["sentiment"].value_counts()
-    found = {answer: rows for answer, rows, _ in duckdb.sql(query).fetchall()}
-    assert found == answers.to_dict()
+    counted = {answer: rows for answer, rows, _ in duckdb.sql(query).fetchall()}
+    assert counted == answers.to_dict()
 
 
 def test_the_same_command_twice_leaves_it_and_after_a_crash_makes_it(scored, capsys):
@@ -192,9 +192,9 @@ def test_a_report_that_cannot_be_written_costs_one_line(small, capsys):
     path = small / "scored" / "_manifest" / "report.html"
     path.mkdir(parents=True)
     main(config(small))
-    said = capsys.readouterr().out.splitlines()
-    assert len([line for line in said if line.startswith("No report: ")]) == 1
-    assert "51 rows scored" in said[-3] + said[-2]
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("No report: ")]) == 1
+    assert "51 rows scored" in lines[-3] + lines[-2]
     assert Output(str(small / "scored")).complete
 
 
@@ -253,8 +253,8 @@ def test_drift_is_warned_of(tmp_path, here, there, warned):
     results = collect(config(tmp_path), checkpoint, output, totals, "")
     section = _drift(results)
     assert len(section.warnings) == len(warned)
-    for warning, said in zip(section.warnings, warned, strict=True):
-        assert said in warning
+    for warning, words in zip(section.warnings, warned, strict=True):
+        assert words in warning
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def large(tmp_path_factory):
     settings = flags.settings(checkpoint.model_hash)
     output = Output(str(root / "scored"))
     output.add(make_plan(shards, [counted] * (20_000 - 100) + unreadable, settings, 0))
-    found = Totals(output.plans)
+    totals = Totals(output.plans)
     for i, part in enumerate(output.parts):
         counts = {"rows": 100, "rejected": 1000, "truncated": 5, "positive": i % 101}
         counts |= {"tokens": 1000, "unknown": 600}
@@ -278,7 +278,7 @@ def large(tmp_path_factory):
         reasons = {"common": 500} | (rare if i % 10 == 0 else {"often": 500})
         answers = [[100, i % 101]]
         footer = {"counts": counts, "histogram": histogram, "answers": answers, "reasons": reasons}
-        found.add(part, 0, footer)
+        totals.add(part, 0, footer)
     rejected = root / "scored" / "_rejected"
     rejected.mkdir()
     row = {
@@ -301,20 +301,20 @@ def large(tmp_path_factory):
         output.record(record | {"left": {"rows": 1}, "course": course}, i)
     (root / "scored" / "_manifest" / "run-40.json").write_text("{")
     began = time.process_time()
-    content = scoring_report(collect(flags, checkpoint, output, found, ""))
-    return found, content, time.process_time() - began
+    content = scoring_report(collect(flags, checkpoint, output, totals, ""))
+    return totals, content, time.process_time() - began
 
 
 def test_no_corpus_makes_it_large_or_slow(large):
-    found, content, seconds = large
+    totals, content, seconds = large
     assert len(content) < 500_000
     assert seconds < 2
     page = _Read(content)
     assert page.after("rows rejected") == ["19,900,000"]
     assert page.after("common", 2) == ["9,950,000", "50.0%"]
     assert page.after(OTHER, 2)[0] == f"{1_990 * 500 - 18 * 100:,}"
-    assert len(found.reasons) <= MAX_REASONS + 1
-    assert found.reasons.total() == found.counts["rejected"]
+    assert len(totals.reasons) <= MAX_REASONS + 1
+    assert totals.reasons.total() == totals.counts["rejected"]
     assert "(not shown)" in page.text
     assert page.tags["tr"] < 100
     assert page.tags["img"] == 3
@@ -341,11 +341,11 @@ def test_a_browser_shows_it_and_runs_none_of_it(scored, large, tmp_path):
     st.integers(1, 10),
 )
 def test_no_rejected_row_is_lost_among_reasons(parts, number):
-    found = Counter()
+    frequent = Counter()
     for part in parts:
-        found = most_frequent(found + Counter(part), number)
-    assert len(found) <= number + 1
-    assert found.total() == sum(map(sum, (part.values() for part in parts)))
+        frequent = most_frequent(frequent + Counter(part), number)
+    assert len(frequent) <= number + 1
+    assert frequent.total() == sum(map(sum, (part.values() for part in parts)))
     # One part's are exact.
     for part in parts[:1]:
         kept = most_frequent(Counter(part), number)
