@@ -65,8 +65,9 @@ def _refuse_unmarked(event: str, arguments: tuple[object, ...]) -> None:
     if not _running:
         return
     if event in PROCESS_EVENTS:
-        # Matplotlib asks for this machine's fonts, once.
-        needed = "" if str(arguments[0] if arguments else "").endswith("fc-list") else "process"
+        # Matplotlib asks for this machine's fonts, once, and TensorBoard for its processor.
+        program = str(arguments[0] if arguments else "")
+        needed = "" if program.endswith(("fc-list", "uname")) else "process"
     elif event == "socket.connect":
         host = arguments[1][0] if isinstance(arguments[1], tuple) else "127.0.0.1"
         needed = "" if host in ("127.0.0.1", "::1", "localhost") else "registry"

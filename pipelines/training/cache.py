@@ -110,12 +110,7 @@ def _make(
     small = sum(shard.size for shard in shards) <= LOCAL_BYTES
     executor = LocalExecutor(shards) if small else RayExecutor(shards)
     if n_samples is not None:
-        limit = n_samples
-        samples = executor.sample(
-            lambda shard: sample_shard(shard, reader, tokenizer, split, limit)
-        )
-        _require_good(samples)
-        split = replace(split, sample_below=_threshold([s.hashes for s in samples], limit))
+        split = _sampling_split(executor, reader, tokenizer, split, n_samples)
 
     counts = executor.count(lambda shard: count_shard(shard, reader, tokenizer, split))
     _require_good(counts)
@@ -154,6 +149,19 @@ def _make(
             for name in ("train", "validation")
         },
     )
+
+
+def _sampling_split(
+    executor: LocalExecutor | RayExecutor,
+    reader: LabelledReader,
+    tokenizer: Tokenizer,
+    split: Split,
+    n: int,
+) -> Split:
+    """The split with a bound of the sampling hashes, so that at most n rows take part."""
+    samples = executor.sample(lambda shard: sample_shard(shard, reader, tokenizer, split, n))
+    _require_good(samples)
+    return replace(split, sample_below=_threshold([sample.hashes for sample in samples], n))
 
 
 def _require_good(outcomes: Sequence[ShardCounts] | Sequence[ShardSample]) -> None:

@@ -1,8 +1,12 @@
-"""Losses, metrics and weights -> the TensorBoard event files and `metrics.jsonl` of one run.
+"""TensorBoard logs of a run, and its `metrics.jsonl`: losses, metrics, weights, graph, flags.
 
-Everything between two validations is one event file, a segment, which is written whole and whose
-name carries its last step. So a run that resumes removes the segments of later steps, cuts
-`metrics.jsonl` back to the same step, and has every step once, whenever it was killed.
+Each event file is a segment: all events between two validations, written at once, with its last
+step in its name. A run that resumes removes the segments of later steps and the later lines of
+`metrics.jsonl`. So each step occurs once, whenever the run was killed, on disks and in buckets.
+
+TensorBoard's writers append to local files and cannot take steps back. Therefore this module, and
+no other, uses TensorBoard's protocol buffers; `tests/pipelines/training/test_summaries.py` reads
+all of it with a real TensorBoard server.
 """
 
 import io
@@ -26,21 +30,25 @@ from sentiment import storage
 from sentiment.errors import InputError
 
 METRICS = "metrics.jsonl"
-"""A line a step, `{"step", "loss"}`, and one a validation, after its step."""
+"""File name. One line per step, `{"step", "loss"}`; after its step, one line per validation."""
 
-BUCKETS = 30
-"""Of a histogram: TensorBoard's own number."""
+HISTOGRAM_BUCKETS = 30
+"""TensorBoard's default."""
 
 _SEGMENT = re.compile(r"events\.out\.tfevents\.(\d{12})")
 
 
 class Summaries:
-    """What one run shows, collected since the last `save`. One process writes it."""
+    """The logs of one run. Collects events until `save`. Only one process may write a run."""
 
     def __init__(self, directory: str, step: int) -> None:
-        """Go on after `step`, 0 at the beginning: what `directory` holds of later steps goes.
+        """Continue the logs after `step`, 0 at the start; remove what is there of later steps.
 
-        Raises InputError if its `metrics.jsonl` is damaged.
+        Args:
+            directory: path or URI.
+            step: the last step to keep.
+
+        Raises InputError if `metrics.jsonl` is damaged.
         """
         self._directory = directory
         for name in storage.names(directory):
@@ -51,12 +59,12 @@ class Summaries:
         self._begin_segment()
 
     def graph(self, graph_def: bytes) -> None:
-        """The graph of a step, a serialized GraphDef; once a run."""
+        """Add the graph of a training step, a serialized GraphDef. Call it once per run."""
         self._write(Event(graph_def=graph_def))
 
     def hparams(self, flags: Mapping[str, object]) -> None:
-        """The flags of the run, by which TensorBoard compares runs; once a run."""
-        # A number that is absent is left out: "None" would make a column of numbers one of text.
+        """Add the run's flags, by which TensorBoard compares runs. Call it once per run."""
+        # None is left out: the text "None" would turn a column of numbers into one of text.
         values = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in flags.items()
@@ -66,7 +74,7 @@ class Summaries:
         self._summary(0, hparams_pb(values, trial_id=trial))
 
     def steps(self, first: int, losses: Sequence[float], **scalars: float) -> None:
-        """The losses of steps `first`, `first + 1`, ..., and other scalars at the last of them."""
+        """Add the losses of steps `first`, `first + 1`, ..., and other scalars of the last step."""
         for step, loss in enumerate(losses, first):
             self._summary(step, scalar_pb("train/loss", loss))
             self._lines.append({"step": step, "loss": loss})
@@ -81,24 +89,29 @@ class Summaries:
         probabilities: np.ndarray,
         weights: Mapping[str, np.ndarray],
     ) -> None:
-        """A validation after `step`: metrics named `validation_...`, and the weights by name.
+        """Add a validation.
 
-        labels (n,) are 0 or 1; probabilities (n,) are those of label 1.
+        Args:
+            step: the last step before the validation.
+            metrics: by name, `validation_...`.
+            labels: int32[n], 0 or 1.
+            probabilities: float64[n], of label 1.
+            weights: float arrays by name.
         """
         self._lines.append({"step": step, **metrics})
         for name, value in metrics.items():
             tag = f"validation/{name.removeprefix('validation_')}"
             self._summary(step, scalar_pb(tag, value))
-        # A model that diverged gives no numbers: no curve, and histograms of what is finite.
+        # A model that diverged has NaN or inf: then no curve, and histograms of the finite weights.
         if np.isfinite(probabilities).all():
             curve = pr_curves.pb("validation", labels.astype(bool), probabilities)
-            # TensorFlow's message of the same name.
+            # From TensorBoard's own class to TensorFlow's class of the same message.
             self._summary(step, Summary.FromString(curve.SerializeToString()))
         for name, values in weights.items():
             self._summary(step, _histogram(f"weights/{name}", values))
 
     def save(self, step: int) -> None:
-        """Bring everything up to `step` into the directory."""
+        """Write everything since the last `save` into the directory; `step` is the last step."""
         name = f"events.out.tfevents.{step:012d}"
         storage.write(storage.join(self._directory, name), self._segment.getvalue())
         lines = "".join(json.dumps(line) + "\n" for line in self._lines)
@@ -120,25 +133,30 @@ class Summaries:
 
 
 def mean_losses(directory: str, points: int) -> list[dict[str, float]]:
-    """The curve of a run's losses, `{"step", "loss"}`: at most so many means of equally many steps.
+    """The loss curve of a run: means over equally many steps each, `{"step", "loss"}`.
 
-    Each is over the steps since the one before it, the last one over what is left. Empty where
-    `directory` has no `metrics.jsonl`.
+    Args:
+        directory: path or URI of the run's logs.
+        points: of the curve, at most.
+
+    Returns:
+        Points with the last step of each mean; the last mean may be over fewer steps. Empty if
+        there is no `metrics.jsonl`.
     """
     path = storage.join(directory, METRICS)
     lines = storage.read(path).splitlines() if storage.exists(path) else []
     steps = [step for step in map(json.loads, lines) if "loss" in step]
     each = max(1, -(-len(steps) // points))
-    parts = [steps[begin : begin + each] for begin in range(0, len(steps), each)]
+    groups = [steps[first : first + each] for first in range(0, len(steps), each)]
     return [
-        {"step": part[-1]["step"], "loss": sum(step["loss"] for step in part) / len(part)}
-        for part in parts
+        {"step": group[-1]["step"], "loss": sum(step["loss"] for step in group) / len(group)}
+        for group in groups
     ]
 
 
 def _histogram(tag: str, values: np.ndarray) -> Summary:
-    """As TensorBoard's `histogram_pb`, which would take 30 bytes and more for each value."""
-    counts, edges = np.histogram(values[np.isfinite(values)], BUCKETS)
+    """A histogram of the finite values. TensorBoard's `histogram_pb` takes 30 bytes per value."""
+    counts, edges = np.histogram(values[np.isfinite(values)], HISTOGRAM_BUCKETS)
     buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
     summary = Summary()
     summary.value.add(
@@ -150,7 +168,7 @@ def _histogram(tag: str, values: np.ndarray) -> Summary:
 
 
 def _cut(path: str, step: int) -> None:
-    """Remove from a `metrics.jsonl` the lines of later steps, and a last line that broke off."""
+    """Remove the lines of later steps, and an incomplete last line, from a `metrics.jsonl`."""
     if not storage.exists(path):
         return
     content = storage.read(path)
@@ -163,7 +181,7 @@ def _cut(path: str, step: int) -> None:
                 kept.append(line)
         except (ValueError, TypeError, KeyError):
             raise InputError(
-                f"{path}, line {number} is damaged: mend it, or move the file away"
+                f"{path}, line {number} is damaged: repair it, or move the file away"
             ) from None
     if len(whole := b"".join(kept)) < len(content):
         storage.write(path, whole)

@@ -1,13 +1,27 @@
 """What training takes of Ray Train's private parts is still there; a failure names what moved."""
 
+import inspect
+import re
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
 import pytest
+import ray
 from ray.train.v2._internal.execution.storage import StorageContext
+from ray.train.v2._internal.execution.worker_group import worker_group
+from ray.train.v2._internal.execution.worker_group.worker import ActorMetadata
 
 from pipelines.cluster import ray_train_internals
-from pipelines.cluster.ray_train_internals import CHECKPOINT_NAME, SNAPSHOT
+from pipelines.cluster.ray_train_internals import (
+    CHECKPOINT_NAME,
+    SNAPSHOT,
+    WorkerHealthCheckTimeoutError,
+    node_address,
+    node_died,
+    ran_out_of_memory,
+    silent_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +71,26 @@ def test_calls_and_their_parameters(module, name, parameters):
         assert found is not None, f"Ray has no {module}.{name} any more"
     lacking = parameters - set(signature(found).parameters)
     assert not lacking, f"{module}.{name} of Ray has no parameter {lacking} any more"
+
+
+@pytest.mark.parametrize(
+    ("recognises", "text", "program"),
+    [
+        (ran_out_of_memory, "low on memory", "raylet/raylet"),
+        (node_died, "node has died", "gcs/gcs_server"),
+    ],
+)
+def test_texts_of_rays_programs(recognises, text, program):
+    assert recognises(f"The actor died because its {text}.")
+    content = (Path(ray.__file__).parent / "core/src/ray" / program).read_bytes()
+    assert (text.encode() in content) is True, f"Ray's {program} no longer says {text!r}"
+
+
+def test_texts_of_ray_train():
+    metadata = ActorMetadata("host", "0a1b", "10.0.0.3", 7, {})
+    assert node_address(repr(metadata)) == "10.0.0.3", f"Ray Train shows a node as {metadata!r}"
+    module = inspect.getsource(worker_group)
+    said = re.search(r"A worker health check has been hanging for [^\"]*", module)
+    assert said, "Ray Train has other words for a worker that does not answer"
+    filled = said[0].replace("{elapsed_time_s:.2f}", "60.42")
+    assert silent_seconds(WorkerHealthCheckTimeoutError(filled)) == 60.42, filled
