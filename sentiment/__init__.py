@@ -1,11 +1,11 @@
-"""The model as a library: texts in, tokens, ids and probabilities out. Imports no Ray.
+"""The model as a library: texts -> tokens, token ids and probabilities. Imports no Ray.
 
     import sentiment
 
     model = sentiment.load("checkpoints/demo")
     model.predict(["what a day :)", "oh no"])  # float32, the probability of being positive
 
-What cannot be used, be it a checkpoint or a text, is a `sentiment.InputError`.
+A checkpoint or text that cannot be used raises a `sentiment.InputError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -34,5 +34,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What is there to complete a name by, before it has been loaded."""
+    """Names for completion, including those that are not yet imported."""
     return sorted({*globals(), *__all__})

@@ -1,13 +1,14 @@
-"""The checkpoint: what training leaves and scoring loads, as a directory of plain files.
+"""Checkpoints: a trained model as a directory of plain files, saved by training, loaded by scoring.
 
     weights.safetensors   float32 matrices, named as in `Checkpoint.weights`
-    vocabulary.txt        one token a line, then bigrams, two tokens with a blank between; the
+    vocabulary.txt        one token per line, then bigrams: two tokens with a blank in between. A
                           line's number, from 0, is the id
-    stopwords.txt         one token a line
-    training.json         how it was trained: flags, split, metrics. No answer follows from it
-    checkpoint.json       format, sizes, and the SHA-256 of each file above; written last
+    stopwords.txt         one token per line
+    training.json         how the model was trained: flags, split, metrics. Predictions do not
+                          depend on it
+    checkpoint.json       format, model hash, and the SHA-256 of each file above; written last
 
-Loading runs no code from any of them and needs no TensorFlow.
+Loading runs no code from these files and needs no TensorFlow.
 """
 
 import hashlib
@@ -30,29 +31,29 @@ FORMAT = 2
 MANIFEST = "checkpoint.json"
 _WEIGHTS, _VOCABULARY, _STOP_WORDS = "weights.safetensors", "vocabulary.txt", "stopwords.txt"
 _TRAINING = "training.json"
-_MOST = {_WEIGHTS: 4 * 2**30, _VOCABULARY: 64 * 2**20}
-_MOST_ELSE = 16 * 2**20
-"""Bytes of a file: what is read is taken apart in memory, into many times as much for JSON."""
+_MAX_FILE_BYTES = {_WEIGHTS: 4 * 2**30, _VOCABULARY: 64 * 2**20}
+_MAX_OTHER_FILE_BYTES = 16 * 2**20
+"""Files are parsed in memory. JSON takes many times its size there."""
 
-_LONGEST_HEADER = 2**16
-"""Bytes of what the weights' file says of its matrices."""
+_MAX_HEADER_BYTES = 2**16
+"""Largest header of weights.safetensors, which lists its matrices."""
 
-LARGEST_TABLE = 16 * 2**30
-"""Bytes of float32 that the kernel folds a model into: LSTMs x vocabulary x 4 x hidden, with hidden
-rounded up to whole vectors. A file may be small and its table not."""
+MAX_TABLE_BYTES = 16 * 2**30
+"""Largest table that the kernel folds a model into: LSTMs x vocabulary x 4 x hidden float32
+numbers, with hidden rounded up to whole vectors. A small file can make a large table."""
 
-_LANES = 16
-"""float32 in a vector, on the machines where it has most."""
+_MAX_LANES = 16
+"""float32 numbers in the longest vector of any machine."""
 
-_ANSWER_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
+_HASHED_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
 
 
 FORWARD, BACKWARD = "lstm", "backward"
-"""The LSTM that reads a text as it stands, and that which reads it from its end."""
+"""Names of the LSTM that reads a text forward, and of that which reads it from its end."""
 
 
 def lstms(weights: Iterable[str]) -> tuple[str, ...]:
-    """The LSTMs that weights of these names make: one, or two for a model that reads both ways."""
+    """The LSTMs of a model whose weights have these names: one, or two if it is bidirectional."""
     backward = any(name.startswith(f"{BACKWARD}/") for name in weights)
     return (FORWARD, BACKWARD) if backward else (FORWARD,)
 
@@ -60,8 +61,15 @@ def lstms(weights: Iterable[str]) -> tuple[str, ...]:
 def weight_shapes(
     vocabulary: int, embedding: int, hidden: int, names: tuple[str, ...] = (FORWARD,)
 ) -> dict[str, tuple[int, ...]]:
-    """The weights of a model with these LSTMs by name, with their shapes."""
-    of_lstms = {
+    """The shape of each weight by name.
+
+    Args:
+        vocabulary: V, words and bigrams.
+        embedding: E.
+        hidden: H.
+        names: of the LSTMs.
+    """
+    lstm_shapes = {
         f"{name}/{weight}": shape
         for name in names
         for weight, shape in (
@@ -71,38 +79,39 @@ def weight_shapes(
         )
     }
     dense = {"dense/kernel": (len(names) * hidden, 2), "dense/bias": (2,)}
-    return {"embedding": (vocabulary, embedding), **of_lstms, **dense}
+    return {"embedding": (vocabulary, embedding), **lstm_shapes, **dense}
 
 
 def require_size(vocabulary: int, embedding: int, hidden: int, names: tuple[str, ...]) -> None:
-    """Raise InputError for a model that is too large to be loaded."""
-    table = len(names) * vocabulary * 4 * -(-hidden // _LANES) * _LANES * 4
-    if table > LARGEST_TABLE:
+    """Raise InputError for a model that is too large to load. Arguments as for `weight_shapes`."""
+    table = len(names) * vocabulary * 4 * -(-hidden // _MAX_LANES) * _MAX_LANES * 4
+    if table > MAX_TABLE_BYTES:
         raise InputError(
             f"{vocabulary:,} words and bigrams and {hidden:,} units make a table of more than "
-            f"{LARGEST_TABLE >> 30} GiB"
+            f"{MAX_TABLE_BYTES >> 30} GiB"
         )
-    if vocabulary * embedding * 4 > _MOST[_WEIGHTS] - 2**30:
+    if vocabulary * embedding * 4 > _MAX_FILE_BYTES[_WEIGHTS] - 2**30:
         raise InputError(
             f"{vocabulary:,} words and bigrams of {embedding:,} numbers make an embedding of more "
-            f"than {(_MOST[_WEIGHTS] >> 30) - 1} GiB"
+            f"than {(_MAX_FILE_BYTES[_WEIGHTS] >> 30) - 1} GiB"
         )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model, whole: nothing else is needed to turn texts into probabilities."""
+    """A trained model, with all that is needed to turn texts into probabilities."""
 
     weights: Mapping[str, np.ndarray]
-    """float32: embedding (V, E), lstm/kernel (E, 4H), lstm/recurrent_kernel (H, 4H),
-    lstm/bias (4H,), dense/kernel (H, 2), dense/bias (2,); the gates in Keras's order i, f, c, o.
-    Of a model that reads both ways also backward/kernel and so on; then dense/kernel is (2H, 2)."""
+    """embedding: float32[V, E], lstm/kernel: float32[E, 4H], lstm/recurrent_kernel: float32[H, 4H],
+    lstm/bias: float32[4H], dense/kernel: float32[H, 2], dense/bias: float32[2]. The gates are in
+    Keras's order i, f, c, o. A bidirectional model also has backward/kernel, ..., and its
+    dense/kernel is float32[2H, 2]."""
     vocabulary: tuple[str, ...]
     """Words, then bigrams: see `sentiment.text.bigrams`."""
     stop_words: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     bigrams: Bigrams = field(init=False, repr=False, compare=False)
-    """What finds the vocabulary's bigrams in texts."""
+    """Finds the vocabulary's bigrams in texts."""
 
     def __post_init__(self) -> None:
         if self.vocabulary[: len(SPECIALS)] != SPECIALS:
@@ -112,12 +121,12 @@ class Checkpoint:
         shapes = {name: value.shape for name, value in self.weights.items()}
         embedding, hidden = self._size("embedding", 1), self._size("lstm/recurrent_kernel", 0)
         names = lstms(shapes)
-        wanted = weight_shapes(len(self.vocabulary), embedding, hidden, names)
-        for name in sorted(wanted.keys() | shapes.keys()):
-            if shapes.get(name) != wanted.get(name):
+        expected = weight_shapes(len(self.vocabulary), embedding, hidden, names)
+        for name in sorted(expected.keys() | shapes.keys()):
+            if shapes.get(name) != expected.get(name):
                 raise InputError(
                     f"{_WEIGHTS}: {name!r:.80} has shape {shapes.get(name)}; "
-                    f"in this model it is {wanted.get(name)}"
+                    f"in this model it is {expected.get(name)}"
                 )
         require_size(len(self.vocabulary), embedding, hidden, names)
         for name, value in self.weights.items():
@@ -128,17 +137,17 @@ class Checkpoint:
         except InputError as error:
             raise InputError(f"{_VOCABULARY}: {error}") from error
         if not isinstance(self.training, Mapping):
-            raise InputError(f"{_TRAINING} is no JSON object")
+            raise InputError(f"{_TRAINING} is not a JSON object")
 
     def _size(self, name: str, axis: int) -> int:
         shape = self.weights[name].shape if name in self.weights else ()
         return max(shape[axis], 1) if len(shape) == 2 else 1
 
     def files(self) -> dict[str, bytes]:
-        """The directory's files by name, the one that makes it complete last.
+        """The content of each file by name, checkpoint.json last.
 
-        The same model gives the same bytes. Raises InputError for a token that a line of text
-        cannot hold.
+        The same model gives the same bytes. Raises InputError for a token that does not fit on a
+        line of text.
         """
         weights = {name: np.ascontiguousarray(self.weights[name]) for name in sorted(self.weights)}
         contents = {
@@ -158,18 +167,21 @@ class Checkpoint:
 
     @cached_property
     def model_hash(self) -> str:
-        """Identifies what the model answers: weights, vocabulary and stop words, as hex SHA-256."""
+        """SHA-256 in hex of all that predictions depend on: weights, vocabulary, stop words."""
         return str(json.loads(self.files()[MANIFEST])["model_hash"])
 
 
 def save(checkpoint: Checkpoint, directory: str) -> None:
-    """Write the checkpoint into `directory` (a path or URI, made if need be), complete last."""
+    """Write the checkpoint into `directory`, a path or URI, which is created if it is missing.
+
+    The file that makes the checkpoint complete is written last.
+    """
     for name, content in checkpoint.files().items():
         storage.write(storage.join(directory, name), content)
 
 
 def load(directory: str) -> Checkpoint:
-    """The checkpoint in `directory` (a path or URI), or an InputError that says what is wrong."""
+    """Load the checkpoint in `directory`, a path or URI. An InputError says what is wrong."""
     manifest = _manifest(directory)
     parts = []
     for name, parse in _PARSERS.items():
@@ -184,8 +196,8 @@ def load(directory: str) -> Checkpoint:
         try:
             parts.append(parse(content))
         except (*UNREADABLE, safetensors.SafetensorError) as error:
-            said = on_one_line(error)
-            raise InputError(f"checkpoint {directory} cannot be used: {name}: {said}") from error
+            reason = on_one_line(error)
+            raise InputError(f"checkpoint {directory} cannot be used: {name}: {reason}") from error
     try:
         return Checkpoint(*parts)
     except InputError as error:
@@ -193,29 +205,31 @@ def load(directory: str) -> Checkpoint:
 
 
 def _read(directory: str, name: str) -> bytes | None:
-    """A file's content; None: there is none."""
+    """A file's content; None if it does not exist."""
     try:
-        return storage.read(storage.join(directory, name), _MOST.get(name, _MOST_ELSE))
+        return storage.read(
+            storage.join(directory, name), _MAX_FILE_BYTES.get(name, _MAX_OTHER_FILE_BYTES)
+        )
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        said = on_one_line(error)
-        raise InputError(f"checkpoint {directory}: {name} cannot be read: {said}") from error
+        reason = on_one_line(error)
+        raise InputError(f"checkpoint {directory}: {name} cannot be read: {reason}") from error
 
 
 def _manifest(directory: str) -> dict[str, Any]:
     content = _read(directory, MANIFEST)
     if content is None:
         raise InputError(
-            f"{directory} is no checkpoint: it has no {MANIFEST}; "
+            f"{directory} is not a checkpoint: it has no {MANIFEST}; "
             "name a directory that `python -m pipelines.train` printed"
         )
-    damaged = InputError(f"checkpoint {directory} is damaged: {MANIFEST} does not read; {_AGAIN}")
+    damaged = InputError(f"checkpoint {directory} is damaged: {MANIFEST} cannot be read; {_AGAIN}")
     try:
         manifest: dict[str, Any] = json.loads(content)
         version = manifest["format"]
-        written = content == _json(manifest)
-        whole = written and manifest["model_hash"] == _model_hash(manifest["files"])
+        is_unchanged = content == _json(manifest)
+        is_whole = is_unchanged and manifest["model_hash"] == _model_hash(manifest["files"])
     except UNREADABLE as error:
         raise damaged from error
     if isinstance(version, int) and version != FORMAT:
@@ -223,14 +237,14 @@ def _manifest(directory: str) -> dict[str, Any]:
             f"checkpoint {directory} has format {version}; this version reads format {FORMAT}: "
             "update the package, or train again"
         )
-    if version != FORMAT or not whole:
+    if version != FORMAT or not is_whole:
         raise damaged
     return manifest
 
 
 def _model_hash(digests: Mapping[str, str]) -> str:
-    answer = "".join(f"{name} {digests[name]}\n" for name in _ANSWER_FILES)
-    return hashlib.sha256(f"format {FORMAT}\n{answer}".encode()).hexdigest()
+    lines = "".join(f"{name} {digests[name]}\n" for name in _HASHED_FILES)
+    return hashlib.sha256(f"format {FORMAT}\n{lines}".encode()).hexdigest()
 
 
 def _lines(tokens: tuple[str, ...]) -> bytes:
@@ -240,20 +254,20 @@ def _lines(tokens: tuple[str, ...]) -> bytes:
     try:
         return "".join(f"{token}\n" for token in tokens).encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"a token is no Unicode text: {error}") from error
+        raise InputError(f"a token is not valid Unicode: {error}") from error
 
 
 def _tokens(content: bytes) -> tuple[str, ...]:
-    # Not splitlines(): a token may hold U+2028 and its like.
+    # Not splitlines(), because a token may contain U+2028 and similar characters.
     *tokens, rest = content.decode().split("\n")
     if rest or "" in tokens:
-        raise InputError("a line is empty, or the last one has no end")
+        raise InputError("a line is empty, or the last line has no line break")
     return tuple(tokens)
 
 
 def _matrices(content: bytes) -> dict[str, np.ndarray]:
-    if int.from_bytes(content[:8], "little") > _LONGEST_HEADER:
-        raise InputError(f"its header is longer than {_LONGEST_HEADER:,} bytes")
+    if int.from_bytes(content[:8], "little") > _MAX_HEADER_BYTES:
+        raise InputError(f"its header is longer than {_MAX_HEADER_BYTES:,} bytes")
     return safetensors.numpy.load(content)
 
 
@@ -267,6 +281,6 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
     _STOP_WORDS: _tokens,
     _TRAINING: json.loads,
 }
-"""What reads each file, in the order in which `Checkpoint` takes them."""
+"""Parser of each file, in the order of the arguments of `Checkpoint`."""
 
 _AGAIN = "copy it again"

@@ -1,4 +1,4 @@
-"""Texts -> probabilities, whole: a checkpoint that is ready to answer, on one CPU core."""
+"""Predictor: texts -> probabilities with a loaded checkpoint, on one CPU core."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_TOKENS = 512
-"""Longer texts are scored on so many tokens from their beginning, unless told otherwise."""
+"""Default of `max_tokens`: longer texts are truncated to their first tokens."""
 
 
 class Predictor:
-    """A trained model, for texts in memory. It can be pickled, and shared among threads."""
+    """A trained model for texts in memory. It can be pickled, and threads can share it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -30,12 +30,12 @@ class Predictor:
 
     @property
     def model_hash(self) -> str:
-        """Names the model: equal hashes, equal answers. Scored parts carry the same."""
+        """Identifies the model, as hex SHA-256. Scored parts contain the same hash."""
         return self._checkpoint.model_hash
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """What has an id, at its place: two markers, tokens, and bigrams as `not good`."""
+        """The entry of each id: two special tokens, words, then bigrams such as `not good`."""
         return self._checkpoint.vocabulary
 
     def predict(
@@ -45,17 +45,17 @@ class Predictor:
     ) -> npt.NDArray[np.float32]:
         """The probability that each text is positive.
 
-        It is that of `pipelines.score`, to the last bit, whatever texts it comes with.
+        A text's probability has the same bits as in `pipelines.score`, whatever the other texts.
 
         Args:
-            texts: one dimension of str; or an Arrow array of strings, or of bytes in UTF-8.
-            max_tokens: so many tokens from its beginning count of a longer text.
+            texts: n str in one dimension; or an Arrow array of n strings, or of UTF-8 bytes.
+            max_tokens: longer texts are truncated to this many tokens.
 
         Returns:
-            float32 (n,), in the order of the texts.
+            float32[n], in the order of the texts.
 
-        Raises InputError (a ValueError) that says which text is null (None, NaN), no str or no
-        valid Unicode; TypeError where `texts` is one string, or has not one dimension.
+        Raises InputError (a ValueError) that names a text that is null (None, NaN), not a str or
+        not valid Unicode; TypeError if `texts` is one string or does not have one dimension.
         """
         if max_tokens < 1:
             raise InputError(f"max_tokens is {max_tokens}; it must be at least 1")
@@ -63,26 +63,26 @@ class Predictor:
         tokens = self._encode(column)
         if len(tokens.invalid):
             position = int(tokens.invalid[0])
-            raise _unusable(position, "no valid UTF-8" if column[position].is_valid else "null")
+            raise _unusable(position, "not valid UTF-8" if column[position].is_valid else "null")
         lengths = np.minimum(np.diff(tokens.offsets), max_tokens)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return self._infer(tokens.heads(lengths), offsets)
 
 
 def load(directory: str) -> Predictor:
-    """The model in the checkpoint `directory` (a path or URI).
+    """Load the checkpoint in `directory` (a path or URI).
 
-    Raises InputError for a directory that is no checkpoint, or a damaged one. Loads neither Ray nor
-    TensorFlow. A process takes a second of one core to import, load and predict, most of it for
-    Numba; the first one on a machine compiles, for some 20 s, and keeps what it compiled.
+    Raises InputError if there is no checkpoint, or a damaged one. Imports neither Ray nor
+    TensorFlow. Importing, loading and the first prediction take a second of one core, mostly for
+    Numba. The first process on a machine compiles, for about 20 s, and caches the result.
     """
     return Predictor(load_checkpoint(directory))
 
 
 def _column(texts: "Sequence[str] | np.ndarray | pd.Series") -> pa.Array:
-    """The texts as an Arrow array. Arrow's own way loads pandas first, and names no position."""
+    """The texts as an Arrow array. `pa.array` would import pandas, and name no position."""
     if isinstance(texts, str | bytes):
-        raise TypeError("texts are one string; for a single text give a list of it: [text]")
+        raise TypeError("texts is one string; give a list: [text]")
     array = np.asarray(texts, object)
     if array.ndim != 1:
         raise TypeError(
@@ -96,11 +96,11 @@ def _column(texts: "Sequence[str] | np.ndarray | pd.Series") -> pa.Array:
         try:
             encoded.append(text.encode())
         except UnicodeEncodeError as error:
-            raise _unusable(position, f"no valid Unicode ({error.reason})") from None
+            raise _unusable(position, f"not valid Unicode ({error.reason})") from None
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers)
 
 
 def _unusable(position: int, what: str) -> InputError:
-    return InputError(f"texts[{position}] is {what}; a text is a str, an empty one if need be")
+    return InputError(f"texts[{position}] is {what}; give a str, which may be empty")

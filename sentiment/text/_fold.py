@@ -1,8 +1,9 @@
-"""Bytes of a column -> folded texts: UTF-8 checked, entities restored, lower case, kinds known.
+"""Bytes of a column -> folded texts: UTF-8 checked, entities restored, lower case, with kinds.
 
-A folded text is UTF-8 in which every byte carries the kind (`sentiment.text._unicode`) of its
-character; what depends on a neighbour (is this apostrophe inside a word?) is settled here.
-Compiled by Numba; one file and no others' functions, since its cache sees changes of one file.
+A folded text is UTF-8, with the kind (`sentiment.text._unicode`) of its character for every byte.
+Kinds that depend on neighbours, such as an apostrophe inside a word, are decided here.
+Compiled by Numba, whose cache sees changes of one file only. So the functions call none of other
+files.
 """
 
 import numpy as np
@@ -27,11 +28,11 @@ from sentiment.text._unicode import (
     WORD,
 )
 
-MARGIN = 16
-"""Blank bytes before, between and after texts: the scan may look that far without a check."""
+MARGIN_BYTES = 16
+"""Blank bytes before, between and after texts. The scan looks this far without checking bounds."""
 
-STRIDE = 64
-"""Plain texts are folded by so many bytes at a time: what vector instructions like."""
+STRIDE_BYTES = 64
+"""Plain texts are folded this many bytes at a time, which suits vector instructions."""
 
 _REPLACEMENT = 0xFFFD
 
@@ -41,7 +42,7 @@ def kind_of(code, kinds):
     """The kind of a code point."""
     if code < TABLE_SIZE:
         return kinds[code]
-    if code < 0x40000:  # planes 2 and 3 are Han, as far as they are assigned
+    if code < 0x40000:  # the assigned code points of planes 2 and 3 are Han
         return IDEOGRAPH
     if 0xE0020 <= code <= 0xE007F:
         return TAG
@@ -52,7 +53,7 @@ def kind_of(code, kinds):
 
 @njit
 def decode(data, at, stop):
-    """One character of UTF-8 that is not ASCII: its code point, or -1; and where it ends."""
+    """Decode one UTF-8 character that is not ASCII. Returns its code point, or -1, and its end."""
     lead = np.int64(data[at])
     more = 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
     if lead < 0xC2 or lead > 0xF4 or at + more >= stop:
@@ -71,7 +72,7 @@ def decode(data, at, stop):
 
 @njit
 def find_name(data, at, stop, names, name_ends):
-    """The number of the entity whose name is `data[at:stop]`, or -1."""
+    """The number of the HTML entity with the name `data[at:stop]`, or -1."""
     low, high = 0, len(name_ends) - 1
     while low < high:
         middle = (low + high) >> 1
@@ -92,9 +93,9 @@ def find_name(data, at, stop, names, name_ends):
 
 @njit
 def restore(data, at, stop, names, name_ends, restored, numeric):
-    """What the `&` at `at` begins, by the rules of `html.unescape`.
+    """Restore the HTML entity at the `&` at `at`, by the rules of `html.unescape`.
 
-    Returns two code points, -1 for none, and where to read on; that is `at` if it is no entity.
+    Returns two code points, -1 for none, and where the entity ends: `at` if there is no entity.
     """
     place = at + 1
     if place < stop and data[place] == ord("#"):
@@ -130,7 +131,7 @@ def restore(data, at, stop, names, name_ends, restored, numeric):
     if place < stop and data[place] == ord(";"):
         row = find_name(data, at + 1, place + 1, names, name_ends)
         place += row >= 0
-    # Some names need no semicolon, and then end wherever the longest of them does.
+    # Some names need no semicolon. Of these, the longest that fits counts.
     if row < 0:
         place = min(place, at + 7)
         while place > at + 2:
@@ -145,7 +146,7 @@ def restore(data, at, stop, names, name_ends, restored, numeric):
 
 @njit(forceinline=True)
 def put(text, at, code):
-    """Write a character that is not ASCII as UTF-8; returns where it ends."""
+    """Write a character that is not ASCII as UTF-8. Returns where it ends."""
     if code < 0x800:
         text[at] = 0xC0 | code >> 6
         text[at + 1] = 0x80 | code & 0x3F
@@ -170,16 +171,16 @@ def fold_any(data, at, stop, tables, text, text_kinds, end):
     """
     kinds, folds, names, name_ends, restored, numeric = tables
     before, before_that, before_kind = -1, -1, BLANK
-    joiner = -1  # where an apostrophe begins that is inside a word if a letter follows
-    second = -1  # the second code point of an entity that has two
+    joiner = -1  # where an apostrophe begins, which is inside a word if a letter follows
+    second = -1  # the second code point of an entity with two
     while at < stop or second >= 0:
         if second >= 0:
             code, second = second, -1
         elif data[at] == ord("&"):
-            code, second, following = restore(data, at, stop, names, name_ends, restored, numeric)
-            if following == at:
-                code, following = ord("&"), at + 1
-            at = following
+            code, second, after = restore(data, at, stop, names, name_ends, restored, numeric)
+            if after == at:
+                code, after = ord("&"), at + 1
+            at = after
             if code < 0:
                 continue
         elif data[at] < 0x80:
@@ -234,13 +235,13 @@ def is_word(byte):
 
 @njit
 def fold_plain(data, at, stop, text, text_kinds, end):
-    """`fold_any` for a text that is ASCII without entities; -1 if it is another.
+    """The same as `fold_any` for ASCII without entities. Returns -1 for any other text.
 
-    There must be STRIDE bytes in `data` from `stop` on, and after what is written. The loops are
-    without branches, and over slices, whose indices cannot be negative, so that they become vector
+    STRIDE_BYTES must follow `stop` in `data`, and the folded text in `text`. The loops have no
+    branches and run over slices, whose indices cannot be negative. So they become vector
     instructions.
     """
-    size = (stop - at + STRIDE - 1) // STRIDE * STRIDE
+    size = (stop - at + STRIDE_BYTES - 1) // STRIDE_BYTES * STRIDE_BYTES
     source, target = data[at : at + size], text[end : end + size]
     highest = np.uint8(0)
     for place in range(size):
@@ -248,11 +249,11 @@ def fold_plain(data, at, stop, text, text_kinds, end):
         highest = max(highest, np.uint8(255) if byte == ord("&") else byte)
         upper = np.uint8(byte - np.uint8(ord("A"))) < 26
         target[place] = byte + np.uint8(32) if upper else byte
-    # Bytes of the next text count as well: where they differ the other way is merely slower.
+    # Bytes of the next text are included. If only they are not plain, `fold_any` gives the same.
     if highest >= 0x80:
         return -1
     stop = end + stop - at
-    text[stop : stop + MARGIN] = ord(" ")
+    text[stop : stop + MARGIN_BYTES] = ord(" ")
     around, kinds = text[end - 2 : end + size + 1], text_kinds[end : end + size]
     for place in range(size):
         before_that, before = around[place], around[place + 1]
@@ -280,19 +281,19 @@ def fold(data, offsets, present, row, last, tables, text, text_kinds, spans):
     """Fold the rows `row` to `last` (excluded) of a column.
 
     Args:
-        data: uint8, the column's bytes.
-        offsets: int64 (rows + 1,), where each text begins in `data`.
-        present: bool (rows,), False where a text is null; or of length 0, if none is.
+        data: uint8[bytes], the column's bytes.
+        offsets: int64[rows + 1], where each text begins in `data`, and the end of the last.
+        present: bool[rows], False for null texts; bool[0] if there are none.
         row: the first row to fold.
-        last: the row after the last.
-        tables: of `sentiment.text._unicode`.
-        text: uint8, gets the folded texts, from MARGIN on; needs twice the rows' bytes and
-            MARGIN bytes a row, and MARGIN + STRIDE more.
-        text_kinds: uint8, as long, gets the bytes' kinds.
-        spans: int64 (last - row, 2), gets where each folded text begins and ends in `text`; the
-            end is -1 for a null and for what is not UTF-8.
+        last: the row after the last one to fold.
+        tables: a `sentiment.text._unicode.Tables`.
+        text: uint8[...], gets the folded texts, from MARGIN_BYTES on. Its size: twice the rows'
+            bytes, MARGIN_BYTES per row, and MARGIN_BYTES + STRIDE_BYTES.
+        text_kinds: uint8[...], of the same size, gets the kinds of the bytes.
+        spans: int64[last - row, 2], gets where each folded text begins and ends in `text`. The end
+            is -1 for a null and for invalid UTF-8.
     """
-    end = MARGIN
+    end = MARGIN_BYTES
     text[:end] = ord(" ")
     text_kinds[:end] = BLANK
     for place in range(row, last):
@@ -300,7 +301,7 @@ def fold(data, offsets, present, row, last, tables, text, text_kinds, spans):
         end = -1
         if len(present) == 0 or present[place]:
             at, stop = offsets[place], offsets[place + 1]
-            if stop + STRIDE <= len(data):
+            if stop + STRIDE_BYTES <= len(data):
                 end = fold_plain(data, at, stop, text, text_kinds, start)
             if end < 0:
                 end = fold_any(data, at, stop, tables, text, text_kinds, start)
@@ -308,6 +309,6 @@ def fold(data, offsets, present, row, last, tables, text, text_kinds, spans):
         spans[place - row, 1] = end
         if end < 0:
             end = start
-        text[end : end + MARGIN] = ord(" ")
-        text_kinds[end : end + MARGIN] = BLANK
-        end += MARGIN
+        text[end : end + MARGIN_BYTES] = ord(" ")
+        text_kinds[end : end + MARGIN_BYTES] = BLANK
+        end += MARGIN_BYTES

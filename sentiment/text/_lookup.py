@@ -1,18 +1,18 @@
-"""Tokens -> ids, hashes or bytes: the look-up in an exact hash table.
+"""Tokens -> ids, hashes or bytes: look-up in an exact hash table.
 
-Compiled by Numba; one file and no others' functions, since its cache sees changes of one file.
-Bytes are read eight at a time as a number whose lowest byte is the first; that takes a machine
-that stores numbers so, as all that run Ray do.
+Compiled by Numba, whose cache sees changes of one file only. So the functions call none of other
+files. Bytes are read eight at a time as a number whose lowest byte is the first. That needs a
+little-endian machine, as all that run Ray are.
 """
 
 import numpy as np
 from numba import njit
 
 UNKNOWN = 1
-PADDED = 24
-"""So many bytes after a token's last one must be there, whatever they are."""
+PADDING_BYTES = 24
+"""Bytes that must follow the last token in memory. Their values do not matter."""
 
-# Odd constants: the golden ratio, and those of MurmurHash3's and SplitMix64's finalizers.
+# Odd constants: the golden ratio, and those of the finalizers of MurmurHash3 and SplitMix64.
 START = np.uint64(0x9E37_79B9_7F4A_7C15)
 _TOKEN = np.uint64(0xFF51_AFD7_ED55_8CCD)
 _TEXT = np.uint64(0xC4CE_B9FE_1A85_EC53)
@@ -23,7 +23,7 @@ _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 @njit(forceinline=True)
 def eight(words, at, length):
-    """The bytes from byte `at` of `words` on, `length` of them but at most 8, as one number."""
+    """Up to 8 bytes from byte `at` of `words: uint64[...]`, at most `length`, as one uint64."""
     if length <= 0:
         return np.uint64(0)
     place = np.uint64(at)
@@ -35,7 +35,7 @@ def eight(words, at, length):
 
 @njit(forceinline=True)
 def token_hash(first, second, words, at, length):
-    """The hash of a token whose first 16 bytes are known already."""
+    """The hash of a token, given its first 16 bytes as two numbers; uint64."""
     h = ((np.uint64(length) * START) ^ first) * _TOKEN
     h ^= h >> _32
     h = (h ^ second) * _TOKEN
@@ -48,7 +48,7 @@ def token_hash(first, second, words, at, length):
 
 @njit(forceinline=True)
 def find(h, first, second, words, at, length, table):
-    """The number of the entry equal to a token with hash `h`, or -1."""
+    """The number of the entry equal to a token with hash `h`, or -1. `table`: as for `fill`."""
     slots, shift, records, entries = table
     slot = h >> shift
     last = np.uint64(len(slots) - 1)
@@ -73,13 +73,17 @@ def find(h, first, second, words, at, length, table):
 
 @njit(cache=True, nogil=True)
 def fill(table, entry_ends):
-    """Put the entries into an empty table; returns the first one that is there twice, or -1.
+    """Put the entries into an empty table. Returns the first entry that occurs twice, or -1.
+
+    Empty entries are skipped.
 
     Args:
-        table: slots, int32 (2**k,), more than entries, all -1; uint64, 64 - k; records, uint64
-            (entries, 4), for each its first 16 bytes, length and beginning; and the entries'
-            bytes, end to end, as uint64, with PADDED more. An empty entry is passed over.
-        entry_ends: int64 (entries + 1,), where each entry begins, and the end.
+        table: a tuple of
+            slots: int32[2**k], more than there are entries, all -1;
+            shift: uint64, 64 - k;
+            records: uint64[entries, 4], gets each entry's first 16 bytes, length and beginning;
+            entries: uint64[words], the entries' bytes one after another, then PADDING_BYTES.
+        entry_ends: int64[entries + 1], where each entry begins, and the end of the last.
     """
     slots, shift, records, entries = table
     for entry in range(len(records)):
@@ -101,22 +105,23 @@ def fill(table, entry_ends):
 
 
 @njit(cache=True, nogil=True)
-def look_up(text, words, tokens, counts, table, known, keep, out, state):
-    """Turn the tokens of some texts into ids, or into bytes; and hash the texts.
+def look_up(text, words, tokens, counts, table, vocabulary_size, as_bytes, out, state):
+    """Turn the tokens of a block of texts into ids or bytes, and hash the texts. Drops stop words.
 
     Args:
-        text: uint8, the folded texts.
-        words: the same as uint64.
-        tokens: int64 (tokens, 2), where each token begins and ends in `text`.
-        counts: int64 (rows,), the number of tokens of each text.
-        table: the entries, as `fill` left them.
-        known: the first so many entries are the vocabulary, the rest are stop words.
-        keep: True to give every token but stop words as bytes, False to give ids.
-        out: (token_bytes, token_ends, ids, text_ends, hashes): uint8; int64, where each token
-            ends; int32; int64, how many tokens there are up to and with each text; uint64. The
-            first two or the third stay as they are, by `keep`. They go on where `state` says.
-        state: int64 (3,): rows, tokens and token bytes that `out` holds already; brought up to
-            date.
+        text: uint8[bytes], the folded texts.
+        words: uint64[bytes / 8], a view of `text`.
+        tokens: int64[tokens, 2], where each token begins and ends in `text`.
+        counts: int64[rows], the number of tokens of each text.
+        table: as `fill` left it.
+        vocabulary_size: number of entries before the stop words.
+        as_bytes: True to give tokens as bytes, False to give ids.
+        out: a tuple of arrays for the whole column, filled from where `state` says:
+            token_bytes: uint8[...], and token_ends: int64[...], where each token ends, with
+            `as_bytes`; ids: int32[...], without;
+            text_ends: int64[all rows], the number of tokens up to the end of each text;
+            hashes: uint64[all rows].
+        state: int64[3], the rows, tokens and token bytes in `out`; updated.
     """
     token_bytes, token_ends, ids, text_ends, hashes = out
     total, used = state[1], state[2]
@@ -131,9 +136,9 @@ def look_up(text, words, tokens, counts, table, known, keep, out, state):
             text_hash = (text_hash ^ h) * _TEXT
             text_hash ^= text_hash >> _32
             entry = find(h, first, second, words, at, length, table)
-            if entry >= known:
+            if entry >= vocabulary_size:
                 continue
-            if keep:
+            if as_bytes:
                 for place in range(at, at + length):
                     token_bytes[used] = text[place]
                     used += 1
@@ -143,7 +148,7 @@ def look_up(text, words, tokens, counts, table, known, keep, out, state):
             total += 1
         token += counts[row]
         text_ends[state[0] + row] = total
-        # The finalizer of SplitMix64: every bit then depends on every bit.
+        # The finalizer of SplitMix64: every bit of the result depends on every bit.
         text_hash = (text_hash ^ (text_hash >> np.uint64(30))) * FINAL_1
         text_hash = (text_hash ^ (text_hash >> np.uint64(27))) * FINAL_2
         hashes[state[0] + row] = text_hash ^ (text_hash >> np.uint64(31))

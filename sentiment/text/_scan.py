@@ -1,7 +1,11 @@
 """Folded texts -> tokens: the rules that say where a token begins and ends.
 
-`sentiment.text.tokenizer` states the rules. Compiled by Numba; one file and no others' functions,
-since its cache sees changes of one file.
+`sentiment.text.tokenizer` lists the rules. Compiled by Numba, whose cache sees changes of one file
+only. So the functions call none of other files.
+
+All functions take `text: uint8[bytes]`, folded texts, `kinds: uint8[bytes]`, the kinds of its bytes
+(`sentiment.text._unicode`), and places in them. `glued` means that the character before is part of
+a word.
 """
 
 import numpy as np
@@ -25,21 +29,21 @@ from sentiment.text._unicode import (
 )
 
 URL, USER = b"<url>", b"<user>"
-"""The marker tokens. The scan finds them at the beginning of the folded texts."""
+"""Tokens that stand for other text. They are at the beginning of `text`."""
 
 PUNCTUATION = b"..,"
-"""After them: the token of a full stop, of several, and of a comma, whatever they look like."""
+"""After them: `.` and `..` for full stops and `,` for commas, of any script."""
 
 _STOPS = len(URL) + len(USER)
 _COMMA = _STOPS + 2
 
 _0, _1, _3, _7, _56, _63 = (np.uint64(number) for number in (0, 1, 3, 7, 56, 63))
 _ONES = np.uint64(0x0101_0101_0101_0101)
-_OUTSIDE = np.uint64(0xFE) * _ONES  # kinds that are not inside a word have one of these bits
+_OUTSIDE = np.uint64(0xFE) * _ONES  # all kinds except WORD and REPEAT have one of these bits
 
 
 def _bits(characters):
-    """A set of ASCII characters as two numbers: bit c of the first and c - 64 of the second."""
+    """A set of ASCII characters as two uint64: bit c of the first, or c - 64 of the second."""
     number = sum(1 << ord(character) for character in characters)
     return np.uint64(number & 0xFFFF_FFFF_FFFF_FFFF), np.uint64(number >> 64)
 
@@ -68,7 +72,7 @@ _AFTER_URL = _bits(".,:;!?'()[]{}*_~-&")
 
 @njit(forceinline=True)
 def is_in(byte, characters):
-    """Whether a byte is one of the ASCII characters of a set that `_bits` made."""
+    """Whether a byte is one of the ASCII characters of a set from `_bits`."""
     low, high = characters
     half = high if byte & 64 else low
     return byte < 128 and (half >> np.uint64(byte & 63)) & np.uint64(1) != 0
@@ -76,7 +80,7 @@ def is_in(byte, characters):
 
 @njit(forceinline=True)
 def eight(words, at):
-    """The bytes from byte `at` of `words` on as one number, the first the lowest."""
+    """Eight bytes from byte `at` of `words: uint64[...]` as one uint64, the first the lowest."""
     place = np.uint64(at)
     shift = (place & _7) << _3
     word = place >> _3
@@ -85,9 +89,10 @@ def eight(words, at):
 
 @njit(forceinline=True)
 def first_byte(word):
-    """The place, 0 to 7, of the lowest byte that is not zero in a word of even bytes.
+    """The place, 0 to 7, of the lowest byte that is not zero, in a uint64 of even bytes.
 
-    Below the lowest bit that is set, the lowest bits of that byte and all before it are counted.
+    lowest - 1 has the lowest bit of that byte and of all bytes below it: their number is the place
+    plus one.
     """
     lowest = word & (~word + _1)
     return np.int64((((lowest - _1) & _ONES) * _ONES) >> _56) - 1
@@ -104,7 +109,7 @@ def run(text, at):
 
 @njit
 def smiley(text, kinds, at, glued):
-    """Where the emoticon of eyes, nose and mouth at `at` ends, or `at`."""
+    """Where the emoticon of eyes, nose and mouth at `at` ends; `at` if there is none."""
     eyes = at + (text[at] == ord(">"))
     if not is_in(text[eyes], _EYES):
         return at
@@ -119,7 +124,7 @@ def smiley(text, kinds, at, glued):
             else:
                 continue
         byte = text[mouth]
-        if not is_in(byte, _ANY_MOUTH):  # blanks might run on past the margin
+        if not is_in(byte, _ANY_MOUTH):  # a run of blanks might pass the margin
             continue
         stop = run(text, mouth)
         free = kinds[stop] > REPEAT
@@ -140,7 +145,7 @@ def smiley(text, kinds, at, glued):
 
 @njit
 def emoticon(text, kinds, at, glued):
-    """Where the emoticon that begins with the sign at `at` ends, or `at`."""
+    """Where the emoticon that begins with the sign at `at` ends; `at` if there is none."""
     byte = text[at]
     after = text[at + 1]
     if is_in(byte, _SMILEYS):
@@ -171,7 +176,7 @@ def emoticon(text, kinds, at, glued):
         other = ord("<") if byte == ord(">") else byte
         if stop > at and text[stop] == other and kinds[stop + 1] > REPEAT:
             return stop + 1
-    elif is_in(byte, _BRACKETS):  # seen from the other side
+    elif is_in(byte, _BRACKETS):  # turned round
         stop = at + 1 + is_in(after, _TURNED_NOSES)
         if kinds[at - 1] == BLANK and is_in(text[stop], _EYES) and kinds[stop + 1] > REPEAT:
             return stop + 1
@@ -182,7 +187,7 @@ def emoticon(text, kinds, at, glued):
 
 @njit
 def letter_face(text, kinds, at, brackets):
-    """Where the emoticon or keycap that begins with the one-byte word at `at` ends, or `at`."""
+    """Where the emoticon or keycap that begins with the word `text[at]` ends; `at` if none."""
     byte = text[at]
     if kinds[at + 1] == KEYCAP:
         return at + 4 if ord("0") <= byte <= ord("9") else at
@@ -209,7 +214,7 @@ def letter_face(text, kinds, at, brackets):
 
 @njit
 def url(text, kinds, at, stop):
-    """Where the address that begins with the word `text[at:stop]` ends, or `at`."""
+    """Where the URL that begins with the word `text[at:stop]` ends; `at` if there is none."""
     place = stop
     if text[stop] == ord(":"):
         secure = stop == at + 5 and text[at + 4] == ord("s")
@@ -249,7 +254,7 @@ def name(text, kinds, at, ideographs):
 
 @njit
 def hashtag(text, kinds, at, glued):
-    """Where the hashtag that begins with the # at `at` ends, or `at`."""
+    """Where the hashtag that begins with the # at `at` ends; `at` if there is none."""
     stop = name(text, kinds, at + 1, True)
     place = at + 1
     while place < stop and (ord("0") <= text[place] <= ord("9") or text[place] == ord("_")):
@@ -259,14 +264,14 @@ def hashtag(text, kinds, at, glued):
 
 @njit
 def user(text, kinds, at, glued):
-    """Where the mention that begins with the @ at `at` ends, or `at`."""
+    """Where the mention that begins with the @ at `at` ends; `at` if there is none."""
     stop = name(text, kinds, at + 1, False)
     return at if glued or text[at - 1] == ord("_") or stop == at + 1 else stop
 
 
 @njit
 def sign(text, kinds, at, glued):
-    """Where the symbol that begins with the sign at `at` ends, or `at`."""
+    """Where the token that begins with the sign at `at` ends; `at` if there is none."""
     byte = text[at]
     if byte == ord("!") or byte == ord("?"):
         return at + 1
@@ -279,9 +284,9 @@ def sign(text, kinds, at, glued):
 def punctuation(text, kinds, at, glued):
     """Where the full stops or the comma at `at` end, and where their token begins and ends.
 
-    All three are `at` if there is no token. The tokens are those of PUNCTUATION.
+    The token is in PUNCTUATION. All three are `at` if there is no token.
     """
-    spaced = text[at] < 0x80  # ASCII's are followed by a blank
+    spaced = text[at] < 0x80  # the ASCII ones need a blank after them
     one = at + (1 if spaced else 2 if text[at] < 0xE0 else 3)
     if kinds[at] == COMMA:
         if spaced and kinds[one] != BLANK:
@@ -330,7 +335,7 @@ def emoji(text, kinds, at):
 
 @njit
 def squeeze(text, kinds, at, stop, is_emoticon):
-    """Move the token `text[at:stop]` together without its repeats; returns the new end."""
+    """Remove the repeats from the token `text[at:stop]`, in place. Returns its new end."""
     end = at
     for place in range(at, stop):
         if is_emoticon:
@@ -348,21 +353,27 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
     """Find the tokens of folded texts.
 
     Args:
-        text: uint8, the folded texts, with URL, USER and PUNCTUATION at its beginning. Repeats
-            are squeezed in place.
-        kinds: uint8, the kinds of its bytes.
-        kind_words: the same as uint64.
-        spans: int64 (rows, 2), where each text begins and ends; an end below the beginning: no
-            text.
-        tokens: int64 (most tokens, 2), gets where each token begins and ends in `text`.
-        counts: int64 (rows,), gets the number of tokens of each text.
+        text: uint8[bytes], the folded texts, with URL, USER and PUNCTUATION at its beginning.
+            Repeats are removed from it in place.
+        kinds: uint8[bytes], the kinds of its bytes.
+        kind_words: uint64[bytes / 8], a view of `kinds`.
+        spans: int64[rows, 2], where each text begins and ends. An end below the beginning means
+            that there is no text.
+        tokens: int64[upper bound of the tokens, 2], gets where each token begins and ends in
+            `text`.
+        counts: int64[rows], gets the number of tokens of each text.
     """
     count = 0
     for row in range(len(spans)):
         at, end = spans[row]
         before = count
-        brackets = 0  # how many are open
-        alike, alike_at, alike_stop, alike_next = 0, 0, 0, -1  # the last symbol, how many times
+        brackets = 0  # open brackets
+        alike, alike_at, alike_stop, alike_next = (
+            0,
+            0,
+            0,
+            -1,
+        )  # the last symbol and how often it occurred in a row
         while True:
             while (kinds[at] == BLANK or kinds[at] == OTHER) and at < end:
                 at += 1
@@ -370,7 +381,7 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                 break
             start = at
             if kinds[at] <= REPEAT:
-                # A word of up to seven bytes takes no branch that depends on its length.
+                # For words of up to seven bytes, no branch depends on the length.
                 repeats = _0
                 ahead = eight(kind_words, at)
                 while ahead & _OUTSIDE == 0:
@@ -396,7 +407,7 @@ def scan(text, kinds, kind_words, spans, tokens, counts):
                     stop = squeeze(text, kinds, start, stop, False)
             else:
                 kind, byte = kinds[at], text[at]
-                # Whether the character before is in a word; an emoticon's letter or digit is not.
+                # A letter or digit of an emoticon is not part of a word.
                 glued = kinds[at - 1] <= REPEAT and at != alike_next
                 if kind == SIGN or (kind == STOP and text[at + 1] == ord("_")):
                     at = sign(text, kinds, at, glued)

@@ -1,7 +1,7 @@
-"""Characters -> what each one is: the tables by code point that folding a text needs.
+"""Tables by code point for folding texts: the kind of each character, and its lower case.
 
 Letters, digits, marks and lower case come from `unicodedata`, entities from `html`. So a character
-that a later Unicode version assigns is a letter only for a Python that knows it; nothing else
+that a later Unicode version assigns is a letter only in a Python with that version. Nothing else
 depends on the version.
 """
 
@@ -13,15 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-# What a byte of a folded text belongs to. The scan knows by all bits but the lowest whether it is
-# inside a word.
+# Kinds of bytes of a folded text. If all bits but the lowest are zero, the byte is in a word.
 WORD = 0
-REPEAT = 1  # in a word, and equal to the two characters before it: not part of the token
+REPEAT = 1  # in a word, equal to the two characters before it, so not part of the token
 BLANK = 2
 COMMA = 3
 OTHER = 4
-# Of what stands above OTHER the scan asks whether it goes on with the word before it.
-SIGN = 5  # an ASCII sign that may begin a token, or go on with a letter to an emoticon
+# For kinds above OTHER the scan checks whether they continue the word before them.
+SIGN = 5  # an ASCII sign that may begin a token, or form an emoticon with a letter
 IDEOGRAPH = 6  # a letter of a script without spaces: a token of its own
 ATTACHED = 7  # a mark on an ideograph
 EMOJI = 8
@@ -31,7 +30,7 @@ TAG = 11
 KEYCAP = 12
 STOP = 13
 ELLIPSIS = 14
-# What only a character has, until its neighbours are known.
+# Kinds of characters whose final kind depends on their neighbours.
 LETTER = 15
 DIGIT = 16
 MARK = 17
@@ -39,9 +38,9 @@ JOINER = 18  # an apostrophe or zero-width joiner
 IGNORED = 19
 
 TABLE_SIZE = 0x20000
-"""The tables hold the planes 0 and 1; `_fold.kind_of` knows what lies above."""
+"""The tables hold the planes 0 and 1; `_fold.kind_of` has the rules for the others."""
 
-# Scripts written without spaces. Word boundaries would need a dictionary.
+# Scripts without spaces. Finding their words would need a dictionary.
 _SPACELESS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Myanmar
@@ -73,41 +72,42 @@ _PICTOGRAPHS = (
     (0x1F7E0, 0x1F7FF), (0x1F900, 0x1F9FF), (0x1FA70, 0x1FAFF),
 )  # fmt: skip
 
-# Characters without a shape of their own: soft hyphen, directions, variation selectors.
+# Invisible characters: soft hyphen, direction marks, variation selectors.
 _IGNORED = (
     (0x00AD, 0x00AD), (0x061C, 0x061C), (0x180B, 0x180F), (0x200E, 0x200F), (0x202A, 0x202E),
     (0x2060, 0x2064), (0x2066, 0x2069), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
 )  # fmt: skip
 
-# Full stops and commas: ASCII's; those of Han and Kana, of which one is half as wide; Devanagari's
-# and Urdu's; Arabic's. The full-width stop is left out, since digits stand around it.
+# Full stops: ASCII, Han and Kana (full and half width), Devanagari, Urdu. Commas: ASCII, Han and
+# Kana (three), Arabic. The full-width stop is missing, because it occurs between digits.
 _STOPS = ".。｡।۔"
 _COMMAS = ",，、､،"
 
-# Beside lower case: the typographic apostrophe; ! ? # @ as East Asian and Arabic keyboards type.
+# Folded as well: the typographic apostrophe; ! ? # @ of East Asian and Arabic keyboards.
 _SAME = {0x2019: "'", 0xFF01: "!", 0xFF1F: "?", 0x061F: "?", 0xFF03: "#", 0xFF20: "@"}
 
 
 class Tables(NamedTuple):
-    """Arrays that the compiled functions read; made once a process."""
+    """Arrays that the compiled functions read, made once per process."""
 
     kinds: np.ndarray
-    """uint8 (TABLE_SIZE,): what a character is, by code point."""
+    """uint8[TABLE_SIZE]: the kind of each character."""
     folds: np.ndarray
-    """int32 (TABLE_SIZE,): the code point that stands for it in a token."""
+    """int32[TABLE_SIZE]: the code point that each character becomes in a token."""
     names: np.ndarray
-    """uint8: the names of HTML's entities, `;` included where it belongs, sorted, end to end."""
+    """uint8[bytes]: the sorted names of HTML's entities, one after another, with `;` if it is
+    required."""
     name_ends: np.ndarray
-    """int64 (names + 1,): where each name begins in `names`, and the end."""
+    """int64[entities + 1]: where each name begins in `names`, and the end of the last."""
     restored: np.ndarray
-    """int32 (names, 2): the one or two code points that a name stands for; -1: none."""
+    """int32[entities, 2]: the code points that a name stands for; the second may be -1 (none)."""
     numeric: np.ndarray
-    """int32 (256,): the code point that `&#0;` to `&#255;` stand for; -1: none."""
+    """int32[256]: the code points that `&#0;` to `&#255;` stand for, -1 for none."""
 
 
 @cache
 def tables() -> Tables:
-    """The tables of this process, made at the first call in some 50 ms."""
+    """The tables of this process. The first call makes them, in about 50 ms."""
     characters = [chr(code) for code in range(TABLE_SIZE)]
     folds = np.fromiter((ord(c.lower()[0]) for c in characters), np.int32, TABLE_SIZE)
     for code, same in _SAME.items():

@@ -1,4 +1,4 @@
-"""Tokens -> the vocabulary: which tokens have an id, in an order that no sharding can change."""
+"""Builds the vocabulary: which tokens get an id. The order and sharding of texts do not matter."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,20 +7,20 @@ import pyarrow.compute as pc
 from sentiment.text.tokenizer import SPECIALS
 
 MIN_SHARE = 0.0001
-"""A token found in at most this share of the texts gets no id: too rare to learn from."""
+"""A token in at most this share of the texts is too rare to learn from, and gets no id."""
 
 MAX_SIZE = 100_000
-"""The most tokens a vocabulary holds, the frequent ones first."""
+"""Largest number of entries of a vocabulary. The most frequent tokens are kept."""
 
 
 def document_frequencies(tokens: pa.Array) -> pa.Table:
-    """In how many texts each token occurs, however often it does in one.
+    """The number of texts in which each token occurs.
 
     Args:
-        tokens: a list<string> array with one list of tokens a text.
+        tokens: list<string>[n], the tokens of each text.
 
     Returns:
-        Columns `token` (string) and `texts` (int64), one row a distinct token, in no given order.
+        Columns `token` (string) and `texts` (int64), one row per distinct token, in any order.
     """
     words = tokens.flatten().dictionary_encode()
     text = pc.list_parent_indices(tokens).to_numpy(zero_copy_only=False)
@@ -28,20 +28,20 @@ def document_frequencies(tokens: pa.Array) -> pa.Table:
     distinct = len(words.dictionary)
     pairs = np.unique(text.astype(np.int64) * distinct + word)
     counts = np.bincount(pairs % max(distinct, 1), minlength=distinct)
-    # Large lists come with large strings; tables are merged, so all have the same type.
+    # Large lists have large strings. All tables get the same type, because they are merged.
     token = words.dictionary.cast(pa.string())
     return pa.table({"token": token, "texts": pa.array(counts, pa.int64())})
 
 
 def merge(frequencies: list[pa.Table]) -> pa.Table:
-    """The frequencies of the union of disjoint sets of texts, each given by its own table."""
+    """Document frequencies over several disjoint sets of texts, from the table of each."""
     whole = pa.concat_tables(frequencies)
     return whole.group_by("token").aggregate([("texts", "sum")]).rename_columns(["token", "texts"])
 
 
 def frequent(frequencies: pa.Table, texts: int, min_share: float) -> pa.Table:
-    """The rows of `frequencies` whose tokens are in more than a share of so many texts."""
-    # The quotient, not min_share * texts: 0.29 * 100 is less than 29.
+    """The rows of `frequencies` whose tokens are in more than `min_share` of `texts` texts."""
+    # A quotient, because min_share * texts may be rounded down: 0.29 * 100 is less than 29.
     share = pc.divide(frequencies["texts"].cast(pa.float64()), float(texts))
     return frequencies.filter(pc.greater(share, min_share))
 
@@ -56,14 +56,14 @@ def build(
     """The vocabulary of a corpus: the special tokens, then by falling frequency, then by token.
 
     Args:
-        frequencies: document frequencies (`token`, `texts`), each token once.
-        texts: number of texts they were counted over.
+        frequencies: document frequencies (`token`, `texts`), one row per token.
+        texts: number of texts that were counted.
         min_share: tokens in at most this share of the texts are left out.
-        max_size: most entries, the special ones included.
+        max_size: largest number of entries, with the special ones.
 
     Returns:
-        Tokens, each at the place of its id. The same texts give the same list in whatever order
-        and grouping they were counted: ties are broken by the token's UTF-8 bytes.
+        Tokens, each at the place of its id. The order and grouping in which texts were counted do
+        not matter: equally frequent tokens are sorted by their UTF-8 bytes.
     """
     kept = frequent(frequencies, texts, min_share)
     kept = kept.sort_by([("texts", "descending"), ("token", "ascending")])

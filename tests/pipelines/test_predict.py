@@ -124,7 +124,7 @@ def test_no_checkpoint_is_misuse(tmp_path, directory):
     (tmp_path / "empty").mkdir()
     done = run("predict", "--checkpoints_dir", tmp_path / directory, "good", code=2)
     assert done.stdout == ""
-    assert done.stderr.startswith(f"error: {tmp_path / directory} is no checkpoint: ")
+    assert done.stderr.startswith(f"error: {tmp_path / directory} is not a checkpoint: ")
     assert done.stderr.count("\n") == 1
 
 

@@ -183,7 +183,7 @@ def test_a_save_that_was_interrupted_is_no_checkpoint(tmp_path, count):
     for name, content in list(model().files().items())[:count]:
         storage.write(str(tmp_path / "new" / name), content)
         storage.write(str(other / name), content)
-    assert "no checkpoint.json" in refusal(tmp_path / "new", "is no checkpoint")
+    assert "no checkpoint.json" in refusal(tmp_path / "new", "is not a checkpoint")
     if count:
         refusal(other, "damaged")
 
@@ -193,7 +193,7 @@ def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path, name):
     (tmp_path / "file").touch()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "data.csv").touch()
-    assert "is no checkpoint" in refusal(tmp_path / name)
+    assert "is not a checkpoint" in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("uri", ["nowhere://bucket/model", "http://host/model"])
@@ -207,19 +207,19 @@ def test_a_uri_of_no_kind_that_can_be_read(uri):
     [
         (b'{"format": 1}', "has format 1; this version reads format 2"),
         (b'{"format": 0, "files": []}', "has format 0"),
-        (b'{"format": "1"}', "does not read"),
-        (b'{"format": 2}', "does not read"),
-        (b'{"format": 2, "model_hash": "", "files": {}}', "does not read"),
-        (b'{"format": 2, "model_hash": "", "files": ["weights.safetensors"]}', "does not read"),
-        (b"{}", "does not read"),
-        (b"[1]", "does not read"),
-        (b"1", "does not read"),
-        (b"null", "does not read"),
-        (b'"format"', "does not read"),
-        (b"\xff\xfe\x00", "does not read"),
-        (b"not JSON", "does not read"),
-        (b"[" * 100_000, "does not read"),
-        (b'{"format": ' + b"9" * 5000 + b"}", "does not read"),
+        (b'{"format": "1"}', "cannot be read"),
+        (b'{"format": 2}', "cannot be read"),
+        (b'{"format": 2, "model_hash": "", "files": {}}', "cannot be read"),
+        (b'{"format": 2, "model_hash": "", "files": ["weights.safetensors"]}', "cannot be read"),
+        (b"{}", "cannot be read"),
+        (b"[1]", "cannot be read"),
+        (b"1", "cannot be read"),
+        (b"null", "cannot be read"),
+        (b'"format"', "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"not JSON", "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
+        (b'{"format": ' + b"9" * 5000 + b"}", "cannot be read"),
     ],
 )
 def test_a_manifest_that_is_none(saved, tmp_path, manifest, said):

@@ -103,7 +103,7 @@ def test_a_text_has_one_answer_whatever_comes_with_it(model, texts):
     try:
         together = model.predict(texts)
     except sentiment.InputError as error:
-        position = int(re.match(r"texts\[(\d+)\] is no valid Unicode", str(error))[1])
+        position = int(re.match(r"texts\[(\d+)\] is not valid Unicode", str(error))[1])
         with pytest.raises(UnicodeEncodeError):
             texts[position].encode()
         return
@@ -114,17 +114,17 @@ def test_a_text_has_one_answer_whatever_comes_with_it(model, texts):
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (["a", None], "texts[1] is None; a text is a str, an empty one if need be"),
+        (["a", None], "texts[1] is None; give a str, which may be empty"),
         (["a", "b", float("nan")], "texts[2] is nan"),
         (pd.Series(["a", None]), "texts[1] is nan"),
         (pd.Series([pd.NA, "a"], dtype=object), "texts[0] is <NA>"),
         ([b"a"], "texts[0] is b'a'"),
         (["a", 5], "texts[1] is 5"),
         (["a", ["b"] * 99], "texts[1] is ['b', 'b'"),
-        (["a", "\ud800"], "texts[1] is no valid Unicode"),
+        (["a", "\ud800"], "texts[1] is not valid Unicode"),
         (pa.array(["a", None, None]), "texts[1] is null"),
         (pa.nulls(2), "texts[0] is null"),
-        (pa.chunked_array([[b"a"], [b"b", b"\xff"]]), "texts[2] is no valid UTF-8"),
+        (pa.chunked_array([[b"a"], [b"b", b"\xff"]]), "texts[2] is not valid UTF-8"),
         (pa.array([1, 2]), "texts are of type int64"),
     ],
 )
@@ -138,8 +138,8 @@ def test_what_is_no_text_is_named(model, texts, said):
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ("what a day", "give a list of it: [text]"),
-        (b"what a day", "give a list of it: [text]"),
+        ("what a day", "give a list: [text]"),
+        (b"what a day", "give a list: [text]"),
         ({"a", "b"}, "texts are a set of 0 dimensions"),
         ((text for text in TEXTS), "texts are a generator of 0 dimensions"),
         (None, "texts are a NoneType of 0 dimensions"),
@@ -158,7 +158,7 @@ def test_some_token_must_count(model):
 
 
 def test_a_directory_that_is_no_checkpoint_is_named(tmp_path):
-    with pytest.raises(sentiment.InputError, match=f"{tmp_path} is no checkpoint"):
+    with pytest.raises(sentiment.InputError, match=f"{tmp_path} is not a checkpoint"):
         sentiment.load(str(tmp_path))
 
 

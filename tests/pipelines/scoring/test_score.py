@@ -205,7 +205,7 @@ def test_what_is_missing_or_new_is_scored_and_nothing_else(small, local_ray, cap
     ("flags", "said"),
     [
         ({"input": ("nowhere",)}, "nowhere does not exist"),
-        ({"checkpoints_dir": "nowhere"}, "nowhere is no checkpoint"),
+        ({"checkpoints_dir": "nowhere"}, "nowhere is not a checkpoint"),
         ({"use_gpu": True}, "--use_gpu: 0 GPUs here"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.errors import InputError
-from sentiment.text.bigrams import LEAST, NONE, Bigrams, frequent
+from sentiment.text.bigrams import MIN_COUNT, NONE, Bigrams, frequent
 from sentiment.text.tokenizer import SPECIALS
 
 WORDS = [*SPECIALS, *(f"w{number}" for number in range(2, 8))]
@@ -43,7 +43,7 @@ def test_a_bigram_is_found_where_its_words_stand_together(texts, pairs, copied):
 def test_the_most_frequent_are_those_counted_most(texts, most, cut, seed):
     counts = Counter(pair for text in texts for pair in pairwise(text) if min(pair) > 1)
     order = sorted(counts, key=lambda pair: (-counts[pair], pair))
-    expected = [f"{WORDS[a]} {WORDS[b]}" for a, b in order if counts[a, b] >= LEAST][:most]
+    expected = [f"{WORDS[a]} {WORDS[b]}" for a, b in order if counts[a, b] >= MIN_COUNT][:most]
     mixed = [texts[place] for place in np.random.default_rng(seed).permutation(len(texts))]
     for batches in ([texts], [texts[:cut], [], texts[cut:]], [mixed]):
         assert frequent(map(flat, batches), WORDS, most) == expected

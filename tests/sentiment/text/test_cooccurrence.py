@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from sentiment.text import cooccurrence
-from sentiment.text.cooccurrence import SPREAD, word_vectors
+from sentiment.text.cooccurrence import SCALE, word_vectors
 
 Texts = list[list[int]]
 texts = st.lists(st.lists(st.integers(1, 7), max_size=9), max_size=8)
@@ -59,13 +59,13 @@ def require_same(found: np.ndarray, texts: Texts, vocabulary: int, size: int) ->
     counted, drawn = found[words, :rank], np.ones(found.shape, bool)
     drawn[words, :rank] = False
     if len(words):
-        expected *= SPREAD / np.sqrt(np.mean(expected**2))
+        expected *= SCALE / np.sqrt(np.mean(expected**2))
         products = expected @ expected.T
         tolerance = 1e-5 * np.abs(products).max()
         np.testing.assert_allclose(counted @ counted.T, products, rtol=0, atol=tolerance)
         # Save for rounding, where the farthest above and below 0 are as far.
         assert (counted.max(axis=0) >= (1 - 1e-5) * np.abs(counted).max(axis=0)).all()
-    random = np.random.default_rng(0).uniform(-SPREAD, SPREAD, found.shape)
+    random = np.random.default_rng(0).uniform(-SCALE, SCALE, found.shape)
     np.testing.assert_array_equal(found[drawn], random.astype(np.float32)[drawn])
 
 
@@ -87,7 +87,7 @@ def test_they_are_those_of_loops_over_texts(texts, size):
 @pytest.mark.parametrize("dense", [0, 1000])
 @pytest.mark.parametrize("size", [1, 5, 20])
 def test_of_many_words_the_largest_values_are_kept(monkeypatch, dense, size):
-    monkeypatch.setattr(cooccurrence, "DENSE", dense)
+    monkeypatch.setattr(cooccurrence, "MAX_DENSE_WORDS", dense)
     texts = corpus(120, 800)
     require_same(word_vectors(batches(texts), 120, size), texts, 120, size)
 
@@ -102,7 +102,7 @@ def test_of_many_words_the_largest_values_are_kept(monkeypatch, dense, size):
     ids=["rank 2", "rank 7", "eleven equal values"],
 )
 def test_small_ranks_and_equal_values_give_the_same_bits_again(monkeypatch, texts, size):
-    monkeypatch.setattr(cooccurrence, "DENSE", 0)
+    monkeypatch.setattr(cooccurrence, "MAX_DENSE_WORDS", 0)
     found = [word_vectors(batches(texts), 60, size) for _ in range(2)]
     assert found[0].tobytes() == found[1].tobytes()
     require_same(found[0], texts, 60, size)
@@ -112,7 +112,7 @@ def test_nothing_is_counted_across_texts():
     apart = word_vectors(batches([[1], [2], [3], [1], [2], [3]]), 4, 3)
     nothing = word_vectors([], 4, 3)
     assert apart.tobytes() == nothing.tobytes()
-    assert np.abs(nothing).max() <= SPREAD
+    assert np.abs(nothing).max() <= SCALE
     assert len(np.unique(nothing)) == nothing.size
     together = word_vectors(batches([[1, 2, 3], [1, 2, 3]]), 4, 3)
     assert together.tobytes() != nothing.tobytes()
@@ -126,7 +126,7 @@ def test_nothing_is_counted_across_texts():
 
 @pytest.mark.parametrize("dense", [0, 1000])
 def test_batches_and_order_of_texts_do_not_matter_to_the_last_bit(monkeypatch, dense):
-    monkeypatch.setattr(cooccurrence, "DENSE", dense)
+    monkeypatch.setattr(cooccurrence, "MAX_DENSE_WORDS", dense)
     texts = corpus(80, 100)
     whole = word_vectors(batches(texts), 80, 10).tobytes()
     for size in (1, 7, 99):
