@@ -224,13 +224,15 @@ class Jobs(RuleBasedStateMachine):
             if not self.jobs[number].is_over:
                 self.jobs[number].step()
 
-    @rule(number=st.integers(0, 1), away=st.booleans())
-    def fail_between_the_rejected_rows_and_the_part(self, number, away):
-        """What takes the part's name keeps it from the commit; `away`: nor could it be read."""
+    @rule(number=st.integers(0, 1), below=st.sampled_from(["", "_rejected"]), away=st.booleans())
+    def fail_before_or_after_the_rejected_rows_are_written(self, number, below, away):
+        """A directory has the name of one of the part's files; `away`: nor can it be read."""
         job = self.jobs[number]
+        while not job.is_over and not job.executor.next_part:
+            job.step()
         part = job.executor.next_part
-        target = self.scored / f"{part}.parquet"
-        if not part or job.is_over or target.exists():
+        target = self.scored / below / f"{part}.parquet"
+        if job.is_over or target.exists() or (self.scored / f"{part}.parquet").exists():
             return
         target.mkdir()
         if away:
