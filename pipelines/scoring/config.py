@@ -55,7 +55,7 @@ class ScoreConfig:
     """Give each actor a GPU, or a share of one."""
     gpus_per_actor: float = 1.0
     """With --use_gpu, the share of a GPU that an actor has; 0.5: two on each. 0.01 <= x <= 1."""
-    batch_size: int = 4096
+    batch_size: int = 16_384
     """Texts that a GPU computes at once."""
     verbose: bool = False
     """Also show what Ray and the workers write."""

@@ -30,7 +30,7 @@ def inference(
     weights: Mapping[str, np.ndarray],
     bigrams: Bigrams | None = None,
     use_gpu: bool = False,
-    batch_size: int = 4096,
+    batch_size: int = 16_384,
 ) -> Inference:
     """The inference for a model with these weights and bigrams.
 

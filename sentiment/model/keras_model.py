@@ -1,4 +1,4 @@
-"""The model in Keras 3: token ids -> logits. Used for training, and for scoring on GPUs.
+"""The model in Keras 3: token ids -> logits. Used for training, and as the reference for scoring.
 
 Embedding -> dropout -> LSTM -> dropout -> mean over the text's own tokens -> dense over 2 classes.
 If a word ends a bigram, the bigram's embedding is added to the word's. A bidirectional model has a
