@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import multiprocessing
@@ -17,15 +18,20 @@ from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
+from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
 from pipelines.training.final_checkpoint import losses as curve
 from pipelines.training.job import main
 from pipelines.training.run import add_bigrams_and_vectors
+from pipelines.training.settings import Settings, make_settings
+from pipelines.training.tensorflow_cluster import set_cluster
+from pipelines.training.trainer_setup import make_trainer
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import run
+from testing.waiting import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -41,31 +47,71 @@ def config(corpus: Path, root: Path, name: str, **flags: object) -> TrainConfig:
     return TrainConfig(**{k: str(v) for k, v in paths.items()} | small | flags)
 
 
+def reader_of(flags: TrainConfig) -> LabelledReader:
+    return LabelledReader(flags.text_column, flags.label_column, flags.encoding)
+
+
 def losses(root: Path, name: str) -> list[float]:
     lines = [json.loads(line) for line in (root / "logs" / name / "metrics.jsonl").open()]
     return [line["loss"] for line in lines if "loss" in line]
 
 
 @pytest.mark.timeout(600)  # Three runs.
+def learn(rank: int, addresses: list[str], settings: Settings, path: Path) -> None:
+    """One worker, as a process of its own that TensorFlow alone connects to the others."""
+    set_cluster(addresses, rank)
+    trainer = make_trainer(settings, threads=1)
+    rows = CachedRows(
+        settings.corpus.directory, settings.corpus.files["train"], settings.sequence_len
+    )
+    batches = TrainingBatches(rows, settings.batch_size, settings.random_state)
+    own = batches.worker_batches(0, settings.steps, rank, len(addresses))
+    losses = [float(trainer.step(batch, step, step, 0.01)) for step, batch in enumerate(own, 1)]
+    if rank == 0:
+        path.write_text(json.dumps(losses))
+
+
+def learnt_by(workers: int, settings: Settings, path: Path) -> list[multiprocessing.Process]:
+    """Start the workers; worker 0 writes its losses to the path."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=learn, args=(rank, addresses, settings, path), daemon=True)
+        for rank in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
 @pytest.mark.slow(40)
 def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_ray, capsys):
+    """One and three as plain TensorFlow processes, two as workers of Ray Train."""
     flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 64}
+    two = config(corpus, tmp_path, "of2", num_workers=2, **flags)
+    main(two)
+    reader, shards = reader_of(two), find_labelled(str(corpus), "--data_dir")
+    split, cache = Split(two.random_state, two.test_size), f"{corpus}/_prepared"
+    prepared_corpus = prepare(shards, reader, (), split, None, two.min_share, cache)
+    settings = make_settings(two, prepared_corpus, str(tmp_path))
     # A batch that three do not share evenly.
-    for workers in (1, 2, 3):
-        main(config(corpus, tmp_path, f"of{workers}", num_workers=workers, **flags))
-    one = losses(tmp_path, "of1")
+    processes = [p for n in (1, 3) for p in learnt_by(n, settings, tmp_path / f"of{n}.json")]
+    for process in processes:
+        process.join(200)
+        assert process.exitcode == 0
+    one, three = (json.loads((tmp_path / f"of{n}.json").read_text()) for n in (1, 3))
     assert len(one) == 100
     assert max(one[-10:]) < 0.5 < min(one[:10])
-    for several in ("of2", "of3"):
-        np.testing.assert_allclose(losses(tmp_path, several), one, atol=1e-4)
+    np.testing.assert_allclose(three, one, atol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path, "of2"), one, atol=1e-4)
 
     # A run that is finished is left alone, and continued only with its own flags.
     capsys.readouterr()
-    main(config(corpus, tmp_path, "of1", **flags))
-    said = f"Run of1 is finished: nothing to do.\nModel saved in: {tmp_path}/of1\n"
+    main(two)
+    said = f"Run of2 is finished: nothing to do.\nModel saved in: {tmp_path}/of2\n"
     assert capsys.readouterr().out == said
-    with pytest.raises(InputError, match="--train_steps is 4, but run of1 was started with 100"):
-        main(config(corpus, tmp_path, "of1", **flags | {"train_steps": 4}))
+    with pytest.raises(InputError, match="--train_steps is 4, but run of2 was started with 100"):
+        main(dataclasses.replace(two, train_steps=4))
 
 
 @pytest.mark.process
