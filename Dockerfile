@@ -2,9 +2,9 @@
 # With --build-arg EXTRA=gpu and BASE=rayproject/ray:2.60.0-py311-gpu, for nodes with GPUs.
 ARG BASE=rayproject/ray:2.60.0-py311
 FROM ${BASE}
-ARG EXTRA=""
+ARG EXTRA=train
 WORKDIR /home/ray/sentiment
 COPY --chown=ray pyproject.toml constraints.txt README.md LICENSE ./
 COPY --chown=ray sentiment sentiment
 COPY --chown=ray pipelines pipelines
-RUN pip install --no-cache-dir -c constraints.txt -e ".${EXTRA:+[$EXTRA]}"
+RUN pip install --no-cache-dir -c constraints.txt -e ".[$EXTRA]"

@@ -4,24 +4,19 @@ from importlib.util import find_spec
 
 from sentiment.errors import InputError
 
-EXTRAS = {
-    "keras": "train",
-    "matplotlib": "train",
-    "scipy": "train",
-    "sklearn": "train",
-    "tensorboard": "train",
-    "tensorflow": "train",
+TRAIN_MODULES = {
+    *("keras", "matplotlib", "pydantic", "requests", "scipy", "sklearn", "tensorboard"),
+    *("tensorboardX", "tensorflow", "threadpoolctl", "yaml"),
 }
-"""Top-level module -> the extra that brings it."""
+"""Top-level modules that the extra `train` brings."""
 
 
 def which_extra(module: str | None) -> str:
     """One line that says how to install a missing module, or "" if no extra brings it."""
     top_level = (module or "").partition(".")[0]
-    extra = EXTRAS.get(top_level)
-    if not extra:
+    if top_level not in TRAIN_MODULES:
         return ""
-    return f"{top_level} is not installed: pip install 'sentiment-pipelines[{extra}]'"
+    return f"{top_level} is not installed: pip install 'sentiment-pipelines[train]'"
 
 
 def require_module(module: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 
 import pyarrow as pa
 
+from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
 from pipelines.scoring.config import ScoreConfig, Settings
 from pipelines.scoring.executor import Executor
@@ -35,6 +36,8 @@ def main(config: ScoreConfig) -> None:
     Raises InputError if a flag, the input or the output cannot be used, and Failure if the job has
     to stop: then the same command goes on.
     """
+    if config.use_gpu:
+        require_module("tensorflow")
     checkpoint = load(config.checkpoints_dir)
     shards = find_shards([storage.absolute(path) for path in config.input], "--input")
     output = Output(storage.absolute(config.output))
