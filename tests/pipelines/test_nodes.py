@@ -99,14 +99,19 @@ def train(root: Path, cache: str) -> list[object]:
     ]
 
 
+def workers(node: Node) -> list[tuple[psutil.Process, str]]:
+    """The processes of a node's workers, with their command lines."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    found = []
+    for process in raylet.children():
+        with suppress(psutil.NoSuchProcess):
+            found.append((process, " ".join(process.cmdline())))
+    return found
+
+
 def running(node: Node, word: str) -> list[psutil.Process]:
     """The processes of a node's workers whose names have that word."""
-    found = []
-    for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children():
-        with suppress(psutil.NoSuchProcess):
-            if word in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+    return [process for process, line in workers(node) if word in line]
 
 
 def wait_for(job: subprocess.Popen, node: Node, word: str) -> None:
@@ -132,13 +137,14 @@ def paused(actors: list[psutil.Process]) -> Iterator[None]:
 
 def most(job: subprocess.Popen, nodes: list[Node], *words: str) -> dict[str, list[int]]:
     """By word, the most processes that each node has `running` at once until the job ends."""
-    found = {word: [0] * len(nodes) for word in words}
+    highest = {word: [0] * len(nodes) for word in words}
     while job.poll() is None:
-        for word, before in found.items():
-            now = [len(running(node, word)) for node in nodes]
-            found[word] = [max(pair) for pair in zip(before, now, strict=True)]
+        for number, node in enumerate(nodes):
+            lines = [line for _, line in workers(node)]
+            for word, counts in highest.items():
+                counts[number] = max(counts[number], sum(word in line for line in lines))
         time.sleep(POLL_SECONDS)
-    return found
+    return highest
 
 
 def metrics(port: int) -> dict[str, float]:
