@@ -54,15 +54,13 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
     box = io.StringIO()
     try:
         with redirect_stderr(box):
-            values = vars(
-                tyro.cli(
-                    _nested(config),
-                    prog=program,
-                    description=_description(config, doc),
-                    args=arguments,
-                    use_underscores=True,
-                    config=(tyro.conf.OmitArgPrefixes,),
-                )
+            parsed: Any = tyro.cli(
+                _nested(config),
+                prog=program,
+                description=_description(config, doc),
+                args=arguments,
+                use_underscores=True,
+                config=(tyro.conf.OmitArgPrefixes,),
             )
     except SystemExit as end:
         if not end.code:  # --help
@@ -70,6 +68,7 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
         _, *lines = [line.strip("│─╭╮╰╯ ") for line in box.getvalue().splitlines()]
         message = " ".join(takewhile(bool, lines)).removeprefix("Error parsing ").rstrip(".")
         raise InputError(f"{message}; {program} --help explains the flags") from None
+    values: dict[str, Any] = vars(parsed)
     for title in getattr(config, "GROUPS", {}):
         values |= vars(values.pop(title))
     return config(**values)
@@ -115,13 +114,12 @@ def _nested(config: type) -> type:
     title = ""
     for each in fields(config):
         title = titles.get(each.name, title)
-        help_text = tyro.conf.arg(help=" ".join(docs[each.name].split()))
+        help_text = tyro.conf.arg(help=" ".join((docs[each.name] or "").split()))
         flag = each.name, Annotated[types[each.name], help_text], field(default=each.default)
         groups.setdefault(title, []).append(flag)
-    outer = groups.pop("")
-    outer += [
-        (title, make_dataclass(title, flags, kw_only=True)) for title, flags in groups.items()
-    ]
+    outer: list[Any] = [*groups.pop("")]
+    for title, flags in groups.items():
+        outer.append((title, make_dataclass(title, flags, kw_only=True)))
     return make_dataclass(config.__name__, outer, kw_only=True)
 
 
