@@ -35,7 +35,7 @@ from pipelines.console import command
 from pipelines.sources.listing import find_shards
 from sentiment import checkpoint, storage
 from sentiment.errors import InputError
-from testing.buckets import S3Server
+from testing.bucket_servers import S3Server
 
 SMALL_SHARDS = 100_000
 """Number of shards of 100 rows, in the measurements `planning` and `bucket`."""

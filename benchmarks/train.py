@@ -35,7 +35,7 @@ from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.cache import prepare
-from pipelines.training.corpus import Corpus
+from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.settings import Settings
 from pipelines.training.tensorflow_cluster import TensorflowCluster
 from pipelines.training.trainer_setup import make_trainer

@@ -11,11 +11,21 @@ import pytest
 
 import testing.properties  # noqa: F401 (registers and loads a Hypothesis profile)
 from sentiment import buckets
-from testing.buckets import GoogleServer, S3Server
+from testing.bucket_servers import GoogleServer, S3Server
 
 # A shell's background job (`make test &`) ignores SIGINT, and so would each program a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _handlers_restored() -> Iterator[None]:
+    """Give signals back the handlers they had: programs that run in this process set their own."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
 
 MARKS_OF_FIXTURES = {
     "local_ray": ("ray", "process"),

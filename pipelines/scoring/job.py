@@ -13,13 +13,13 @@ from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
 from pipelines.scoring.config import ScoreConfig, Settings
 from pipelines.scoring.executor import Executor
+from pipelines.scoring.final_lines import print_first_rows, print_totals
 from pipelines.scoring.output import REPORT, Output, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.planner import make_plan, require_columns
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.run_record import RunRecord, TooManyRejected
 from pipelines.scoring.scorer import PartScorer, PartWorker
-from pipelines.scoring.summary import print_first_rows, print_totals
 from pipelines.scoring.totals import Totals
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Counted, Shard

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.cluster import ipc
+from pipelines.cluster import arrow_ipc as ipc
 from pipelines.scoring.plan import Part
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard

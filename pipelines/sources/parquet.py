@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.sources.arrow_types import plain_schema
-from pipelines.sources.memory import limited_memory
+from pipelines.sources.memory_limit import limited_memory
 from pipelines.sources.rows import (
     MAX_ROW_BYTES,
     Rows,

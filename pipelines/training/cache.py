@@ -33,7 +33,7 @@ from pipelines.training.cache_steps import (
     sample_shard,
     write_file,
 )
-from pipelines.training.corpus import Corpus
+from pipelines.training.prepared_corpus import Corpus
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary

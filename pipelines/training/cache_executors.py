@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from pipelines.cluster import ipc
+from pipelines.cluster import arrow_ipc as ipc
 from pipelines.cluster.datasets import rows_of, tables_of
 from pipelines.cluster.ray_internals import set_data_options
 from pipelines.sources.shard import Shard

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipelines.training.batches import CachedRows
-from pipelines.training.corpus import Corpus
+from pipelines.training.prepared_corpus import Corpus
 from sentiment.text import bigrams, cooccurrence
 from sentiment.text.tokenizer import heads
 

@@ -36,7 +36,7 @@ def main(config: TrainConfig) -> None:
         say(f"Run {name} is finished: nothing to do.")
     else:
         # Ray and TensorFlow take seconds to load: only where there is work.
-        from pipelines.training.run import run
+        from pipelines.training.ray_job import run
 
         checkpoint = run(config, shards, source, stop_words, storage.absolute(cache), runs, name)
         save(checkpoint, model)

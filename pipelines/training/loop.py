@@ -10,7 +10,7 @@ from typing import Any
 import ray.train
 from ray.util.queue import Queue
 
-from pipelines.training import state
+from pipelines.training import resume_state as state
 from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.messages import ReplicaHash
 from pipelines.training.reporter import Reporter

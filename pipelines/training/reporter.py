@@ -7,9 +7,9 @@ import numpy as np
 from ray.util.queue import Queue
 
 from pipelines.training.messages import Started, StepDone, Validated
+from pipelines.training.resume_state import RunProgress
 from pipelines.training.settings import Settings
-from pipelines.training.state import RunProgress
-from pipelines.training.summaries import Summaries
+from pipelines.training.tensorboard_logs import Summaries
 from pipelines.training.validation import Validation
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.

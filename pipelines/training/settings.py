@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.training.config import TrainConfig
-from pipelines.training.corpus import Corpus
+from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.run_directory import run_flags
 from sentiment import storage
 from sentiment.errors import InputError

@@ -21,7 +21,7 @@ from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span
 from sentiment import buckets, checkpoint, storage
 from sentiment.text.tokenizer import Tokenizer
-from testing.buckets import KEY, SECRET, S3Server, Troubled
+from testing.bucket_servers import KEY, SECRET, S3Server, Troubled
 from testing.generated import write_job
 from testing.programs import contents, end, refused, scoring, start, wait_for_parts
 from testing.waiting import wait_until

@@ -61,7 +61,7 @@ def test_training_says_how_it_goes(trained):
     lines = done.stdout.splitlines()
     assert done.stderr == ""
     assert lines[-1] == f"Model saved in: {root}/checkpoints/model"
-    assert any(line.startswith("step 120/120  loss ") for line in lines)
+    assert any(line.startswith("step 120/120, loss ") for line in lines)
     assert sum(line.startswith("validation after step") for line in lines) == 2
     assert list((root / "logs" / "model").glob("events.out.tfevents.*"))
     metrics = [json.loads(line) for line in (root / "logs" / "model" / "metrics.jsonl").open()]

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.corpora.config import FetchConfig
 from pipelines.corpora.crowdflower import LABEL_ROWS
-from pipelines.corpora.fetched import MARKER
+from pipelines.corpora.fetch_record import MARKER
 from pipelines.corpora.job import main
 from pipelines.errors import Failure
 from pipelines.sources.listing import find_labelled

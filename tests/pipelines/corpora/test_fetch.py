@@ -17,7 +17,7 @@ import pytest
 import pipelines
 from pipelines.corpora.config import FetchConfig
 from pipelines.corpora.download import BLOCK_BYTES
-from pipelines.corpora.fetched import MARKER
+from pipelines.corpora.fetch_record import MARKER
 from pipelines.corpora.job import main
 from pipelines.corpora.sentiment140 import MEMBERS, check_known
 from pipelines.errors import Failure

@@ -12,7 +12,7 @@ from pipelines.evaluation.job import evaluate
 from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.model_card import CARD, MARK
 from sentiment import checkpoint, storage
-from testing.evaluated import save_trained
+from testing.evaluation_results import save_trained
 from testing.generated import write_shards
 from tests.pipelines.reports.test_model_card import front
 from tests.pipelines.reports.test_page import Elements

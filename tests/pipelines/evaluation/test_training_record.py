@@ -8,7 +8,7 @@ import pytest
 from pipelines.evaluation.training_record import read_training_record
 from pipelines.sources.split import Split
 from sentiment.errors import InputError
-from testing.evaluated import RUN, TRAINING
+from testing.evaluation_results import RUN, TRAINING
 
 OPTIONAL = ("longest", "best", "losses", "validations", "versions")
 

@@ -3,7 +3,7 @@ import pytest
 
 from pipelines.reports.evaluation_results import EvaluationResults
 from sentiment.checkpoint import Checkpoint
-from testing.evaluated import evaluated
+from testing.evaluation_results import evaluated
 from testing.generated import save_checkpoint, texts_and_labels
 from testing.hostile import HOSTILE
 

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.model_card import model_card
 from pipelines.training.config import TrainConfig
-from testing.evaluated import RUN, evaluated
+from testing.evaluation_results import RUN, evaluated
 from testing.hostile import HOSTILE
 
 

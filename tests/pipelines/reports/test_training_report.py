@@ -23,7 +23,7 @@ from pipelines.reports.training_run import LossPoint, TrainingRun
 from pipelines.training.config import TrainConfig
 from sentiment.metrics import measure
 from testing.browser import look, needs_chromium
-from testing.evaluated import RUN, evaluated
+from testing.evaluation_results import RUN, evaluated
 from testing.hostile import HOSTILE
 from tests.pipelines.reports.test_page import POLICY, Elements
 

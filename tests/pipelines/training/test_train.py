@@ -19,11 +19,11 @@ from pipelines.sources.split import Split
 from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
 from pipelines.training.batches import CachedRows, TrainingBatches
+from pipelines.training.best_checkpoint import losses as curve
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
-from pipelines.training.final_checkpoint import losses as curve
 from pipelines.training.job import main
-from pipelines.training.run import add_bigrams_and_vectors
+from pipelines.training.ray_job import add_bigrams_and_vectors
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import set_cluster
 from pipelines.training.trainer_setup import make_trainer

@@ -22,7 +22,7 @@ import safetensors.numpy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sentiment import checkpoint, storage
-from testing.buckets import Troubled
+from testing.bucket_servers import Troubled
 from testing.generated import write_shards
 from testing.programs import end
 from testing.waiting import wait_until

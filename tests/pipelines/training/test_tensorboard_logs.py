@@ -19,7 +19,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
-from pipelines.training.summaries import Summaries, mean_losses
+from pipelines.training.tensorboard_logs import Summaries, mean_losses
 from sentiment import storage
 from sentiment.errors import InputError
 from testing.properties import examples

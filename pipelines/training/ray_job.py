@@ -12,11 +12,11 @@ from pipelines.console.terminal import quantity, say
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import Split
+from pipelines.training.best_checkpoint import final_checkpoint
 from pipelines.training.cache import prepare
 from pipelines.training.cache_sample import frequent_bigrams, word_vectors
 from pipelines.training.config import TrainConfig
-from pipelines.training.final_checkpoint import final_checkpoint
-from pipelines.training.fit import fit
+from pipelines.training.ray_trainer import fit
 from pipelines.training.run_directory import (
     VECTORS,
     has_checkpoints,

@@ -11,7 +11,7 @@ from pipelines.errors import Failure
 from pipelines.training.calibration import calibrated
 from pipelines.training.config import TrainConfig
 from pipelines.training.settings import Settings
-from pipelines.training.summaries import mean_losses
+from pipelines.training.tensorboard_logs import mean_losses
 from pipelines.training.validation import Validation, best_of
 from sentiment.checkpoint import Checkpoint
 

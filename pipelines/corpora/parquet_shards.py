@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.corpora.fetched import FetchedFile
+from pipelines.corpora.fetch_record import FetchedFile
 from sentiment import storage
 
 

@@ -24,8 +24,8 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.failures import FailureWatch, failure_of_training, fit_with_retries
 from pipelines.training.loop import train_loop
 from pipelines.training.progress import MessageListener
+from pipelines.training.resume_state import RunProgress, holds_only_state, model_weights, read_state
 from pipelines.training.settings import Settings
-from pipelines.training.state import RunProgress, holds_only_state, model_weights, read_state
 from pipelines.training.tensorflow_cluster import TensorflowCluster
 from sentiment import storage
 
