@@ -93,7 +93,7 @@ class Output:
                 path = self._plan_path(number)
                 if not storage.exists(path) or _digest(storage.read(path)) != digest:
                     raise InputError(
-                        f"another program has begun --output {self.directory} anew: "
+                        f"another program has started --output {self.directory} from scratch: "
                         "run one of them alone"
                     )
             while storage.exists(path := self._plan_path(len(self.plans))):
@@ -123,7 +123,7 @@ class Output:
             for name, value in settings.items():
                 if plan.settings.get(name) != value:
                     raise InputError(
-                        f"--output {self.directory} was begun with another {name} "
+                        f"--output {self.directory} was started with another {name} "
                         f"({plan.settings.get(name)}, now {value}): run the same command, "
                         "choose another --output, or pass --overwrite"
                     )
@@ -149,7 +149,7 @@ class Output:
                 continue
             if as_planned is not None and shard.path not in unreadable:
                 raise InputError(
-                    f"{shard.path} has changed since --output {self.directory} was begun "
+                    f"{shard.path} has changed since --output {self.directory} was started "
                     f"({as_planned.size:,} bytes then, {shard.size:,} now, or written again): "
                     "choose another --output, or pass --overwrite"
                 )
