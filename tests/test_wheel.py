@@ -13,7 +13,7 @@ from testing.generated import save_checkpoint, write_shards
 ROOT = Path(__file__).parents[1]
 MAX_INSTALLED_BYTES = 700 * 2**20
 SCORING = ("--checkpoints_dir", "model", "--input", "corpus", "--output", "scored")
-UV = [sys.executable, "-m", "uv"]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 pytestmark = [
     *(pytest.mark.registry, pytest.mark.process, pytest.mark.ray),
@@ -39,12 +39,12 @@ def home(tmp_path_factory) -> Path:
     for name in ("pipelines", "sentiment"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    call(*UV, "build", "-q", "--wheel", "--out-dir", home, source, cwd=home)
+    call(*PIP, "wheel", "-q", "--no-deps", "--wheel-dir", home, source, cwd=home)
     (wheel,) = home.glob("*.whl")
-    call(*UV, "venv", "-q", "--python", sys.executable, home / "env", cwd=home)
+    call(sys.executable, "-m", "venv", "--without-pip", home / "env", cwd=home)
     python = home / "env" / "bin" / "python"
-    pinned = ("-c", ROOT / "constraints.txt")
-    call(*UV, "pip", "install", "-q", "--python", python, *pinned, wheel, cwd=home)
+    flags = ("-q", "--no-compile", "-c", ROOT / "constraints.txt")
+    call(*PIP, "--python", python, "install", *flags, wheel, cwd=home)
     save_checkpoint(home / "model")
     write_shards(home / "corpus", rows=400, shards=2)
     return home
