@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ of them, and the loop over tokens ends with the longest text of the batch."""
 CHECKED_TEXTS = 256
 TOLERANCE = 1e-6
 """Largest difference allowed between a probability of the GPU and of the kernel. On an H100 float32
-differs by 1.2e-7; TF32 by 1.2e-4, which changes the class of 27 in 1.2 million texts."""
+differs by 1.8e-7; TF32 by 1.2e-4, which changes the class of 27 in 1.2 million texts."""
 
 
 class GPUInference:
@@ -66,37 +66,18 @@ class GPUInference:
         Raises:
             InputError: the GPU's answers are not the kernel's, or XLA cannot compile.
         """
-        compute = self._compute
-        lengths = np.diff(offsets).astype(np.int32)
-        if not len(lengths):
-            return np.empty(0, np.float32)
-        import tensorflow as tf
+        return self._model.probabilities(*self._with_bigrams(ids, offsets), self._batch_size)
 
+    def _with_bigrams(
+        self, ids: np.ndarray, offsets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The ids, the bigram that each word ends, and the offsets, as `_FoldedLSTM` takes them."""
         pairs = self._bigrams(ids, offsets) if self._bigrams else ids[:0]
-        # One id more, so that there is one to gather where no text has a word.
-        words, pairs = (tf.constant(np.append(each, np.int32(0))) for each in (ids, pairs))
-        widths = _widths(lengths)
-        order = np.lexsort((lengths, widths))
-        edges = np.flatnonzero(np.diff(widths[order], prepend=0, append=0))
-        batches = []
-        for first, last in pairwise(edges):
-            width = int(widths[order[first]])
-            rows = max(self._batch_size * NARROW_TOKENS // width, 1)
-            for start in range(first, last, rows):
-                batch = order[start : min(start + rows, last)]
-                # Empty texts fill the last batch of a width.
-                starts, sizes = np.zeros(rows, np.int64), np.zeros(rows, np.int32)
-                starts[: len(batch)], sizes[: len(batch)] = offsets[batch], lengths[batch]
-                batches.append((len(batch), compute(words, pairs, starts, sizes, width)))
-        probabilities = np.empty(len(lengths), np.float32)
-        # Reading a result waits for the GPU: every batch is on its way before the first is read.
-        results = [result.numpy()[:rows] for rows, result in batches]
-        probabilities[order] = np.concatenate(results)
-        return probabilities
+        return ids, pairs, offsets
 
     @cached_property
-    def _compute(self) -> Any:
-        """Computes a batch: flat ids, starts, lengths and the width -> float32[n], on the GPU."""
+    def _model(self) -> "_FoldedLSTM":
+        """The model on the device. It is kept only if its answers are the kernel's."""
         began = time.monotonic()
         # TF32 keeps ten bits of each factor. The GPU's libraries read this when they are loaded.
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
@@ -104,32 +85,21 @@ class GPUInference:
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         import tensorflow as tf
 
-        # This reaches what XLA compiles.
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-        lstm = _FoldedLSTM(self._weights, bool(self._bigrams))
-        positive = tf.function(lstm.positive, jit_compile=True)
+        from sentiment.model.tensorflow_internals import forbid_tf32
 
-        def compute(
-            words: tf.Tensor, pairs: tf.Tensor, starts: np.ndarray, lengths: np.ndarray, width: int
-        ) -> tf.Tensor:
-            column = np.arange(width, dtype=np.int64)[:, None]
-            longest = np.int32(lengths.max())
-            padded = lstm.padded(words, pairs, column, starts, lengths)
-            return positive(padded, lengths, longest)
-
+        forbid_tf32()  # This reaches what XLA compiles.
+        model = _FoldedLSTM(self._weights, bool(self._bigrams))
         if tf.config.list_logical_devices("GPU"):
-            # Found by the call that the check makes.
-            self.__dict__["_compute"] = compute
             try:
-                self._require_the_kernels_answers()
+                self._require_the_kernels_answers(model)
             except tf.errors.OpError as error:
                 reason = on_one_line(error.message)[:300]
                 raise InputError(f"--use_gpu: XLA cannot compile the model: {reason}") from error
         self.load_seconds = time.monotonic() - began
-        return compute
+        return model
 
-    def _require_the_kernels_answers(self) -> None:
-        """Raise an InputError unless the GPU answers generated texts as the CPU kernel does."""
+    def _require_the_kernels_answers(self, model: "_FoldedLSTM") -> None:
+        """Raise an InputError unless the model answers generated texts as the CPU kernel does."""
         from sentiment.model.kernel import LSTMKernel
 
         random = np.random.default_rng(0)
@@ -137,11 +107,25 @@ class GPUInference:
         words = self._bigrams.words if self._bigrams else len(self._weights["embedding"])
         ids = random.integers(0, words, lengths.sum(), np.int32)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        require_close(self(ids, offsets), LSTMKernel(self._weights, self._bigrams)(ids, offsets))
+        answers = model.probabilities(*self._with_bigrams(ids, offsets), self._batch_size)
+        require_close(answers, LSTMKernel(self._weights, self._bigrams)(ids, offsets))
+
+
+class _Direction(NamedTuple):
+    """An LSTM of the model on the device, the embedding folded into its table."""
+
+    backward: bool
+    """Whether it reads texts from their end."""
+    table: "tf.Tensor"
+    """float32[vocabulary + 1, 4 H]: each entry's embedding times the kernel; the last row is 0."""
+    recurrent: "tf.Tensor"
+    """float32[H, 4 H]."""
+    bias: "tf.Tensor"
+    """float32[4 H]."""
 
 
 class _FoldedLSTM:
-    """The model's weights on the device, the embedding folded into the LSTMs' tables."""
+    """The model's weights on the device, and the functions that compute with them."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], has_bigrams: bool) -> None:
         import tensorflow as tf
@@ -157,12 +141,51 @@ class _FoldedLSTM:
                 for part in ("kernel", "recurrent_kernel", "bias")
             )
             table = tf.pad(tf.matmul(embedding, kernel), [[0, 1], [0, 0]])
-            self._directions.append((name, table, recurrent, bias))
+            self._directions.append(_Direction(name == BACKWARD, table, recurrent, bias))
         self._dense = tf.constant(weights["dense/kernel"]), tf.constant(weights["dense/bias"])
 
         flat, column = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 1], tf.int64)
         starts = tf.TensorSpec([None], tf.int64)
-        self.padded = tf.function(self._padded, input_signature=[flat, flat, column, starts, flat])
+        self._read = tf.function(self._padded, input_signature=[flat, flat, column, starts, flat])
+        self._compute = tf.function(self._positive, jit_compile=True)
+
+    def probabilities(
+        self, ids: np.ndarray, pairs: np.ndarray, offsets: np.ndarray, batch_size: int
+    ) -> np.ndarray:
+        """The probability that each text is positive, float32[n].
+
+        Args:
+            ids: int32[tokens], the words of all texts, one text after another.
+            pairs: int32[tokens], the bigram that each word ends, 0 for none; int32[0] for a model
+                without bigrams.
+            offsets: int64[n + 1], where each text begins in `ids`, and the end of the last.
+            batch_size: as `GPUInference` takes it.
+        """
+        import tensorflow as tf
+
+        lengths = np.diff(offsets).astype(np.int32)
+        # One id more, so that there is one to gather where no text has a word.
+        flat = [tf.constant(np.append(each, np.int32(0))) for each in (ids, pairs)]
+        widths = _widths(lengths)
+        order = np.lexsort((lengths, widths))
+        edges = np.flatnonzero(np.diff(widths[order], prepend=0, append=0))
+        batches = []
+        for first, last in pairwise(edges if len(order) else []):
+            width = int(widths[order[first]])
+            rows = max(batch_size * NARROW_TOKENS // width, 1)
+            column = np.arange(width, dtype=np.int64)[:, None]
+            for start in range(first, last, rows):
+                batch = order[start : min(start + rows, last)]
+                # Empty texts fill the last batch of a width.
+                starts, sizes = np.zeros(rows, np.int64), np.zeros(rows, np.int32)
+                starts[: len(batch)], sizes[: len(batch)] = offsets[batch], lengths[batch]
+                tokens = self._read(*flat, column, starts, sizes)
+                batches.append((batch, self._compute(tokens, sizes, np.int32(sizes.max()))))
+        probabilities = np.empty(len(lengths), np.float32)
+        # Reading a result waits for the GPU: every batch is on its way before the first is read.
+        for batch, result in batches:
+            probabilities[batch] = result.numpy()[: len(batch)]
+        return probabilities
 
     def _padded(
         self,
@@ -172,12 +195,12 @@ class _FoldedLSTM:
         starts: "tf.Tensor",
         lengths: "tf.Tensor",
     ) -> list[tuple["tf.Tensor", ...]]:
-        """For each LSTM int32[width, n], its words in the order it reads them, then its bigrams.
+        """For each LSTM its words in the order it reads them, int32[width, n], then its bigrams.
 
         Args:
             words: int32[tokens + 1], the ids of all texts, then 0.
-            pairs: int32[tokens + 1], the bigram that each word ends, 0 for none; without the
-                tokens for a model without bigrams.
+            pairs: int32[tokens + 1], the bigram that each word ends, then 0; int32[1] for a model
+                without bigrams.
             column: int64[width, 1], from 0.
             starts: int64[n], where the batch's texts begin in `words`.
             lengths: int32[n].
@@ -186,59 +209,72 @@ class _FoldedLSTM:
 
         sizes = tf.cast(lengths, tf.int64)
         inside = column < sizes
-        read = []
-        for name, *_ in self._directions:
-            places = starts + (sizes - 1 - column if name == BACKWARD else column)
+        tokens_by_direction = []
+        for direction in self._directions:
+            places = starts + (sizes - 1 - column if direction.backward else column)
             # Anything readable beyond a text's end: the loop does not count it.
             places = tf.where(inside, places, 0)
             tokens = [tf.gather(words, places)]
             if self._has_bigrams:
                 ends = tf.gather(pairs, places)
                 tokens.append(tf.where(ends > 0, ends, self._no_bigram))
-            read.append(tuple(tokens))
-        return read
+            tokens_by_direction.append(tuple(tokens))
+        return tokens_by_direction
 
-    def positive(
-        self, read: list[tuple["tf.Tensor", ...]], lengths: "tf.Tensor", longest: "tf.Tensor"
+    def _positive(
+        self,
+        tokens_by_direction: list[tuple["tf.Tensor", ...]],
+        lengths: "tf.Tensor",
+        longest: "tf.Tensor",
     ) -> "tf.Tensor":
         """float32[n], the probability that each text of a batch is positive.
 
         Args:
-            read: as `padded` returns.
+            tokens_by_direction: as `_padded` returns.
             lengths: int32[n].
-            longest: int32, the largest of the lengths.
+            longest: int32[], the largest of the lengths.
         """
         import tensorflow as tf
 
-        totals = []
-        for tokens, (_, table, recurrent, bias) in zip(read, self._directions, strict=True):
-
-            def step(
-                number: tf.Tensor,
-                hidden: tf.Tensor,
-                cell: tf.Tensor,
-                total: tf.Tensor,
-                tokens: tuple[tf.Tensor, ...] = tokens,
-                table: tf.Tensor = table,
-                recurrent: tf.Tensor = recurrent,
-                bias: tf.Tensor = bias,
-            ) -> tuple[tf.Tensor, ...]:
-                rows = [tf.gather(table, ids[number]) for ids in tokens]
-                gates = tf.add_n(rows) + bias + tf.matmul(hidden, recurrent)
-                i, f, candidate, o = tf.split(gates, 4, axis=1)
-                cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(candidate)
-                hidden = tf.sigmoid(o) * tf.tanh(cell)
-                total += tf.where((number < lengths)[:, None], hidden, 0.0)
-                return number + 1, hidden, cell, total
-
-            zeros = tf.zeros([tf.shape(lengths)[0], recurrent.shape[0]])
-            *_, total = tf.while_loop(
-                lambda number, *_: number < longest, step, (0, zeros, zeros, zeros)
-            )
-            totals.append(total)
+        totals = [
+            _summed_outputs(direction, tokens, lengths, longest)
+            for direction, tokens in zip(self._directions, tokens_by_direction, strict=True)
+        ]
         mean = tf.concat(totals, axis=1) / tf.cast(tf.maximum(lengths, 1), tf.float32)[:, None]
         kernel, bias = self._dense
         return tf.nn.softmax(tf.matmul(mean, kernel) + bias)[:, 1]
+
+
+def _summed_outputs(
+    direction: _Direction,
+    tokens: tuple["tf.Tensor", ...],
+    lengths: "tf.Tensor",
+    longest: "tf.Tensor",
+) -> "tf.Tensor":
+    """float32[n, H]: an LSTM's outputs at each text's own tokens, added up.
+
+    Args:
+        direction: the LSTM.
+        tokens: rows of its table, one or two for each token, int32[width, n].
+        lengths: int32[n].
+        longest: int32[], the largest of the lengths.
+    """
+    import tensorflow as tf
+
+    def step(
+        number: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, total: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        rows = [tf.gather(direction.table, ids[number]) for ids in tokens]
+        gates = tf.add_n(rows) + direction.bias + tf.matmul(hidden, direction.recurrent)
+        i, f, candidate, o = tf.split(gates, 4, axis=1)
+        cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(candidate)
+        hidden = tf.sigmoid(o) * tf.tanh(cell)
+        total += tf.where((number < lengths)[:, None], hidden, 0.0)
+        return number + 1, hidden, cell, total
+
+    zeros = tf.zeros([tf.shape(lengths)[0], direction.recurrent.shape[0]])
+    *_, total = tf.while_loop(lambda number, *_: number < longest, step, (0, zeros, zeros, zeros))
+    return total
 
 
 def require_close(answers: np.ndarray, reference: np.ndarray) -> None:

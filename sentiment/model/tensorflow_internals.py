@@ -1,10 +1,14 @@
-"""What training uses of TensorFlow and Keras that their stable interfaces do not promise.
+"""Unstable parts of TensorFlow and Keras that training and scoring on GPUs use.
 
 `tests/sentiment/model/test_tensorflow_internals.py` names what moved when an upgrade breaks one.
 """
 
-import keras
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
+
+if TYPE_CHECKING:  # Scoring on GPUs does without.
+    import keras
 
 CommunicationOptions = tf.distribute.experimental.CommunicationOptions
 """How workers sum their gradients: the implementation, bytes per message, timeout."""
@@ -21,7 +25,12 @@ def communication_options(use_gpu: bool) -> tf.distribute.experimental.Communica
     return CommunicationOptions(implementation=ways.NCCL if use_gpu else ways.RING)
 
 
-def tensorflow_variable(variable: keras.Variable) -> tf.Variable:
+def forbid_tf32() -> None:
+    """Make TensorFlow, and what XLA compiles, multiply in full float32."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def tensorflow_variable(variable: "keras.Variable") -> tf.Variable:
     """The TensorFlow variable that holds a Keras variable's values.
 
     Training updates single rows of it, which a Keras variable cannot do. Keras's documentation

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.errors import InputError
+from sentiment.model import gpu_inference
 from sentiment.model.gpu_inference import TOLERANCE, GPUInference, _widths, require_close
 from sentiment.model.kernel import LSTMKernel
 from tests.sentiment.model.test_inference import PAIRS, WEIGHTS, flat, generated
@@ -41,3 +42,12 @@ def test_answers_beyond_the_tolerance_are_refused():
     wrong[17] = np.nan
     with pytest.raises(InputError, match="nan"):
         require_close(wrong, reference)
+
+
+def test_a_gpu_that_was_refused_answers_no_later_call(monkeypatch):
+    monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind: [kind])
+    monkeypatch.setattr(gpu_inference, "TOLERANCE", -1.0)
+    infer = GPUInference(WEIGHTS, PAIRS, batch_size=16)
+    for _ in range(2):
+        with pytest.raises(InputError, match="score without --use_gpu"):
+            infer(*flat([[2, 3]]))

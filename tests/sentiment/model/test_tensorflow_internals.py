@@ -7,6 +7,7 @@ import tensorflow as tf
 from sentiment.model.tensorflow_internals import (
     CommunicationOptions,
     communication_options,
+    forbid_tf32,
     tensorflow_variable,
 )
 
@@ -35,3 +36,9 @@ def test_tensorflow_takes_communication_options():
 def test_tensorflow_can_be_made_deterministic():
     moved = "tf.config.experimental.enable_op_determinism moved: see tensorflow_internals.py"
     assert callable(getattr(tf.config.experimental, "enable_op_determinism", None)), moved
+
+
+def test_tf32_can_be_forbidden():
+    moved = "tf.config.experimental.enable_tensor_float_32_execution moved"
+    forbid_tf32()
+    assert not tf.config.experimental.tensor_float_32_execution_enabled(), moved
