@@ -8,7 +8,7 @@ from sentiment.errors import InputError
 from sentiment.predictor import MAX_TOKENS
 
 
-class Settings(TypedDict):
+class OutputSettings(TypedDict):
     """What the output's bytes follow from, besides the shards. Every plan holds it, as JSON."""
 
     model_hash: str
@@ -93,7 +93,7 @@ class ScoreConfig:
         require(0 <= limit < float("inf"), "max_rejected", self.max_rejected, wanted)
         return limit * planned_rows / 100 if is_percentage else limit
 
-    def settings(self, model_hash: str) -> Settings:
+    def settings(self, model_hash: str) -> OutputSettings:
         """What the output's bytes follow from, besides the shards, with this model."""
         return {
             "model_hash": model_hash,

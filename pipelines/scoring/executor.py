@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from typing import Protocol
 
-from pipelines.scoring.config import Settings
+from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.part_data import PartResult, PartTask
 from pipelines.scoring.planner import inspect_shards
 from pipelines.scoring.scorer import PartWorker
@@ -13,7 +13,7 @@ from pipelines.sources.shard import Counted, Shard
 class Executor(Protocol):
     """Inspects shards and scores parts for one job, which closes it at its end."""
 
-    def inspect(self, shards: list[Shard], settings: Settings) -> list[Counted | str]:
+    def inspect(self, shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
         """For each shard its row count and schema, or the reason why it cannot be scored."""
 
     def score(
@@ -31,7 +31,7 @@ class Executor(Protocol):
 class LocalExecutor:
     """Does all work in this process, one shard or part after another."""
 
-    def inspect(self, shards: list[Shard], settings: Settings) -> list[Counted | str]:
+    def inspect(self, shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
         """See `Executor`."""
         return inspect_shards(shards, settings)
 

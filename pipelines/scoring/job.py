@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
-from pipelines.scoring.config import ScoreConfig, Settings
+from pipelines.scoring.config import OutputSettings, ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import print_first_rows, print_totals
 from pipelines.scoring.output import REPORT, Output, writing
@@ -120,7 +120,7 @@ def run(
         output.remove_partial()
 
 
-def _plan(new: list[Shard], settings: Settings, output: Output, executor: Executor) -> None:
+def _plan(new: list[Shard], settings: OutputSettings, output: Output, executor: Executor) -> None:
     """Count the rows of new shards, divide them into parts, and add the plan to the output."""
     print(f"Counting the rows of {quantity(len(new), 'shard')} ...", flush=True)
     counts = executor.inspect(new, settings)

@@ -50,8 +50,8 @@ class Plan:
     """The shards of one run of the planner, and their parts."""
 
     settings: Mapping[str, object]
-    """What the output's bytes follow from, besides the shards: `pipelines.scoring.config.Settings`
-    as the version wrote it that made the plan."""
+    """What the output's bytes follow from, besides the shards: `OutputSettings` of the version that
+    made the plan."""
     shards: tuple[Shard, ...]
     parts: tuple[Part, ...]
     schema: pa.Schema

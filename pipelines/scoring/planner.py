@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipelines.errors import Failure
 from pipelines.scoring.column_types import common_type
-from pipelines.scoring.config import Settings
+from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.plan import Part, Piece, Plan
 from pipelines.sources.rows import Span, choose_columns
 from pipelines.sources.shard import Counted, Shard
@@ -44,7 +44,9 @@ SMALL_CSV_BYTES = 2**20
 """Larger CSV shards, which are read in full to be counted, are counted one after another."""
 
 
-def inspect_shard(shard: Shard, settings: Settings, columns_only: bool = False) -> Counted | str:
+def inspect_shard(
+    shard: Shard, settings: OutputSettings, columns_only: bool = False
+) -> Counted | str:
     """Row count and schema of a shard, or the reason why it cannot be scored.
 
     With `columns_only`, the schema only: the row count is 0. Raises Failure during an outage.
@@ -62,7 +64,7 @@ def inspect_shard(shard: Shard, settings: Settings, columns_only: bool = False) 
     return counted
 
 
-def inspect_shards(shards: list[Shard], settings: Settings) -> list[Counted | str]:
+def inspect_shards(shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
     """`inspect_shard` of each shard. Small shards in a bucket are inspected in threads."""
 
     def is_small_in_bucket(shard: Shard) -> bool:
@@ -85,7 +87,7 @@ def inspect_shards(shards: list[Shard], settings: Settings) -> list[Counted | st
         pool.shutdown(cancel_futures=True)
 
 
-def require_columns(shards: list[Shard], settings: Settings) -> None:
+def require_columns(shards: list[Shard], settings: OutputSettings) -> None:
     """Raise an InputError if no shard has the columns that the flags name.
 
     The job would find that too, but only after Ray has started. Usually the first shard has all
@@ -107,7 +109,7 @@ def require_columns(shards: list[Shard], settings: Settings) -> None:
 def make_plan(
     shards: list[Shard],
     counts: list[Counted | str],
-    settings: Settings,
+    settings: OutputSettings,
     first_part: int,
 ) -> Plan:
     """Divide shards into parts.
@@ -149,7 +151,7 @@ def make_plan(
 
 
 def _divide(
-    counted: dict[int, Counted], shards: list[Shard], settings: Settings
+    counted: dict[int, Counted], shards: list[Shard], settings: OutputSettings
 ) -> Iterator[tuple[Piece, ...]]:
     """The pieces of each part. Large shards are cut evenly, small ones are joined in order."""
     part_rows = settings["part_rows"]
@@ -171,7 +173,7 @@ def _divide(
         yield tuple(group)
 
 
-def _cut(shard: Shard, count: Counted, settings: Settings) -> Iterator[Span]:
+def _cut(shard: Shard, count: Counted, settings: OutputSettings) -> Iterator[Span]:
     """Spans of about `part_rows` rows each, alike in size, that make up a large shard."""
     part_rows = settings["part_rows"]
     spans = max(round(count.rows / part_rows), 1)
@@ -186,7 +188,7 @@ def _cut(shard: Shard, count: Counted, settings: Settings) -> Iterator[Span]:
         yield Span(first, last - first, mark_row, mark_byte)
 
 
-def _require_once(shard: Shard, names: list[str], settings: Settings) -> None:
+def _require_once(shard: Shard, names: list[str], settings: OutputSettings) -> None:
     """Raise an InputError if a shard has more than one of a column that is kept."""
     kept = settings["keep_columns"]
     if kept is not None:
@@ -194,7 +196,7 @@ def _require_once(shard: Shard, names: list[str], settings: Settings) -> None:
     choose_columns(shard.path, names, kept, ())
 
 
-def _kept_schema(schemas: list[pa.Schema], settings: Settings) -> pa.Schema:
+def _kept_schema(schemas: list[pa.Schema], settings: OutputSettings) -> pa.Schema:
     """Schema of the kept columns: each column has a type that holds every shard's values."""
     names = dict.fromkeys(name for schema in schemas for name in schema.names)
     names.pop(settings["text_column"], None)

@@ -15,7 +15,7 @@ from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import require_shared
 from pipelines.console.terminal import quantity
 from pipelines.errors import Failure
-from pipelines.scoring.config import ScoreConfig, Settings
+from pipelines.scoring.config import OutputSettings, ScoreConfig
 from pipelines.scoring.part_data import PartResult, PartTask
 from pipelines.scoring.planner import inspect_shards
 from pipelines.scoring.scorer import PartWorker
@@ -63,7 +63,7 @@ class RayExecutor:
         self._session = ExitStack()
         self._is_started = False
 
-    def inspect(self, shards: list[Shard], settings: Settings) -> list[Counted | str]:
+    def inspect(self, shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
         """See `Executor`."""
         csv_bytes = sum(shard.size for shard in shards if not shard.is_parquet)
         if len(shards) <= MAX_SHARDS_COUNTED_HERE and csv_bytes <= MAX_CSV_BYTES_COUNTED_HERE:

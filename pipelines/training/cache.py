@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
-import pyarrow as pa
 
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import TRAIN, Split
-from pipelines.training.cache_executors import LocalExecutor, RayExecutor
+from pipelines.training.cache_executors import LocalCacheExecutor, RayCacheExecutor
 from pipelines.training.cache_steps import (
     SPLITS,
     ShardCounts,
@@ -108,7 +107,7 @@ def _make(
     """Prepare the corpus in three passes over the shards: sample, count, encode."""
     tokenizer = Tokenizer(stop_words)
     small = sum(shard.size for shard in shards) <= LOCAL_BYTES
-    executor = LocalExecutor(shards) if small else RayExecutor(shards)
+    executor = LocalCacheExecutor(shards) if small else RayCacheExecutor(shards)
     if n_samples is not None:
         split = _sampling_split(executor, reader, tokenizer, split, n_samples)
 
@@ -118,8 +117,8 @@ def _make(
     positive = {name: sum(count.positive[name] for count in counts) for name in SPLITS.values()}
     longest = max(counts, key=lambda count: count.longest)
     distinct = sum(count.distinct_tokens for count in counts)
-    tables = [_no_frequencies(), *executor.frequencies(distinct, rows["train"], min_share)]
-    tokens = vocabulary.build(vocabulary.merge(tables), rows["train"], min_share=min_share)
+    frequencies = vocabulary.merge(executor.frequencies(distinct, rows["train"], min_share))
+    tokens = vocabulary.build(frequencies, rows["train"], min_share=min_share)
     if len(tokens) == len(SPECIALS):
         raise InputError(
             f"--min_share {min_share}: no word is in a larger share of the training texts, so "
@@ -152,7 +151,7 @@ def _make(
 
 
 def _sampling_split(
-    executor: LocalExecutor | RayExecutor,
+    executor: LocalCacheExecutor | RayCacheExecutor,
     reader: LabelledReader,
     tokenizer: Tokenizer,
     split: Split,
@@ -183,11 +182,6 @@ def _threshold(hashes: list[bytes], n: int) -> int | None:
     """
     smallest = np.sort(np.concatenate([np.frombuffer(each, np.uint64) for each in hashes]))
     return int(smallest[n]) if len(smallest) > n else None
-
-
-def _no_frequencies() -> pa.Table:
-    """A table of no tokens: `vocabulary.merge` needs at least one table."""
-    return vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))
 
 
 def _merged_lengths(files: list[WrittenFile]) -> list[list[int]]:

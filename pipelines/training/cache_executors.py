@@ -1,4 +1,4 @@
-"""Executors run the steps of preparing a corpus: LocalExecutor here, RayExecutor on Ray Data.
+"""Executors of the steps of preparing a corpus: LocalCacheExecutor here, RayCacheExecutor on Ray.
 
 Both have the same methods, and give the same corpus.
 """
@@ -27,7 +27,7 @@ PARTITION_TOKENS = 500_000
 """Distinct tokens, counted once per shard, whose counts one task adds up, approximately."""
 
 
-class LocalExecutor:
+class LocalCacheExecutor:
     """Runs the steps in this process: for small corpora."""
 
     def __init__(self, shards: list[Shard]) -> None:
@@ -72,11 +72,11 @@ class LocalExecutor:
         return [write(rows.filter(pc.equal(rows["file"], number))) for number in numbers]
 
 
-class RayExecutor:
+class RayCacheExecutor:
     """Runs the steps as tasks of Ray Data: for any number of rows.
 
     A task takes a shard and returns a result as the row of a dataset. The methods are those of
-    LocalExecutor.
+    LocalCacheExecutor.
     """
 
     def __init__(self, shards: list[Shard]) -> None:
@@ -85,12 +85,12 @@ class RayExecutor:
         self._counted: ray.data.Dataset | None = None
 
     def sample(self, step: Callable[[Shard], ShardSample]) -> list[ShardSample]:
-        """See LocalExecutor."""
+        """See LocalCacheExecutor."""
         sampled = self._shards.map(lambda row: asdict(step(Shard(**row))))
         return [ShardSample(**row) for row in rows_of(sampled)]
 
     def count(self, step: Callable[[Shard], ShardCounts]) -> list[ShardCounts]:
-        """See LocalExecutor. Ray keeps the frequencies, on disk if memory is short.
+        """See LocalCacheExecutor. Ray keeps the frequencies, on disk if memory is short.
 
         The distinct tokens of a large corpus are too many for one process.
         """
@@ -105,7 +105,7 @@ class RayExecutor:
         return [ShardCounts(**row, frequencies=None) for row in rows]
 
     def frequencies(self, distinct_tokens: int, texts: int, min_share: float) -> Iterable[pa.Table]:
-        """See LocalExecutor. Only tokens that are frequent enough come to this process."""
+        """See LocalCacheExecutor. Only tokens that are frequent enough come to this process."""
         assert self._counted is not None, "count comes first"
         tables = self._counted.map_batches(
             lambda batch: (ipc.from_bytes(content.as_py()) for content in batch["frequencies"]),
@@ -129,7 +129,7 @@ class RayExecutor:
         write: Callable[[pa.Table], WrittenFile],
         files: int,
     ) -> list[WrittenFile]:
-        """See LocalExecutor."""
+        """See LocalCacheExecutor."""
         rows = self._shards.map_batches(
             lambda batch: (table for row in batch.to_pylist() for table in encode(Shard(**row))),
             batch_size=1,

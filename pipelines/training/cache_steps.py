@@ -82,7 +82,7 @@ def count_shard(
     """Count a shard's rows by split and label, and the training texts that each token is in."""
     counts, positive = dict.fromkeys(SPLITS.values(), 0), dict.fromkeys(SPLITS.values(), 0)
     longest, longest_row, error = 0, "", ""
-    frequencies = [vocabulary.document_frequencies(pa.array([], pa.list_(pa.string())))]
+    frequencies: list[pa.Table] = []
     try:
         for rows in reader.read(shard, tokenizer.tokens):
             sides = split(rows.tokens.hashes)

@@ -22,8 +22,8 @@ def main(config: TrainConfig) -> None:
     """
     stop_words = read_stop_words(config.stopwords_file)
     shards = find_labelled(config.data_dir, "--data_dir")
-    source = LabelledReader(config.text_column, config.label_column, config.encoding)
-    source.require_columns(shards[0])
+    reader = LabelledReader(config.text_column, config.label_column, config.encoding)
+    reader.require_columns(shards[0])
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
     cache = config.cache_dir or storage.join(config.data_dir, "_prepared")
@@ -38,7 +38,7 @@ def main(config: TrainConfig) -> None:
         # Ray and TensorFlow take seconds to load: only where there is work.
         from pipelines.training.ray_job import run
 
-        checkpoint = run(config, shards, source, stop_words, storage.absolute(cache), runs, name)
+        checkpoint = run(config, shards, reader, stop_words, storage.absolute(cache), runs, name)
         save(checkpoint, model)
         best = checkpoint.training["best"]
         say(

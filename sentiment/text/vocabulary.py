@@ -1,5 +1,7 @@
 """Builds the vocabulary: which tokens get an id. The order and sharding of texts do not matter."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +13,9 @@ MIN_SHARE = 0.0001
 
 MAX_SIZE = 100_000
 """Largest number of entries of a vocabulary. The most frequent tokens are kept."""
+
+
+_FREQUENCIES = pa.schema([("token", pa.string()), ("texts", pa.int64())])
 
 
 def document_frequencies(tokens: pa.Array) -> pa.Table:
@@ -33,9 +38,9 @@ def document_frequencies(tokens: pa.Array) -> pa.Table:
     return pa.table({"token": token, "texts": pa.array(counts, pa.int64())})
 
 
-def merge(frequencies: list[pa.Table]) -> pa.Table:
-    """Document frequencies over several disjoint sets of texts, from the table of each."""
-    whole = pa.concat_tables(frequencies)
+def merge(frequencies: Iterable[pa.Table]) -> pa.Table:
+    """Document frequencies over disjoint sets of texts, any number, from the table of each."""
+    whole = pa.concat_tables([_FREQUENCIES.empty_table(), *frequencies])
     return whole.group_by("token").aggregate([("texts", "sum")]).rename_columns(["token", "texts"])
 
 
