@@ -88,7 +88,7 @@ def test_the_most_wrong_are_quoted_worst_first_and_cut(report):
     assert min(off) >= 0.5
     assert f"{'W' * (QUOTED_CHARACTERS - 1)}…" in report.decode()
     assert "W" * QUOTED_CHARACTERS not in report.decode()
-    assert len(report) < 300_000
+    assert len(report) < 200_000
 
 
 @pytest.mark.parametrize(

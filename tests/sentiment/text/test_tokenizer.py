@@ -168,17 +168,7 @@ def test_tokens_of_many_ascii_texts_equal_the_reference():
 
 
 def test_triples_of_ascii_equal_the_reference():
-    # All pairs with three followers; with all of them, those whose letters and digits have rules.
-    special = set("abcdopsxtuqnvywh0138AZ9") | {c for c in ASCII if not c.isalnum()} - set(
-        map(chr, range(1, 9))
-    )
-    followers = "aA0'_-.:;)o/ "
-    texts = [
-        f"{a}{b}{c}"
-        for a in ASCII
-        for b in ASCII
-        for c in (followers if a in special and b in "'_-.:;^(<=>o03@#" else "a) ")
-    ]
+    texts = [f"{a}{b}{c}" for a in ASCII for b in ASCII for c in "aA0'_-.:;)o/ "]
     texts += [f"x{a}{b}{a}x {a * 4}" for a in ASCII for b in ASCII]
     assert tokens_of([*texts, " " * 64])[:-1] == [tokenize(text) for text in texts]
 
