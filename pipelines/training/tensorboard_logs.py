@@ -5,8 +5,8 @@ step in its name. A run that resumes removes the segments of later steps and the
 `metrics.jsonl`. So each step occurs once, whenever the run was killed, on disks and in buckets.
 
 TensorBoard's writers append to local files and cannot take steps back. Therefore this module, and
-no other, uses TensorBoard's protocol buffers; `tests/pipelines/training/test_tensorboard_logs.py` reads
-all of it with a real TensorBoard server.
+no other, uses TensorBoard's protocol buffers; `test_tensorboard_logs.py` reads all of it with a
+real TensorBoard server.
 """
 
 import io
