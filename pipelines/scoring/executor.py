@@ -1,20 +1,25 @@
 """Where the scoring job does its work: the executor's interface, and one without Ray."""
 
-from collections.abc import Generator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol, TypeVar
 
-from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.part_data import PartResult, PartTask
-from pipelines.scoring.planner import inspect_shards
 from pipelines.scoring.scorer import PartWorker
-from pipelines.sources.shard import Counted, Shard
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """Inspects shards and scores parts for one job, which closes it at its end."""
+    """Does the work of one job, which closes it at its end."""
 
-    def inspect(self, shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
-        """For each shard its row count and schema, or the reason why it cannot be scored."""
+    def map(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[int, Result]]:
+        """Call `function`, which pickles, for each item; yield (index, result) as they come.
+
+        Raises what the function raises, and Failure if processes or nodes die again and again.
+        """
 
     def score(
         self, tasks: Sequence[PartTask], worker: PartWorker
@@ -29,11 +34,13 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Does all work in this process, one shard or part after another."""
+    """Does all work in this process, one item after another."""
 
-    def inspect(self, shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
+    def map(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[int, Result]]:
         """See `Executor`."""
-        return inspect_shards(shards, settings)
+        yield from enumerate(map(function, items))
 
     def score(
         self, tasks: Sequence[PartTask], worker: PartWorker

@@ -16,7 +16,7 @@ from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import print_first_rows, print_totals
 from pipelines.scoring.output import REPORT, Output, writing
 from pipelines.scoring.part_data import PartTask
-from pipelines.scoring.planner import make_plan, require_columns
+from pipelines.scoring.planner import inspect_all, make_plan, require_columns
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.run_record import RunRecord, TooManyRejected
 from pipelines.scoring.scorer import PartScorer, PartWorker
@@ -123,7 +123,7 @@ def run(
 def _plan(new: list[Shard], settings: OutputSettings, output: Output, executor: Executor) -> None:
     """Count the rows of new shards, divide them into parts, and add the plan to the output."""
     print(f"Counting the rows of {quantity(len(new), 'shard')} ...", flush=True)
-    counts = executor.inspect(new, settings)
+    counts = inspect_all(new, settings, executor)
     if not output.plans and not any(isinstance(count, Counted) for count in counts):
         raise InputError(counts[0])
     plan = make_plan(new, counts, settings, first_part=len(output.parts))

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from operator import itemgetter
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow as pa
 from pipelines.errors import Failure
 from pipelines.scoring.column_types import common_type
 from pipelines.scoring.config import OutputSettings
+from pipelines.scoring.executor import Executor
 from pipelines.scoring.plan import Part, Piece, Plan
 from pipelines.sources.rows import Span, choose_columns
 from pipelines.sources.shard import Counted, Shard
@@ -39,6 +41,11 @@ CONCURRENT_SHARDS = 24
 
 MAX_SHARDS_CHECKED_FIRST = 256
 """Shards whose columns are checked before the job starts."""
+
+MAX_SHARDS_COUNTED_HERE, MAX_CSV_BYTES_COUNTED_HERE = 64, 8 * 2**20
+"""Up to so many shards, and bytes of CSV, counting takes less time than a worker takes to start."""
+
+MAX_COUNTING_TASKS = 256
 
 SMALL_CSV_BYTES = 2**20
 """Larger CSV shards, which are read in full to be counted, are counted one after another."""
@@ -85,6 +92,19 @@ def inspect_shards(shards: list[Shard], settings: OutputSettings) -> list[Counte
     finally:
         # During an outage, each of the others would time out on its own.
         pool.shutdown(cancel_futures=True)
+
+
+def inspect_all(
+    shards: list[Shard], settings: OutputSettings, executor: Executor
+) -> list[Counted | str]:
+    """`inspect_shard` of each shard, in tasks of the executor if it takes a while."""
+    csv_bytes = sum(shard.size for shard in shards if not shard.is_parquet)
+    if len(shards) <= MAX_SHARDS_COUNTED_HERE and csv_bytes <= MAX_CSV_BYTES_COUNTED_HERE:
+        return inspect_shards(shards, settings)
+    size = math.ceil(len(shards) / MAX_COUNTING_TASKS)
+    chunks = [shards[start : start + size] for start in range(0, len(shards), size)]
+    counts = dict(executor.map(partial(inspect_shards, settings=settings), chunks))
+    return [count for index in range(len(chunks)) for count in counts[index]]
 
 
 def require_columns(shards: list[Shard], settings: OutputSettings) -> None:

@@ -1,10 +1,10 @@
 """The executor on Ray: counts shards in tasks, and scores parts on Ray Data."""
 
-import math
 import posixpath
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import ray
@@ -15,17 +15,15 @@ from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import require_shared
 from pipelines.console.terminal import quantity
 from pipelines.errors import Failure
-from pipelines.scoring.config import OutputSettings, ScoreConfig
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.executor import Item, Result
 from pipelines.scoring.part_data import PartResult, PartTask
-from pipelines.scoring.planner import inspect_shards
 from pipelines.scoring.scorer import PartWorker
-from pipelines.sources.shard import Counted, Shard
+from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 
-MAX_SHARDS_COUNTED_HERE, MAX_CSV_BYTES_COUNTED_HERE = 64, 8 * 2**20
-"""Up to so many shards, and bytes of CSV, counting takes less time than a worker takes to start."""
-
-MAX_COUNTING_TASKS = 256
+MAX_TASKS_IN_FLIGHT = 1000
+"""Tasks of `map` that are handed to Ray at the same time."""
 
 MAX_ACTORS = 1000
 """Largest actor pool on a cluster that grows, unless `--num_actors` is given."""
@@ -63,17 +61,31 @@ class RayExecutor:
         self._session = ExitStack()
         self._is_started = False
 
-    def inspect(self, shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
-        """See `Executor`."""
-        csv_bytes = sum(shard.size for shard in shards if not shard.is_parquet)
-        if len(shards) <= MAX_SHARDS_COUNTED_HERE and csv_bytes <= MAX_CSV_BYTES_COUNTED_HERE:
-            return inspect_shards(shards, settings)
+    def map(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[int, Result]]:
+        """See `Executor`. Ray retries a task whose process or node dies, three times."""
         self._start()
-        size = math.ceil(len(shards) / MAX_COUNTING_TASKS)
-        chunks = [shards[start : start + size] for start in range(0, len(shards), size)]
-        inspect = ray.remote(inspect_shards)
-        counts = ray.get([inspect.remote(chunk, settings) for chunk in chunks])
-        return [count for chunk_counts in counts for count in chunk_counts]
+        task = ray.remote(function)
+        waiting = iter(enumerate(items))
+        running: dict[Any, int] = {}
+        try:
+            while True:
+                for index, item in islice(waiting, MAX_TASKS_IN_FLIGHT - len(running)):
+                    running[task.remote(item)] = index
+                if not running:
+                    return
+                done, _ = ray.wait(list(running))
+                for ref in done:
+                    yield running.pop(ref), ray.get(ref)
+        except RayTaskError as error:
+            raise error.cause or error from None
+        except RayError as error:
+            message = str(error).partition("\n")[0]
+            raise Failure(f"Ray gave up ({message}): run the same command again") from error
+        finally:
+            for ref in running:
+                ray.cancel(ref, force=True)
 
     def score(
         self, tasks: Sequence[PartTask], worker: PartWorker
