@@ -525,46 +525,82 @@ def planned(model, tmp_path) -> Path:
     return tmp_path
 
 
-def edit(directory: Path, key: str, value: object) -> None:
-    """Write something else into the plan, and the checksum that goes with it."""
-    path = directory / "_manifest" / "plan-00000.json"
-    plan = json.loads(path.read_bytes()) | {key: value}
-    del plan["sha256"]
-    content = json.dumps(plan, sort_keys=True).encode()
+def edit(directory: Path, column: str, value: object, metadata: str = "") -> None:
+    """Write something else into the plan, and the checksum that goes with it.
+
+    The column then has `value` in each row; or the field of the file's metadata is `value`.
+    """
+    path = directory / "_manifest" / "plan-00000.parquet"
+    file = pq.ParquetFile(path)
+    fields = {key.decode(): text.decode() for key, text in file.metadata.metadata.items()}
+    table = file.read()
+    if column:
+        index = table.column_names.index(column)
+        kind = table.schema.field(column).type if value is None else None
+        table = table.set_column(index, column, pa.array([value] * len(table), kind))
+    fields |= {metadata: value} if metadata else {}
+    zeros = "0" * 64
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(fields | {"sha256": zeros})
+    content = sink.getvalue().to_pybytes()
     digest = hashlib.sha256(content).hexdigest()
-    path.write_bytes(content[:-1] + b', "sha256": "' + digest.encode() + b'"}')
+    path.write_bytes(content.replace(zeros.encode(), digest.encode()))
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("column", "value"),
     [
-        ("parts", [["../../outside", [[0, 0, 1, 0, 0]]]]),
-        ("parts", [["/tmp/outside", [[0, 0, 1, 0, 0]]]]),
-        ("parts", [["s3://bucket/outside", [[0, 0, 1, 0, 0]]]]),
-        ("parts", [["part-000000/../../outside", [[0, 0, 1, 0, 0]]]]),
-        ("parts", [["part-000000\n", [[0, 0, 1, 0, 0]]]]),
-        ("parts", [[7, [[0, 0, 1, 0, 0]]]]),
-        ("parts", [["part-000000", [[1, 0, 1, 0, 0]]]]),
-        ("parts", [["part-000000", [[-1, 0, 1, 0, 0]]]]),
-        ("parts", [["part-000000", [[0, -1, 1, 0, 0]]]]),
-        ("parts", [["part-000000", [[0, 0, 2**63, 0, 0]]]]),
-        ("parts", [["part-000000", [[0, 0, "1", 0, 0]]]]),
-        ("parts", [["part-000000", [[0]]]]),
-        ("schema", base64.b64encode(b"\xff" * 100).decode()),
-        ("settings", 1),
-        ("shards", [[1]]),
+        ("part", -1),
+        ("part", "../../outside"),
+        ("part", "/tmp/outside"),
+        ("part", "s3://bucket/outside"),
+        ("part", "0\n"),
+        ("shard", 1),
+        ("shard", -1),
+        ("shard", None),
+        ("path", None),
+        ("path", 1),
+        ("rows", -1),
+        ("rows", -(2**63)),
+        ("rows", None),
+        ("rows", "x"),
+        ("rows_before", -1),
+        ("mark_row", -1),
+        ("mark_byte", -1),
+        ("bytes", -1),
     ],
 )
-def test_a_plan_that_somebody_edited_leads_nowhere_else(planned, key, value):
-    edit(planned / "scored", key, value)
-    path = planned / "scored" / "_manifest" / "plan-00000.json"
-    with pytest.raises(InputError, match=r"plan-00000\.json is damaged"):
-        Plan.from_json(path.read_bytes(), str(path))
+def test_a_plan_that_somebody_edited_leads_nowhere_else(planned, column, value):
+    path = planned / "scored" / "_manifest" / "plan-00000.parquet"
+    edit(planned / "scored", "rows", 1)
+    assert Plan.from_bytes(path.read_bytes(), str(path)).parts
+    edit(planned / "scored", column, value)
+    with pytest.raises(InputError, match=r"plan-00000\.parquet is damaged"):
+        Plan.from_bytes(path.read_bytes(), str(path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schema", base64.b64encode(b"\xff" * 100).decode()),
+        ("schema", "x"),
+        ("settings", "1"),
+        ("settings", "{"),
+        ("format", "two"),
+    ],
+)
+def test_a_plan_whose_metadata_somebody_edited_is_refused(planned, field, value):
+    path = planned / "scored" / "_manifest" / "plan-00000.parquet"
+    edit(planned / "scored", "", value, field)
+    with pytest.raises(InputError, match=r"plan-00000\.parquet is damaged"):
+        Plan.from_bytes(path.read_bytes(), str(path))
 
 
 @pytest.mark.process
 def test_the_programs_refuse_such_a_plan_and_write_nothing(model, planned):
-    edit(planned / "scored", "parts", [["../outside", [[0, 0, 1, 0, 0]]]])
+    edit(planned / "scored", "part", "../outside")
     before = sorted(planned.rglob("*"))
     flags = ("--checkpoints_dir", model, "--input", planned / "a.csv")
     done = run("score", *flags, "--output", planned / "scored", "--overwrite", code=2)

@@ -3,7 +3,7 @@
 part-000000.parquet ...       scored parts, written atomically: a part that exists is done
 _rejected/part-000000.parquet rows of that part that could not be scored
 _rejected/shards.parquet      shards that could not be opened
-_manifest/plan-00000.json ... plans, one for each time that the job found new shards
+_manifest/plan-00000.parquet ...  plans, one for each time that the job found new shards
 _manifest/run-*.json          what each run did: flags, counts, seconds
 _manifest/report.html         the report (`pipelines.reports.scoring_report`)
 _SUCCESS                      written when no part is missing, with the totals
@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.errors import Failure
-from pipelines.scoring.plan import Part, Plan
+from pipelines.scoring.plan import Part, Plan, plan_file
 from pipelines.scoring.totals import Totals
 from pipelines.sources.shard import Shard
 from sentiment import arrow_errors, storage
@@ -54,7 +54,7 @@ CONCURRENT_FILES = 16
 STALE_SECONDS = 3600.0
 """Age at which a partial file counts as one whose writer died."""
 
-_NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.json|run-\d+\.json|report\.html"
+_NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.parquet|run-\d+\.json|report\.html"
 _NAMES += r"|_SUCCESS|writable"
 # The name of a partial file: a dot, the final name, the job's number if an actor writes it, and a
 # random number. A file that is linked into place has a dot-name of a dot-name.
@@ -75,6 +75,10 @@ class Output:
         self.plans: list[Plan] = []
         self._digests: list[bytes] = []
         self.look()
+        if self._present and not self.plans:
+            earlier = storage.join(directory, "_manifest", "plan-00000.json")
+            if storage.exists(earlier):
+                Plan.from_bytes(storage.read(earlier), earlier)  # Raises: it has another format.
         if self._present - {"_manifest", "_rejected"} and not self.plans:
             raise InputError(
                 f"--output {directory} is not empty, and no job of this program began there: "
@@ -164,7 +168,7 @@ class Output:
         """
         path = self._plan_path(len(self.plans))
         self._remove_success()
-        storage.write_new(path, plan.to_json())
+        storage.write_new(path, plan.to_bytes())
         # Another program may have written `_SUCCESS` between these two lines; see `close`.
         self._remove_success()
         self._take(path)
@@ -308,7 +312,7 @@ class Output:
 
     def _take(self, path: str) -> None:
         content = storage.read(path)
-        self.plans.append(Plan.from_json(content, path))
+        self.plans.append(Plan.from_bytes(content, path))
         self._digests.append(_digest(content))
 
     def _provenance(self, part: Part) -> dict[str, Any]:
@@ -337,7 +341,7 @@ class Output:
         return storage.names(storage.join(self.directory, below))
 
     def _plan_path(self, number: int) -> str:
-        return storage.join(self.directory, "_manifest", f"plan-{number:05d}.json")
+        return storage.join(self.directory, "_manifest", plan_file(number))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ has its arrays and tables as bytes: Ray Data may cut and join blocks, but it nev
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -26,7 +26,7 @@ class PartTask:
     pieces: tuple[tuple[Shard, Span], ...]
 
     @staticmethod
-    def of(part: Part, shards: tuple[Shard, ...]) -> "PartTask":
+    def of(part: Part, shards: Sequence[Shard]) -> "PartTask":
         """The task of a part; `shards` are those of its plan."""
         return PartTask(part.name, tuple((shards[p.shard], p.span) for p in part.pieces))
 

@@ -1,26 +1,58 @@
-"""The plan: which rows of which shards make which part, and the plan's JSON file.
+"""The plan: which rows of which shards make which part, and the plan's Parquet file.
 
 `pipelines.scoring.planner` makes plans, before any row is scored. An output has a plan for each
 time that the job found new shards (`pipelines.scoring.output`).
+
+A plan may have millions of shards and parts. So they are columns, in memory and in the file;
+`Shard` and `Part` objects are made on demand.
 """
 
 import base64
 import hashlib
+import itertools
 import json
-import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, cast, overload
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipelines.sources.arrow_types import plain_schema
+from pipelines.sources.memory_limit import limited_memory
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from sentiment.errors import UNREADABLE, InputError
 
-FORMAT = 1
-_PART_NAME = re.compile(r"part-\d{6,}", re.ASCII)
+FORMAT = 2
+"""Format 1 was JSON."""
+
+PIECES = pa.schema(
+    [
+        ("part", pa.int64()),
+        pa.field("shard", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("modified", pa.int64(), nullable=False),
+        pa.field("rows_before", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("mark_row", pa.int64(), nullable=False),
+        pa.field("mark_byte", pa.int64(), nullable=False),
+        ("error", pa.string()),
+    ]
+)
+"""Schema of the file. Each row is a piece of a shard, in order: the number of its part, the index
+of the shard, the shard, and a `Span`. A shard of which no part has any row has one row, without a
+part; `error` says why the shard could not be opened."""
+
+PieceNumbers: TypeAlias = tuple[int, int, int, int, int]
+"""A piece as numbers: the index of its shard, then the numbers of its `Span`."""
+
+_NO_DIGEST = b"0" * 64
+_ITERATED_AT_A_TIME = 10_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +77,145 @@ class Part:
         return sum(piece.span.rows for piece in self.pieces)
 
 
+class Shards(Sequence[Shard]):
+    """Shards as columns.
+
+    Args:
+        paths: large_string[shards].
+        sizes: int64[shards], bytes.
+        modified: int64[shards], nanoseconds since 1970.
+    """
+
+    def __init__(self, paths: pa.LargeStringArray, sizes: np.ndarray, modified: np.ndarray) -> None:
+        self.paths, self.sizes, self.modified = paths, sizes, modified
+
+    @staticmethod
+    def of(shards: Sequence[Shard]) -> "Shards":
+        """These shards as columns."""
+        if isinstance(shards, Shards):
+            return shards
+        return Shards(
+            pa.array([shard.path for shard in shards], pa.large_string()),
+            np.array([shard.size for shard in shards], np.int64),
+            np.array([shard.modified for shard in shards], np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Shards": ...
+
+    def __getitem__(self, index: int | slice) -> "Shard | Shards":
+        if isinstance(index, slice):
+            return Shards(self.paths[index], self.sizes[index], self.modified[index])
+        path = self.paths[int(index)].as_py()
+        return Shard(path, int(self.sizes[index]), int(self.modified[index]))
+
+    def __iter__(self) -> Iterator[Shard]:
+        for start in range(0, len(self), _ITERATED_AT_A_TIME):
+            some = self[start : start + _ITERATED_AT_A_TIME]
+            yield from map(
+                Shard, some.paths.to_pylist(), some.sizes.tolist(), some.modified.tolist()
+            )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Shards)
+            and self.paths.equals(other.paths)
+            and np.array_equal(self.sizes, other.sizes)
+            and np.array_equal(self.modified, other.modified)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts(Sequence[Part]):
+    """Parts as columns. Pieces are in the order of their parts."""
+
+    numbers: np.ndarray
+    """int64[parts]: the numbers in the parts' names."""
+    starts: np.ndarray
+    """int64[parts + 1]: the index of each part's first piece; the last is the number of pieces."""
+    pieces: np.ndarray
+    """int64[pieces, 5]: the index of the shard, then the numbers of a `Span`."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64[parts]: the number of input rows of each part."""
+        sums = np.concatenate([[0], np.cumsum(self.pieces[:, 2])])
+        return cast(np.ndarray, np.diff(sums[self.starts]))
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The names of the parts, without making parts."""
+        return (f"part-{number:06d}" for number in self.numbers.tolist())
+
+    def missing(self, files: Container[str]) -> "Parts":
+        """Those parts whose file (`part-000000.parquet`) is not one of `files`."""
+        is_missing = [f"{name}.parquet" not in files for name in self.names]
+        return self.take(np.flatnonzero(np.array(is_missing, bool)))
+
+    def take(self, indices: np.ndarray) -> "Parts":
+        """The parts with these indices, int64[n], ascending."""
+        if len(indices) == len(self):
+            return self
+        sizes = np.diff(self.starts)
+        is_taken = np.zeros(len(self), bool)
+        is_taken[indices] = True
+        return Parts(
+            self.numbers[indices],
+            np.concatenate([[0], np.cumsum(sizes[indices])]).astype(np.int64),
+            self.pieces[np.repeat(is_taken, sizes)],
+        )
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Part: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Parts": ...
+
+    def __getitem__(self, index: int | slice) -> "Part | Parts":
+        if isinstance(index, slice):
+            indices = np.arange(len(self))[index]
+            if (np.diff(indices) < 0).any():
+                raise ValueError("parts are ascending: a slice cannot go backwards")
+            return self.take(indices)
+        index = range(len(self))[index]
+        return next(self._made(index, index + 1))
+
+    def __iter__(self) -> Iterator[Part]:
+        for start in range(0, len(self), _ITERATED_AT_A_TIME):
+            yield from self._made(start, min(start + _ITERATED_AT_A_TIME, len(self)))
+
+    def _made(self, start: int, stop: int) -> Iterator[Part]:
+        """The parts from index `start` up to `stop`."""
+        starts = self.starts[start : stop + 1]
+        pieces = self.pieces[starts[0] : starts[-1]].tolist()
+        edges = (starts - starts[0]).tolist()
+        numbers = self.numbers[start:stop].tolist()
+        for number, (first, last) in zip(numbers, itertools.pairwise(edges), strict=True):
+            made = (Piece(shard, Span(*span)) for shard, *span in pieces[first:last])
+            yield Part(f"part-{number:06d}", tuple(made))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Parts)
+            and np.array_equal(self.numbers, other.numbers)
+            and np.array_equal(self.starts, other.starts)
+            and np.array_equal(self.pieces, other.pieces)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class Plan:
     """The shards of one run of the planner, and their parts."""
@@ -52,8 +223,8 @@ class Plan:
     settings: Mapping[str, object]
     """What the output's bytes follow from, besides the shards: `OutputSettings` of the version that
     made the plan."""
-    shards: tuple[Shard, ...]
-    parts: tuple[Part, ...]
+    shards: Shards
+    parts: Parts
     schema: pa.Schema
     """Schema of the columns that are kept from the input."""
     unreadable: dict[int, str]
@@ -62,88 +233,147 @@ class Plan:
     @property
     def rows(self) -> list[int | None]:
         """Number of rows of each shard; None: it could not be opened."""
-        counts = [0] * len(self.shards)
-        for part in self.parts:
-            for piece in part.pieces:
-                counts[piece.shard] += piece.span.rows
-        return [None if i in self.unreadable else rows for i, rows in enumerate(counts)]
+        counts = np.zeros(len(self.shards), np.int64)
+        np.add.at(counts, self.parts.pieces[:, 0], self.parts.pieces[:, 2])
+        return [None if i in self.unreadable else rows for i, rows in enumerate(counts.tolist())]
 
-    def to_json(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """The content of the plan's file. Equal plans give equal bytes."""
-        # Keys are in alphabetical order.
-        return _seal(
-            {
-                "format": FORMAT,
-                "parts": [
-                    [part.name, [[piece.shard, *_numbers(piece.span)] for piece in part.pieces]]
-                    for part in self.parts
-                ],
-                "schema": base64.b64encode(self.schema.serialize()).decode(),
-                "settings": dict(sorted(self.settings.items())),
-                "shards": [
-                    [shard.path, shard.size, shard.modified, rows]
-                    for shard, rows in zip(self.shards, self.rows, strict=True)
-                ],
-                "unreadable": list(self.unreadable.items()),
-            }
+        metadata = {
+            "format": str(FORMAT),
+            "settings": json.dumps(dict(sorted(self.settings.items()))),
+            "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "sha256": _NO_DIGEST.decode(),
+        }
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, PIECES, compression="zstd", store_schema=False) as writer:
+            writer.write_table(self._table())
+            writer.add_key_value_metadata(metadata)
+        content = sink.getvalue().to_pybytes()
+        # The digest is that of the file in which its own digits are zeros.
+        start = content.rindex(_NO_DIGEST)
+        digest = hashlib.sha256(content).hexdigest().encode()
+        return b"".join([content[:start], digest, content[start + len(digest) :]])
+
+    def _table(self) -> pa.Table:
+        """The plan with the schema PIECES."""
+        pieces = self.parts.pieces
+        without = np.setdiff1d(np.arange(len(self.shards)), pieces[:, 0])
+        none = np.zeros((len(without), 5), np.int64)
+        none[:, 0] = without
+        whole = np.concatenate([pieces, none])
+        parts = np.repeat(self.parts.numbers, np.diff(self.parts.starts))
+        parts = np.concatenate([parts, np.full(len(without), -1)])
+        order = np.argsort(whole[:, 0], kind="stable")
+        whole, parts = whole[order], parts[order]
+        indices, *spans = (np.ascontiguousarray(column) for column in whole.T)
+        errors = pa.array(
+            map(self.unreadable.get, indices.tolist()) if self.unreadable else [None] * len(order),
+            pa.string(),
         )
+        columns = [
+            pa.array(parts, mask=parts < 0),
+            indices,
+            self.shards.paths.take(pa.array(indices)).cast(pa.string()),
+            self.shards.sizes[indices],
+            self.shards.modified[indices],
+            *spans,
+            errors,
+        ]
+        return pa.table(columns, schema=PIECES)
 
     @staticmethod
-    def from_json(content: bytes, path: str) -> "Plan":
+    def from_bytes(content: bytes, path: str) -> "Plan":
         """Parse the content of a plan's file; `path` is for messages.
 
         Raises InputError if it is damaged or has another format.
         """
         try:
-            fields = json.loads(content)
-            if fields["format"] != FORMAT:
-                raise InputError(
-                    f"{path} has format {fields['format']}, not {FORMAT}: finish the job with the "
-                    "version that began it, or choose another --output"
-                )
-            del fields["sha256"]
-            if _seal(fields) != content:
+            if content[:1] == b"{":
+                raise _other_format(path, json.loads(content)["format"])
+            file = pq.ParquetFile(pa.BufferReader(content))
+            metadata = file.metadata.metadata
+            if int(metadata[b"format"]) != FORMAT:
+                raise _other_format(path, int(metadata[b"format"]))
+            # The digest is checked before any page is decoded.
+            digest = metadata[b"sha256"]
+            if content.count(digest) != 1 or (
+                hashlib.sha256(content.replace(digest, _NO_DIGEST)).hexdigest() != digest.decode()
+            ):
                 raise ValueError("wrong checksum")
-            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(fields["schema"])))
-            plan = Plan(
-                settings=dict(fields["settings"]),
-                shards=tuple(Shard(*shard[:3]) for shard in fields["shards"]),
-                parts=tuple(
-                    Part(name, tuple(Piece(shard, Span(*span)) for shard, *span in pieces))
-                    for name, pieces in fields["parts"]
-                ),
-                schema=plain_schema(schema),
-                unreadable=dict(fields["unreadable"]),
-            )
-            # The checksum finds damage; it does not stop an attacker, whose part names must not
-            # lead out of the output.
-            if not all(_is_valid(part, len(plan.shards)) for part in plan.parts):
-                raise ValueError("invalid part")
-            return plan
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata[b"schema"])))
+            settings = dict(json.loads(metadata[b"settings"]))
+            # The checksum finds damage; it does not stop an attacker, so columns are checked too.
+            read = file.schema_arrow
+            if (read.names, read.types) != (PIECES.names, PIECES.types):
+                raise ValueError("other columns")
+            with limited_memory(path):
+                shards, parts, unreadable = _columns(file.read().cast(PIECES))
+            return Plan(settings, shards, parts, plain_schema(schema), unreadable)
         except InputError:
             raise
-        except (*UNREADABLE, OSError, pa.ArrowException):
+        except (*UNREADABLE, AttributeError, OSError, pa.ArrowException):
             raise InputError(
                 f"{path} is damaged; choose another --output, or --overwrite"
             ) from None
 
 
-def _seal(fields: dict[str, Any]) -> bytes:
-    """The fields as JSON, with the SHA-256 of their JSON as one more field, the last."""
-    digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
-    return json.dumps({**fields, "sha256": digest}).encode()
+def plan_file(number: int) -> str:
+    """The name of the file of an output's plan."""
+    return f"plan-{number:05d}.parquet"
 
 
-def _numbers(span: Span) -> list[int]:
-    return [span.first, span.rows, span.mark_row, span.mark_byte]
+def _other_format(path: str, found: int) -> InputError:
+    return InputError(
+        f"{path} has format {found}, not {FORMAT}: finish the job with the version that began it, "
+        "or choose another --output"
+    )
 
 
-def _is_valid(part: Part, shards: int) -> bool:
-    """Whether the part has a valid name and refers only to the plan's shards."""
-    indices = [piece.shard for piece in part.pieces]
-    numbers = [*indices, *(number for piece in part.pieces for number in _numbers(piece.span))]
-    return (
-        _PART_NAME.fullmatch(part.name) is not None
-        and all(isinstance(number, int) and 0 <= number < 2**63 for number in numbers)
-        and max(indices, default=0) < shards
+def _columns(table: pa.Table) -> tuple[Shards, Parts, dict[int, str]]:
+    """The shards, the parts, and the shards that could not be opened, of a plan's table.
+
+    Raises ValueError if they are not those of a plan.
+    """
+    table = table.combine_chunks()
+    is_piece = np.asarray(table["part"].is_valid())
+    numbers = np.asarray(table["part"].fill_null(0))
+    names = ["shard", "rows_before", "rows", "mark_row", "mark_byte"]
+    spans = np.stack([np.asarray(table[name]) for name in names], axis=1)
+    is_new = np.diff(spans[:, 0], prepend=-1)
+    first = np.flatnonzero(is_new)
+    sizes = np.asarray(table["bytes"])[first]
+    if not np.isin(is_new, (0, 1)).all() or any(
+        (column < 0).any() for column in (numbers, spans, sizes)
+    ):
+        raise ValueError("invalid numbers")
+    # Of few shards with many pieces, a slice would keep the whole column.
+    paths = table["path"].take(pa.array(first)).cast(pa.large_string()).combine_chunks()
+    shards = Shards(
+        paths if isinstance(paths, pa.Array) else pa.array([], pa.large_string()),
+        sizes,
+        np.asarray(table["modified"])[first],
+    )
+    numbers = numbers[is_piece]
+    steps = np.diff(numbers, prepend=-1)
+    if (steps < 0).any():
+        raise ValueError("parts are not in order")
+    starts = np.flatnonzero(steps)
+    parts = Parts(numbers[starts], np.append(starts, len(numbers)), spans[is_piece])
+    failed = table.filter(pc.is_valid(table["error"]))
+    unreadable = dict(zip(failed["shard"].to_pylist(), failed["error"].to_pylist(), strict=True))
+    return shards, parts, unreadable
+
+
+def parts_of(first_number: int, parts: Iterable[Sequence[PieceNumbers]]) -> Parts:
+    """Parts with consecutive numbers, given the pieces of each."""
+    flat, sizes = array("q"), array("q")
+    for pieces in parts:
+        sizes.append(len(pieces))
+        for piece in pieces:
+            flat.extend(piece)
+    return Parts(
+        np.arange(first_number, first_number + len(sizes)),
+        np.concatenate([[0], np.cumsum(np.array(sizes, np.int64))]).astype(np.int64),
+        np.array(flat, np.int64).reshape(-1, 5),
     )

@@ -9,7 +9,7 @@ import bisect
 import codecs
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import itemgetter
@@ -20,8 +20,8 @@ from pipelines.errors import Failure
 from pipelines.scoring.column_types import common_type
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.executor import Executor
-from pipelines.scoring.plan import Part, Piece, Plan
-from pipelines.sources.rows import Span, choose_columns
+from pipelines.scoring.plan import PieceNumbers, Plan, Shards, parts_of
+from pipelines.sources.rows import choose_columns
 from pipelines.sources.shard import Counted, Shard
 from sentiment import arrow_errors
 from sentiment.errors import InputError
@@ -127,8 +127,8 @@ def require_columns(shards: list[Shard], settings: OutputSettings) -> None:
 
 
 def make_plan(
-    shards: list[Shard],
-    counts: list[Counted | str],
+    shards: Sequence[Shard],
+    counts: Sequence[Counted | str],
     settings: OutputSettings,
     first_part: int,
 ) -> Plan:
@@ -163,38 +163,38 @@ def make_plan(
     if unreadable and not counted and not first_part:
         raise InputError(unreadable[0])
     schema = _kept_schema(list(schemas.values()), settings)
-    parts = tuple(
-        Part(f"part-{first_part + i:06d}", pieces)
-        for i, pieces in enumerate(_divide(counted, shards, settings))
-    )
-    return Plan(settings, tuple(shards), parts, schema, unreadable)
+    parts = parts_of(first_part, _divide(counted, shards, settings))
+    return Plan(settings, Shards.of(shards), parts, schema, unreadable)
 
 
 def _divide(
-    counted: dict[int, Counted], shards: list[Shard], settings: OutputSettings
-) -> Iterator[tuple[Piece, ...]]:
+    counted: dict[int, Counted], shards: Sequence[Shard], settings: OutputSettings
+) -> Iterator[list[PieceNumbers]]:
     """The pieces of each part. Large shards are cut evenly, small ones are joined in order."""
     part_rows = settings["part_rows"]
-    group: list[Piece] = []
+    group: list[PieceNumbers] = []
     group_rows = 0
     for i, count in counted.items():
         if group_rows and (
             group_rows + count.rows > part_rows or len(group) == MAX_SHARDS_PER_PART
         ):
-            yield tuple(group)
+            yield group
             group, group_rows = [], 0
         if count.rows > part_rows:
             for span in _cut(shards[i], count, settings):
-                yield (Piece(i, span),)
+                yield [(i, *span)]
         elif count.rows:
-            group.append(Piece(i, Span(0, count.rows)))
+            group.append((i, 0, count.rows, 0, 0))
             group_rows += count.rows
     if group:
-        yield tuple(group)
+        yield group
 
 
-def _cut(shard: Shard, count: Counted, settings: OutputSettings) -> Iterator[Span]:
-    """Spans of about `part_rows` rows each, alike in size, that make up a large shard."""
+def _cut(
+    shard: Shard, count: Counted, settings: OutputSettings
+) -> Iterator[tuple[int, int, int, int]]:
+    """The numbers of `Span`s of about `part_rows` rows each, alike in size, that make up a large
+    shard."""
     part_rows = settings["part_rows"]
     spans = max(round(count.rows / part_rows), 1)
     transcoded = codecs.lookup(settings["encoding"]).name != "utf-8"
@@ -205,7 +205,7 @@ def _cut(shard: Shard, count: Counted, settings: OutputSettings) -> Iterator[Spa
     for first, last in itertools.pairwise(edges):
         marks_before = bisect.bisect_right(count.marks, first, key=itemgetter(0))
         mark_row, mark_byte = count.marks[marks_before - 1] if marks_before else (0, 0)
-        yield Span(first, last - first, mark_row, mark_byte)
+        yield first, last - first, mark_row, mark_byte
 
 
 def _require_once(shard: Shard, names: list[str], settings: OutputSettings) -> None:

@@ -223,9 +223,16 @@ def test_a_part_of_something_else_is_named(output, directory, metadata):
 
 
 def test_a_damaged_plan_is_refused(output, directory):
-    path = directory / "_manifest" / "plan-00000.json"
+    path = directory / "_manifest" / "plan-00000.parquet"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"plan-00000\.json is damaged"):
+    with pytest.raises(InputError, match=r"plan-00000\.parquet is damaged"):
+        Output(str(directory))
+
+
+def test_an_output_of_an_earlier_version_is_named(directory):
+    (directory / "_manifest").mkdir(parents=True)
+    (directory / "_manifest" / "plan-00000.json").write_text('{"format": 1}')
+    with pytest.raises(InputError, match=r"plan-00000\.json has format 1, not 2: finish the job"):
         Output(str(directory))
 
 
@@ -270,7 +277,7 @@ def test_a_clear_that_was_interrupted_can_be_run_again(output, directory):
         output.clear()
     left = tree(directory)
     assert "_SUCCESS" not in left
-    assert "_manifest/plan-00000.json" in left
+    assert "_manifest/plan-00000.parquet" in left
     (directory / "part-000001.parquet").rmdir()
     Output(str(directory)).clear()
     assert tree(directory) == {}
@@ -284,7 +291,7 @@ def test_of_two_programs_that_plan_at_once_one_plan_holds(directory):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(plan_some, range(8)))
-    assert list(tree(directory)) == ["_manifest/plan-00000.json"]
+    assert list(tree(directory)) == ["_manifest/plan-00000.parquet"]
     held = Output(str(directory)).plans
     assert all(output.plans == held for output in outputs)
     # Those whose shards are not in it find them new.

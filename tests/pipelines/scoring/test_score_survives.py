@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 import ray
 
@@ -63,8 +64,9 @@ def test_the_manifest_tells_all_of_a_run(job):
     assert record["rows/s"] > 0
     assert record["model_hash"] == checkpoint.load(str(job / "model")).model_hash
     assert record["flags"]["text_column"] == "SentimentText"
-    planned = json.loads((job / "whole" / "_manifest" / "plan-00000.json").read_text())
-    for path, size, modified, rows in planned["shards"]:
+    pieces = pq.read_table(job / "whole" / "_manifest" / "plan-00000.parquet")
+    planned = pieces.group_by(["path", "bytes", "modified"]).aggregate([("rows", "sum")])
+    for path, size, modified, rows in zip(*planned.to_pydict().values(), strict=True):
         stat = os.stat(path)
         assert (size, modified) == (stat.st_size, stat.st_mtime_ns)
         assert rows == (100 if path.endswith("short.csv") else 3_300)
