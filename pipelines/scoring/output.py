@@ -37,10 +37,12 @@ REJECTED = pa.schema(
         pa.field("row", pa.int64()),
         pa.field("reason", pa.string()),
         pa.field("raw", pa.large_binary()),
+        pa.field("raw_bytes", pa.int64()),
     ]
 )
 """Schema of the files in `_rejected/`. Rows are counted from 1; null: all rows of a shard, or all
-of them that a part has."""
+of them that a part has. `raw` is the row (CSV) or text (Parquet), or its first 64 KiB, and null
+beyond 64 MiB of a part; `raw_bytes` is its length, which is always there."""
 
 METADATA = b"sentiment.part"
 """Key of a part's provenance and counts, JSON, in its Parquet footer."""

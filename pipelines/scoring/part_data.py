@@ -64,9 +64,13 @@ class TokenizedPart:
     """Rows that cannot be scored. A piece that cannot be read counts with all its rows."""
     reasons: Mapping[str, int]
     """Rejected rows by kind of reason."""
-    error: str
-    """Why the part cannot be scored now: an outage, or a shard that changed. Then nothing else
-    counts. "": it can."""
+
+    @staticmethod
+    def empty(task: PartTask) -> "TokenizedPart":
+        """A part of no rows, in place of one that could not be read."""
+        no_rows, nothing = pa.table({}), np.empty(0, np.int32)
+        offsets = np.zeros(1, np.int64)
+        return TokenizedPart(task, no_rows, no_rows, nothing, offsets, offsets[1:], 0, 0, {})
 
     def to_row(self) -> dict[str, Any]:
         """As a row of a Ray dataset: tables as Arrow IPC streams, arrays as their bytes."""
@@ -80,7 +84,6 @@ class TokenizedPart:
             "truncated": self.truncated,
             "rejected_rows": self.rejected_rows,
             "reasons": json.dumps(self.reasons),
-            "error": self.error,
         }
 
     @staticmethod
@@ -96,7 +99,6 @@ class TokenizedPart:
             truncated=row["truncated"],
             rejected_rows=row["rejected_rows"],
             reasons=json.loads(row["reasons"]),
-            error=row["error"],
         )
 
 

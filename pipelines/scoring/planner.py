@@ -16,14 +16,12 @@ from operator import itemgetter
 
 import pyarrow as pa
 
-from pipelines.errors import Failure
 from pipelines.scoring.column_types import common_type
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.plan import PieceNumbers, Plan, Shards, parts_of
 from pipelines.sources.rows import choose_columns
 from pipelines.sources.shard import Counted, Shard
-from sentiment import arrow_errors
 from sentiment.errors import InputError
 
 MAX_SHARDS_PER_PART = 256
@@ -56,7 +54,8 @@ def inspect_shard(
 ) -> Counted | str:
     """Row count and schema of a shard, or the reason why it cannot be scored.
 
-    With `columns_only`, the schema only: the row count is 0. Raises Failure during an outage.
+    With `columns_only`, the schema only: the row count is 0. Raises Unavailable if the shard could
+    not be read.
     """
     try:
         if columns_only:
@@ -65,8 +64,6 @@ def inspect_shard(
             counted = shard.count(settings["encoding"])
         counted.require_text(shard.path, settings["text_column"])
     except InputError as error:
-        if arrow_errors.is_outage(error.__cause__):
-            raise Failure(f"{error}: run the same command again") from error
         return str(error)
     return counted
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from pipelines.scoring.part_data import PartTask, TokenizedPart
+from pipelines.errors import Failure
+from pipelines.scoring.part_data import PartCounts, PartResult, PartTask, TokenizedPart
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.scorer import PartScorer, PartWorker
 
@@ -21,8 +22,14 @@ class PartReaderTask:
         self._reader = reader
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row of a `PartTask` -> the row of its `TokenizedPart`."""
-        return self._reader(PartTask.from_row(row)).to_row()
+        """A row of a `PartTask` -> the row of its `TokenizedPart`, and `error`: "", or why there is
+        none.
+        """
+        task = PartTask.from_row(row)
+        try:
+            return {**self._reader(task).to_row(), "error": ""}
+        except Failure as error:
+            return {**TokenizedPart.empty(task).to_row(), "error": str(error)}
 
 
 class PartActor:
@@ -48,6 +55,8 @@ class PartActor:
         began = time.monotonic()
         if isinstance(self._step, PartWorker):
             result = self._step(PartTask.from_row(row))
+        elif row["error"]:
+            result = PartResult(row["name"], PartCounts(), row["error"])
         else:
             result = self._step(TokenizedPart.from_row(row))
         # Set with every part: on a GPU the model loads with the first one, and Ray drops a gauge

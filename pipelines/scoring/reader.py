@@ -1,30 +1,47 @@
 """Reads and tokenizes the rows of a part; rows that cannot be scored are rejected with a reason."""
 
-from collections import Counter
+import posixpath
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from socket import gethostname
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
 
+from pipelines.errors import BadShard, ShardChanged, Unavailable
 from pipelines.scoring.cast import cast_column
 from pipelines.scoring.output import REJECTED
 from pipelines.scoring.part_data import PartTask, TokenizedPart
-from pipelines.scoring.read_errors import change_message, outage_message
 from pipelines.scoring.totals import MAX_REASONS_PER_PART, kind_of, most_frequent
-from pipelines.sources.rows import Rows, Span
+from pipelines.sources.rows import MAX_RAW_BYTES, Rows, Span
 from pipelines.sources.shard import Shard
-from sentiment import arrow_errors
+from pipelines.sources.shard_file import unavailable
+from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Encoder
 
-MAX_KEPT_BYTES = 4 * 2**30
+MAX_KEPT_BYTES = 2**30
 """Bytes of a part's kept columns. They are held in memory, and small shards can unpack to any
 size."""
 
-MAX_READS = 5
-"""Times that a piece is read if a server says "slow down" in a way that looks like content."""
+MAX_REJECTED_BYTES = 64 * 2**20
+"""Bytes that are kept of the rows that a part rejects, in all. Beyond, only their length is."""
+
+MAX_REASON_CHARACTERS = 1000
+"""A reason may quote a value of any length."""
+
+CONCURRENT_FETCHES = 8
+"""Small shards of a part that are fetched at the same time."""
+
+MAX_FETCHED_BYTES = 8 * 2**20
+"""Shards of up to so many bytes are fetched whole, before they are needed."""
 
 
 @dataclass(frozen=True)
@@ -41,70 +58,129 @@ class PartReader:
     def __call__(self, task: PartTask) -> TokenizedPart:
         """The part's rows, tokenized; rows that cannot be scored go to `rejected` with a reason.
 
-        If a shard changed since it was planned, or during an outage, the result has an `error`.
+        Only what a parser says of a shard's bytes rejects rows. Raises Unavailable if a shard could
+        not be read, and ShardChanged if it is not the file that was planned.
         """
         pieces: list[_PieceReader] = []
-        kept_bytes = 0
-        error = ""
-        for shard, span in task.pieces:
-            piece = self._read(shard, span, MAX_KEPT_BYTES - kept_bytes)
-            # Checked last: then the shard was the same as long as it was read.
-            error = piece.outage or change_message(shard)
-            if error:
-                break
-            pieces.append(piece)
-            kept_bytes += sum(table.nbytes for table in piece.kept)
+        kept_bytes = raw_bytes = 0
+        with closing(_contents(task)) as contents:
+            for (shard, span), content in zip(task.pieces, contents, strict=True):
+                piece = _PieceReader(
+                    self, shard, MAX_KEPT_BYTES - kept_bytes, MAX_REJECTED_BYTES - raw_bytes
+                )
+                piece.read(span, content)
+                pieces.append(piece)
+                kept_bytes += sum(table.nbytes for table in piece.kept)
+                raw_bytes += sum(table["raw"].nbytes for table in piece.rejected)
         lengths = _concatenate([array for piece in pieces for array in piece.lengths], np.int64)
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         kept = [table for piece in pieces for table in piece.kept]
-        rejected = [row for piece in pieces for row in piece.rejected]
+        rejected = [table for piece in pieces for table in piece.rejected]
         reasons = sum((piece.reasons for piece in pieces), Counter[str]())
         return TokenizedPart(
             task=task,
             kept=pa.concat_tables([self.schema.empty_table(), *kept]),
-            rejected=pa.Table.from_pylist(rejected, REJECTED),
+            rejected=pa.concat_tables([REJECTED.empty_table(), *rejected]),
             ids=_concatenate([array for piece in pieces for array in piece.ids], np.int32),
             offsets=offsets,
             piece_rows=np.array([piece.rows for piece in pieces], np.int64),
             truncated=sum(piece.truncated for piece in pieces),
             rejected_rows=sum(piece.rejected_rows for piece in pieces),
             reasons=most_frequent(reasons, MAX_REASONS_PER_PART),
-            error=error,
         )
 
-    def _read(self, shard: Shard, span: Span, max_kept_bytes: int) -> "_PieceReader":
-        for _ in range(MAX_READS):
-            piece = _PieceReader(self, shard, span, max_kept_bytes)
-            if not piece.misread:
-                break
-        return piece
+
+def require_unchanged(shard: Shard) -> None:
+    """Raise ShardChanged if the shard is not the file that was planned.
+
+    Raises Unavailable if that cannot be told.
+    """
+    try:
+        filesystem, inner = storage.resolve(shard.path)
+        is_local = isinstance(filesystem, pafs.LocalFileSystem)
+        info = filesystem.get_file_info(inner)
+        sees_directory = not is_local or storage.exists(posixpath.dirname(inner))
+    except Exception as error:
+        raise unavailable(shard.path, "cannot be looked up", error) from error
+    if not info.is_file:
+        if not sees_directory:
+            raise Unavailable(
+                f"{shard.path} is not there, nor is its directory: every node must see it, and "
+                f"{gethostname()} does not"
+            )
+        raise ShardChanged(f"{shard.path} is gone: it was there when it was planned")
+    # A bucket's listing may have milliseconds where a request for one object has only seconds.
+    unit = 1 if is_local else 10**9
+    if (info.size, (info.mtime_ns or 0) // unit) != (shard.size, shard.modified // unit):
+        raise ShardChanged(
+            f"{shard.path} has changed since it was planned ({shard.size:,} bytes then, "
+            f"{info.size:,} now, or written again): choose another --output, or pass --overwrite"
+        )
+
+
+def _contents(task: PartTask) -> Generator[pa.Buffer | None, None, None]:
+    """For each piece the whole file, if it is one of several small ones; else None.
+
+    Small files are fetched side by side, a few at a time, because a server takes time for each.
+    Raises what `require_unchanged` and `Shard.fetch` raise.
+    """
+    if len(task.pieces) == 1:
+        yield None
+        return
+    pool = ThreadPoolExecutor(CONCURRENT_FETCHES)
+    waiting: deque[Future[pa.Buffer | None] | None] = deque()
+    try:
+        for shard, _ in task.pieces:
+            if len(waiting) == CONCURRENT_FETCHES:
+                yield _result(waiting.popleft())
+            is_small = shard.size <= MAX_FETCHED_BYTES
+            waiting.append(_submit(pool, shard) if is_small else None)
+        while waiting:
+            yield _result(waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ThreadPoolExecutor, shard: Shard) -> "Future[pa.Buffer | None]":
+    try:
+        return pool.submit(_fetch, shard)
+    except RuntimeError as error:  # The system has no thread left.
+        raise unavailable(shard.path, "cannot be read", error) from error
+
+
+def _result(future: "Future[pa.Buffer | None] | None") -> pa.Buffer | None:
+    return None if future is None else future.result()
+
+
+def _fetch(shard: Shard) -> pa.Buffer | None:
+    with _unless_changed(shard):
+        return shard.fetch(MAX_FETCHED_BYTES)
+
+
+@contextmanager
+def _unless_changed(shard: Shard) -> Iterator[None]:
+    """Context manager for reading a shard: ShardChanged, whatever it raises, if the shard changed.
+
+    It is looked up last: then it was the same as long as it was read.
+    """
+    try:
+        yield
+    except (Unavailable, BadShard):
+        require_unchanged(shard)
+        raise
+    require_unchanged(shard)
 
 
 class _PieceReader:
     """Reads the rows of a piece, and sorts them into rows that can be scored and rejected rows."""
 
-    def __init__(self, reader: PartReader, shard: Shard, span: Span, max_kept_bytes: int) -> None:
-        self._reader, self._path, self._max_kept_bytes = reader, shard.path, max_kept_bytes
-        self.outage = ""
-        """Why the piece could not be read, if the reason is not in the shard."""
-        self.misread = False
-        """Whether the server may have sent an error that was taken for content."""
+    def __init__(
+        self, reader: PartReader, shard: Shard, max_kept_bytes: int, max_raw_bytes: int
+    ) -> None:
+        self._reader, self._shard = reader, shard
+        self._max_kept_bytes, self._max_raw_bytes = max_kept_bytes, max_raw_bytes
         self._clear()
-        # Some shards may lack a kept column: it is null in their rows.
-        wanted, optional = [reader.text_column], reader.schema.names
-        try:
-            for rows in shard.rows(wanted, reader.encoding, span, optional=optional):
-                self._add(rows)
-            self._require_all_rows(span)
-        except InputError as error:
-            self._clear()
-            self.misread = arrow_errors.is_misread(error.__cause__)
-            self.outage = outage_message(shard, error)
-            self.rejected_rows = span.rows
-            self.reasons[kind_of(str(error).replace(shard.path, "the shard"))] = span.rows
-            reason = f"{error} (rows {span.first + 1} to {span.last})"
-            self.rejected.append({"shard": shard.path, "row": None, "reason": reason, "raw": None})
 
     def _clear(self) -> None:
         self.kept: list[pa.Table] = []
@@ -113,22 +189,49 @@ class _PieceReader:
         """Their token ids, int32[tokens] for each batch."""
         self.lengths: list[npt.NDArray[np.int64]] = []
         """Number of tokens of each of them, int64[rows] for each batch."""
-        self.rejected: list[dict[str, Any]] = []
-        """Rows of a table with the schema REJECTED."""
+        self.rejected: list[pa.Table] = []
+        """Tables with the schema REJECTED, one for each batch that has such rows."""
         self.reasons: Counter[str] = Counter()
         self.truncated = 0
         self.rejected_rows = 0
+        self._raw_bytes = 0
 
     @property
     def rows(self) -> int:
         """Number of rows to score."""
         return sum(map(len, self.lengths))
 
-    def _require_all_rows(self, span: Span) -> None:
-        """Raise an InputError unless each row of the span will be scored or is rejected."""
-        rows = self.rows + self.rejected_rows
-        if rows != span.rows:
-            raise InputError(f"{self._path} gave {rows:,} rows where {span.rows:,} were counted")
+    def read(self, span: Span, content: pa.Buffer | None) -> None:
+        """Read the piece; `content` is the shard's file, if that has been fetched.
+
+        A shard that no parser can use is one row of `rejected`. Raises Unavailable and
+        ShardChanged.
+        """
+        try:
+            # What has been fetched was looked up then.
+            with nullcontext() if content is not None else _unless_changed(self._shard):
+                self._read(span, content)
+        except InputError as error:
+            self._clear()
+            path = self._shard.path
+            self.rejected_rows = span.rows
+            self.reasons[kind_of(str(error).replace(path, "the shard"))] = span.rows
+            reason = f"{error} (rows {span.first + 1} to {span.last})"
+            self.rejected.append(
+                pa.Table.from_pylist([{"shard": path, "reason": reason}], REJECTED)
+            )
+
+    def _read(self, span: Span, content: pa.Buffer | None) -> None:
+        # Some shards may lack a kept column: it is null in their rows.
+        wanted, optional = [self._reader.text_column], self._reader.schema.names
+        encoding = self._reader.encoding
+        for rows in self._shard.rows(wanted, encoding, span, optional, content):
+            self._add(rows)
+        found = self.rows + self.rejected_rows
+        if found != span.rows:
+            raise BadShard(
+                f"{self._shard.path} gave {found:,} rows where {span.rows:,} were counted"
+            )
 
     def _add(self, rows: Rows) -> None:
         texts = rows.table[self._reader.text_column]
@@ -138,13 +241,7 @@ class _PieceReader:
             null = not texts[index].is_valid
             reasons[index] = "the text is null" if null else "the text is not valid UTF-8"
         columns = self._cast_kept(rows.table, reasons)
-        for index, reason in reasons.items():
-            raw = texts[index].as_py()
-            raw = raw.encode() if isinstance(raw, str) else raw
-            self._reject(int(rows.numbers[index]), reason, raw)
-        for bad in rows.bad:
-            self._reject(bad.number, bad.reason, bad.raw)
-        self.rejected.sort(key=lambda row: row["row"])
+        self._reject(rows, texts, reasons)
 
         is_scored = np.ones(len(texts), bool)
         is_scored[list(reasons)] = False
@@ -152,8 +249,8 @@ class _PieceReader:
         kept = [column.filter(pa.array(is_scored)) for column in columns]
         self.kept.append(pa.table(kept, schema=self._reader.schema))
         if sum(table.nbytes for table in self.kept) > self._max_kept_bytes:
-            raise InputError(
-                f"{self._path}: the columns to keep fill more than "
+            raise BadShard(
+                f"{self._shard.path}: the columns to keep fill more than "
                 f"{MAX_KEPT_BYTES >> 30} GiB in a part: use a smaller --part_rows"
             )
         lengths = np.diff(tokens.offsets)
@@ -176,10 +273,42 @@ class _PieceReader:
                 reasons.setdefault(index, reason)
         return columns
 
-    def _reject(self, number: int, reason: str, raw: bytes | None) -> None:
-        self.rejected.append({"shard": self._path, "row": number, "reason": reason, "raw": raw})
-        self.reasons[kind_of(reason)] += 1
-        self.rejected_rows += 1
+    def _reject(self, rows: Rows, texts: pa.ChunkedArray, reasons: dict[int, str]) -> None:
+        """Add the malformed rows, and those that have a reason, to `rejected`, in order.
+
+        Args:
+            rows: the batch.
+            texts: its texts, which may not be UTF-8.
+            reasons: by index in the batch.
+        """
+        if not reasons and not rows.bad:
+            return
+        # Arrow does not check that a string is UTF-8, and Python would.
+        raw = texts.take(pa.array(list(reasons), pa.int64())).cast(pa.large_binary())
+        raw_bytes = pc.binary_length(raw)
+        raw = pc.binary_slice(raw, 0, MAX_RAW_BYTES)
+        bad = rows.bad
+        numbers = [*rows.numbers[list(reasons)].tolist(), *(row.number for row in bad)]
+        said = [*reasons.values(), *(row.reason for row in bad)]
+        lengths = [pa.array([row.raw_bytes for row in bad], pa.int64())]
+        content = [pa.array([row.raw for row in bad], pa.large_binary())]
+        table = pa.table(
+            [
+                pa.repeat(pa.scalar(self._shard.path), len(numbers)),
+                pa.array(numbers, pa.int64()),
+                pa.array([reason[:MAX_REASON_CHARACTERS] for reason in said], pa.string()),
+                pa.chunked_array([*raw.chunks, *content], pa.large_binary()),
+                pa.chunked_array([*raw_bytes.cast(pa.int64()).chunks, *lengths], pa.int64()),
+            ],
+            schema=REJECTED,
+        ).sort_by("row")
+        held = np.cumsum(pc.binary_length(table["raw"]).fill_null(0))
+        within = pa.array(self._raw_bytes + held <= self._max_raw_bytes)
+        raw = pc.if_else(within, table["raw"], pa.scalar(None, pa.large_binary()))
+        self._raw_bytes += int(pc.sum(pc.binary_length(raw)).as_py() or 0)
+        self.rejected.append(table.set_column(3, REJECTED.field("raw"), raw))
+        self.reasons.update(kind_of(reason) for reason in said)
+        self.rejected_rows += len(numbers)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:

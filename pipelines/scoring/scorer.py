@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from pipelines.errors import Failure
 from pipelines.scoring.output import METADATA, remove_if_there
 from pipelines.scoring.part_data import PartCounts, PartResult, PartTask, TokenizedPart
 from pipelines.scoring.reader import PartReader
@@ -35,8 +36,6 @@ class PartScorer:
     def __call__(self, part: TokenizedPart) -> PartResult:
         """Score a part and write its files."""
         name = part.task.name
-        if part.error:
-            return PartResult(name, PartCounts(), part.error)
         probabilities = self.infer(part.ids, part.offsets)
         is_positive = probabilities >= 0.5
         answers = pc.if_else(pa.array(is_positive), "positive", "negative")
@@ -99,7 +98,11 @@ class PartWorker:
 
     def __call__(self, task: PartTask) -> PartResult:
         """Read, score and write a part."""
-        return self.scorer(self.reader(task))
+        try:
+            part = self.reader(task)
+        except Failure as error:
+            return PartResult(task.name, PartCounts(), str(error))
+        return self.scorer(part)
 
 
 def _rows_and_positives(

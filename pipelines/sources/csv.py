@@ -15,8 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from pipelines.errors import BadShard
 from pipelines.sources._csv_scan import split_rows
 from pipelines.sources.rows import (
+    MAX_BATCH_ROWS,
+    MAX_RAW_BYTES,
     MAX_ROW_BYTES,
     BadRow,
     Rows,
@@ -25,7 +28,8 @@ from pipelines.sources.rows import (
     require_few_columns,
     too_few_rows,
 )
-from sentiment.errors import InputError, on_one_line
+from pipelines.sources.shard_file import is_shortage
+from sentiment.errors import on_one_line
 
 CHUNK_BYTES = 8 * 2**20
 """Bytes read at a time."""
@@ -55,14 +59,15 @@ def read_csv(
         rows_before, blocks = span.mark_row, _blocks(source, path, encoding, span.mark_byte)
     for block in blocks:
         first, rows_before = rows_before, rows_before + len(block.starts)
-        if span is None:
-            yield _parse(block, present, chosen, first)
-        elif rows_before > span.first:
-            # Parse only the span's rows: the block may hold millions of malformed rows of others.
-            start, stop = max(span.first - first, 0), span.last - first
-            yield _parse(block.rows(start, stop), present, chosen, first + start)
-            if rows_before >= span.last:
-                return
+        start, stop = 0, len(block.starts)
+        if span is not None:
+            start, stop = max(span.first - first, 0), min(span.last - first, stop)
+        # A block may hold millions of malformed rows, each of which becomes an object.
+        for row in range(start, stop, MAX_BATCH_ROWS):
+            batch = block.rows(row, min(row + MAX_BATCH_ROWS, stop))
+            yield _parse(batch, present, chosen, first + row)
+        if span is not None and rows_before >= span.last:
+            return
     if span is not None and rows_before < span.last:
         raise too_few_rows(path, rows_before, span)
 
@@ -118,7 +123,7 @@ def _header_and_blocks(
     blocks = _blocks(source, path, encoding)
     block = next(blocks, None)
     if block is None:
-        raise InputError(f"{path} is empty: a CSV file begins with a line that names its columns")
+        raise BadShard(f"{path} is empty: a CSV file begins with a line that names its columns")
     present = _header(block, path)
     if len(block.starts) == 1:
         return present, blocks
@@ -135,12 +140,12 @@ def _blocks(source: pa.NativeFile, path: str, encoding: str, position: int = 0) 
                 continue
             at_start = False
             if pending.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise InputError(f"{path} is UTF-16: pass --encoding utf-16")
+                raise BadShard(f"{path} is UTF-16: pass --encoding utf-16")
             if pending.startswith(codecs.BOM_UTF8):
                 pending, position = pending.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
         starts, ends, fields, consumed = split_rows(pending, is_last)
         if not consumed and len(pending) > MAX_ROW_BYTES:
-            raise InputError(
+            raise BadShard(
                 f"{path}, from byte {position} on: a row longer than {MAX_ROW_BYTES >> 20} MiB; "
                 "is there a quote that is not closed?"
             )
@@ -163,15 +168,17 @@ def _utf8_chunks(
         try:
             chunk = source.read(CHUNK_BYTES if position else min(CHUNK_BYTES, FIRST_CHUNK_BYTES))
         except (OSError, pa.ArrowInvalid) as error:
+            if is_shortage(error):
+                raise
             reason = on_one_line(error)
-            raise InputError(f"{path} cannot be read after byte {position}: {reason}") from error
+            raise BadShard(f"{path} cannot be read after byte {position}: {reason}") from error
         is_last = not chunk
         position += len(chunk)
         if decoder is not None:
             try:
                 chunk = decoder.decode(chunk, is_last).encode()
             except UnicodeError as error:
-                raise InputError(f"{path} is not {encoding}: {error}") from None
+                raise BadShard(f"{path} is not {encoding}: {error}") from None
         yield chunk, is_last
         if is_last:
             return
@@ -181,17 +188,17 @@ def _header(block: _Block, path: str) -> list[str]:
     """The column names in the block's first row."""
     width = int(block.fields[0])
     if width < 0:
-        raise InputError(f"{path}: a quote in its first line is not closed")
+        raise BadShard(f"{path}: a quote in its first line is not closed")
     require_few_columns(path, width)
     line = block.data[block.starts[0] : block.ends[0]]
     try:
         present = [name.decode() for name in _parse_whole(line, width).to_pylist()[0].values()]
     except UnicodeDecodeError:
-        raise InputError(
+        raise BadShard(
             f"{path}: its first line is not UTF-8: pass --encoding (latin-1, utf-16, ...)"
         ) from None
     if any("\0" in name for name in present):
-        raise InputError(
+        raise BadShard(
             f"{path} is not UTF-8 text (it has NUL bytes): pass --encoding utf-16-le or utf-16-be"
         )
     return present
@@ -212,7 +219,8 @@ def _parse(block: _Block, present: list[str], chosen: list[str], rows_before: in
         BadRow(
             int(numbers[i]),
             _reason(int(block.fields[i]), len(present)),
-            block.data[block.starts[i] : block.ends[i]],
+            block.data[block.starts[i] : min(block.ends[i], block.starts[i] + MAX_RAW_BYTES)],
+            int(block.ends[i] - block.starts[i]),
         )
         for i in np.flatnonzero(~is_good)
     ]

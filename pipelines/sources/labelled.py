@@ -7,9 +7,10 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from pipelines.errors import BadShard
+from pipelines.sources.arrow_types import is_text
 from pipelines.sources.rows import Rows
 from pipelines.sources.shard import Counted, Shard
-from sentiment.errors import InputError
 from sentiment.text.tokenizer import TokenIds, Tokens
 
 TokensT = TypeVar("TokensT", Tokens, TokenIds)
@@ -38,7 +39,7 @@ class LabelledReader:
     encoding: str
 
     def require_columns(self, shard: Shard) -> None:
-        """Raise an InputError if the shard cannot be read or lacks a column."""
+        """Raise BadShard if the shard lacks a column; also what `Shard.rows` raises."""
         next(shard.rows([self.text_column, self.label_column], self.encoding), None)
 
     def read(
@@ -46,13 +47,13 @@ class LabelledReader:
     ) -> Iterator[LabelledRows[TokensT]]:
         """Read and tokenize a shard, a batch at a time.
 
-        Raises InputError if a column has an unsuitable type, and for the first row that is
+        Raises BadShard if a column has an unsuitable type, and for the first row that is
         malformed, whose label is not 0 or 1, or whose text is null or not valid UTF-8. The message
         names the file and the row.
         """
         for rows in shard.rows([self.text_column, self.label_column], self.encoding):
             for bad in rows.bad[:1]:
-                raise InputError(f"{shard.path}, row {bad.number}: {bad.reason}")
+                raise BadShard(f"{shard.path}, row {bad.number}: {bad.reason}")
             Counted(len(rows.table), rows.table.schema).require_text(shard.path, self.text_column)
             texts = rows.table[self.text_column]
             labels = _labels(rows, self.label_column, shard.path)
@@ -60,8 +61,8 @@ class LabelledReader:
             for index in tokens.invalid[:1]:
                 where = f"{shard.path}, row {rows.numbers[index]}: {self.text_column}"
                 if not texts[int(index)].is_valid:
-                    raise InputError(f"{where} is null")
-                raise InputError(
+                    raise BadShard(f"{where} is null")
+                raise BadShard(
                     f"{where} is not valid UTF-8: pass --encoding (latin-1, cp1252, ...)"
                 )
             yield LabelledRows(rows.numbers, texts, labels, tokens)
@@ -71,28 +72,36 @@ _LABELS = {"0": 0, "0.0": 0, "False": 0, "1": 1, "1.0": 1, "True": 1}
 
 
 def _labels(rows: Rows, column: str, path: str) -> np.ndarray:
-    """The labels of a column of any type, int8[rows]; InputError for the first that is invalid."""
+    """The labels of a column of any type, int8[rows]; BadShard for the first that is invalid."""
     values = rows.table[column].combine_chunks()
     try:
         values = values.dictionary_encode()
     except pa.ArrowNotImplementedError:
-        raise InputError(
-            f"{path}: column {column!r} is {values.type}, not labels 0 and 1"
-        ) from None
+        raise BadShard(f"{path}: column {column!r} is {values.type}, not labels 0 and 1") from None
     invalid = -1
-    distinct = [
-        _LABELS.get(_shown(value).strip(), invalid) for value in values.dictionary.to_pylist()
-    ]
+    distinct = [_LABELS.get(_shown(value).strip(), invalid) for value in _values(values.dictionary)]
     null_index = len(distinct)
     indices = values.indices.cast(pa.int64()).fill_null(null_index)
     labels: np.ndarray = np.array([*distinct, invalid], np.int8)[indices]
     for index in np.flatnonzero(labels == invalid)[:1]:
-        value = rows.table[column][int(index)].as_py()
+        (value,) = _values(rows.table[column][int(index) : int(index) + 1])
         shown = "null" if value is None else repr(_shown(value)[:80])
-        raise InputError(f"{path}, row {rows.numbers[index]}: {column} is {shown}, not 0 or 1")
+        raise BadShard(f"{path}, row {rows.numbers[index]}: {column} is {shown}, not 0 or 1")
     return labels
 
 
+def _values(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """The values of a column; texts as bytes, since Arrow does not check that they are UTF-8."""
+    plain = column.cast(pa.large_binary()) if is_text(column.type) else column
+    values: list[object] = plain.to_pylist()
+    return values
+
+
 def _shown(value: object) -> str:
-    # Latin-1 decodes any byte, so an invalid label can be shown in a message.
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        # Latin-1 decodes any byte, so an invalid label can be shown in a message.
+        return value.decode("latin-1")

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sentiment.errors import InputError
+from pipelines.errors import BadShard
 
-MAX_READ_BYTES = 2 * 2**30
+MAX_READ_BYTES = 2**30
 """Memory that one read of Parquet may take. A page of a kilobyte can unpack to more than the
 machine has."""
 
@@ -21,7 +21,7 @@ _limit_lock = threading.Lock()
 
 @contextmanager
 def limited_memory(path: str) -> Iterator[None]:
-    """Context manager: an InputError about `path` if the block takes more than MAX_READ_BYTES.
+    """Context manager: BadShard about `path` if the block takes more than MAX_READ_BYTES.
 
     Only the decoder knows what a page unpacks to, and it allocates before it checks. So the limit
     is the process's RLIMIT_DATA, set to what the process has now plus MAX_READ_BYTES. The block
@@ -48,6 +48,6 @@ def limited_memory(path: str) -> Iterator[None]:
             if not is_tighter:
                 raise
             gib = MAX_READ_BYTES >> 30
-            raise InputError(f"{path} takes more than {gib} GiB of memory to read") from None
+            raise BadShard(f"{path} takes more than {gib} GiB of memory to read") from None
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

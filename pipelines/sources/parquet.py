@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import plain_schema
 from pipelines.sources.memory_limit import limited_memory
 from pipelines.sources.rows import (
+    MAX_BATCH_ROWS,
     MAX_ROW_BYTES,
     Rows,
     Span,
@@ -17,16 +19,18 @@ from pipelines.sources.rows import (
     require_few_columns,
     too_few_rows,
 )
-from sentiment.errors import InputError, on_one_line
-
-MAX_BATCH_ROWS = 65_536
-"""Rows of a batch: some ten MB of short texts."""
+from pipelines.sources.shard_file import is_shortage
+from sentiment.errors import on_one_line
 
 BATCH_BYTES = 64 * 2**20
 """Target size of a batch, as far as the footer tells how long rows are."""
 
 COLUMN_BUFFER_BYTES = 4 * 2**20
 """Bytes of a column chunk read at a time. A row group can be many times what a part needs."""
+
+FETCHED_BYTES = 64 * 2**20
+"""Row groups of up to so many bytes before compression are fetched whole. A bucket takes time for
+each request, however small."""
 
 FOOTER_READ_BYTES = 64 * 2**10
 """Bytes read from the end of a file to find its footer; Arrow's own default."""
@@ -50,18 +54,24 @@ def read_parquet(
             file = _open(source, path)
             present = plain_schema(file.schema_arrow)
             chosen = choose_columns(path, present.names, columns, optional)
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        starts = np.cumsum([0, *sizes])
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        starts = np.cumsum([0, *(group.num_rows for group in groups)])
         rows_in_file = int(starts[-1])
         span = span or Span(0, rows_in_file)
         if rows_in_file < span.last:
             raise too_few_rows(path, rows_in_file, span)
-        groups = [
-            i for i in range(len(sizes)) if starts[i] < span.last and starts[i + 1] > span.first
+        needed = [
+            i for i in range(len(groups)) if starts[i] < span.last and starts[i + 1] > span.first
         ]
-        rows_before = int(starts[groups[0]]) if groups else 0
+        rows_before = int(starts[needed[0]]) if needed else 0
+        # Fetched at once by Arrow, row groups take one request; else each buffer takes one.
+        if sum(groups[i].total_byte_size for i in needed) <= FETCHED_BYTES:
+            file = pq.ParquetFile(source, metadata=file.metadata, pre_buffer=True)
         batches = file.iter_batches(
-            _batch_rows(file, groups), columns=chosen, row_groups=groups, use_threads=False
+            _batch_rows([groups[i] for i in needed]),
+            columns=chosen,
+            row_groups=needed,
+            use_threads=False,
         )
         schema = pa.schema([present.field(name) for name in chosen])
         while rows_before < span.last:
@@ -69,14 +79,17 @@ def read_parquet(
                 batch = next(batches, None)
                 if batch is None:
                     return
+                first, rows_before = rows_before, rows_before + len(batch)
+                if rows_before <= span.first:
+                    # Rows of other parts: a row group can only be decoded from its start.
+                    continue
                 table = pa.Table.from_batches([batch]).select(chosen).cast(schema)
             _require_short_values(table, path)
-            numbers = np.arange(rows_before + 1, rows_before + 1 + len(batch))
-            rows_before += len(batch)
-            rows = Rows(table, numbers).between(span.first, span.last)
-            if len(rows.numbers):
-                yield rows
-    except (pa.ArrowException, OSError, MemoryError) as error:
+            numbers = np.arange(first + 1, rows_before + 1)
+            yield from _small_batches(Rows(table, numbers).between(span.first, span.last))
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        if is_shortage(error):
+            raise
         raise _unreadable(path, error) from error
 
 
@@ -90,40 +103,49 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
         with limited_memory(path):
             file = _open(pa.BufferReader(tail) if is_whole else source, path)
             rows, schema = file.metadata.num_rows, plain_schema(file.schema_arrow)
-    except (pa.ArrowException, OSError, MemoryError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        if is_shortage(error):
+            raise
         raise _unreadable(path, error) from error
     if not 0 <= rows <= MAX_ROWS_PER_BYTE * size:
-        raise InputError(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
+        raise BadShard(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
     return rows, schema
 
 
 def _open(source: pa.NativeFile, path: str) -> pq.ParquetFile:
-    file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES)
+    file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES, pre_buffer=False)
     require_few_columns(path, file.metadata.num_columns)
     return file
 
 
-def _batch_rows(file: pq.ParquetFile, groups: Sequence[int]) -> int:
+def _batch_rows(groups: Sequence[pq.RowGroupMetaData]) -> int:
     """Rows per batch: fewer where the footer says that rows are long."""
     longest = 1
-    for group in map(file.metadata.row_group, groups):
+    for group in groups:
         longest = max(longest, group.total_byte_size // max(group.num_rows, 1))
     return min(max(BATCH_BYTES // longest, 1), MAX_BATCH_ROWS)
 
 
+def _small_batches(rows: Rows) -> Iterator[Rows]:
+    """The rows in batches of about BATCH_BYTES, whatever the footer said of their length."""
+    size = max(len(rows.numbers) * BATCH_BYTES // max(rows.table.nbytes, 1), 1)
+    for start in range(0, len(rows.numbers), size):
+        yield Rows(rows.table[start : start + size], rows.numbers[start : start + size])
+
+
 def _require_short_values(table: pa.Table, path: str) -> None:
-    """Raise an InputError if a text is longer than MAX_ROW_BYTES: tokenizing takes many times that
+    """Raise BadShard if a text is longer than MAX_ROW_BYTES: tokenizing takes many times that
     much memory.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
         if column.type in _LONG_TYPES and column.nbytes > MAX_ROW_BYTES:
             longest = pc.max(pc.binary_length(column)).as_py() or 0
             if longest > MAX_ROW_BYTES:
-                raise InputError(
+                raise BadShard(
                     f"{path}: column {name!r} has a value of {longest:,} bytes; "
                     f"at most {MAX_ROW_BYTES >> 20} MiB are read"
                 )
 
 
-def _unreadable(path: str, error: BaseException) -> InputError:
-    return InputError(f"{path} cannot be read as Parquet: {on_one_line(error)}")
+def _unreadable(path: str, error: BaseException) -> BadShard:
+    return BadShard(f"{path} cannot be read as Parquet: {on_one_line(error)}")

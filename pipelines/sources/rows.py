@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from sentiment.errors import InputError
+from pipelines.errors import BadShard
 
 MAX_COLUMNS = 10_000
 """Columns of a shard. Reading makes objects for each one, many times its bytes in the file."""
@@ -17,6 +17,12 @@ MAX_COLUMNS = 10_000
 MAX_ROW_BYTES = 64 * 2**20
 """Longest text of a Parquet column, and longest row of a CSV file. A longer CSV row nearly always
 means a quote that is not closed."""
+
+MAX_BATCH_ROWS = 65_536
+"""Rows of a batch: some ten MB of short texts."""
+
+MAX_RAW_BYTES = 64 * 2**10
+"""Bytes that are kept of a row that is rejected."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,9 @@ class BadRow:
     """Row number in the shard, from 1."""
     reason: str
     raw: bytes
+    """The row, or its first MAX_RAW_BYTES."""
+    raw_bytes: int
+    """Length of the whole row."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +73,18 @@ class Span:
         return self.first + self.rows
 
 
-def too_few_rows(path: str, rows: int, span: Span) -> InputError:
+def too_few_rows(path: str, rows: int, span: Span) -> BadShard:
     """The error to raise when a shard has only `rows` rows and a span needs more."""
-    return InputError(
+    return BadShard(
         f"{path} has {rows:,} rows, not the {span.last:,} or more that were counted: "
         "was the file rewritten?"
     )
 
 
 def require_few_columns(path: str, columns: int) -> None:
-    """Raise an InputError if a shard has more than MAX_COLUMNS columns."""
+    """Raise BadShard if a shard has more than MAX_COLUMNS columns."""
     if columns > MAX_COLUMNS:
-        raise InputError(f"{path} has {columns:,} columns; at most {MAX_COLUMNS:,} are read")
+        raise BadShard(f"{path} has {columns:,} columns; at most {MAX_COLUMNS:,} are read")
 
 
 def choose_columns(
@@ -89,7 +98,7 @@ def choose_columns(
         wanted: columns that must be there; None: all.
         optional: columns to read if they are there.
 
-    Raises InputError for the first column that is missing or that the shard has twice.
+    Raises BadShard for the first column that is missing or that the shard has twice.
     """
     times = Counter(present)
     chosen = list(present) if wanted is None else list(wanted)
@@ -99,7 +108,7 @@ def choose_columns(
             problem = "has more than one column" if name in times else "has no column"
             hint = "" if name in times else _did_you_mean(name, present, chosen)
             columns = textwrap.shorten(", ".join(present), 1000, placeholder=" ...")
-            raise InputError(f"{path} {problem} {name!r}{hint}; its columns: {columns}")
+            raise BadShard(f"{path} {problem} {name!r}{hint}; its columns: {columns}")
     return chosen
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import is_text
 from pipelines.sources.csv import count_csv, csv_columns, read_csv
 from pipelines.sources.parquet import count_parquet, read_parquet
 from pipelines.sources.rows import Rows, Span, choose_columns
-from sentiment import storage
-from sentiment.errors import InputError, on_one_line
+from pipelines.sources.shard_file import fetched, opened
 
 EXTENSIONS = (".csv", ".csv.gz", ".parquet")
 """How the names of shards end."""
@@ -28,11 +28,11 @@ class Counted:
     """CSV: rows that a reader can seek to, as (number of rows before it, byte offset)."""
 
     def require_text(self, path: str, column: str) -> None:
-        """Raise an InputError unless the column exists and holds text."""
+        """Raise BadShard unless the column exists and holds text."""
         choose_columns(path, self.schema.names, [column], ())
         kind = self.schema.field(column).type
         if not is_text(kind):
-            raise InputError(f"{path}: column {column!r} is {kind}, not text")
+            raise BadShard(f"{path}: column {column!r} is {kind}, not text")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Shard:
         encoding: str,
         span: Span | None = None,
         optional: Sequence[str] = (),
+        content: pa.Buffer | None = None,
     ) -> Iterator[Rows]:
         """Read rows, a batch at a time.
 
@@ -60,18 +61,20 @@ class Shard:
             encoding: a Python codec's name; used for CSV only.
             span: the rows to read; None: all.
             optional: columns to read as well if the shard has them.
+            content: what `fetch` returned; None: the file is read here.
 
-        Raises InputError if the shard cannot be read or lacks a column.
+        Raises BadShard if a parser cannot use the content, or it lacks a column; Unavailable if the
+        file cannot be opened or read, whatever the reason.
         """
-        with self.open() as source:
+        with opened(self.path, content) as source:
             if self.is_parquet:
                 yield from read_parquet(source, self.path, columns, span, optional)
             else:
                 yield from read_csv(source, self.path, columns, encoding, span, optional)
 
     def count(self, encoding: str) -> Counted:
-        """Count the rows: a CSV file is read in full. Raises InputError if it cannot be read."""
-        with self.open() as source:
+        """Count the rows: a CSV file is read in full. Raises what `rows` raises."""
+        with opened(self.path) as source:
             if self.is_parquet:
                 rows, schema = count_parquet(source, self.path)
                 return Counted(rows, schema)
@@ -81,8 +84,8 @@ class Shard:
         return Counted(rows, _text_columns(columns), tuple(marks))
 
     def schema(self, encoding: str) -> pa.Schema:
-        """Read the schema only. Raises InputError if the shard cannot be read."""
-        with self.open() as source:
+        """Read the schema only. Raises what `rows` raises."""
+        with opened(self.path) as source:
             if self.is_parquet:
                 return count_parquet(source, self.path)[1]
             return _text_columns(csv_columns(source, self.path, encoding))
@@ -92,15 +95,9 @@ class Shard:
         """Whether the shard is Parquet; otherwise it is CSV, compressed or not."""
         return self.path.endswith(".parquet")
 
-    def open(self) -> pa.NativeFile:
-        """A stream of the shard's decompressed bytes. Raises InputError if it cannot be opened."""
-        filesystem, inner = storage.resolve(self.path)
-        try:
-            if self.path.endswith(".gz"):
-                return filesystem.open_input_stream(inner, compression="gzip")
-            return filesystem.open_input_file(inner)
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be opened: {on_one_line(error)}") from error
+    def fetch(self, max_bytes: int) -> pa.Buffer | None:
+        """The whole file, for `rows`; None if it has more than `max_bytes`. Raises Unavailable."""
+        return fetched(self.path, max_bytes)
 
 
 def _text_columns(names: Sequence[str]) -> pa.Schema:

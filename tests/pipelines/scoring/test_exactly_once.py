@@ -242,7 +242,7 @@ class Jobs(RuleBasedStateMachine):
         if not job.is_over:
             job.resume()
         assert isinstance(job.error, Failure)
-        assert f"{part} could not be written" in str(job.error)
+        assert ("is gone" if away else f"{part} could not be written") in str(job.error)
         job.require_clean()
         if away:
             self.corpus.rmdir()

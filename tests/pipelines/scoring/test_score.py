@@ -13,7 +13,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.errors import Failure
+from pipelines.errors import Failure, ShardChanged, Unavailable
 from pipelines.scoring import ray_executor
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.job import main
@@ -360,13 +360,10 @@ def test_a_type_that_does_not_convert_at_all_costs_the_part_of_the_shard(tmp_pat
 
 def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
     read_part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n2,you\n", "a.csv")
-    assert read_part().error == ""
+    assert read_part().rejected_rows == 0
     (tmp_path / "a.csv").write_bytes(HEAD + b"1,hi\n2,yes\n")
-    part = read_part()
-    assert "a.csv has changed since it was planned" in part.error
-    scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
-    assert scorer(part).error == part.error
-    assert not (tmp_path / "part-000000.parquet").exists()
+    with pytest.raises(ShardChanged, match=r"a\.csv has changed since it was planned"):
+        read_part()
 
 
 @pytest.mark.parametrize(
@@ -421,9 +418,8 @@ def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
     (tmp_path / "here").mkdir()
     read_part = read(tmp_path / "here", pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")
     (tmp_path / "here").rename(tmp_path / "elsewhere")
-    assert (
-        read_part().error == f"node {gethostname()} does not see {tmp_path}/here: every node must"
-    )
+    with pytest.raises(Unavailable, match=f"every node must see it, and {gethostname()} does not"):
+        read_part()
 
 
 def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):

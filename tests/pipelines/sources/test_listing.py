@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from pipelines.errors import Unavailable
 from pipelines.sources.listing import find_labelled, find_shards
 from sentiment.errors import InputError
 
@@ -124,5 +125,5 @@ def test_a_deleted_shard_is_named(tree):
     shards = find_shards([str(root)], "--input")
     for shard in shards:
         os.unlink(shard.path)
-        with pytest.raises(InputError, match=f"{shard.path} cannot be opened"):
+        with pytest.raises(Unavailable, match=f"{shard.path} cannot be opened"):
             shard.count("utf-8")
