@@ -12,17 +12,18 @@ import pyarrow as pa
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
 from pipelines.scoring.config import OutputSettings, ScoreConfig
+from pipelines.scoring.counting import count_shards, forget_counts
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import print_first_rows, print_totals
 from pipelines.scoring.output import REPORT, Output, writing
 from pipelines.scoring.part_data import PartTask
-from pipelines.scoring.planner import inspect_all, make_plan, require_columns
+from pipelines.scoring.planner import make_plan, require_columns
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.run_record import RunRecord, TooManyRejected
 from pipelines.scoring.scorer import PartScorer, PartWorker
 from pipelines.scoring.totals import Totals
 from pipelines.sources.listing import find_shards
-from pipelines.sources.shard import Counted, Shard
+from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
@@ -123,12 +124,11 @@ def run(
 def _plan(new: list[Shard], settings: OutputSettings, output: Output, executor: Executor) -> None:
     """Count the rows of new shards, divide them into parts, and add the plan to the output."""
     print(f"Counting the rows of {quantity(len(new), 'shard')} ...", flush=True)
-    counts = inspect_all(new, settings, executor)
-    if not output.plans and not any(isinstance(count, Counted) for count in counts):
-        raise InputError(counts[0])
+    counts = count_shards(new, settings, executor, output.directory)
     plan = make_plan(new, counts, settings, first_part=len(output.parts))
     with writing(output):
         output.add(plan)
+    forget_counts(output.directory)
 
 
 def _score_missing(

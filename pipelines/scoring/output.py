@@ -57,7 +57,7 @@ STALE_SECONDS = 3600.0
 """Age at which a partial file counts as one whose writer died."""
 
 _NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.parquet|run-\d+\.json|report\.html"
-_NAMES += r"|_SUCCESS|writable"
+_NAMES += r"|counts-[0-9a-f]{8}\.parquet|_SUCCESS|writable"
 # The name of a partial file: a dot, the final name, the job's number if an actor writes it, and a
 # random number. A file that is linked into place has a dot-name of a dot-name.
 _PARTIAL = re.compile(rf"\.{{1,2}}({_NAMES})(\.[0-9a-f]{{8}}){{1,2}}")
@@ -261,7 +261,11 @@ class Output:
         self._remove(["_SUCCESS"])
         parts = [f"{part.name}.parquet" for part in self.parts]
         rejected = [f"_rejected/{name}" for name in [*parts, "shards.parquet"]]
-        runs = [f"_manifest/{name}" for name in self._names("_manifest") if name[:4] == "run-"]
+        runs = [
+            f"_manifest/{name}"
+            for name in self._names("_manifest")
+            if name.startswith(("run-", "counts-"))
+        ]
         self._remove([*parts, *rejected, *runs, f"_manifest/{REPORT}"])
         # The first plan is last: it marks the directory as an output, so if the program dies here,
         # it can be run again.

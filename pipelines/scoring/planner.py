@@ -1,24 +1,23 @@
-"""The planner: count the shards' rows and divide them into parts.
+"""The planner: divide the rows of shards into parts.
 
 A part is a run of consecutive rows of one shard, or several small shards in order. The plan
 follows from the shards and the settings alone, so two programs that start at the same time make
 the same plan.
 """
 
-import bisect
 import codecs
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from operator import itemgetter
 
+import numpy as np
 import pyarrow as pa
 
+from pipelines.errors import Failure
 from pipelines.scoring.column_types import common_type
 from pipelines.scoring.config import OutputSettings
-from pipelines.scoring.executor import Executor
+from pipelines.scoring.counting import inspect_shard
+from pipelines.scoring.counts import Counts, CountsOrList
 from pipelines.scoring.plan import PieceNumbers, Plan, Shards, parts_of
 from pipelines.sources.rows import choose_columns
 from pipelines.sources.shard import Counted, Shard
@@ -31,81 +30,24 @@ MAX_PARTS_READ_FROM_START = 16
 """Parts of a CSV shard that is compressed or transcoded: each part reads it from its start."""
 
 MAX_GROWTH_OF_PARTS = 10
-"""Those parts grow to this many times `part_rows` before there are more of them: a part is held in
-memory as a whole."""
+"""Parts grow to this many times `part_rows` before a row group, or a CSV shard that has to be read
+from its start, is cut into more of them: a part is held in memory as a whole."""
 
-CONCURRENT_SHARDS = 24
-"""Shards in a bucket that a process opens at the same time: Arrow keeps 25 connections open."""
+MAX_BYTES_OF_GROWN_PARTS = 128 * 2**20
+"""Parts of row groups grow to about so many bytes of a file."""
+
+PARTS_ENOUGH = 64
+"""Parts of row groups grow only as far as a plan keeps so many parts: all CPUs shall have some."""
 
 MAX_SHARDS_CHECKED_FIRST = 256
 """Shards whose columns are checked before the job starts."""
 
-MAX_SHARDS_COUNTED_HERE, MAX_CSV_BYTES_COUNTED_HERE = 64, 8 * 2**20
-"""Up to so many shards, and bytes of CSV, counting takes less time than a worker takes to start."""
-
-MAX_COUNTING_TASKS = 256
-
-SMALL_CSV_BYTES = 2**20
-"""Larger CSV shards, which are read in full to be counted, are counted one after another."""
-
-
-def inspect_shard(
-    shard: Shard, settings: OutputSettings, columns_only: bool = False
-) -> Counted | str:
-    """Row count and schema of a shard, or the reason why it cannot be scored.
-
-    With `columns_only`, the schema only: the row count is 0. Raises Unavailable if the shard could
-    not be read.
-    """
-    try:
-        if columns_only:
-            counted = Counted(0, shard.schema(settings["encoding"]))
-        else:
-            counted = shard.count(settings["encoding"])
-        counted.require_text(shard.path, settings["text_column"])
-    except InputError as error:
-        return str(error)
-    return counted
-
-
-def inspect_shards(shards: list[Shard], settings: OutputSettings) -> list[Counted | str]:
-    """`inspect_shard` of each shard. Small shards in a bucket are inspected in threads."""
-
-    def is_small_in_bucket(shard: Shard) -> bool:
-        small_csv = shard.size <= SMALL_CSV_BYTES and shard.path.endswith(".csv")
-        return "://" in shard.path and (shard.is_parquet or small_csv)
-
-    pool = ThreadPoolExecutor(CONCURRENT_SHARDS)
-    try:
-        in_threads = {
-            i: pool.submit(inspect_shard, shard, settings)
-            for i, shard in enumerate(shards)
-            if is_small_in_bucket(shard)
-        }
-        return [
-            in_threads[i].result() if i in in_threads else inspect_shard(shard, settings)
-            for i, shard in enumerate(shards)
-        ]
-    finally:
-        # During an outage, each of the others would time out on its own.
-        pool.shutdown(cancel_futures=True)
-
-
-def inspect_all(
-    shards: list[Shard], settings: OutputSettings, executor: Executor
-) -> list[Counted | str]:
-    """`inspect_shard` of each shard, in tasks of the executor if it takes a while."""
-    csv_bytes = sum(shard.size for shard in shards if not shard.is_parquet)
-    if len(shards) <= MAX_SHARDS_COUNTED_HERE and csv_bytes <= MAX_CSV_BYTES_COUNTED_HERE:
-        return inspect_shards(shards, settings)
-    size = math.ceil(len(shards) / MAX_COUNTING_TASKS)
-    chunks = [shards[start : start + size] for start in range(0, len(shards), size)]
-    counts = dict(executor.map(partial(inspect_shards, settings=settings), chunks))
-    return [count for index in range(len(chunks)) for count in counts[index]]
+_NO_MARKS = np.zeros((0, 2), np.int64)
 
 
 def require_columns(shards: list[Shard], settings: OutputSettings) -> None:
-    """Raise an InputError if no shard has the columns that the flags name.
+    """Raise an InputError if no shard has the columns that the flags name, and Failure if a shard
+    cannot be read now.
 
     The job would find that too, but only after Ray has started. Usually the first shard has all
     columns. Of very many shards only the first are checked here.
@@ -113,7 +55,10 @@ def require_columns(shards: list[Shard], settings: OutputSettings) -> None:
     columns: list[Counted | str] = []
     refusal = None
     for shard in shards[:MAX_SHARDS_CHECKED_FIRST]:
-        columns.append(inspect_shard(shard, settings, columns_only=True))
+        try:
+            columns.append(inspect_shard(shard, settings, columns_only=True))
+        except Failure as error:
+            raise Failure(f"{error}: run the same command again") from error
         try:
             make_plan(shards[: len(columns)], columns, settings, first_part=0)
             return
@@ -125,7 +70,7 @@ def require_columns(shards: list[Shard], settings: OutputSettings) -> None:
 
 def make_plan(
     shards: Sequence[Shard],
-    counts: Sequence[Counted | str],
+    counts: CountsOrList,
     settings: OutputSettings,
     first_part: int,
 ) -> Plan:
@@ -133,7 +78,7 @@ def make_plan(
 
     Args:
         shards: the shards.
-        counts: for each shard, row count and schema, or the reason why it cannot be read.
+        counts: row count and schema of each shard, or the reason why it cannot be scored.
         settings: what the output's bytes follow from, besides the shards.
         first_part: number of the first part; 0 in the first plan of an output.
 
@@ -141,68 +86,113 @@ def make_plan(
     shard has, or if no shard of a first plan can be read. A shard that has a kept column twice
     counts as unreadable.
     """
-    counted: dict[int, Counted] = {}
-    unreadable: dict[int, str] = {}
-    schemas: dict[bytes, pa.Schema] = {}
-    for i, (shard, count) in enumerate(zip(shards, counts, strict=True)):
-        if isinstance(count, str):
-            unreadable[i] = count
-            continue
-        content = count.schema.serialize().to_pybytes()
-        if content not in schemas:
+    columns, counts = Shards.of(shards), Counts.of(counts)
+    unreadable = dict(counts.errors)
+    is_read = counts.rows >= 0
+    for number, schema in enumerate(counts.schemas):
+        here = is_read & (counts.schema_indices == number)
+        for i in np.flatnonzero(here).tolist():
             try:
-                _require_once(shard, count.schema.names, settings)
+                _require_once(columns[i], schema.names, settings)
             except InputError as error:
                 unreadable[i] = str(error)
-                continue
-            schemas[content] = count.schema
-        counted[i] = count
-    if unreadable and not counted and not first_part:
-        raise InputError(unreadable[0])
-    schema = _kept_schema(list(schemas.values()), settings)
-    parts = parts_of(first_part, _divide(counted, shards, settings))
-    return Plan(settings, Shards.of(shards), parts, schema, unreadable)
+                is_read[i] = False
+            else:
+                break
+    if unreadable and not is_read.any() and not first_part:
+        raise InputError(unreadable[min(unreadable)])
+    # In the order of the shards, whoever counted them.
+    in_order = dict.fromkeys(counts.schema_indices[is_read].tolist())
+    schema = _kept_schema([counts.schemas[number] for number in in_order], settings)
+    parts = parts_of(first_part, _divide(columns, counts, is_read, settings))
+    return Plan(settings, columns, parts, schema, dict(sorted(unreadable.items())))
 
 
 def _divide(
-    counted: dict[int, Counted], shards: Sequence[Shard], settings: OutputSettings
+    shards: Shards, counts: Counts, is_read: np.ndarray, settings: OutputSettings
 ) -> Iterator[list[PieceNumbers]]:
-    """The pieces of each part. Large shards are cut evenly, small ones are joined in order."""
+    """The pieces of each part. Large shards are cut, small ones are joined in order."""
     part_rows = settings["part_rows"]
-    group: list[PieceNumbers] = []
-    group_rows = 0
-    for i, count in counted.items():
-        if group_rows and (
-            group_rows + count.rows > part_rows or len(group) == MAX_SHARDS_PER_PART
+    parts = counts.rows[is_read].sum() / part_rows
+    growth = min(float(parts) / PARTS_ENOUGH, MAX_GROWTH_OF_PARTS)
+    joined: list[PieceNumbers] = []
+    joined_rows = 0
+    for i, rows in enumerate(np.where(is_read, counts.rows, 0).tolist()):
+        if (
+            joined
+            and is_read[i]
+            and (joined_rows + rows > part_rows or len(joined) == MAX_SHARDS_PER_PART)
         ):
-            yield group
-            group, group_rows = [], 0
-        if count.rows > part_rows:
-            for span in _cut(shards[i], count, settings):
-                yield [(i, *span)]
-        elif count.rows:
-            group.append((i, 0, count.rows, 0, 0))
-            group_rows += count.rows
-    if group:
-        yield group
+            yield joined
+            joined, joined_rows = [], 0
+        if rows > part_rows:
+            yield from ([(i, *span)] for span in _cut(i, shards[i], rows, counts, growth, settings))
+        elif rows:
+            joined.append((i, 0, rows, 0, 0))
+            joined_rows += rows
+    if joined:
+        yield joined
 
 
 def _cut(
-    shard: Shard, count: Counted, settings: OutputSettings
+    index: int, shard: Shard, rows: int, counts: Counts, growth: float, settings: OutputSettings
 ) -> Iterator[tuple[int, int, int, int]]:
-    """The numbers of `Span`s of about `part_rows` rows each, alike in size, that make up a large
-    shard."""
+    """The numbers of the `Span`s that make up a shard, each of which is a part."""
     part_rows = settings["part_rows"]
-    spans = max(round(count.rows / part_rows), 1)
+    if shard.is_parquet:
+        # So that a part is no larger in memory than others, if rows are long.
+        by_bytes = MAX_BYTES_OF_GROWN_PARTS * rows / max(shard.size, 1) / part_rows
+        groups = counts.groups[index].tolist() if index in counts.groups else [rows]
+        edges = group_edges(groups, part_rows, max(min(growth, by_bytes), 1))
+    else:
+        edges = _even_edges(shard, rows, settings)
+    marks = np.concatenate([[[0, 0]], counts.marks.get(index, _NO_MARKS)])
+    before = np.searchsorted(marks[1:, 0], edges[:-1], side="right")
+    for first, last, (row, byte) in zip(edges, edges[1:], marks[before].tolist(), strict=False):
+        yield first, last - first, row, byte
+
+
+def _even_edges(shard: Shard, rows: int, settings: OutputSettings) -> list[int]:
+    """The first row of each part of a shard, and its last: parts alike in size."""
+    part_rows = settings["part_rows"]
+    parts = max(round(rows / part_rows), 1)
     transcoded = codecs.lookup(settings["encoding"]).name != "utf-8"
     if shard.path.endswith(".gz") or (transcoded and not shard.is_parquet):
-        most = math.ceil(count.rows / part_rows / MAX_GROWTH_OF_PARTS)
-        spans = min(spans, max(MAX_PARTS_READ_FROM_START, most))
-    edges = [count.rows * i // spans for i in range(spans + 1)]
-    for first, last in itertools.pairwise(edges):
-        marks_before = bisect.bisect_right(count.marks, first, key=itemgetter(0))
-        mark_row, mark_byte = count.marks[marks_before - 1] if marks_before else (0, 0)
-        yield first, last - first, mark_row, mark_byte
+        most = math.ceil(rows / part_rows / MAX_GROWTH_OF_PARTS)
+        parts = min(parts, max(MAX_PARTS_READ_FROM_START, most))
+    return [rows * i // parts for i in range(parts + 1)]
+
+
+def group_edges(groups: Sequence[int], part_rows: int, growth: float) -> list[int]:
+    """The first row of each part of a Parquet shard, and its last.
+
+    A row group can only be decoded from its start, so parts end where row groups do. They have half
+    of `part_rows` to twice `part_rows`, save for what is left before a larger row group. Such a
+    group makes parts of its own, of about `growth * part_rows` rows.
+    """
+    edges = [0]
+    before = 0
+    for rows in groups:
+        start, before = before, before + rows
+        if rows > 2 * part_rows:
+            if start > edges[-1]:
+                edges.append(start)
+            parts = max(round(rows / (growth * part_rows)), 1)
+            edges += [start + rows * i // parts for i in range(1, parts + 1)]
+            continue
+        # The part is closed before this group or after it: whichever makes it more like the others.
+        without, with_it = start - edges[-1], before - edges[-1]
+        is_closed = with_it > 2 * part_rows or part_rows - without < with_it - part_rows
+        if without and is_closed:
+            edges.append(start)
+    if before > edges[-1]:
+        edges.append(before)
+    # What is left joins the part before it, unless that one is a piece of a large row group.
+    *_, start, middle, end = [0, 0, *edges]
+    is_little = end - middle < part_rows / 2 and end - start <= 2 * part_rows
+    if is_little and start < middle and start in {0, *itertools.accumulate(groups)}:
+        del edges[-2]
+    return edges
 
 
 def _require_once(shard: Shard, names: list[str], settings: OutputSettings) -> None:

@@ -64,7 +64,13 @@ class RayExecutor:
     def map(
         self, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> Iterator[tuple[int, Result]]:
-        """See `Executor`. Ray retries a task whose process or node dies, three times."""
+        """See `Executor`. One item is done in this process, without Ray.
+
+        Ray retries a task whose process or node dies, three times.
+        """
+        if len(items) == 1:
+            yield 0, function(items[0])
+            return
         self._start()
         task = ray.remote(function)
         waiting = iter(enumerate(items))

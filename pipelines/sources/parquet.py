@@ -93,8 +93,8 @@ def read_parquet(
         raise _unreadable(path, error) from error
 
 
-def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
-    """Row count and schema of a Parquet file, from its footer."""
+def count_parquet(source: pa.NativeFile, path: str) -> tuple[list[int], pa.Schema]:
+    """Row count of each row group, and schema, of a Parquet file, from its footer."""
     try:
         size = source.size()
         # Read before memory is limited: one thread at a time holds the limit, and buckets are slow.
@@ -102,14 +102,16 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[int, pa.Schema]:
         is_whole = len(tail) > 8 and int.from_bytes(tail[-8:-4], "little") + 8 <= len(tail)
         with limited_memory(path):
             file = _open(pa.BufferReader(tail) if is_whole else source, path)
-            rows, schema = file.metadata.num_rows, plain_schema(file.schema_arrow)
+            schema = plain_schema(file.schema_arrow)
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
             raise
         raise _unreadable(path, error) from error
-    if not 0 <= rows <= MAX_ROWS_PER_BYTE * size:
+    rows = sum(groups)
+    if min(groups, default=0) < 0 or rows > MAX_ROWS_PER_BYTE * size:
         raise BadShard(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
-    return rows, schema
+    return groups, schema
 
 
 def _open(source: pa.NativeFile, path: str) -> pq.ParquetFile:

@@ -26,6 +26,8 @@ class Counted:
     schema: pa.Schema
     marks: tuple[tuple[int, int], ...] = ()
     """CSV: rows that a reader can seek to, as (number of rows before it, byte offset)."""
+    groups: tuple[int, ...] = ()
+    """Parquet: the rows of each row group."""
 
     def require_text(self, path: str, column: str) -> None:
         """Raise BadShard unless the column exists and holds text."""
@@ -76,8 +78,8 @@ class Shard:
         """Count the rows: a CSV file is read in full. Raises what `rows` raises."""
         with opened(self.path) as source:
             if self.is_parquet:
-                rows, schema = count_parquet(source, self.path)
-                return Counted(rows, schema)
+                groups, schema = count_parquet(source, self.path)
+                return Counted(sum(groups), schema, groups=tuple(groups))
             columns, rows, marks = count_csv(source, self.path, encoding)
         if self.path.endswith(".gz") or codecs.lookup(encoding).name != "utf-8":
             marks = []  # They count bytes after decompression and decoding, not bytes of the file.

@@ -10,12 +10,12 @@ import pytest
 
 from pipelines.errors import Unavailable
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.counting import inspect_shard
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import run as run_job
 from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.plan import Part, Piece
-from pipelines.scoring.planner import inspect_shard
 from pipelines.scoring.reader import PartReader
 from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.scoring.planner import make_plan
+from pipelines.scoring.planner import group_edges, make_plan
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
@@ -87,6 +87,45 @@ def test_parts_are_alike_in_size(counts, part_rows):
         pieces = [piece for part in pair for piece in part.pieces]
         if all(piece.span.rows == counts[piece.shard] for piece in pieces):
             assert sum(part.rows for part in pair) > part_rows
+
+
+@examples(300)
+@given(
+    st.lists(st.integers(0, 30) | st.integers(0, 1000), max_size=30),
+    st.integers(1, 300),
+    st.floats(1, 10),
+)
+def test_parts_of_parquet_end_where_row_groups_do(groups, part_rows, growth):
+    edges = group_edges(groups, part_rows, growth)
+    ends = [0, *itertools.accumulate(groups)]
+    assert edges == sorted(set(edges))
+    assert (edges[0], edges[-1]) == (0, sum(groups))
+    for first, last in itertools.pairwise(edges):
+        if first in ends and last in ends and last - first <= 2 * part_rows:
+            continue
+        # It is in one large row group, which is cut evenly.
+        (group,) = [i for i, rows in enumerate(groups) if rows and ends[i] <= first < ends[i + 1]]
+        assert groups[group] > 2 * part_rows
+        assert last <= ends[group + 1]
+        assert last - first <= 1.5 * growth * part_rows + 1
+        assert last - first >= growth * part_rows / 2 - 1 or growth * part_rows > groups[group]
+
+
+def test_row_groups_of_a_usual_size_are_read_once():
+    """A row group that is cut into n parts is decoded (n + 1) / 2 times."""
+
+    def parts(shards, *groups, size=10**8):
+        listed = [Shard(f"dir/{i}.parquet", size, 1) for i in range(shards)]
+        counts = [Counted(sum(groups), TEXT, groups=groups)] * shards
+        return make_plan(listed, counts, flags(part_rows=100_000), 0).parts.rows.tolist()
+
+    default = 2**20  # Of pyarrow and pandas.
+    assert parts(100, default, default, 5000) == [default, default, 5000] * 100
+    assert parts(10, 122_880, 122_880, 122_880, 7) == [122_880, 122_880, 122_887] * 10  # DuckDB's.
+    assert parts(1, *[10_000] * 25) == [100_000, 100_000, 50_000]
+    # Of one row group, all CPUs shall have some; nor shall a part of long texts be held in memory.
+    assert parts(1, 10**6) == [100_000] * 10
+    assert parts(100, 10**6, size=10**10) == [100_000] * 1000
 
 
 def test_examples():
