@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.sources.arrow_types import plain_schema
-from pipelines.sources.memory_limit import limited_memory
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from sentiment.errors import UNREADABLE, InputError
@@ -291,7 +290,7 @@ class Plan:
         try:
             if content[:1] == b"{":
                 raise _other_format(path, json.loads(content)["format"])
-            file = pq.ParquetFile(pa.BufferReader(content))
+            file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
             metadata = file.metadata.metadata
             if int(metadata[b"format"]) != FORMAT:
                 raise _other_format(path, int(metadata[b"format"]))
@@ -307,8 +306,7 @@ class Plan:
             read = file.schema_arrow
             if (read.names, read.types) != (PIECES.names, PIECES.types):
                 raise ValueError("other columns")
-            with limited_memory(path):
-                shards, parts, unreadable = _columns(file.read().cast(PIECES))
+            shards, parts, unreadable = _columns(file.read(use_threads=False).cast(PIECES))
             return Plan(settings, shards, parts, plain_schema(schema), unreadable)
         except InputError:
             raise
