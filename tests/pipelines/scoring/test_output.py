@@ -24,6 +24,7 @@ SETTINGS = {
 }
 COUNTS = {"rows": 9, "rejected": 1, "truncated": 0, "positive": 4, "tokens": 70}
 OLD = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3)]
+RAW = {"raw": None, "raw_bytes": None}
 NEW = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3, 5)]
 
 
@@ -169,8 +170,8 @@ def test_shards_that_could_not_be_read(directory):
     add(output, OLD, [Counted(5, SCHEMA), "in/1.csv is empty", "in/2.csv is UTF-16"])
     output = Output(str(directory))
     assert output.unreadable().to_pylist() == [
-        {"shard": "in/1.csv", "row": None, "reason": "in/1.csv is empty", "raw": None},
-        {"shard": "in/2.csv", "row": None, "reason": "in/2.csv is UTF-16", "raw": None},
+        {"shard": "in/1.csv", "row": None, "reason": "in/1.csv is empty"} | RAW,
+        {"shard": "in/2.csv", "row": None, "reason": "in/2.csv is UTF-16"} | RAW,
     ]
     assert output.new_shards(OLD) == []
     output.finish(COUNTS)
