@@ -181,7 +181,10 @@ def save(checkpoint: Checkpoint, directory: str) -> None:
 
 
 def load(directory: str) -> Checkpoint:
-    """Load the checkpoint in `directory`, a path or URI. An InputError says what is wrong."""
+    """Load the checkpoint in `directory`, a path or URI. An InputError says what is wrong with it,
+    an OSError that a disk or server failed.
+    """
+    storage.resolve(directory)  # A URI that it refuses may hold secrets, so no message may name it.
     manifest = _manifest(directory)
     parts = []
     for name, parse in _PARSERS.items():
@@ -212,9 +215,11 @@ def _read(directory: str, name: str) -> bytes | None:
         )
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        reason = on_one_line(error)
-        raise InputError(f"checkpoint {directory}: {name} cannot be read: {reason}") from error
+    except (OSError, InputError) as error:
+        message = f"checkpoint {directory}: {name} cannot be read: {on_one_line(error)}"
+        if isinstance(error, InputError | IsADirectoryError | PermissionError):
+            raise InputError(message) from error
+        raise OSError(message) from error
 
 
 def _manifest(directory: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
 
     Credentials come from the environment, where the cloud's own tools find them.
     `gs://anonymous@BUCKET` uses none. Credentials in a URI are refused with an InputError, because
-    URIs are written into logs and manifests.
+    URIs are written into logs and manifests. So are paths that cannot be one, and buckets that do
+    not exist. Raises OSError if a server or its credentials fail.
     """
     if "://" not in path:
         return pafs.LocalFileSystem(), absolute(path)
@@ -43,6 +44,9 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
         return filesystem, inner
     except (pa.ArrowException, OSError) as error:
         reason = without_details(on_one_line(error))
+        is_input = isinstance(error, pa.ArrowInvalid | FileNotFoundError)
+        if scheme in ("s3", "gs") and not is_input:
+            raise OSError(f"{path} cannot be reached: {reason}") from error
         raise InputError(f"{path} is not a usable path or URI: {reason}") from error
 
 
@@ -59,18 +63,23 @@ def join(directory: str, *names: str) -> str:
 def read(path: str, max_bytes: float = float("inf")) -> bytes:
     """A file's whole content.
 
-    Raises OSError as `open` does; for a file larger than `max_bytes`; and for a pipe, socket or
-    device, which could block.
+    Raises OSError as `open` does. Raises InputError for a file larger than `max_bytes`,
+    and for a pipe, socket or device, which could block.
     """
     filesystem, inner = resolve(path)
 
     def content() -> bytes:
         is_local = isinstance(filesystem, pafs.LocalFileSystem)
-        if is_local and filesystem.get_file_info(inner).type == pafs.FileType.Unknown:
-            raise OSError(f"{path} is not a regular file")
+        kind = filesystem.get_file_info(inner).type if is_local else pafs.FileType.File
+        if kind == pafs.FileType.Directory:
+            raise IsADirectoryError(f"{path} is a directory")
+        if kind == pafs.FileType.Unknown:
+            raise InputError(f"{path} is not a regular file")
         with filesystem.open_input_file(inner) as file:
             if file.size() > max_bytes:
-                raise OSError(f"{path} has {file.size():,} bytes; the limit is {max_bytes:,} bytes")
+                raise InputError(
+                    f"{path} has {file.size():,} bytes; the limit is {max_bytes:,} bytes"
+                )
             whole: bytes = file.read()
             return whole
 

@@ -81,8 +81,11 @@ def contents(output: Path | str) -> dict[str, bytes]:
     return {name: storage.read(f"{output}/{name}") for name in names}
 
 
-def refused(name: str, *arguments: object) -> str:
-    """What a program says of a user's mistake, if that is one line; in this process, for speed."""
+def refused(name: str, *arguments: object, code: int = 2) -> str:
+    """What a program says of a user's mistake, if that is one line; in this process, for speed.
+
+    `code` is its exit code: 1 for what a server or its credentials do.
+    """
     module = import_module(f"pipelines.{name}")
     out, err = io.StringIO(), io.StringIO()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -99,7 +102,7 @@ def refused(name: str, *arguments: object) -> str:
         for number, handler in before.items():
             signal.signal(number, handler)
         buckets.bucket.cache_clear()
-    assert (end.value.code, out.getvalue()) == (2, ""), err.getvalue()
+    assert (end.value.code, out.getvalue()) == (code, ""), err.getvalue()
     assert err.getvalue().count("\n") == 1
     return err.getvalue()
 

@@ -84,19 +84,20 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Message and exit code of an error that was foreseen; otherwise an empty message."""
     from pipelines.console.extras import which_extra
     from pipelines.errors import Failure
-    from sentiment import arrow_errors
+    from sentiment.arrow_errors import without_details
     from sentiment.errors import InputError
 
-    causes = list(_causes(error))
-    outages = [cause for cause in causes if arrow_errors.is_outage(cause)]
-    for cause in causes:
+    for cause in _causes(error):
         if isinstance(cause, Failure):
             return str(cause), 1
-        if isinstance(cause, InputError) and not outages:
+        if isinstance(cause, InputError):
             return str(cause), 2
+        # A disk or server: its message names the file, and a traceback would say no more.
+        if isinstance(cause, OSError):
+            return f"{without_details(str(cause))}: run the same command again", 1
         if isinstance(cause, ModuleNotFoundError) and (hint := which_extra(cause.name)):
             return hint, 2
-    return (f"{outages[0]}: run the same command again", 1) if outages else ("", 1)
+    return "", 1
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -4,10 +4,10 @@ import os
 import urllib.parse
 from collections.abc import Sequence
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 
 from pipelines.sources.shard import EXTENSIONS, Shard
+from pipelines.sources.shard_file import unavailable
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
@@ -20,7 +20,8 @@ def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
     Directories are read recursively. Names that begin with a dot or an underscore are skipped: by
     convention they are no data. A shard that two paths lead to is listed once.
 
-    Raises InputError, which names `flag`, if a path does not exist or holds no shard.
+    Raises InputError, which names `flag`, if a path does not exist or holds no shard; Unavailable
+    if it cannot be listed.
     """
     shards: dict[str, Shard] = {}
     for path in paths:
@@ -44,8 +45,8 @@ def find_labelled(data_dir: str, flag: str) -> list[Shard]:
 
 
 def _files(path: str, flag: str) -> list[pafs.FileInfo]:
-    filesystem, inner = storage.resolve(path)
     try:
+        filesystem, inner = storage.resolve(path)
         info = filesystem.get_file_info(inner)
         if info.type == pafs.FileType.NotFound:
             raise InputError(f"{flag} {path} does not exist")
@@ -57,8 +58,10 @@ def _files(path: str, flag: str) -> list[pafs.FileInfo]:
         return [info for info in infos if info.is_file and _is_data(info.path, inner)]
     except InputError:
         raise
-    except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{flag} {path} cannot be listed: {on_one_line(error)}") from error
+    except Exception as error:
+        raise unavailable(f"{flag} {path}", "cannot be listed", error) from error
 
 
 def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:

@@ -7,6 +7,7 @@ object, so damaged gzip is the shard's fault, too.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,9 @@ from pipelines.errors import BadShard, Failure, Unavailable
 from sentiment import storage
 from sentiment.arrow_errors import without_details
 from sentiment.errors import InputError, on_one_line
+
+GZIP_BUFFER_BYTES = 4 * 2**20
+"""Bytes of a compressed file that are read at a time."""
 
 _SHORTAGES = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 """Errors of a process or node that has no memory, threads or open files left."""
@@ -50,7 +54,9 @@ def opened(path: str, content: pa.Buffer | None = None) -> Iterator[pa.NativeFil
     try:
         with pa.BufferReader(content) if file is None else pa.PythonFile(file, "r") as raw:
             if path.endswith(".gz"):
-                with pa.CompressedInputStream(raw, "gzip") as decompressed:
+                # Arrow would ask for 64 KiB at a time, and a bucket takes time for each request.
+                buffered = pa.BufferedInputStream(raw, GZIP_BUFFER_BYTES)
+                with pa.CompressedInputStream(buffered, "gzip") as decompressed:
                     yield decompressed
             else:
                 yield raw
@@ -75,7 +81,7 @@ def fetched(path: str, max_bytes: int) -> pa.Buffer | None:
     """
     file = _File(path)
     try:
-        return file.read_buffer() if file.size() <= max_bytes else None
+        return pa.py_buffer(file.read()) if file.size() <= max_bytes else None
     except MemoryError as error:
         raise unavailable(path, "cannot be read", error) from error
     finally:
@@ -102,12 +108,13 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._position = 0
         self.error: Unavailable | None = None
         """The first error of the file system, in case a parser wraps or swallows it."""
         try:
             filesystem, inner = storage.resolve(path)
             self._file = filesystem.open_input_file(inner)
-            self._size = self._file.size()
+            self._size = int(self._file.size())
         except Exception as error:
             raise unavailable(path, "cannot be opened", error) from error
 
@@ -116,32 +123,39 @@ class _File:
         return bool(self._file.closed)
 
     def size(self) -> int:
-        return int(self._size)
+        return self._size
 
     def tell(self) -> int:
-        with self._guarded():
-            return int(self._file.tell())
+        return self._position
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        with self._guarded():
-            if whence == 2:
-                offset, whence = self._size + offset, 0
-            return int(self._file.seek(offset, whence))
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        before = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if before + offset < 0:
+            # Only a parser that follows a wrong number wants to go there.
+            raise pa.ArrowInvalid(f"there is no byte {before + offset:,}")
+        self._position = before + offset
+        return self._position
 
     def read(self, size: int | None = None) -> bytes:
-        return bytes(self.read_buffer(size))
-
-    def read_buffer(self, size: int | None = None) -> pa.Buffer:
-        with self._guarded():
-            position = self._file.tell()
-            rest = max(self._size - position, 0)
-            wanted = rest if size is None or size < 0 else min(size, rest)
-            content = self._file.read_buffer(wanted)
+        """Up to `size` bytes; None: all that are left."""
+        left = max(self._size - self._position, 0)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if not wanted:
+            return b""
+        try:
+            # In a bucket, each seek would be a request, and Google's refuses one to the end.
+            content: bytes = self._file.read_at(wanted, self._position)
             if len(content) < wanted:
-                raise OSError(
-                    f"{len(content):,} bytes came where {wanted:,} are, at byte {position:,}"
-                )
-            return content
+                problem = f"{len(content):,} bytes came of {wanted:,} at byte {self._position:,}"
+                raise OSError(problem)
+        except MemoryError:
+            # Whose fault it is depends on what was being parsed (`limited_memory`).
+            raise
+        except Exception as error:
+            self.error = self.error or unavailable(self._path, "cannot be read", error)
+            raise self.error from error
+        self._position += wanted
+        return content
 
     def close(self) -> None:
         # Nothing is written, so nothing can be lost.
@@ -149,14 +163,3 @@ class _File:
             self._file.close()
         except Exception:
             return
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except MemoryError:
-            # Whose fault it is depends on what was being parsed (`limited_memory`).
-            raise
-        except Exception as error:
-            self.error = self.error or unavailable(self._path, "cannot be read", error)
-            raise self.error from error

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import TRAIN, Split
@@ -164,11 +165,13 @@ def _sampling_split(
 
 
 def _require_good(outcomes: Sequence[ShardCounts] | Sequence[ShardSample]) -> None:
-    """Raise InputError for the first shard that has an error.
+    """Raise InputError for the first shard that has an error, or Failure if it is an outage.
 
     Tasks return errors: what Ray Data raises for an error that a task raised has lost its cause.
     """
     for outcome in outcomes:
+        if outcome.is_outage:
+            raise Failure(f"{outcome.error}: run the same command again")
         if outcome.error:
             raise InputError(outcome.error)
 

@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
+from ray.exceptions import RayTaskError
 
 from pipelines.cluster import arrow_ipc as ipc
 from pipelines.cluster.datasets import rows_of, tables_of
 from pipelines.cluster.ray_internals import set_data_options
+from pipelines.errors import Failure, Unavailable
 from pipelines.sources.shard import Shard
 from pipelines.training.cache_steps import ShardCounts, ShardSample, WrittenFile
 from sentiment.text import vocabulary
@@ -138,4 +140,13 @@ class RayCacheExecutor:
         written = rows.groupby("file", num_partitions=2 * files).map_groups(
             lambda table: pa.Table.from_pylist([asdict(write(table))]), batch_format="pyarrow"
         )
-        return [WrittenFile(**row) for row in rows_of(written)]
+        try:
+            return [WrittenFile(**row) for row in rows_of(written)]
+        except RayTaskError as error:
+            # It has lost its cause, of which only the text is left.
+            outage = f"{Unavailable.__module__}.{Unavailable.__name__}: "
+            for line in str(error).splitlines():
+                if line.startswith(outage):
+                    message = line.removeprefix(outage)
+                    raise Failure(f"{message}: run the same command again") from None
+            raise

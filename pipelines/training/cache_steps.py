@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
@@ -26,6 +27,8 @@ class ShardSample:
 
     error: str
     """Why the shard cannot be used; empty if it can."""
+    is_outage: bool
+    """Whether that is no fault of the shard's."""
     hashes: bytes
     """uint64[at most n + 1]: the smallest sampling hashes, ascending."""
 
@@ -36,6 +39,8 @@ class ShardCounts:
 
     error: str
     """Why the shard cannot be used; empty if it can."""
+    is_outage: bool
+    """Whether that is no fault of the shard's."""
     rows: dict[str, int]
     """Rows in `train`, `validation` and `test`."""
     positive: dict[str, int]
@@ -71,9 +76,9 @@ def sample_shard(
         for rows in reader.read(shard, tokenizer.tokens):
             smallest = np.append(smallest, split.sampling_hashes(rows.tokens.hashes))
             smallest = np.sort(smallest)[: n + 1]
-    except InputError as error:
-        return ShardSample(str(error), b"")
-    return ShardSample("", smallest.tobytes())
+    except (InputError, Failure) as error:
+        return ShardSample(str(error), isinstance(error, Failure), b"")
+    return ShardSample("", False, smallest.tobytes())
 
 
 def count_shard(
@@ -81,7 +86,7 @@ def count_shard(
 ) -> ShardCounts:
     """Count a shard's rows by split and label, and the training texts that each token is in."""
     counts, positive = dict.fromkeys(SPLITS.values(), 0), dict.fromkeys(SPLITS.values(), 0)
-    longest, longest_row, error = 0, "", ""
+    longest, longest_row, error, is_outage = 0, "", "", False
     frequencies: list[pa.Table] = []
     try:
         for rows in reader.read(shard, tokenizer.tokens):
@@ -96,10 +101,12 @@ def count_shard(
                 longest_row = f"{shard.path}, row {rows.numbers[row]}"
             training = rows.tokens.tokens.filter(pa.array(sides == TRAIN))
             frequencies.append(vocabulary.document_frequencies(training))
-    except InputError as cause:
-        error = str(cause)
+    except (InputError, Failure) as cause:
+        error, is_outage = str(cause), isinstance(cause, Failure)
     merged = vocabulary.merge(frequencies)
-    return ShardCounts(error, counts, positive, longest, longest_row, len(merged), merged)
+    return ShardCounts(
+        error, is_outage, counts, positive, longest, longest_row, len(merged), merged
+    )
 
 
 def encode_shard(

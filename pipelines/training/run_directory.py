@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.training.config import TrainConfig
-from sentiment import arrow_errors, storage
+from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError
 
 FLAGS = "flags.json"
@@ -76,9 +76,7 @@ def _read_flags(run: str) -> dict[str, Any]:
         problem: object = "it is not a JSON object"
     except FileNotFoundError:
         problem = "it is missing"
-    except (OSError, *UNREADABLE) as error:
-        if arrow_errors.is_outage(error):
-            raise
+    except UNREADABLE as error:
         problem = error
     raise InputError(
         f"{run} has checkpoints, but {FLAGS}, which says with which flags they were trained, "

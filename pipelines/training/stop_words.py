@@ -22,7 +22,7 @@ def read_stop_words(path: str | None) -> tuple[str, ...]:
         else:
             content = storage.read(path)
         lines = content.decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"--stopwords_file {path} cannot be read: {error}") from None
     words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
     Tokenizer(words)

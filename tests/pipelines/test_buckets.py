@@ -150,7 +150,9 @@ def test_what_a_bucket_refuses_is_said_in_one_line(
         "train": {"--data_dir": job / "corpus", "--stopwords_file": "None"}
         | dict.fromkeys(("--cache_dir", "--checkpoints_root", "--summaries_dir"), tmp_path),
     }[program] | {flag: path}
-    line = refused(program, *(word for item in paths.items() for word in item))
+    reads = flag in ("--data_dir", "--checkpoints_dir", "--input")
+    words = (word for item in paths.items() for word in item)
+    line = refused(program, *words, code=1 if environment and reads else 2)
     assert said in line
     assert SECRET not in line
     assert not any(tmp_path.iterdir())
