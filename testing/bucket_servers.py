@@ -137,15 +137,15 @@ class Troubled(ThreadingHTTPServer):
         self.behind = server.address
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.slow = self.away = False
-        self.slowed = self.cut = self._seen = 0
+        self.slowed = self.cut = self.seen = 0
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def slows(self) -> bool:
         """Whether the next request is one of those that get 503 SlowDown."""
         with self._lock:
-            self._seen += 1
-            slows = self.slow and self._seen % self._slow_every == 0
+            self.seen += 1
+            slows = self.slow and self.seen % self._slow_every == 0
             self.slowed += slows
             return slows
 

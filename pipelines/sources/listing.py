@@ -1,8 +1,10 @@
 """Find the shards of a corpus: list files and directories, on disk or in a bucket."""
 
+import functools
 import os
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.fs as pafs
 
@@ -11,6 +13,9 @@ from pipelines.sources.shard_file import unavailable
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
+CONCURRENT_LISTINGS = 16
+"""Directories of a bucket that are listed at the same time."""
+
 _SAFE_IN_URI = "/:@!$&'()*+,;="  # RFC 3986: characters that a path may hold unescaped.
 
 
@@ -18,23 +23,33 @@ def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
     """List the shards of files and directories: by path in the order given, then by name.
 
     Directories are read recursively. Names that begin with a dot or an underscore are skipped: by
-    convention they are no data. A shard that two paths lead to is listed once.
+    convention they are no data. On a disk, links to directories are resolved in the shards' paths,
+    and a file that several paths or links lead to is listed once: no row is read twice.
 
     Raises InputError, which names `flag`, if a path does not exist or holds no shard; Unavailable
     if it cannot be listed.
     """
-    shards: dict[str, Shard] = {}
+    shards: list[Shard] = []
+    files: set[str] = set()
+    real_directory = functools.cache(os.path.realpath)
     for path in paths:
         listed = [
-            Shard(_path_or_uri(path, info.path), info.size, info.mtime_ns or 0)
+            Shard(_path_or_uri(path, info.path, real_directory), info.size, info.mtime_ns or 0)
             for info in _files(path, flag)
         ]
         if not listed:
             raise InputError(
                 f"{flag} {path} holds no shards: no file ends in {', '.join(EXTENSIONS)}"
             )
-        shards |= {shard.path: shard for shard in sorted(listed, key=lambda shard: shard.path)}
-    return list(shards.values())
+        own: list[Shard] = []
+        # Links come last, so that a link that is added changes no other shard's path.
+        by_file = [(_file_of(shard.path), shard) for shard in listed]
+        for file, shard in sorted(by_file, key=lambda one: (one[0] != one[1].path, one[1].path)):
+            if file not in files:
+                files.add(file)
+                own.append(shard)
+        shards += sorted(own, key=lambda shard: shard.path)
+    return shards
 
 
 def find_labelled(data_dir: str, flag: str) -> list[Shard]:
@@ -71,7 +86,7 @@ def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
     Directories are visited before links, so that a link added later changes no shard's path.
     """
     if not isinstance(filesystem, pafs.LocalFileSystem):
-        return list(filesystem.get_file_info(pafs.FileSelector(inner, recursive=True)))
+        return _below_in_bucket(filesystem, inner)
     infos: list[pafs.FileInfo] = []
     visited: set[str] = set()
     directories: list[str] = [inner]
@@ -89,6 +104,25 @@ def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
     return infos
 
 
+def _below_in_bucket(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
+    """List a directory in a bucket recursively, without what is below its own hidden directories.
+
+    Those may have more objects than the data, such as a prepared corpus. A request lists up to
+    1,000 objects, however deep they are, so directories further down are not worth one each.
+    """
+    infos: list[pafs.FileInfo] = filesystem.get_file_info(pafs.FileSelector(inner))
+    directories = [
+        info.path
+        for info in infos
+        if info.type == pafs.FileType.Directory and not _is_hidden(info.base_name)
+    ]
+    with ThreadPoolExecutor(CONCURRENT_LISTINGS) as pool:
+        selectors = [pafs.FileSelector(directory, recursive=True) for directory in directories]
+        for below in pool.map(filesystem.get_file_info, selectors):
+            infos += below
+    return infos
+
+
 def _is_data(path: str, root: str) -> bool:
     names = path[len(root) :].strip("/").split("/")
     return path.endswith(EXTENSIONS) and not any(map(_is_hidden, names))
@@ -98,10 +132,24 @@ def _is_hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def _path_or_uri(given: str, inner: str) -> str:
-    """The local path or URI of a file that was found under `given`; `file://` becomes a path."""
+def _path_or_uri(
+    given: str, inner: str, real_directory: Callable[[str], str] = os.path.realpath
+) -> str:
+    """The local path or URI of a file that was found under `given`; `file://` becomes a path.
+
+    The directory in a local path is the real one. The name may be that of a link, whose target may
+    have a name without an extension.
+    """
     scheme, separator, rest = given.partition("://")
     if not separator or scheme == "file":
-        return inner
+        directory, name = os.path.split(inner)
+        return os.path.join(real_directory(directory), name)
     user = "anonymous@" if rest.startswith("anonymous@") else ""
     return f"{scheme}://{user}{urllib.parse.quote(inner, safe=_SAFE_IN_URI)}"
+
+
+def _file_of(path: str) -> str:
+    """What the file of a shard's path is known by: two paths to one file have the same."""
+    if "://" in path:
+        return path.replace("://anonymous@", "://", 1)
+    return os.path.realpath(path) if os.path.islink(path) else path

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from pipelines.errors import BadShard
@@ -20,6 +21,7 @@ from pipelines.sources.rows import (
     too_few_rows,
 )
 from pipelines.sources.shard_file import is_shortage
+from sentiment import storage
 from sentiment.errors import on_one_line
 
 BATCH_BYTES = 64 * 2**20
@@ -34,6 +36,9 @@ each request, however small."""
 
 FOOTER_READ_BYTES = 64 * 2**10
 """Bytes read from the end of a file to find its footer; Arrow's own default."""
+
+SMALL_PARQUET_BYTES = 256 * 2**10
+"""Files whose footers are parsed without a limit on memory: of hostile ones, to some 40 MB."""
 
 MAX_ROWS_PER_BYTE = 1000
 """Rows of a file, per byte of its size. A footer can claim any number, and a plan relies on it."""
@@ -102,16 +107,41 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[list[int], pa.Schem
         is_whole = len(tail) > 8 and int.from_bytes(tail[-8:-4], "little") + 8 <= len(tail)
         with limited_memory(path):
             file = _open(pa.BufferReader(tail) if is_whole else source, path)
-            schema = plain_schema(file.schema_arrow)
-            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            return _groups_and_schema(file.metadata, file.schema_arrow, path, size)
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
             raise
         raise _unreadable(path, error) from error
+
+
+def count_small_parquet(path: str, size: int) -> tuple[list[int], pa.Schema] | None:
+    """What `count_parquet` returns of a file in a bucket, by one request; None if that fails.
+
+    Arrow's files first ask a bucket for their size, which here is known. Whatever is wrong with the
+    file, `count_parquet` tells. The footer is parsed without a limit on memory, so it must be
+    short.
+    """
+    if size > SMALL_PARQUET_BYTES:
+        return None
+    try:
+        filesystem, inner = storage.resolve(path)
+        file = pads.ParquetFileFormat().make_fragment(inner, filesystem, file_size=size)
+        metadata = file.metadata
+        require_few_columns(path, metadata.num_columns)
+        return _groups_and_schema(metadata, metadata.schema.to_arrow_schema(), path, size)
+    except Exception:
+        return None
+
+
+def _groups_and_schema(
+    metadata: pq.FileMetaData, schema: pa.Schema, path: str, size: int
+) -> tuple[list[int], pa.Schema]:
+    """Row count of each row group, and schema as it is read. Raises BadShard for absurd rows."""
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     rows = sum(groups)
     if min(groups, default=0) < 0 or rows > MAX_ROWS_PER_BYTE * size:
         raise BadShard(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
-    return groups, schema
+    return groups, plain_schema(schema)
 
 
 def _open(source: pa.NativeFile, path: str) -> pq.ParquetFile:

@@ -1,14 +1,16 @@
 """From bucket to bucket, on a real S3 server that slows down, goes away and refuses."""
 
 import signal
+from dataclasses import replace
 
 import psutil
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 import pytest
 
-from pipelines.errors import Unavailable
+from pipelines.errors import BadShard, Unavailable
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.counting import inspect_shard
 from pipelines.scoring.executor import LocalExecutor
@@ -177,6 +179,54 @@ def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
                 use()
     finally:
         buckets.bucket.cache_clear()
+
+
+def test_a_small_shard_is_counted_by_one_request_and_alike(s3, monkeypatch, tmp_path):
+    texts = pa.array(["a", "b", None] * 50)
+    columns = {"text": texts.dictionary_encode(), "n": texts.cast(pa.large_string())}
+    columns |= {
+        "v": texts.cast(pa.string_view()),
+        "t": pa.array([0] * 150, pa.timestamp("s", "UTC")),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "some.parquet", row_group_size=40)
+    content = (tmp_path / "some.parquet").read_bytes()
+    (tmp_path / "bad.parquet").write_bytes(content[:-5] + b"x" + content[-4:])
+    for name in ("some.parquet", "bad.parquet"):
+        storage.write(s3.uri("alike", name), (tmp_path / name).read_bytes())
+    bad, shard = find_shards([s3.uri("alike")], "--input")
+    local, _ = find_shards([str(tmp_path)], "--input")[::-1]
+    with pytest.raises(BadShard, match=r"bad\.parquet cannot be read as Parquet"):
+        bad.count("utf-8")
+    with Troubled(s3) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        buckets.bucket.cache_clear()
+        try:
+            storage.resolve(shard.path)
+            before = server.seen
+            assert shard.count("utf-8") == local.count("utf-8")
+            assert server.seen == before + 1
+            # A shard that has grown since is read as it is.
+            shorter = replace(shard, size=shard.size - 1)
+            assert shorter.count("utf-8") == local.count("utf-8")
+        finally:
+            buckets.bucket.cache_clear()
+        server.shutdown()
+
+
+def test_a_listing_leaves_out_what_is_hidden(s3):
+    names = (
+        "a.csv",
+        "_b.csv",
+        "sub/c.csv",
+        "sub/_d/e.csv",
+        "_prepared/f.csv",
+        "z/z/.g/h.csv",
+        "z/i",
+    )
+    for name in names:
+        storage.write(s3.uri("hidden", name), b"text\n")
+    shards = find_shards([s3.uri("hidden")], "--input")
+    assert [shard.path for shard in shards] == [s3.uri("hidden", n) for n in ("a.csv", "sub/c.csv")]
 
 
 def test_patience_does_not_wear_out(s3, monkeypatch):

@@ -63,6 +63,23 @@ def test_paths_keep_their_order_and_a_file_is_found_once(tree):
     assert names(root, twice) == ["a.csv"]
 
 
+def test_a_file_that_links_lead_to_is_found_once(tree):
+    root = tree("in/a.csv", "in/sub/b.csv", "blobs/0123", "in/z.csv")
+    before = names(root, find_shards([str(root / "in")], "--input"))
+    (root / "in" / "0.csv").symlink_to("a.csv")
+    (root / "in" / "0.parquet").symlink_to("../blobs/0123")
+    (root / "in" / "1.csv").hardlink_to(root / "blobs" / "0123")
+    (root / "linked").symlink_to("in")
+    (root / "in" / "again").symlink_to("sub")
+    # The target of a link may have no extension; a hard link is a file of its own.
+    expected = ["in/0.parquet", "in/1.csv", *before]
+    for paths in (["in"], ["linked"], ["linked", "in"], ["in", "linked/sub/b.csv", "in/again"]):
+        shards = find_shards([str(root / path) for path in paths], "--input")
+        assert names(root, shards) == expected
+    shards = find_shards([str(root / "linked" / "0.csv"), str(root / "in")], "--input")
+    assert names(root, shards) == ["in/0.csv", *(name for name in expected if name != "in/a.csv")]
+
+
 def test_file_uris_are_local_paths(tree):
     root = tree("a b/x#1.csv", "a b/data.csv")
     uri = f"file://{root}/a%20b"
