@@ -37,10 +37,10 @@ MAX_REJECTED_BYTES = 64 * 2**20
 MAX_REASON_CHARACTERS = 1000
 """A reason may quote a value of any length."""
 
-CONCURRENT_FETCHES = 8
+CONCURRENT_FETCHES = 16
 """Small shards of a part that are fetched at the same time."""
 
-MAX_FETCHED_BYTES = 8 * 2**20
+MAX_FETCHED_BYTES = 4 * 2**20
 """Shards of up to so many bytes are fetched whole, before they are needed."""
 
 

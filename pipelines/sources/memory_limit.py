@@ -8,9 +8,13 @@ from contextlib import contextmanager
 
 from pipelines.errors import BadShard
 
-MAX_READ_BYTES = 2**30
+MAX_READ_BYTES = 960 * 2**20
 """Memory that one read of Parquet may take. A page of a kilobyte can unpack to more than the
-machine has."""
+machine has.
+
+It is less than a GiB, because Arrow's allocator, mimalloc, reserves a GiB at a time. A limit that
+this fits into is reached by a read of any size; where it does not fit, mimalloc takes what it
+needs."""
 
 _STATM = "/proc/self/statm"
 _DATA_PAGES = 5
@@ -47,7 +51,7 @@ def limited_memory(path: str) -> Iterator[None]:
         except MemoryError:
             if not is_tighter:
                 raise
-            gib = MAX_READ_BYTES >> 30
-            raise BadShard(f"{path} takes more than {gib} GiB of memory to read") from None
+            mib = MAX_READ_BYTES >> 20
+            raise BadShard(f"{path} takes more than {mib} MiB of memory to read") from None
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

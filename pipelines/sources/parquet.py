@@ -31,8 +31,8 @@ COLUMN_BUFFER_BYTES = 4 * 2**20
 """Bytes of a column chunk read at a time. A row group can be many times what a part needs."""
 
 FETCHED_BYTES = 64 * 2**20
-"""Row groups of up to so many bytes before compression are fetched whole. A bucket takes time for
-each request, however small."""
+"""Row groups of up to so many bytes before compression are fetched whole, if most of their rows are
+needed. A bucket takes time for each request, however small."""
 
 FOOTER_READ_BYTES = 64 * 2**10
 """Bytes read from the end of a file to find its footer; Arrow's own default."""
@@ -70,7 +70,8 @@ def read_parquet(
         ]
         rows_before = int(starts[needed[0]]) if needed else 0
         # Fetched at once by Arrow, row groups take one request; else each buffer takes one.
-        if sum(groups[i].total_byte_size for i in needed) <= FETCHED_BYTES:
+        fits = sum(groups[i].total_byte_size for i in needed) <= FETCHED_BYTES
+        if fits and sum(groups[i].num_rows for i in needed) <= 2 * span.rows:
             file = pq.ParquetFile(source, metadata=file.metadata, pre_buffer=True)
         batches = file.iter_batches(
             _batch_rows([groups[i] for i in needed]),
