@@ -1,11 +1,12 @@
 """Files on disks and in object stores, by path or URI: read whole, and written atomically."""
 
+import fcntl
 import os
 import posixpath
 import urllib.parse
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,16 +93,21 @@ def exists(path: str) -> bool:
     return bool(filesystem.get_file_info(inner).type != pafs.FileType.NotFound)
 
 
-def names(directory: str) -> list[str]:
-    """Names of a directory's entries, without those that begin with a dot. [] if it is missing."""
+def entries(directory: str) -> list[pafs.FileInfo]:
+    """A directory's entries, without those whose names begin with a dot. [] if it is missing."""
     filesystem, inner = resolve(directory)
     selector = pafs.FileSelector(inner, allow_not_found=True)
     try:
-        entries = [info.base_name for info in filesystem.get_file_info(selector)]
+        infos = filesystem.get_file_info(selector)
     except FileNotFoundError:
         # Arrow looks twice. The directory was created in between, so at first it was missing.
         return []
-    return [name for name in entries if not name.startswith(".")]
+    return [info for info in infos if not info.base_name.startswith(".")]
+
+
+def names(directory: str) -> list[str]:
+    """Names of a directory's entries, without those that begin with a dot. [] if it is missing."""
+    return [info.base_name for info in entries(directory)]
 
 
 def remove(path: str) -> None:
@@ -110,9 +116,16 @@ def remove(path: str) -> None:
     filesystem.delete_file(inner)
 
 
-def write(path: str, content: bytes) -> None:
-    """Write a file atomically: readers see all of it or nothing."""
-    with writing(path) as file:
+def remove_if_there(path: str) -> None:
+    """Remove a file if it exists; another program may remove it at the same time."""
+    if exists(path):
+        with suppress(FileNotFoundError):
+            remove(path)
+
+
+def write(path: str, content: bytes | pa.Buffer, staging: str = "", writer: str = "") -> None:
+    """Write a file atomically: readers see all of it or nothing. Arguments as of `writing`."""
+    with writing(path, staging, writer) as file:
         file.write(content)
 
 
@@ -132,11 +145,11 @@ def append(path: str, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_new(path: str, content: bytes) -> bool:
+def write_new(path: str, content: bytes, staging: str = "") -> bool:
     """Write a file atomically if it does not exist. Returns False, and writes nothing, if it does.
 
     On a disk, one of several concurrent writers succeeds. Through Arrow, object stores cannot
-    promise that: there the last writer wins.
+    promise that: there the last writer wins. `staging`: as of `writing`.
     """
     filesystem, inner = resolve(path)
     if not isinstance(filesystem, pafs.LocalFileSystem):
@@ -144,23 +157,26 @@ def write_new(path: str, content: bytes) -> bool:
             return False
         write(path, content)
         return True
-    partial = _hidden(Path(inner))
-    write(str(partial), content)
+    partial = _partial(Path(inner), staging, "")
+    write(str(partial), content, staging)
     try:
         os.link(partial, inner)
     except FileExistsError:
         return False
     finally:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
     return True
 
 
 @contextmanager
-def writing(path: str, writer: str = "") -> Iterator[pa.NativeFile]:
+def writing(path: str, staging: str = "", writer: str = "") -> Iterator[pa.NativeFile]:
     """Context manager: a stream to a file that appears, complete, if the block raises no error.
 
-    On a disk the stream writes to a name that begins with a dot, which is then synced and renamed.
-    That name contains `writer`, so that the file can be found if this process is killed.
+    On a disk the stream writes to a partial file, which is then synced and renamed. It lies in the
+    directory `staging`, on the same disk. Then no directory is created: if `staging` is removed,
+    the rename fails with FileNotFoundError. Without `staging` the partial file lies beside the
+    target, whose directory is created if need be, and has a name that begins with a dot. A partial
+    file's name contains `writer`, so that it can be found if this process is killed.
 
     In an object store, an object appears when its stream is closed, even after an error. So the
     content is held in memory until the block ends.
@@ -173,8 +189,9 @@ def writing(path: str, writer: str = "") -> Iterator[pa.NativeFile]:
             file.write(memory.getvalue())
         return
     target = Path(inner)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _hidden(target, writer)
+    if not staging:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(target, staging, writer)
     try:
         with filesystem.open_output_stream(str(partial)) as file:
             yield file
@@ -185,7 +202,37 @@ def writing(path: str, writer: str = "") -> Iterator[pa.NativeFile]:
             os.close(descriptor)
         os.replace(partial, target)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            partial.unlink()
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Context manager: of the programs on a disk that use the lock `path`, one runs its block.
+
+    The directory must exist. The system frees the lock when its process ends, however it ends. The
+    block may remove the file. Object stores have no locks, and not all network disks have: there
+    nothing is locked.
+    """
+    filesystem, inner = resolve(path)
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        yield
+        return
+    while True:
+        descriptor = os.open(inner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Whoever had the lock before may have removed its file.
+            try:
+                is_same = os.path.samestat(os.fstat(descriptor), os.stat(inner))
+            except FileNotFoundError:
+                is_same = False
+            if is_same:
+                yield
+                return
+        finally:
+            os.close(descriptor)
 
 
 def require_writable(directory: str, flag: str) -> None:
@@ -211,7 +258,7 @@ def _without_secrets(path: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else path
 
 
-def _hidden(target: Path, writer: str = "") -> Path:
-    """A unique name beside the target that readers ignore."""
-    name = f".{target.name}.{writer}" if writer else f".{target.name}"
-    return target.with_name(f"{name}.{uuid.uuid4().hex[:8]}")
+def _partial(target: Path, staging: str, writer: str) -> Path:
+    """A unique name in `staging`, or beside the target a name that readers ignore."""
+    name = ".".join(filter(None, [target.name, writer, uuid.uuid4().hex[:8]]))
+    return Path(staging, name) if staging else target.with_name(f".{name}")

@@ -20,9 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.console.terminal import printable
+from pipelines.errors import Failure
 from pipelines.scoring import reader as part_reader
-from pipelines.scoring.output import METADATA, Output
+from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartTask
+from pipelines.scoring.part_file import METADATA
 from pipelines.scoring.plan import Part, Piece, Plan
 from pipelines.scoring.planner import make_plan
 from pipelines.scoring.reader import PartReader
@@ -633,7 +636,7 @@ def test_a_plan_that_somebody_edited_leads_nowhere_else(planned, column, value):
     edit(planned / "scored", "rows", 1)
     assert Plan.from_bytes(path.read_bytes(), str(path)).parts
     edit(planned / "scored", column, value)
-    with pytest.raises(InputError, match=r"plan-00000\.parquet is damaged"):
+    with pytest.raises(Failure, match=r"plan-00000\.parquet is damaged"):
         Plan.from_bytes(path.read_bytes(), str(path))
 
 
@@ -650,18 +653,23 @@ def test_a_plan_that_somebody_edited_leads_nowhere_else(planned, column, value):
 def test_a_plan_whose_metadata_somebody_edited_is_refused(planned, field, value):
     path = planned / "scored" / "_manifest" / "plan-00000.parquet"
     edit(planned / "scored", "", value, field)
-    with pytest.raises(InputError, match=r"plan-00000\.parquet is damaged"):
+    with pytest.raises(Failure, match=r"plan-00000\.parquet is damaged"):
         Plan.from_bytes(path.read_bytes(), str(path))
 
 
 @pytest.mark.process
 def test_the_programs_refuse_such_a_plan_and_write_nothing(model, planned):
     edit(planned / "scored", "part", "../outside")
+    (planned / "outside.parquet").write_text("mine")
     before = sorted(planned.rglob("*"))
     flags = ("--checkpoints_dir", model, "--input", planned / "a.csv")
-    done = run("score", *flags, "--output", planned / "scored", "--overwrite", code=2)
+    flags += ("--output", planned / "scored")
+    done = run("score", *flags, code=1)
     assert "is damaged" in done.stderr
     assert sorted(planned.rglob("*")) == before
+    run("score", *flags, "--overwrite")
+    assert (planned / "outside.parquet").read_text() == "mine"
+    assert len(pq.read_table(planned / "scored" / "part-000000.parquet")) == 1
 
 
 @pytest.mark.parametrize(
@@ -681,5 +689,5 @@ def test_a_footer_of_a_part_that_somebody_edited_is_refused(planned, said):
     table = pa.table({"a": [1]}).replace_schema_metadata({METADATA: said})
     pq.write_table(table, planned / "scored" / "part-000000.parquet")
     output = Output(str(planned / "scored"))
-    with pytest.raises(InputError, match="is not the part that was written"):
-        output.totals(output.parts)
+    reason = output.mend(LocalExecutor())["part-000000"]
+    assert reason.startswith("is not the part that was written")

@@ -82,22 +82,15 @@ def scoring_report(results: ScoringResults) -> bytes:
 def _drift(results: ScoringResults) -> Section:
     """Compare the texts with the training texts; warn where they differ much."""
     counts, training = results.counts, results.checkpoint.training
-    # Older checkpoints and parts do not have all counts.
+    # Older checkpoints do not have all counts.
     trained = training.get("learnt", {})
-    all_counted = not results.parts_with_counts_only
-    unknown = _share(counts["unknown"], counts["tokens"]) if all_counted else None
+    unknown = _share(counts["unknown"], counts["tokens"])
     truncated = _share(counts["truncated"], counts["rows"])
     trained_unknown = _share(trained.get("unknown"), trained.get("tokens"))
     trained_truncated = _share(trained.get("truncated"), trained.get("rows"))
     trained_rows = training.get("rows", {}).get("train")
     trained_positive = _share(training.get("positive", {}).get("train"), trained_rows)
     warnings = []
-    if not all_counted:
-        warnings.append(
-            f"{results.parts_with_counts_only:,} of {quantity(results.parts, 'part')} were written "
-            "by an earlier version. The totals include them; probabilities, shards and reasons "
-            "below do not."
-        )
     if unknown is not None and trained_unknown is not None:
         threshold = trained_unknown + min(
             max(trained_unknown, MIN_UNKNOWN_EXCESS), MAX_UNKNOWN_EXCESS

@@ -51,8 +51,6 @@ class ScoringResults:
     planned_parts: int
     parts: int
     """Parts that are included in the sums below."""
-    parts_with_counts_only: int
-    """Parts written by an earlier version, which have `counts` and none of the other sums."""
     counts: Mapping[str, int]
     """`rows` scored and `rejected`; of the scored ones, `truncated` texts, `positive` texts,
     `tokens`, and `unknown` tokens, which are not in the vocabulary."""

@@ -1,13 +1,13 @@
 """The last lines of the scoring job on the terminal: first rows, how to read the output, totals."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import pyarrow.parquet as pq
 
 from pipelines.console.terminal import printable, quantity
-from pipelines.scoring.plan import Part
+from pipelines.scoring.plan import Plan
 from sentiment import storage
 from sentiment.errors import on_one_line
 
@@ -17,9 +17,22 @@ MAX_VALUE_CHARACTERS = 60
 MAX_SCHEMA_CHARACTERS = 1000
 
 
-def print_first_rows(directory: str, parts: list[Part]) -> None:
+MAX_DAMAGED_SHOWN = 5
+
+
+def print_damage(directory: str, damaged: Mapping[str, str]) -> None:
+    """Print which parts are damaged, each with the reason, in a line each, or a few and a count."""
+    for name, reason in islice(damaged.items(), MAX_DAMAGED_SHOWN):
+        print(f"Damaged: {storage.join(directory, name)}.parquet {printable(reason)}")
+    if len(damaged) > MAX_DAMAGED_SHOWN:
+        print(f"Damaged: {len(damaged) - MAX_DAMAGED_SHOWN:,} more parts")
+    if damaged:
+        print(f"Scoring {quantity(len(damaged), 'damaged part')} again", flush=True)
+
+
+def print_first_rows(directory: str, plans: Sequence[Plan]) -> None:
     """Print the output's schema, the first rows of its first part, and a command that reads it."""
-    for part in islice(parts, 1):
+    for part in islice((part for plan in plans for part in plan.parts), 1):
         filesystem, inner = storage.resolve(storage.join(directory, f"{part.name}.parquet"))
         with filesystem.open_input_file(inner) as file:
             rows = next(pq.ParquetFile(file).iter_batches(ROWS_SHOWN), None)

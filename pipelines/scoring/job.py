@@ -11,15 +11,17 @@ import pyarrow as pa
 
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
+from pipelines.errors import Failure
+from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import OutputSettings, ScoreConfig
 from pipelines.scoring.counting import count_shards, forget_counts
 from pipelines.scoring.executor import Executor
-from pipelines.scoring.final_lines import print_first_rows, print_totals
-from pipelines.scoring.output import REPORT, Output, writing
+from pipelines.scoring.final_lines import print_damage, print_first_rows, print_totals
+from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.planner import make_plan, require_columns
 from pipelines.scoring.reader import PartReader
-from pipelines.scoring.run_record import RunRecord, TooManyRejected
+from pipelines.scoring.run_record import RunRecord
 from pipelines.scoring.scorer import PartScorer, PartWorker
 from pipelines.scoring.totals import Totals
 from pipelines.sources.listing import find_shards
@@ -29,6 +31,10 @@ from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
+
+
+class TooManyRejected(Failure):
+    """More rows are rejected than `--max_rejected` allows."""
 
 
 def main(config: ScoreConfig) -> None:
@@ -41,13 +47,13 @@ def main(config: ScoreConfig) -> None:
         require_module("tensorflow")
     checkpoint = load(config.checkpoints_dir)
     shards = find_shards([storage.absolute(path) for path in config.input], "--input")
-    output = Output(storage.absolute(config.output))
-    if config.overwrite:
-        with writing(output):
-            output.clear()
+    directory = storage.absolute(config.output)
+    output = overwrite(directory) if config.overwrite else Output(directory)
     storage.require_writable(output.directory, "--output")
     settings = config.settings(checkpoint.model_hash)
     output.require_same(settings)
+    print_damage(output.directory, output.mend_here())
+    output.remove_partial()
     if output.complete and not output.new_shards(shards):
         print(f"Nothing to do: every shard of the input is scored in {config.output}")
         return
@@ -84,7 +90,7 @@ def _run_and_report(
         # The report shows the reasons.
         _write_report(config, checkpoint, output, None, str(error))
         raise
-    print_first_rows(config.output, output.parts)
+    print_first_rows(config.output, output.plans)
     _write_report(config, checkpoint, output, totals)
     unreadable_shards = len(output.unreadable())
     print_totals(config.output, config.max_tokens, totals.counts, unreadable_shards)
@@ -106,12 +112,14 @@ def run(
     settings = config.settings(checkpoint.model_hash)
     try:
         with closing(executor):
+            print_damage(output.directory, output.mend(executor))
             while True:
                 # If another program has added a plan first, that plan holds, and shards that it
                 # lacks are still new.
                 while new := output.new_shards(shards):
                     _plan(new, settings, output, executor)
                 _score_missing(config, checkpoint, output, executor)
+                print_damage(output.directory, output.mend(executor))
                 with writing(output):
                     totals = output.close()
                 if totals is not None:
@@ -125,7 +133,7 @@ def _plan(new: list[Shard], settings: OutputSettings, output: Output, executor: 
     """Count the rows of new shards, divide them into parts, and add the plan to the output."""
     print(f"Counting the rows of {quantity(len(new), 'shard')} ...", flush=True)
     counts = count_shards(new, settings, executor, output.directory)
-    plan = make_plan(new, counts, settings, first_part=len(output.parts))
+    plan = make_plan(new, counts, settings, first_part=output.planned_parts)
     with writing(output):
         output.add(plan)
     forget_counts(output.directory)
@@ -135,21 +143,38 @@ def _score_missing(
     config: ScoreConfig, checkpoint: Checkpoint, output: Output, executor: Executor
 ) -> None:
     """Score the parts that are missing, and write the run's record."""
-    record = RunRecord(config, output, {part.name for part in output.missing()})
+    record = RunRecord(config, output)
+    error = ""
     try:
-        for plan in output.plans:
-            tasks = [PartTask.of(part, plan.shards) for part in output.missing_of(plan)]
+        for number, plan in enumerate(output.plans):
+            missing = output.missing_of(plan)
+            tasks = [PartTask.of(part, plan.shards, number) for part in missing]
             if tasks:
                 worker = _worker(config, checkpoint, output, plan.schema)
                 # Whatever is raised, tasks end before the executor does.
                 with closing(executor.score(tasks, worker)) as results:
                     for result in results:
                         record.add(result)
+                        if result.error:
+                            error = error or result.error
+                        else:
+                            output.add_result(result)
     finally:
         record.close()
+        with suppress(OSError, Failure):
+            output.save()
         # On a full disk there is no record; the error that is under way says why.
         with suppress(OSError):
             output.record(record.contents(checkpoint.model_hash), record.began_ms)
+    if error:
+        output.look()  # Raises if another program has overwritten the output.
+        raise Failure(error)
+    rejected = record.rejected_rows + record.unreadable_shards
+    if rejected > config.rejected_limit(output.planned_rows):
+        raise TooManyRejected(
+            f"{rejected:,} rows or shards are rejected, more than "
+            f"--max_rejected {config.max_rejected}: see _rejected/ in the output"
+        )
 
 
 def _worker(
@@ -164,7 +189,8 @@ def _worker(
         max_tokens=config.max_tokens,
     )
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
-    scorer = PartScorer(infer, output.directory, checkpoint.model_hash, writer=output.writer)
+    writer = PartWriter(output.directory, output.staging, output.writer)
+    scorer = PartScorer(infer, writer, tuple(output.digests), checkpoint.model_hash)
     return PartWorker(reader, scorer)
 
 
@@ -187,8 +213,7 @@ def _write_report(
 
         if totals is None:
             output.look()
-            missing = {part.name for part in output.missing()}
-            totals = output.totals([part for part in output.parts if part.name not in missing])
+            totals = output.totals()
         results = collect(config, checkpoint, output, totals, stopped)
         output.write_report(scoring_report(results))
     except Exception as error:

@@ -3,85 +3,88 @@
 part-000000.parquet ...       scored parts, written atomically: a part that exists is done
 _rejected/part-000000.parquet rows of that part that could not be scored
 _rejected/shards.parquet      shards that could not be opened
-_manifest/plan-00000.parquet ...  plans, one for each time that the job found new shards
+_manifest/plan-00000.parquet ... plans, one for each time that the job found new shards
+_manifest/parts-00000.parquet records of the finished parts of each plan (`manifest`)
 _manifest/run-*.json          what each run did: flags, counts, seconds
 _manifest/report.html         the report (`pipelines.reports.scoring_report`)
+_manifest/.staging-*          on a disk: files that are being written; see `fence`
 _SUCCESS                      written when no part is missing, with the totals
 """
 
 import hashlib
 import json
-import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from pipelines.errors import Failure
-from pipelines.scoring.plan import Part, Plan, plan_file
+from pipelines.scoring import fence, manifest
+from pipelines.scoring.executor import Executor, LocalExecutor
+from pipelines.scoring.manifest import Manifest
+from pipelines.scoring.part_data import REJECTED, PartResult
+from pipelines.scoring.part_file import parquet_content
+from pipelines.scoring.plan import Part, Parts, Plan, plan_file
 from pipelines.scoring.totals import Totals
+from pipelines.scoring.verify import Comparison, Listing, PartCheck, compare, verify
 from pipelines.sources.shard import Shard
-from sentiment import arrow_errors, storage
-from sentiment.errors import UNREADABLE, InputError, on_one_line
-
-REJECTED = pa.schema(
-    [
-        pa.field("shard", pa.string()),
-        pa.field("row", pa.int64()),
-        pa.field("reason", pa.string()),
-        pa.field("raw", pa.large_binary()),
-        pa.field("raw_bytes", pa.int64()),
-    ]
-)
-"""Schema of the files in `_rejected/`. Rows are counted from 1; null: all rows of a shard, or all
-of them that a part has. `raw` is the row (CSV) or text (Parquet), or its first 64 KiB, and null
-beyond 64 MiB of a part; `raw_bytes` is its length, which is always there."""
-
-METADATA = b"sentiment.part"
-"""Key of a part's provenance and counts, JSON, in its Parquet footer."""
+from sentiment import storage
+from sentiment.errors import InputError, on_one_line
 
 REPORT = "report.html"
 """File name of the report in `_manifest/`."""
 
-CONCURRENT_FILES = 16
-"""Files that are read or removed at the same time: a bucket takes time for each."""
+SAVE_SECONDS = 180.0
+"""Records of finished parts are written this often, and when a run ends."""
 
-STALE_SECONDS = 3600.0
-"""Age at which a partial file counts as one whose writer died."""
+PARTS_PER_CHECK = 16
+"""Parts that a task verifies."""
 
-_NAMES = r"part-\d{6,}\.parquet|shards\.parquet|plan-\d{5,}\.parquet|run-\d+\.json|report\.html"
-_NAMES += r"|counts-[0-9a-f]{8}\.parquet|_SUCCESS|writable"
-# The name of a partial file: a dot, the final name, the job's number if an actor writes it, and a
-# random number. A file that is linked into place has a dot-name of a dot-name.
-_PARTIAL = re.compile(rf"\.{{1,2}}({_NAMES})(\.[0-9a-f]{{8}}){{1,2}}")
+MAX_CHECKS_HERE, MAX_BYTES_CHECKED_HERE = 64, 256 * 2**20
+"""Parts and bytes that the driver verifies itself: to start Ray takes seconds."""
+
+MAX_DAMAGES = 3
+"""Times that a run mends the same part."""
 
 
 class Output:
     """Snapshot of an output directory; `look()` refreshes it.
 
-    `writer`, eight hex digits, is part of the names of partial files that the job's actors write.
+    `writer`, eight hex digits, is part of the names of partial files that the job writes.
 
-    Raises InputError if the directory cannot be read, or has files but no plan.
+    Raises InputError if the directory cannot be read, or has files but no plan (unless it `is_own`:
+    a job of this program was there); and Failure if a plan is damaged.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, is_own: bool = False) -> None:
         self.directory = directory
         self.writer = uuid.uuid4().hex[:8]
         self.plans: list[Plan] = []
-        self._digests: list[bytes] = []
+        self.digests: list[str] = []
+        """SHA-256 of each plan's file, in hex."""
+        self._manifest = Manifest()
+        # Of the parts of all plans, one after another:
+        self._names = pa.array([], pa.string())
+        self._plan_of_part = np.zeros(0, np.int64)
+        self._index_in_plan = np.zeros(0, np.int64)
+        self._read: dict[str, tuple[int, int]] = {}
+        """Size and time of those files in `_manifest/` that were read."""
+        self._unsaved: list[str] = []
+        """Names of parts whose record is not yet written."""
+        self._saved = time.monotonic()
+        self._damages: Counter[str] = Counter()
+        self._staging = ""
         self.look()
-        if self._present and not self.plans:
-            earlier = storage.join(directory, "_manifest", "plan-00000.json")
-            if storage.exists(earlier):
-                Plan.from_bytes(storage.read(earlier), earlier)  # Raises: it has another format.
-        if self._present - {"_manifest", "_rejected"} and not self.plans:
+        earlier = self._path("_manifest", "plan-00000.json")
+        if self._is_used and not self.plans and storage.exists(earlier):
+            Plan.from_bytes(storage.read(earlier), earlier)  # Raises: it has another format.
+        if self._is_used and not self.plans and not is_own:
             raise InputError(
                 f"--output {directory} is not empty, and no job of this program began there: "
                 "choose another directory"
@@ -90,38 +93,78 @@ class Output:
     def look(self) -> None:
         """Refresh the snapshot: other programs may plan and score at the same time.
 
-        Raises InputError if the directory cannot be read, or another program has overwritten it.
+        Raises InputError if the directory cannot be read, and Failure if it is gone or another
+        program has overwritten it.
         """
         with self._reading():
-            # Parts are listed before plans are read, so every part that is seen has its plan.
-            self._present = set(storage.names(self.directory))
-            for number, digest in enumerate(self._digests):
-                path = self._plan_path(number)
-                if not storage.exists(path) or _digest(storage.read(path)) != digest:
-                    raise InputError(
-                        f"another program has started --output {self.directory} from scratch: "
-                        "run one of them alone"
-                    )
-            while storage.exists(path := self._plan_path(len(self.plans))):
-                self._take(path)
+            # Parts are listed before plans are read, so every part that is seen has its plan. They
+            # are listed before their rejected rows, which are written first.
+            entries = storage.entries(self.directory)
+            self._is_used = bool({e.base_name for e in entries} - {"_manifest", "_rejected"})
+            self._files = Listing.of(entries)
+            self._rejected = Listing.of(storage.entries(self._path("_rejected")))
+            files = {
+                entry.base_name: (entry.size, entry.mtime_ns or 0)
+                for entry in storage.entries(self._path("_manifest"))
+            }
+            self._require_plans(files)
+            while (name := plan_file(len(self.plans))) in files:
+                self._take(name, files[name])
+            for number in range(len(self.plans)):
+                self._read_manifest(number, files)
+        self._compare()
 
     @property
     def parts(self) -> list[Part]:
         """The parts of all plans."""
         return [part for plan in self.plans for part in plan.parts]
 
+    @property
+    def planned_parts(self) -> int:
+        """The number of parts of all plans."""
+        return len(self._names)
+
+    @property
+    def planned_rows(self) -> int:
+        """The number of input rows of all plans."""
+        return sum(int(plan.parts.rows.sum()) for plan in self.plans)
+
+    @property
+    def missing_parts(self) -> int:
+        """The number of parts of all plans that do not exist yet, or are damaged."""
+        return int(np.count_nonzero(~self._is_done()))
+
     def missing(self) -> list[Part]:
-        """The planned parts that do not exist yet."""
+        """The planned parts that do not exist yet, or are damaged."""
         return [part for plan in self.plans for part in self.missing_of(plan)]
 
-    def missing_of(self, plan: Plan) -> list[Part]:
-        """The parts of one plan that do not exist yet."""
-        return [part for part in plan.parts if f"{part.name}.parquet" not in self._present]
+    def missing_of(self, plan: Plan) -> Parts:
+        """Those of one plan."""
+        (number,) = (number for number, made in enumerate(self.plans) if made is plan)
+        is_missing = ~self._is_done() & (self._plan_of_part == number)
+        return plan.parts.take(self._index_in_plan[is_missing])
 
     @property
     def complete(self) -> bool:
-        """Whether `_SUCCESS` and all planned parts exist."""
-        return "_SUCCESS" in self._present and bool(self.plans) and not self.missing()
+        """Whether all planned parts are there, unchanged, and `_SUCCESS` was written for them."""
+        if not self.plans or not self._comparison.is_settled:
+            return False
+        try:
+            success = json.loads(storage.read(self._path("_SUCCESS")))
+            return bool(success["plans_sha256"] == self._plans_digest())
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @property
+    def staging(self) -> str:
+        """The directory in which this job writes files before they are renamed; "": in a bucket.
+
+        Raises what `look` raises, and OSError.
+        """
+        if not self._staging and fence.has_staging(self.directory):
+            with self._locked():
+                pass
+        return self._staging
 
     def require_same(self, settings: Mapping[str, object]) -> None:
         """Raise an InputError if the first plan was made with other settings."""
@@ -168,12 +211,16 @@ class Output:
         `_SUCCESS`, which is true of the earlier plans only, is removed first. Raises InputError if
         the other program's plan has other settings.
         """
-        path = self._plan_path(len(self.plans))
-        self._remove_success()
-        storage.write_new(path, plan.to_bytes())
-        # Another program may have written `_SUCCESS` between these two lines; see `close`.
-        self._remove_success()
-        self._take(path)
+        if not self.plans:
+            fence.make_directories(self.directory)
+        # The plan goes on from those that its maker knew. `_locked` may find more.
+        path = self._path("_manifest", plan_file(len(self.plans)))
+        with self._locked():
+            self._remove_success()
+            storage.write_new(path, plan.to_bytes(), self._staging)
+            # Where there are no locks, another program may have written `_SUCCESS` in between.
+            self._remove_success()
+        self.look()
         self.require_same(plan.settings)
 
     def unreadable(self) -> pa.Table:
@@ -189,99 +236,253 @@ class Output:
         ]
         return pa.Table.from_pylist(rows, REJECTED)
 
-    def totals(self, parts: Sequence[Part]) -> Totals:
-        """Sums over parts that exist, read from their footers.
+    def add_result(self, result: PartResult) -> None:
+        """Record a part that was written. Now and then, save the records.
 
-        Raises InputError if a part is not what its plan says: of this model, made from these rows,
-        with every row counted as scored or rejected.
+        Raises Failure if they cannot be saved.
         """
-        with self._reading():
-            rejected = set(self._names("_rejected"))
-        numbers = {
-            part.name: number for number, plan in enumerate(self.plans) for part in plan.parts
-        }
-        totals = Totals(self.plans)
-        with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
-            for part, footer in zip(parts, pool.map(self._provenance, parts), strict=True):
-                counts, number = footer["counts"], numbers[part.name]
-                shards = self.plans[number].shards
-                pieces = [[shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
-                planned = (self.plans[0].settings["model_hash"], pieces, part.rows)
-                rows = counts.get("rows", 0) + counts.get("rejected", 0)
-                if (footer.get("model_hash"), footer.get("pieces"), rows) != planned:
-                    raise self._not_the_part(part, "it holds other rows, or is of another model")
-                if counts.get("rejected") and f"{part.name}.parquet" not in rejected:
-                    raise self._not_the_part(part, "its rejected rows are not in _rejected/")
-                totals.add(part, number, footer)
-        return totals
+        self._manifest.add(result)
+        self._unsaved.append(result.name)
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            with writing(self):
+                self.save()
 
-    def close(self) -> Totals | None:
-        """Write `_SUCCESS` and return the totals; None if a part is missing.
+    def save(self) -> None:
+        """Write the records that are not yet written. Raises OSError."""
+        unsaved = manifest.positions(pa.array(self._unsaved, pa.string()), self._names)
+        for number in np.unique(self._plan_of_part[unsaved[unsaved >= 0]]).tolist():
+            names = self._names_of(number)
+            content = self._manifest.content(names, self.digests[number])
+            self._write(content, "_manifest", _manifest_name(number))
+        self._unsaved = []
+        self._saved = time.monotonic()
 
-        Other programs may add plans at any time. They remove `_SUCCESS` before and after they write
-        a plan. This method looks for new plans before and after it writes `_SUCCESS`. So whichever
-        comes last, `_SUCCESS` does not stay while a part is missing.
+    def totals(self) -> Totals:
+        """Sums over the parts that are recorded, from their records."""
+        names = [self._names_of(number) for number in range(len(self.plans))]
+        return Totals.of(self.plans, names, self._manifest)
+
+    def mend(self, executor: Executor) -> dict[str, str]:
+        """Verify parts that are not recorded as they are; remove damaged ones.
+
+        Returns the damaged parts' names, each with what was wrong. They are missing now. Raises
+        Failure if a file is there that no job wrote, if a part is damaged again and again, and if
+        a file cannot be read or removed.
         """
         self.look()
-        while not self.missing():
-            totals = self.totals(self.parts)
-            plans = len(self.plans)
-            self.finish(dict(totals.counts))
+        self.require_no_foreign()
+        damaged = {
+            self._names[index].as_py(): reason for index, reason in self._comparison.damage.items()
+        }
+        checks = self._checks()
+        chunks = [checks[i : i + PARTS_PER_CHECK] for i in range(0, len(checks), PARTS_PER_CHECK)]
+        # An executor may start Ray for its first item.
+        for _, results in executor.map(verify, chunks) if chunks else ():
+            for result in results:
+                if result.error:
+                    damaged[result.name] = result.error
+                else:
+                    self.add_result(result)
+        with writing(self):
+            self._remove_damaged(damaged)
+            self.save()
+        if damaged or checks:
             self.look()
-            if len(self.plans) == plans and not self.missing():
-                return totals
-            self._remove_success()
-        return None
+        return damaged
+
+    def mend_here(self) -> dict[str, str]:
+        """As `mend`, unless much has to be read: that is left for a job with its executor."""
+        self.require_no_foreign()
+        checks = self._checks()
+        size = sum(self._files.size_of(f"{check.name}.parquet") for check in checks)
+        if len(checks) > MAX_CHECKS_HERE or size > MAX_BYTES_CHECKED_HERE:
+            return {}
+        return self.mend(LocalExecutor()) if checks or self._comparison.damage else {}
+
+    def require_no_foreign(self) -> None:
+        """Raise Failure if a reader of the output would read a file that no job wrote."""
+        names = pc.binary_join_element_wise(self._names, ".parquet", "")
+        shards = pa.array(["shards.parquet"])
+        for below, listing, known in (
+            ("", self._files, names),
+            ("_rejected", self._rejected, pa.concat_arrays([names, shards])),
+        ):
+            parquet = pc.ends_with(listing.names, ".parquet")
+            is_foreign = pc.and_(parquet, pc.invert(pc.is_in(listing.names, known)))
+            foreign = listing.names.filter(is_foreign).to_pylist()
+            if foreign:
+                number = f" (one of {len(foreign):,})" if len(foreign) > 1 else ""
+                raise Failure(
+                    f"{self._path(below, foreign[0])}{number} was not written by this job, and "
+                    "readers would take it for scored rows: move it elsewhere and run again"
+                )
+
+    def close(self) -> Totals | None:
+        """Write `_SUCCESS` and return the totals; None if a part is missing, or has to be verified.
+
+        Of the programs on a disk, one at a time adds a plan, removes a part or writes `_SUCCESS`.
+        Elsewhere there are no locks: programs that add a plan remove `_SUCCESS` before and after,
+        and this method looks for plans before and after it writes `_SUCCESS`. So whichever comes
+        last, `_SUCCESS` does not stay while a part is missing.
+        """
+        self.look()
+        plans, totals = len(self.plans), self.totals()
+        with self._locked():
+            self.look()
+            if not self._is_settled(plans):
+                return None
+            self.finish(dict(totals.counts))
+            # A plan of the same moment, where there are no locks.
+            self.look()
+            if not self._is_settled(plans):
+                self._remove_success()
+                return None
+        return totals
 
     def finish(self, totals: dict[str, int]) -> None:
         """Write the list of shards that could not be opened, then `_SUCCESS`."""
         unreadable = self.unreadable()
-        path = storage.join(self.directory, "_rejected", "shards.parquet")
         if len(unreadable):
-            with storage.writing(path) as file:
-                pq.write_table(unreadable, file)
+            self._write(parquet_content(unreadable), "_rejected", "shards.parquet")
         else:
-            remove_if_there(path)
-        success = json.dumps(totals, indent=1).encode()
-        storage.write(storage.join(self.directory, "_SUCCESS"), success)
+            storage.remove_if_there(self._path("_rejected", "shards.parquet"))
+        success = {**totals, "plans_sha256": self._plans_digest()}
+        self._write(json.dumps(success, indent=1).encode(), "_SUCCESS")
 
     def write_report(self, content: bytes) -> None:
         """Write the report's page."""
-        storage.write(storage.join(self.directory, "_manifest", REPORT), content)
+        self._write(content, "_manifest", REPORT)
 
     def record(self, run: dict[str, Any], began_ms: int) -> None:
         """Write a run's record. Its file is named by `began_ms`, milliseconds since 1970."""
-        path = storage.join(self.directory, "_manifest", f"run-{began_ms}.json")
-        storage.write(path, json.dumps(run, indent=1).encode())
+        self._write(json.dumps(run, indent=1).encode(), "_manifest", f"run-{began_ms}.json")
 
-    def clear(self) -> None:
-        """Remove the files that a job of this program wrote, `_SUCCESS` first, and no others."""
-        if not self.plans:
+    def remove_partial(self) -> None:
+        """Remove partial files that no process will finish: this job's, and stale ones."""
+        fence.remove_partial(self.directory, self.writer)
+
+    def _require_plans(self, files: Mapping[str, tuple[int, int]]) -> None:
+        """Raise Failure unless the plans are those that were read."""
+        if self.plans and not files and not storage.exists(self._path("_manifest")):
+            raise Failure(f"--output {self.directory} is gone: was it renamed, or unmounted?")
+        is_same = not self._staging or storage.exists(self._staging)
+        for number, digest in enumerate(self.digests):
+            name = plan_file(number)
+            # Of a plan that is as old as it was, nothing is read.
+            if is_same and files.get(name) != self._read[name]:
+                path = self._path("_manifest", name)
+                is_same = name in files and _digest(storage.read(path)) == digest
+        if not is_same:
+            raise Failure(f"another program has started --output {self.directory} from scratch")
+
+    def _take(self, name: str, size_and_time: tuple[int, int]) -> None:
+        path = self._path("_manifest", name)
+        content = storage.read(path)
+        plan = Plan.from_bytes(content, path)
+        number, parts = len(self.plans), len(plan.parts)
+        self.plans.append(plan)
+        self.digests.append(_digest(content))
+        names = pa.array(plan.parts.names, pa.string())
+        self._names = pa.concat_arrays([self._names, names])
+        self._plan_of_part = np.concatenate([self._plan_of_part, np.full(parts, number)])
+        self._index_in_plan = np.concatenate([self._index_in_plan, np.arange(parts)])
+        self._read[name] = size_and_time
+
+    def _read_manifest(self, number: int, files: Mapping[str, tuple[int, int]]) -> None:
+        """Read the records of a plan's parts, unless that was done."""
+        name = _manifest_name(number)
+        if name in files and files[name] != self._read.get(name):
+            content = storage.read(self._path("_manifest", name))
+            pieces = np.diff(self.plans[number].parts.starts)
+            names = self._names_of(number)
+            self._manifest.add_older(manifest.read(content, self.digests[number], names, pieces))
+            self._read[name] = files[name]
+
+    def _names_of(self, number: int) -> pa.Array:
+        """string[parts]: of a plan."""
+        return self._names.filter(pa.array(self._plan_of_part == number))
+
+    def _compare(self) -> None:
+        self._comparison: Comparison = compare(
+            self._names, self._manifest, self._files, self._rejected
+        )
+        self._unsaved += self._comparison.dated
+
+    def _is_settled(self, plans: int) -> bool:
+        """Whether these are all plans, and all their parts are there, recorded and unchanged."""
+        return len(self.plans) == plans and self._comparison.is_settled
+
+    def _is_done(self) -> np.ndarray:
+        """bool[parts]."""
+        done = self._comparison.is_there.copy()
+        done[list(self._comparison.damage)] = False
+        return done
+
+    def _checks(self) -> list[PartCheck]:
+        """The parts that have to be read."""
+        found = self._comparison
+        hashes = self._manifest.table["sha256"]
+        rows = [plan.parts.rows for plan in self.plans]
+        checks = []
+        for index in found.suspects.tolist():
+            number, part = int(self._plan_of_part[index]), int(self._index_in_plan[index])
+            record, starts = int(found.record[index]), self.plans[number].parts.starts
+            checks.append(
+                PartCheck(
+                    output=self.directory,
+                    name=self._names[index].as_py(),
+                    plan=self.digests[number],
+                    rows=int(rows[number][part]),
+                    pieces=int(starts[part + 1] - starts[part]),
+                    sha256=hashes[record].as_py().hex() if record >= 0 else "",
+                    modified=int(found.modified[index]),
+                    rejected_modified=int(found.rejected_modified[index]),
+                )
+            )
+        return checks
+
+    def _remove_damaged(self, damaged: Mapping[str, str]) -> None:
+        """Remove parts, `_SUCCESS` first, and their records. Raises OSError."""
+        if not damaged:
             return
-        self._remove(["_SUCCESS"])
-        parts = [f"{part.name}.parquet" for part in self.parts]
-        rejected = [f"_rejected/{name}" for name in [*parts, "shards.parquet"]]
-        runs = [
-            f"_manifest/{name}"
-            for name in self._names("_manifest")
-            if name.startswith(("run-", "counts-"))
-        ]
-        self._remove([*parts, *rejected, *runs, f"_manifest/{REPORT}"])
-        # The first plan is last: it marks the directory as an output, so if the program dies here,
-        # it can be run again.
-        for number in reversed(range(len(self.plans))):
-            storage.remove(self._plan_path(number))
-        self.plans, self._digests = [], []
-        self._present = set(storage.names(self.directory))
+        self._damages.update(list(damaged))
+        for name, times in self._damages.most_common(1):
+            if times > MAX_DAMAGES:
+                path = self._path(f"{name}.parquet")
+                raise Failure(f"{path} {damaged.get(name, 'is damaged')}, again and again")
+        files = [f"{name}.parquet" for name in damaged]
+        with self._locked():
+            self._remove_success()
+            fence.remove(self.directory, [*files, *(f"_rejected/{file}" for file in files)])
+        self._manifest.drop(damaged)
+        self._unsaved += damaged
 
-    def _remove(self, names: list[str]) -> None:
-        """Remove those of the files that exist."""
-        existing = set(storage.names(self.directory))
-        for below in ("_manifest", "_rejected"):
-            existing |= {f"{below}/{name}" for name in self._names(below)}
-        paths = [storage.join(self.directory, name) for name in names if name in existing]
-        with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
-            list(pool.map(storage.remove, paths))
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Context manager: of the programs on this output, one runs its block (on a disk).
+
+        Raises what `look` raises if another program has overwritten the output, and OSError.
+        """
+        with fence.locked(self.directory):
+            if fence.has_staging(self.directory):
+                if not self._staging:
+                    self.look()
+                    self._staging = fence.open_staging(self.directory)
+                elif not storage.exists(self._staging):
+                    self.look()
+            yield
+
+    def _write(self, content: bytes | pa.Buffer, *names: str) -> None:
+        storage.write(self._path(*names), content, self.staging, self.writer)
+
+    def _remove_success(self) -> None:
+        storage.remove_if_there(self._path("_SUCCESS"))
+
+    def _plans_digest(self) -> str:
+        return _digest("\n".join(self.digests).encode())
+
+    def _path(self, *names: str) -> str:
+        return storage.join(self.directory, *filter(None, names))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -292,62 +493,16 @@ class Output:
             message = on_one_line(error)
             raise InputError(f"--output {self.directory} cannot be read: {message}") from error
 
-    def _remove_success(self) -> None:
-        remove_if_there(storage.join(self.directory, "_SUCCESS"))
-        self._present.discard("_SUCCESS")
 
-    def remove_partial(self) -> None:
-        """Remove partial files that no process will finish: this job's, and stale ones.
+def overwrite(directory: str) -> Output:
+    """Remove the files that a job of this program wrote, and no others. Returns the output.
 
-        Another job may still be writing the others. Buckets have no partial files.
-        """
-        filesystem, directory = storage.resolve(self.directory)
-        if not isinstance(filesystem, pafs.LocalFileSystem):
-            return
-        hidden: list[Path] = []
-        for below in ("", "_manifest", "_rejected"):
-            # A partial file that stays harms no reader, and an error here would hide the first one.
-            with suppress(OSError):
-                hidden += Path(directory, below).glob(".*")
-        for path in hidden:
-            if _PARTIAL.fullmatch(path.name):
-                with suppress(OSError):
-                    mine = f".{self.writer}." in path.name
-                    if mine or time.time() - path.stat().st_mtime > STALE_SECONDS:
-                        path.unlink()
-
-    def _take(self, path: str) -> None:
-        content = storage.read(path)
-        self.plans.append(Plan.from_bytes(content, path))
-        self._digests.append(_digest(content))
-
-    def _provenance(self, part: Part) -> dict[str, Any]:
-        """The JSON in a part's footer, its counts checked."""
-        filesystem, inner = storage.resolve(self._part_path(part))
-        try:
-            with filesystem.open_input_file(inner) as file:
-                footer = json.loads((pq.read_metadata(file).metadata or {})[METADATA])
-            counts = {name: int(number) for name, number in dict(footer["counts"]).items()}
-            return {**footer, "counts": counts}
-        except (*UNREADABLE, pa.ArrowException, OSError) as error:
-            if arrow_errors.is_outage(error):
-                raise  # An outage, and the part may be good.
-            raise self._not_the_part(part, error) from error
-
-    def _not_the_part(self, part: Part, reason: object) -> InputError:
-        return InputError(
-            f"{self._part_path(part)} is not the part that was written "
-            f"({on_one_line(reason)}): remove it, and run again"
-        )
-
-    def _part_path(self, part: Part) -> str:
-        return storage.join(self.directory, f"{part.name}.parquet")
-
-    def _names(self, below: str) -> list[str]:
-        return storage.names(storage.join(self.directory, below))
-
-    def _plan_path(self, number: int) -> str:
-        return storage.join(self.directory, "_manifest", plan_file(number))
+    Raises InputError if the directory cannot be read, and Failure if a file cannot be removed.
+    """
+    try:
+        return Output(directory, is_own=fence.clear(directory))
+    except OSError as error:
+        raise Failure(f"--output {directory} cannot be written: {on_one_line(error)}") from error
 
 
 @contextmanager
@@ -356,15 +511,15 @@ def writing(output: Output) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            # Raises Failure if the output is gone, or another program has overwritten it.
+            output.look()
         raise Failure(f"--output {output.directory} cannot be written: {error}") from error
 
 
-def remove_if_there(path: str) -> None:
-    """Remove a file if it exists; another program may remove it at the same time."""
-    if storage.exists(path):
-        with suppress(FileNotFoundError):
-            storage.remove(path)
+def _manifest_name(number: int) -> str:
+    return f"parts-{number:05d}.parquet"
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -6,7 +6,7 @@ has its arrays and tables as bytes: Ray Data may cut and join blocks, but it nev
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,22 @@ from pipelines.scoring.plan import Part
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 
+REJECTED = pa.schema(
+    [
+        pa.field("shard", pa.string()),
+        pa.field("row", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("raw", pa.large_binary()),
+        pa.field("raw_bytes", pa.int64()),
+    ]
+)
+"""Schema of the files in `_rejected/`. Rows are counted from 1; null: all rows of a shard, or all
+of them that a part has. `raw` is the row (CSV) or text (Parquet), or its first 64 KiB, and null
+beyond 64 MiB of a part; `raw_bytes` is its length, which is always there."""
+
+BINS = 20
+"""Bins of the histogram of probabilities, of equal width. The upper half is positive."""
+
 
 @dataclass(frozen=True)
 class PartTask:
@@ -24,22 +40,25 @@ class PartTask:
 
     name: str
     pieces: tuple[tuple[Shard, Span], ...]
+    plan: int = 0
+    """Number of its plan."""
 
     @staticmethod
-    def of(part: Part, shards: Sequence[Shard]) -> "PartTask":
-        """The task of a part; `shards` are those of its plan."""
-        return PartTask(part.name, tuple((shards[p.shard], p.span) for p in part.pieces))
+    def of(part: Part, shards: Sequence[Shard], plan: int = 0) -> "PartTask":
+        """The task of a part; `shards` are those of its plan, whose number is `plan`."""
+        return PartTask(part.name, tuple((shards[p.shard], p.span) for p in part.pieces), plan)
 
     def to_row(self) -> dict[str, Any]:
-        """As a row of a Ray dataset: name: str, pieces: str (JSON)."""
+        """As a row of a Ray dataset: name: str, plan: int, pieces: str (JSON)."""
         pieces = [[vars(shard), vars(span)] for shard, span in self.pieces]
-        return {"name": self.name, "pieces": json.dumps(pieces)}
+        return {"name": self.name, "plan": self.plan, "pieces": json.dumps(pieces)}
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> "PartTask":
         """The task that a row was made of."""
         pieces = json.loads(row["pieces"])
-        return PartTask(row["name"], tuple((Shard(**s), Span(**span)) for s, span in pieces))
+        shards = tuple((Shard(**shard), Span(**span)) for shard, span in pieces)
+        return PartTask(row["name"], shards, row["plan"])
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ class TokenizedPart:
     kept: pa.Table
     """The kept columns, `rows` rows."""
     rejected: pa.Table
-    """Rows that cannot be scored, with the schema `pipelines.scoring.output.REJECTED`. A piece that
+    """Rows that cannot be scored, with the schema REJECTED. A piece that
     cannot be read is one row of this table."""
     ids: np.ndarray
     """int32[tokens]: the token ids of all rows, row after row."""
@@ -121,20 +140,47 @@ class PartCounts:
 
 
 @dataclass(frozen=True)
+class WrittenFile:
+    """A file as it was written."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Of its content, in hex."""
+    modified: int = 0
+    """When it was written, in nanoseconds since 1970, as a listing shows it; 0: not known."""
+
+
+@dataclass(frozen=True)
 class PartResult:
-    """What became of a part."""
+    """What became of a part: all that the manifest and the totals need."""
 
     name: str
     counts: PartCounts
     error: str = ""
-    """Why the part was not written; "": it was."""
+    """Why the part was not written, or is damaged; "": neither. If there is one, nothing else
+    counts."""
+    histogram: Sequence[int] = ()
+    """int[BINS]: rows scored, by probability."""
+    answers: Sequence[int] = ()
+    """int[2 * pieces]: rows scored and positive rows of the first piece, the second one, ..."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Rejected rows by kind of reason."""
+    file: WrittenFile | None = None
+    """The part's file; None: it was not written."""
+    rejected_file: WrittenFile | None = None
+    """The part's file in `_rejected/`; None: it has none."""
 
     def to_row(self) -> dict[str, Any]:
-        """As a row of a Ray dataset: name: str, error: str, and an int for each count."""
-        return {"name": self.name, "error": self.error, **asdict(self.counts)}
+        """As a row of a Ray dataset: name: str, error: str, result: str (JSON)."""
+        return {"name": self.name, "error": self.error, "result": json.dumps(asdict(self))}
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> "PartResult":
         """The result that a row was made of."""
-        counts = PartCounts(**{field.name: row[field.name] for field in fields(PartCounts)})
-        return PartResult(row["name"], counts, row["error"])
+        values = json.loads(row["result"])
+        files = {
+            name: WrittenFile(**values[name]) if values[name] else None
+            for name in ("file", "rejected_file")
+        }
+        return PartResult(**{**values, **files, "counts": PartCounts(**values["counts"])})

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.errors import Failure
 from pipelines.sources.arrow_types import plain_schema
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
@@ -285,7 +286,7 @@ class Plan:
     def from_bytes(content: bytes, path: str) -> "Plan":
         """Parse the content of a plan's file; `path` is for messages.
 
-        Raises InputError if it is damaged or has another format.
+        Raises Failure if it is damaged, and InputError if it has another format.
         """
         try:
             if content[:1] == b"{":
@@ -311,8 +312,8 @@ class Plan:
         except InputError:
             raise
         except (*UNREADABLE, AttributeError, OSError, pa.ArrowException):
-            raise InputError(
-                f"{path} is damaged; choose another --output, or --overwrite"
+            raise Failure(
+                f"{path} is damaged: choose another --output, or pass --overwrite"
             ) from None
 
 

@@ -17,8 +17,7 @@ import pyarrow.fs as pafs
 
 from pipelines.errors import BadShard, ShardChanged, Unavailable
 from pipelines.scoring.cast import cast_column
-from pipelines.scoring.output import REJECTED
-from pipelines.scoring.part_data import PartTask, TokenizedPart
+from pipelines.scoring.part_data import REJECTED, PartTask, TokenizedPart
 from pipelines.scoring.totals import MAX_REASONS_PER_PART, kind_of, most_frequent
 from pipelines.sources.rows import MAX_RAW_BYTES, Rows, Span
 from pipelines.sources.shard import Shard

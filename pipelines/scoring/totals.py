@@ -1,22 +1,23 @@
-"""Totals of a scored output: sums over the counts in its parts' footers."""
+"""Totals of a scored output: sums over the records of its parts."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipelines.scoring.plan import Part, Plan
-from sentiment.errors import UNREADABLE
-
-BINS = 20
-"""Bins of the histogram of probabilities, of equal width. The upper half is positive."""
+from pipelines.scoring.manifest import COUNTS, Manifest
+from pipelines.scoring.part_data import BINS
+from pipelines.scoring.plan import Plan
 
 MAX_REASONS_PER_PART = 20
 """Rejection reasons stored per part, the most frequent; rarer ones are summed under `OTHER`."""
 
 MAX_REASONS = 1000
-"""Approximate number of rejection reasons in totals; rarer ones are summed under `OTHER`."""
+"""Rejection reasons in totals, the most frequent; rarer ones are summed under `OTHER`."""
 
 MAX_REASON_CHARACTERS = 120
 """Rows are counted by this many first characters of their reason."""
@@ -24,48 +25,53 @@ MAX_REASON_CHARACTERS = 120
 OTHER = "other reasons"
 
 
+@dataclass(frozen=True)
 class Totals:
-    """Sums over parts.
+    """Sums over parts. They are exact, but rare reasons are summed under `OTHER`."""
 
-    Counts are exact. Histogram, shards and reasons are exact too, but lack parts that an earlier
-    version wrote: those have counts only. A corpus may have as many reasons as rows: beyond
-    `MAX_REASONS` the rarer half so far is summed under `OTHER`.
-    """
+    counts: Counter[str]
+    """By the names of `pipelines.scoring.part_data.PartCounts`."""
+    parts: int
+    """Parts that are included."""
+    histogram: npt.NDArray[np.int64]
+    """int64[BINS]: rows scored, by probability."""
+    shards: list[npt.NDArray[np.int64]]
+    """For each plan, int64[shards, 2]: rows scored, and those that are positive."""
+    reasons: Counter[str]
+    """Rows rejected, by reason."""
 
-    def __init__(self, plans: Sequence[Plan]) -> None:
-        self.counts: Counter[str] = Counter()
-        """By the names of `pipelines.scoring.part_data.PartCounts`."""
-        self.parts = 0
-        self.parts_with_counts_only = 0
-        self.histogram = np.zeros(BINS, np.int64)
-        """int64[BINS]: rows scored, by probability."""
-        self.shards = [np.zeros((len(plan.shards), 2), np.int64) for plan in plans]
-        """For each plan, int64[shards, 2]: rows scored, and those that are positive."""
-        self.reasons: Counter[str] = Counter()
-        """Rows rejected, by reason."""
-
-    def add(self, part: Part, plan: int, footer: Mapping[str, Any]) -> None:
-        """Add a part.
+    @staticmethod
+    def of(plans: Sequence[Plan], names: Sequence[pa.Array], manifest: Manifest) -> "Totals":
+        """Sums over the parts of some plans that the manifest records.
 
         Args:
-            part: the part.
-            plan: number of its plan.
-            footer: JSON in the part's Parquet footer.
+            plans: the plans.
+            names: for each plan, string[parts].
+            manifest: the records.
         """
-        self.parts += 1
-        self.counts.update(footer["counts"])
-        try:
-            histogram = np.array(footer["histogram"], np.int64).reshape(BINS)
-            answers = np.array(footer["answers"], np.int64).reshape(len(part.pieces), 2)
-            reasons = {str(reason): int(rows) for reason, rows in footer["reasons"].items()}
-        except (*UNREADABLE, AttributeError):
-            self.parts_with_counts_only += 1
-            return
-        self.histogram += histogram
-        np.add.at(self.shards[plan], [piece.shard for piece in part.pieces], answers)
-        self.reasons.update(reasons)
-        if len(self.reasons) > MAX_REASONS:
-            self.reasons = most_frequent(self.reasons, MAX_REASONS // 2)
+        table = manifest.table
+        shards = []
+        recorded = np.zeros(len(table), bool)
+        for plan, parts in zip(plans, names, strict=True):
+            rows = manifest.find(parts)
+            is_recorded = rows >= 0
+            rows = rows[is_recorded]
+            recorded[rows] = True
+            pieces = plan.parts.take(np.flatnonzero(is_recorded)).pieces
+            answers = pc.list_flatten(table["answers"].take(pa.array(rows)))
+            sums = np.zeros((len(plan.shards), 2), np.int64)
+            flat = answers.to_numpy(zero_copy_only=False).astype(np.int64)
+            np.add.at(sums, pieces[:, 0], flat.reshape(-1, 2))
+            shards.append(sums)
+        table = table.filter(pa.array(recorded))
+        histograms = pc.list_flatten(table["histogram"]).to_numpy(zero_copy_only=False)
+        return Totals(
+            counts=Counter({name: pc.sum(table[name]).as_py() or 0 for name in COUNTS}),
+            parts=len(table),
+            histogram=histograms.astype(np.int64).reshape(-1, BINS).sum(axis=0),
+            shards=shards,
+            reasons=_reasons(table["reasons"]),
+        )
 
 
 def kind_of(reason: str) -> str:
@@ -82,3 +88,16 @@ def most_frequent(reasons: Counter[str], number: int) -> Counter[str]:
     if rest:
         kept[OTHER] += rest
     return kept
+
+
+def _reasons(column: pa.ChunkedArray) -> Counter[str]:
+    """The sums of a column of maps from reasons to rows."""
+    maps = column.combine_chunks()
+    if isinstance(maps, pa.ChunkedArray):  # Without any chunk.
+        return Counter()
+    # `keys` and `items` are those of the whole buffers, also of a slice.
+    start, stop = (maps.offsets[0].as_py(), maps.offsets[-1].as_py()) if len(maps) else (0, 0)
+    table = pa.table({"reason": maps.keys[start:stop], "rows": maps.items[start:stop]})
+    sums = table.group_by("reason").aggregate([("rows", "sum")])
+    pairs = zip(sums["reason"].to_pylist(), sums["rows_sum"].to_pylist(), strict=True)
+    return most_frequent(Counter(dict(pairs)), MAX_REASONS)

@@ -21,8 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.fence import STALE_SECONDS
 from pipelines.scoring.job import run
-from pipelines.scoring.output import STALE_SECONDS, Output
+from pipelines.scoring.output import Output, overwrite
+from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.planner import make_plan
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Counted, Shard
@@ -46,6 +48,8 @@ class PausingExecutor(LocalExecutor):
 
     def __init__(self, job: "Job", chance: random.Random) -> None:
         self._job, self._chance = job, chance
+        self.outages = 0.0
+        """The share of parts that cannot be read."""
         self.next_part = ""
         """The part that is scored next, if it pauses before one."""
 
@@ -60,6 +64,10 @@ class PausingExecutor(LocalExecutor):
             self.next_part = task.name
             self._job.pause()
             self.next_part = ""
+            if self._chance.random() < self.outages:
+                self._job.pause()
+                yield PartResult(task.name, PartCounts(), f"{task.name}: an outage")
+                continue
             if self._chance.random() < 0.2:
                 worker(task)
             (result,) = super().score([task], worker)
@@ -73,8 +81,8 @@ class Job:
     A job that is not resumed is like a process that was killed: it cleans nothing up.
     """
 
-    def __init__(self, machine: "Jobs", seed: int) -> None:
-        self.output = Output(str(machine.scored))
+    def __init__(self, machine: "Jobs", seed: int, output: Output | None = None) -> None:
+        self.output = output or Output(str(machine.scored))
         self.shards = find_shards([str(machine.corpus)], "--input")
         self.executor = PausingExecutor(self, random.Random(seed))
         self.is_over = False
@@ -224,9 +232,9 @@ class Jobs(RuleBasedStateMachine):
             if not self.jobs[number].is_over:
                 self.jobs[number].step()
 
-    @rule(number=st.integers(0, 1), below=st.sampled_from(["", "_rejected"]), away=st.booleans())
-    def fail_before_or_after_the_rejected_rows_are_written(self, number, below, away):
-        """A directory has the name of one of the part's files; `away`: nor can it be read."""
+    @rule(number=st.integers(0, 1), below=st.sampled_from(["", "_rejected"]))
+    def fail_before_or_after_the_rejected_rows_are_written(self, number, below):
+        """A directory has the name of one of the part's files. The other parts are written."""
         job = self.jobs[number]
         while not job.is_over and not job.executor.next_part:
             job.step()
@@ -235,47 +243,114 @@ class Jobs(RuleBasedStateMachine):
         if job.is_over or target.exists() or (self.scored / f"{part}.parquet").exists():
             return
         target.mkdir()
-        if away:
-            self.corpus.rename(self.corpus.with_name("away"))
-            self.corpus.mkdir()
-        job.resume()
-        if not job.is_over:
+        while not job.is_over:
             job.resume()
         assert isinstance(job.error, Failure)
-        assert ("is gone" if away else f"{part} could not be written") in str(job.error)
+        assert f"{part} could not be written" in str(job.error)
         job.require_clean()
-        if away:
-            self.corpus.rmdir()
-            self.corpus.with_name("away").rename(self.corpus)
         target.rmdir()
 
     @rule(
-        name=st.sampled_from(["part-000001.parquet", "_rejected/part-000000.parquet", "_SUCCESS"]),
+        name=st.sampled_from(["part-000001.parquet", "part-000000.parquet", "_SUCCESS"]),
         named=st.booleans(),
         old=st.booleans(),
     )
     def die_in_the_middle_of_a_file(self, name, named, old):
         job = f".{uuid.uuid4().hex[:8]}" if named else ""
-        path = (self.scored / name).with_name(f".{Path(name).name}{job}.{uuid.uuid4().hex[:8]}")
-        path.parent.mkdir(exist_ok=True)
+        path = self.staging / f"{name}{job}.{uuid.uuid4().hex[:8]}"
         path.write_bytes(b"PAR1")
         if old:
             os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
         self.partial[path] = old
 
     @rule(number=st.integers(0, 1))
+    def go_on_during_an_outage(self, number):
+        """The job ends with an error, unless it needed none of the parts."""
+        job = self.jobs[number]
+        if job.is_over:
+            return
+        job.executor.outages = 1.0
+        for _ in range(MAX_PAUSES):
+            if not job.is_over:
+                job.resume()
+        assert job.error is None or (
+            isinstance(job.error, Failure) and "an outage" in str(job.error)
+        )
+        assert job.error or not Output(str(self.scored)).missing()
+
+    @precondition(lambda self: self.recorded())
+    @rule(
+        kind=st.sampled_from(["removed", "truncated", "flipped"]),
+        below=st.sampled_from(["", "_rejected"]),
+        success=st.booleans(),
+        records=st.booleans(),
+        seed=st.integers(0, 9),
+    )
+    def damage(self, kind, below, success, records, seed):
+        """A part is damaged while no job runs; the next job mends it, and says so."""
+        chance = random.Random(seed)
+        for number in range(2):
+            self.start_again(number, seed)
+            self.check_finished(number)
+        name = chance.choice(self.recorded())
+        path = self.scored / below / name
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        if kind == "removed":
+            path.unlink()
+        elif kind == "truncated":
+            path.write_bytes(content[: chance.randrange(len(content))])
+        else:
+            place = chance.randrange(len(content))
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        if not success:
+            (self.scored / "_SUCCESS").unlink()
+        if not records:
+            for manifest in (self.scored / "_manifest").glob("parts-*"):
+                manifest.unlink()
+        assert not Output(str(self.scored)).complete
+        self.jobs[0] = Job(self, seed)
+        self.check_finished(0)
+        assert path.read_bytes() == content
+
+    @rule(number=st.integers(0, 1), seed=st.integers(0, 9))
+    def overwrite(self, number, seed):
+        """One job begins from scratch. The other, if it runs, writes nothing more, and ends."""
+        other = self.jobs[1 - number]
+        if not self.jobs[number].is_over:
+            self.killed.append(self.jobs[number])
+        output = overwrite(str(self.scored))
+        assert not self.recorded()
+        self.bytes, self.partial = {}, {}
+        self.jobs[number] = Job(self, seed, output)
+        while not output.plans:
+            self.jobs[number].step()
+        had_begun = bool(other.output.plans)
+        before = sorted(self.scored.rglob("*"))
+        for _ in range(MAX_PAUSES):
+            if not other.is_over and had_begun:
+                other.resume()
+                assert sorted(self.scored.rglob("*")) == before
+        if had_begun and other.error:
+            assert isinstance(other.error, Crash | Failure)
+
+    @rule(number=st.integers(0, 1))
     def have_an_actor_killed_in_the_middle_of_a_part(self, number):
         """What it leaves goes when its job ends, however young it is."""
         job = self.jobs[number]
         if not job.is_over:
-            part = f".part-000001.parquet.{job.output.writer}.{uuid.uuid4().hex[:8]}"
-            job.partial.append(self.scored / part)
+            part = f"part-000001.parquet.{job.output.writer}.{uuid.uuid4().hex[:8]}"
+            job.partial.append(self.staging / part)
             job.partial[-1].write_bytes(b"PAR1")
 
     @rule()
     def close_whether_or_not_all_is_there(self):
-        totals = Output(str(self.scored)).close()
-        assert (totals is None) == bool(Output(str(self.scored)).missing())
+        output = Output(str(self.scored))
+        assert output.mend(LocalExecutor()) == {}
+        totals = output.close()
+        fresh = Output(str(self.scored))
+        assert (totals is None) == bool(fresh.missing())
 
     @rule(number=st.integers(0, 1))
     def finish(self, number):
@@ -309,6 +384,15 @@ class Jobs(RuleBasedStateMachine):
         self.partial = {path: old for path, old in self.partial.items() if not old}
         other = self.jobs[1 - number]
         assert other.is_over or all(path.exists() for path in other.partial)
+
+    def recorded(self) -> list[str]:
+        """Names of the parts that are there."""
+        return sorted(path.name for path in self.scored.glob("part-*.parquet"))
+
+    @property
+    def staging(self) -> Path:
+        (staging,) = (self.scored / "_manifest").glob(".staging-*")
+        return staging
 
     def path_of(self, row: str) -> str:
         (path,) = self.corpus.glob(f"{row.partition('-')[0]}.*")

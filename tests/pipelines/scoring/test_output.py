@@ -1,17 +1,38 @@
 """The output directory: whose it is, what is done, what is new, and what may be removed."""
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
+import duckdb
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines.scoring.output import METADATA, REJECTED, REPORT, Output
+from pipelines.errors import Failure
+from pipelines.scoring.commit import PartWriter
+from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.manifest import Manifest, read
+from pipelines.scoring.output import REPORT, Output, overwrite, writing
+from pipelines.scoring.part_data import (
+    BINS,
+    REJECTED,
+    PartCounts,
+    PartResult,
+    PartTask,
+    WrittenFile,
+)
+from pipelines.scoring.part_file import parquet_content, part_content
 from pipelines.scoring.planner import make_plan
 from pipelines.sources.shard import Counted, Shard
+from sentiment import storage
 from sentiment.errors import InputError
 
 SCHEMA = pa.schema([("text", pa.string()), ("id", pa.int64())])
@@ -35,15 +56,28 @@ def add(output, shards=OLD, counts=None, settings=SETTINGS):
 
 
 def write_part(output, part):
-    """What the job writes for a part."""
-    (shards,) = [plan.shards for plan in output.plans if part in plan.parts]
-    pieces = [[shards[p.shard].path, p.span.first, p.span.rows] for p in part.pieces]
-    counts = COUNTS | {"rows": part.rows - COUNTS["rejected"]}
-    said = {"model_hash": SETTINGS["model_hash"], "pieces": pieces, "counts": counts}
-    table = pa.table({"id": [1]}).replace_schema_metadata({METADATA: json.dumps(said)})
-    pq.write_table(table, f"{output.directory}/{part.name}.parquet")
-    rejected = f"{output.directory}/_rejected"
-    pq.write_table(REJECTED.empty_table(), f"{rejected}/{part.name}.parquet")
+    """What the job writes for a part: one row that is rejected, and all others."""
+    (number,) = (n for n, plan in enumerate(output.plans) if part in plan.parts)
+    task = PartTask.of(part, output.plans[number].shards, number)
+    rows = part.rows - 1
+    write = PartWriter(output.directory, output.staging, output.writer)
+    rejected = pa.Table.from_pylist([{"shard": task.pieces[0][0].path, "row": 1}], REJECTED)
+    result = PartResult(
+        part.name,
+        PartCounts(**COUNTS | {"rows": rows}),
+        histogram=[rows] + [0] * (BINS - 1),
+        answers=[rows, 4] + [0, 0] * (len(part.pieces) - 1),
+        reasons={"bad": 1},
+        rejected_file=write.write_rejected(part.name, parquet_content(rejected)),
+    )
+    table = pa.table({"id": np.arange(rows)})
+    content = part_content(table, task, result, output.digests[number], "m1")
+    return replace(result, file=write.commit(part.name, content))
+
+
+def removed(output):
+    """The names of the parts that are damaged, which are removed."""
+    return sorted(output.mend(LocalExecutor()))
 
 
 @pytest.fixture
@@ -56,18 +90,18 @@ def output(directory):
     """An output whose parts are all there, and which says so."""
     output = Output(str(directory))
     add(output)
-    (directory / "_rejected").mkdir()
     for part in output.parts:
-        write_part(output, part)
+        output.add_result(write_part(output, part))
+    output.save()
     output.record({"seconds": 1}, 1700)
     (directory / "_manifest" / REPORT).write_text("<html>")
-    output.finish(COUNTS)
+    assert output.close()
     return Output(str(directory))
 
 
 def tree(directory):
     """Every file below a directory, with its content."""
-    files = [path for path in directory.rglob("*") if path.is_file()]
+    files = [path for path in directory.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
@@ -101,12 +135,11 @@ def test_missing_parts_are_those_that_are_not_there(directory):
     output = Output(str(directory))
     add(output)
     assert [part.name for part in output.missing()] == [f"part-{i:06d}" for i in range(6)]
-    (directory / "_rejected").mkdir()
     for part in output.parts[::2]:
         write_part(output, part)
     output = Output(str(directory))
     assert [part.name[-1] for part in output.missing()] == ["1", "3", "5"]
-    assert output.missing() == output.missing_of(output.plans[0])
+    assert output.missing() == list(output.missing_of(output.plans[0]))
     assert not output.complete
 
 
@@ -149,8 +182,8 @@ def test_new_shards_are_found_and_planned_behind_the_others(output, directory):
     assert [part.name for part in output.parts] == [f"part-{i:06d}" for i in range(10)]
     missing = output.missing()
     assert [part.name for part in missing] == [f"part-{i:06d}" for i in range(6, 10)]
-    assert output.missing_of(output.plans[0]) == []
-    assert output.missing_of(output.plans[1]) == missing
+    assert list(output.missing_of(output.plans[0])) == []
+    assert list(output.missing_of(output.plans[1])) == missing
     assert not output.complete
 
 
@@ -193,54 +226,225 @@ def test_shards_that_could_not_be_read(directory):
     assert output.unreadable().equals(REJECTED.empty_table())
 
 
-def test_counts_are_read_from_the_parts(output):
+def test_totals_are_those_of_the_records(output):
     expected = {name: 6 * count for name, count in COUNTS.items()} | {"rows": 3 * 25 - 6}
-    assert output.totals(output.parts).counts == expected
+    totals = output.totals()
+    assert totals.counts == expected | {"unknown": 0}
+    assert (totals.parts, totals.reasons) == (6, {"bad": 6})
+    assert totals.histogram.tolist() == [3 * 25 - 6] + [0] * (BINS - 1)
+    assert [shards.tolist() for shards in totals.shards] == [[[23, 8]] * 3]
+
+
+def opened(monkeypatch):
+    """The paths that are read whole from now on."""
+    paths = []
+    read = storage.read
+
+    def noted(path):
+        paths.append(path.rpartition("/")[2])
+        return read(path)
+
+    monkeypatch.setattr(storage, "read", noted)
+    return paths
+
+
+def test_no_part_is_read_that_is_recorded_and_unchanged(output, directory, monkeypatch):
+    add(output, NEW)
+    (part,) = output.missing()[:1]
+    output.add_result(write_part(output, part))
+    output.save()
+    paths = opened(monkeypatch)
+    output = Output(str(directory))
+    assert removed(output) == []
+    assert output.totals().parts == 7
+    assert not [path for path in paths if path.startswith("part-")]
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 8
+    path.write_bytes(content)
+
+
+def other_part(path):
+    """A part of this plan under another name, or a part that this program did not write."""
+    path.write_bytes((path.parent / "part-000004.parquet").read_bytes())
+
+
+def unmarked(path):
+    pq.write_table(pa.table({"id": [1]}), path)
 
 
 DAMAGES = {
-    "empty": lambda content: b"",
-    "truncated": lambda content: content[:-1],
-    "a beginning": lambda content: content[:20],
-    "no footer": lambda content: bytes(len(content) - 8) + content[-8:],
-    "text": lambda content: b"something else",
+    "removed": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "flipped": flip,
+    "no footer": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "other part": other_part,
+    "unmarked": unmarked,
 }
 
 
+@pytest.mark.parametrize("success", [True, False])
+@pytest.mark.parametrize("manifest", ["there", "removed", "damaged"])
+@pytest.mark.parametrize("below", ["", "_rejected"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_part_is_named(output, directory, damage):
-    path = directory / "part-000002.parquet"
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.raises(InputError, match=r"part-000002\.parquet is not the part .* run again$"):
-        output.totals(output.parts)
+def test_damage_is_found_and_mended(output, directory, damage, below, manifest, success):
+    path = directory / below / "part-000002.parquet"
+    records = directory / "_manifest" / "parts-00000.parquet"
+    DAMAGES[damage](path)
+    if not success:
+        (directory / "_SUCCESS").unlink()
+    if manifest == "removed":
+        records.unlink()
+    elif manifest == "damaged":
+        flip(records)
+    output = Output(str(directory))
+    assert not output.complete
+    is_missing = damage == "removed" and not below and manifest != "there"
+    expected = [] if is_missing else ["part-000002"]
+    assert removed(output) == expected
+    assert [part.name for part in output.missing()] == ["part-000002"]
+    assert expected == [] or not (directory / "_SUCCESS").exists()
+    assert output.close() is None
+
+    output.add_result(write_part(output, output.missing()[0]))
+    output.save()
+    assert output.close().parts == 6
+    assert Output(str(directory)).complete
 
 
-@pytest.mark.parametrize("metadata", [None, {METADATA: "{}"}, {METADATA: "[]"}, {METADATA: "x"}])
-def test_a_part_of_something_else_is_named(output, directory, metadata):
-    table = pa.table({"id": [1]}).replace_schema_metadata(metadata)
-    pq.write_table(table, directory / "part-000000.parquet")
-    with pytest.raises(InputError, match=r"part-000000\.parquet is not the part"):
-        output.totals(output.parts)
+@pytest.mark.parametrize("below", ["", "_rejected"])
+def test_a_file_whose_time_changed_is_read_once(output, directory, monkeypatch, below):
+    os.utime(directory / below / "part-000002.parquet", (9, 9))
+    output = Output(str(directory))
+    assert not output.complete
+    paths = opened(monkeypatch)
+    assert output.mend_here() == {}
+    assert output.complete
+    assert "part-000002.parquet" in paths
+    assert Output(str(directory)).complete
 
 
-def test_a_damaged_plan_is_refused(output, directory):
+def test_rejected_rows_of_a_part_that_rejected_none_are_damage(output, directory):
+    table = pq.read_table(directory / "part-000001.parquet")
+    part = output.parts[1]
+    task = PartTask.of(part, output.plans[0].shards)
+    result = PartResult(
+        part.name, PartCounts(rows=part.rows), histogram=[0] * BINS, answers=[part.rows, 0]
+    )
+    assert len(table) == part.rows - 1
+    table = pa.table({"id": np.arange(part.rows)})
+    content = part_content(table, task, result, output.digests[0], "m1")
+    (directory / "part-000001.parquet").write_bytes(content)
+    assert removed(Output(str(directory))) == ["part-000001"]
+    assert not (directory / "_rejected" / "part-000001.parquet").exists()
+
+
+def test_a_part_of_other_settings_is_damage(output, directory, tmp_path):
+    other = Output(str(tmp_path / "other"))
+    add(other, settings=SETTINGS | {"text_column": "id"})
+    write_part(other, other.parts[2])
+    os.replace(tmp_path / "other" / "part-000002.parquet", directory / "part-000002.parquet")
+    assert removed(Output(str(directory))) == ["part-000002"]
+
+
+@pytest.mark.parametrize("name", ["part-999999.parquet", "mine.parquet", "_rejected/mine.parquet"])
+def test_a_file_that_readers_would_take_for_rows_is_refused(output, directory, name):
+    (directory / name).write_bytes(b"mine")
+    output = Output(str(directory))
+    for mend in (output.mend_here, lambda: output.mend(LocalExecutor())):
+        with pytest.raises(Failure, match=f"{name} was not written by this job.*move it"):
+            mend()
+    assert (directory / name).read_bytes() == b"mine"
+
+
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_a_damaged_manifest_has_its_records_or_none(place, bit):
+    names = pa.array(["part-000000", "part-000001"])
+    manifest = Manifest()
+    for name in names.to_pylist():
+        written = WrittenFile(7, "ab" * 32, 5)
+        manifest.add(
+            PartResult(
+                name,
+                PartCounts(rows=3, positive=1),
+                histogram=[3] + [0] * (BINS - 1),
+                answers=[3, 1],
+                reasons={"bad": 1},
+                file=written,
+            )
+        )
+    content = bytearray(manifest.content(names, "plan"))
+    pieces = np.array([1, 1])
+    assert read(bytes(content), "plan", names, pieces).equals(manifest.table)
+    assert len(read(bytes(content), "other", names, pieces)) == 0
+    content[place % len(content)] ^= 1 << bit
+    damaged = read(bytes(content), "plan", names, pieces)
+    assert len(damaged) == 0 or damaged.equals(manifest.table)
+
+
+def test_a_damaged_plan_is_refused_and_can_be_overwritten(output, directory):
     path = directory / "_manifest" / "plan-00000.parquet"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"plan-00000\.parquet is damaged"):
+    (directory / "notes.txt").write_text("mine")
+    with pytest.raises(Failure, match=r"plan-00000\.parquet is damaged.*--overwrite"):
         Output(str(directory))
+    overwrite(str(directory))
+    assert tree(directory) == {"notes.txt": b"mine"}
 
 
-def test_an_output_of_an_earlier_version_is_named(directory):
-    (directory / "_manifest").mkdir(parents=True)
-    (directory / "_manifest" / "plan-00000.json").write_text('{"format": 1}')
-    with pytest.raises(InputError, match=r"plan-00000\.json has format 1, not 2: finish the job"):
-        Output(str(directory))
+def test_a_job_that_is_overwritten_writes_no_more(output, directory):
+    add(output, NEW)
+    part = output.missing()[0]
+    task = PartTask.of(part, output.plans[1].shards, 1)
+    write = PartWriter(output.directory, output.staging, output.writer)
+    overwrite(str(directory))
+    add(Output(str(directory)))
+    before = tree(directory)
+    result = PartResult(part.name, PartCounts(rows=1))
+    content = part_content(pa.table({"id": [1]}), task, result, output.digests[1], "m1")
+    for work in (write.write_rejected, write.commit):
+        with pytest.raises(FileNotFoundError, match="does not see"):
+            work(part.name, content)
+    for work in (
+        output.look,
+        output.close,
+        lambda: output.mend(LocalExecutor()),
+        lambda: add(output, [Shard("in/9.csv", 1, 1)]),
+    ):
+        with pytest.raises(Failure, match="another program has started --output"):
+            work()
+    with pytest.raises(Failure, match="another program has started"), writing(output):
+        output.record({}, 5)
+    assert tree(directory) == before
+
+
+def test_an_output_that_was_renamed_is_not_created_again(output, directory):
+    add(output, NEW)
+    write = PartWriter(output.directory, output.staging, output.writer)
+    directory.rename(directory.with_name("away"))
+    with pytest.raises(OSError, match="does not see"):
+        write.commit("part-000006", pa.py_buffer(b""))
+    for work in (output.look, output.close, lambda: output.record({}, 5)):
+        with pytest.raises(Failure, match="is gone: was it renamed"), writing(output):
+            work()
+    assert not directory.exists()
+
+
+def test_readers_do_not_see_what_is_being_written(output, directory):
+    Path(output.staging, "part-000000.parquet.01234567").write_bytes(b"PAR1")
+    assert len(pd.read_parquet(directory)) == 3 * 25 - 6
+    found = duckdb.sql(f"select count(*) from '{directory}/*.parquet'").fetchall()
+    assert found == [(3 * 25 - 6,)]
 
 
 @pytest.mark.parametrize("rejected", [True, False])
 def test_clear_removes_what_the_program_wrote_and_nothing_else(output, directory, rejected):
     add(output, NEW, [Counted(25, SCHEMA), "cannot be read"])
     output.finish(COUNTS)
+    output.save()
     if not rejected:
         for path in (directory / "_rejected").iterdir():
             path.unlink()
@@ -248,17 +452,14 @@ def test_clear_removes_what_the_program_wrote_and_nothing_else(output, directory
     for name in mine:
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text("mine")
-    output = Output(str(directory))
-    output.clear()
+    output = overwrite(str(directory))
     assert tree(directory) == dict.fromkeys(mine, b"mine")
-    assert (output.parts, output.missing(), output.complete) == ([], [], False)
-    assert output.new_shards(OLD) == OLD
     add(output)
     assert len(Output(str(directory)).missing()) == 6
 
 
 def test_a_cleared_directory_is_free_again(output, directory):
-    output.clear()
+    overwrite(str(directory))
     assert tree(directory) == {}
     assert Output(str(directory)).plans == []
 
@@ -266,7 +467,7 @@ def test_a_cleared_directory_is_free_again(output, directory):
 def test_nothing_is_removed_where_nothing_was_planned(directory):
     (directory / "_manifest").mkdir(parents=True)
     (directory / "_manifest" / "run-1.json").write_text("mine")
-    Output(str(directory)).clear()
+    overwrite(str(directory))
     assert tree(directory) == {"_manifest/run-1.json": b"mine"}
 
 
@@ -274,13 +475,13 @@ def test_a_clear_that_was_interrupted_can_be_run_again(output, directory):
     """Whatever is removed first, the first plan is there until all else is gone."""
     (directory / "part-000001.parquet").unlink()
     (directory / "part-000001.parquet").mkdir()
-    with pytest.raises(OSError, match="part-000001"):
-        output.clear()
+    with pytest.raises(Failure, match="part-000001"):
+        overwrite(str(directory))
     left = tree(directory)
     assert "_SUCCESS" not in left
     assert "_manifest/plan-00000.parquet" in left
     (directory / "part-000001.parquet").rmdir()
-    Output(str(directory)).clear()
+    overwrite(str(directory))
     assert tree(directory) == {}
 
 
@@ -312,7 +513,8 @@ def test_a_run_is_recorded(output, directory):
     records = sorted((directory / "_manifest").glob("run-*.json"))
     assert [path.name for path in records] == ["run-1700.json", "run-1701.json"]
     assert json.loads(records[1].read_text()) == {"rows": 3}
-    assert json.loads((directory / "_SUCCESS").read_text()) == COUNTS
+    success = json.loads((directory / "_SUCCESS").read_text())
+    assert success.items() >= output.totals().counts.items()
 
 
 def test_very_many_shards_are_compared_at_once(directory):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.errors import Failure
 from pipelines.scoring.plan import Plan
 from pipelines.scoring.planner import make_plan
 from pipelines.sources.shard import Counted, Shard
@@ -45,12 +46,12 @@ def damaged(content):
     """Whether a plan's file is refused, as it should be where it is not one."""
     try:
         Plan.from_bytes(content, "dir/plan.parquet")
-    except InputError as error:
+    except (Failure, InputError) as error:
         return str(error)
     return ""
 
 
-REFUSED = "dir/plan.parquet is damaged; choose another --output, or --overwrite"
+REFUSED = "dir/plan.parquet is damaged: choose another --output, or pass --overwrite"
 
 
 @examples(300)

@@ -15,6 +15,7 @@ import pytest
 
 from pipelines.errors import Failure, ShardChanged, Unavailable
 from pipelines.scoring import ray_executor
+from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.job import main
 from pipelines.scoring.part_data import PartTask, TokenizedPart
@@ -424,9 +425,12 @@ def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
 
 def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
     part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")()
-    scorer = PartScorer(inference(save_checkpoint(tmp_path / "m").weights), str(tmp_path), "m")
-    assert f"node {gethostname()} does not see --output {tmp_path}" in scorer(part).error
+    staging = tmp_path / "_manifest" / ".staging-01234567"
+    infer = inference(save_checkpoint(tmp_path / "m").weights)
+    scorer = PartScorer(infer, PartWriter(str(tmp_path), str(staging)), ("plan",), "m")
+    assert f"node {gethostname()} does not see {staging}" in scorer(part).error
+    assert not (tmp_path / "_manifest").exists()
     assert not (tmp_path / "part-000000.parquet").exists()
-    (tmp_path / "_manifest").mkdir()
+    staging.mkdir(parents=True)
     assert scorer(part).error == ""
     assert (tmp_path / "part-000000.parquet").exists()

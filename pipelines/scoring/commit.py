@@ -1,0 +1,65 @@
+"""Commits a part: writes its rejected rows and its scored rows, so that the part appears whole."""
+
+import os
+from dataclasses import dataclass, replace
+from socket import gethostname
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from pipelines.scoring.part_data import WrittenFile
+from pipelines.scoring.part_file import fingerprint
+from sentiment import storage
+
+
+@dataclass(frozen=True)
+class PartWriter:
+    """Writes the files of parts into an output. It creates no directories."""
+
+    output: str
+    """The output directory."""
+    staging: str = ""
+    """`Output.staging` of the job: the directory, on a disk, where files are written before they
+    are renamed. `--overwrite` of another job removes it, and then no file of this job appears."""
+    writer: str = ""
+    """`Output.writer` of the job."""
+
+    def write_rejected(self, name: str, content: pa.Buffer | None) -> WrittenFile | None:
+        """Write a part's file in `_rejected/`. None: it has none, and an earlier one is removed.
+
+        Raises OSError.
+        """
+        self._require_staging()
+        path = storage.join(self.output, "_rejected", f"{name}.parquet")
+        if content is None:
+            # An earlier attempt may have left the file, when a shard could not be read.
+            storage.remove_if_there(path)
+            return None
+        return self._write(path, content)
+
+    def commit(self, name: str, content: pa.Buffer) -> WrittenFile:
+        """Write the part's file, after its rejected rows. Then the part is done.
+
+        Raises OSError.
+        """
+        self._require_staging()
+        return self._write(storage.join(self.output, f"{name}.parquet"), content)
+
+    def _require_staging(self) -> None:
+        # A node that joined later may have a local directory of that name. A bucket is the same
+        # for all nodes, and to check it costs a request.
+        if self.staging and not os.path.isdir(self.staging):
+            raise FileNotFoundError(
+                f"node {gethostname()} does not see {self.staging}: --output is not mounted there, "
+                "or another program has started it from scratch"
+            )
+
+    def _write(self, path: str, content: pa.Buffer) -> WrittenFile:
+        written = fingerprint(content)
+        storage.write(path, content, self.staging, self.writer)
+        filesystem, inner = storage.resolve(path)
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            # If another job has just written the same part, this is its time, and its size or its
+            # hash tells whether the content is the same.
+            written = replace(written, modified=os.stat(inner).st_mtime_ns)
+        return written
