@@ -1,9 +1,9 @@
 """What Arrow's errors of object stores mean, read from their messages.
 
 Arrow raises a plain OSError, or a subclass that says little, for whatever S3 or Google Cloud
-Storage answers. Only the text tells an outage from a missing file. The texts are not part of
-Arrow's interface. `tests/sentiment/test_arrow_errors.py` gets them from real servers, and fails
-when an upgrade changes them.
+Storage answers. The texts say whether a request is worth another try, and decide nothing else.
+They are not part of Arrow's interface. `tests/sentiment/test_arrow_errors.py` gets them from real
+servers, and fails when an upgrade changes them.
 """
 
 import re

@@ -100,6 +100,10 @@ def main(config):
             raise WrappedInput(bad)
         case "wrapped failure":
             raise Wrapped(Failure("worker 1 died"))
+        case "disk":
+            raise OSError(5, "Input/output error", "a file")
+        case "wrapped disk":
+            raise Wrapped(OSError(5, "Input/output error", "a file"))
         case "bug":
             raise RuntimeError("a bug")
         case "wrapped bug":
@@ -167,6 +171,8 @@ def test_done_is_0_and_silent(program):
         ("wrapped in a cause", 2, "row 3 is bad"),
         ("wrapped with a cause", 2, "row 3 is bad"),
         ("wrapped failure", 1, "worker 1 died"),
+        ("disk", 1, "[Errno 5] Input/output error: 'a file': run the same command again"),
+        ("wrapped disk", 1, "[Errno 5] Input/output error: 'a file': run the same command again"),
     ],
 )
 def test_what_was_foreseen_is_said_in_one_line(program, what, code, said):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.errors import BadShard
 from pipelines.sources import csv as csv_rows
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
@@ -184,3 +185,20 @@ def test_columns_are_required(tmp_path):
             reader.require_columns(shard)
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         READER.require_columns(write(tmp_path / "a.parquet", b"text,label\n"))
+
+
+@pytest.mark.parametrize("column", ["label", "text"])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_strings_that_are_not_utf8_are_refused_by_row(tmp_path, column, kind):
+    """Arrow's string columns may hold any bytes."""
+    values = pa.array([b"1", b"\xff not UTF-8, and longer than a view holds", b"0"])
+    if kind == pa.string_view():
+        invalid = values.cast(pa.binary_view()).view(kind)
+    else:
+        binary = values.cast(pa.large_binary() if kind == pa.large_string() else pa.binary())
+        invalid = pa.Array.from_buffers(kind, 3, binary.buffers())
+    labels = {"labels": invalid} if column == "label" else {"labels": [1, 0, 0], "texts": invalid}
+    shard = write_parquet(tmp_path / "a.parquet", **labels)
+    said = "is '\xff not UTF-8" if column == "label" else "is not valid UTF-8"
+    with pytest.raises(BadShard, match=f"row 2: {column} {said}"):
+        read(shard)

@@ -1,5 +1,6 @@
 """Listing: which files of a directory are shards, and under which paths."""
 
+import errno
 import os
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from pipelines.errors import Unavailable
 from pipelines.sources.listing import find_labelled, find_shards
 from sentiment.errors import InputError
+from testing.faulty_files import Faults, faulty
 
 
 @pytest.fixture
@@ -144,3 +146,13 @@ def test_a_deleted_shard_is_named(tree):
         os.unlink(shard.path)
         with pytest.raises(Unavailable, match=f"{shard.path} cannot be opened"):
             shard.count("utf-8")
+
+
+@pytest.mark.parametrize("at", ["stat", "list"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOENT])
+def test_what_cannot_be_listed_is_unavailable(tree, at, number):
+    root = tree("a.csv")
+    error = OSError(number, os.strerror(number))
+    with faulty(Faults(at, error)), pytest.raises(Unavailable) as caught:
+        find_shards([str(root)], "--input")
+    assert str(caught.value).startswith(f"--input {root} cannot be listed: ")
