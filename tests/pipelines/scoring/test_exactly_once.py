@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -28,6 +29,7 @@ from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.planner import make_plan
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Counted, Shard
+from sentiment import storage
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint
@@ -459,3 +461,41 @@ def test_no_success_beside_what_a_plan_of_the_same_moment_lacks(tmp_path):
                 done.result()
         assert len(Output(str(root)).missing()) == 1
         assert not (root / "_SUCCESS").exists()
+
+
+def test_no_success_stays_beside_a_plan_if_both_programs_die_at_once(tmp_path, monkeypatch):
+    """One dies after it has written `_SUCCESS`; the other one after it has written a plan."""
+    schema = pa.schema([("text", pa.string())])
+    flags = {"model_hash": "m", "text_column": "text", "keep_columns": None, "part_rows": 10}
+    flags |= {"encoding": "utf-8"}
+    first, second = Output(str(tmp_path)), Output(str(tmp_path))
+    first.add(make_plan([Shard("a.csv", 1, 1)], [Counted(0, schema)], flags, 0))
+    second.look()
+    later = make_plan([Shard("b.csv", 1, 1)], [Counted(5, schema)], flags, 0)
+    write, write_new = storage.write, storage.write_new
+    has_begun = threading.Event()
+
+    def dying_write(path, *arguments):
+        if path.endswith("_SUCCESS"):
+            has_begun.set()
+            time.sleep(0.3)  # Without a lock, the other program plans now.
+        write(path, *arguments)
+        if path.endswith("_SUCCESS"):
+            raise Crash
+
+    def dying_write_new(*arguments):
+        write_new(*arguments)
+        raise Crash
+
+    def plan():
+        has_begun.wait(10)
+        second.add(later)
+
+    monkeypatch.setattr(storage, "write", dying_write)
+    monkeypatch.setattr(storage, "write_new", dying_write_new)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(first.close), pool.submit(plan)]:
+            with pytest.raises(Crash):
+                done.result()
+    assert len(Output(str(tmp_path)).missing()) == 1
+    assert not (tmp_path / "_SUCCESS").exists()
