@@ -3,15 +3,20 @@
 import pyarrow as pa
 
 
-def to_bytes(table: pa.Table) -> bytes:
+def to_buffer(table: pa.Table) -> pa.Buffer:
     """The table as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    content: bytes = sink.getvalue().to_pybytes()
+    return sink.getvalue()
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """The table as an Arrow IPC stream."""
+    content: bytes = to_buffer(table).to_pybytes()
     return content
 
 
-def from_bytes(content: bytes) -> pa.Table:
+def from_bytes(content: bytes | pa.Buffer) -> pa.Table:
     """The table of an Arrow IPC stream, sharing its memory."""
     return pa.ipc.open_stream(content).read_all()

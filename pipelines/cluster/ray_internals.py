@@ -5,13 +5,24 @@ A test for each name tells what moved when an upgrade of Ray breaks it. What is 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray._private import auto_init_hook, worker
+from ray._private import auto_init_hook, state, worker
+from ray.core.generated import common_pb2
+from ray.experimental import internal_kv
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+
+_KV_NAMESPACE = b"sentiment"
+
+_DIED: Any = common_pb2.ActorDiedErrorContext  # type: ignore[attr-defined]
+_WANTED_ENDS = (_DIED.RAY_KILL, _DIED.OUT_OF_SCOPE, _DIED.REF_DELETED)
+"""Reasons of an actor's end that a driver gave."""
 
 
 def forbid_auto_connect() -> None:
@@ -25,6 +36,24 @@ def forbid_auto_connect() -> None:
 def hide_raylet_messages() -> None:
     """Keep raylets' messages off the terminal; `log_to_driver=False` lets them through."""
     _replace(worker, "_worker_logs_enabled", False)
+
+
+@contextmanager
+def data_options(**options: object) -> Iterator[None]:
+    """Context manager: options of Ray Data's `DataContext`, for datasets that are made in it.
+
+    Raises AttributeError for an option that Ray Data does not have; Ray Data itself would ignore
+    it without a word.
+    """
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    before = {name: getattr(context, name, None) for name in options}
+    set_data_options(**options)
+    try:
+        yield
+    finally:
+        set_data_options(**before)
 
 
 def set_data_options(**options: object) -> None:
@@ -50,6 +79,49 @@ def blocks_of(dataset: "Dataset") -> Iterator[Any]:
     for bundle in dataset.iter_internal_ref_bundles():
         for block in bundle.block_refs:
             yield ray.get(block)
+
+
+def count_in_cluster(namespace: str, key: str) -> int:
+    """Add 1 to a number that outlives this process, and return it. Takes half a millisecond.
+
+    The number is in the key-value store of Ray's cluster. One process at a time may count a key.
+    """
+    name = f"{namespace}/{key}".encode()
+    count = int(internal_kv._internal_kv_get(name, namespace=_KV_NAMESPACE) or 0) + 1
+    internal_kv._internal_kv_put(name, b"%d" % count, overwrite=True, namespace=_KV_NAMESPACE)
+    return count
+
+
+def forget_counts(namespace: str) -> None:
+    """Remove all numbers of `count_in_cluster` in a namespace."""
+    internal_kv._internal_kv_del(
+        f"{namespace}/".encode(), del_by_prefix=True, namespace=_KV_NAMESPACE
+    )
+
+
+@dataclass(frozen=True)
+class ActorState:
+    """What Ray's cluster knows of an actor."""
+
+    state: str
+    """ALIVE, PENDING_CREATION, DEPENDENCIES_UNREADY, RESTARTING or DEAD."""
+    deaths: int
+    """How often its process died, not counting a wanted end."""
+    reason: str
+    """Why it died the last time; "": unknown."""
+
+
+def actors_of(class_name: str) -> list[ActorState]:
+    """The actors of a class (or whose class name contains it) that this driver's job started."""
+    job = ray.get_runtime_context().get_job_id()
+    actors = []
+    for actor in state.actors(job_id=ray.JobID.from_hex(job)).values():
+        if class_name in actor["ActorClassName"]:
+            context = actor["DeathCause"].actor_died_error_context
+            is_dead = actor["State"] == "DEAD" and context.reason not in _WANTED_ENDS
+            deaths = actor["NumRestarts"] + int(is_dead)
+            actors.append(ActorState(actor["State"], deaths, context.error_message))
+    return actors
 
 
 def _replace(owner: object, name: str, value: object) -> None:

@@ -7,9 +7,11 @@ from socket import gethostname
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from pipelines.errors import Failure, Unavailable
 from pipelines.scoring.part_data import WrittenFile
 from pipelines.scoring.part_file import fingerprint
 from sentiment import storage
+from sentiment.errors import on_one_line
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class PartWriter:
     def write_rejected(self, name: str, content: pa.Buffer | None) -> WrittenFile | None:
         """Write a part's file in `_rejected/`. None: it has none, and an earlier one is removed.
 
-        Raises OSError.
+        Raises OSError, and Failure if this job may no longer write.
         """
         self._require_staging()
         path = storage.join(self.output, "_rejected", f"{name}.parquet")
@@ -40,16 +42,29 @@ class PartWriter:
     def commit(self, name: str, content: pa.Buffer) -> WrittenFile:
         """Write the part's file, after its rejected rows. Then the part is done.
 
-        Raises OSError.
+        Raises OSError, and Failure if this job may no longer write.
         """
         self._require_staging()
         return self._write(storage.join(self.output, f"{name}.parquet"), content)
+
+    def modified(self, name: str, below: str) -> int:
+        """When a part's file was written, in nanoseconds since 1970; 0: it is not there.
+
+        `below`: `_rejected` for its file there, else "". Raises Unavailable during an outage.
+        """
+        path = storage.join(self.output, below, f"{name}.parquet")
+        try:
+            filesystem, inner = storage.resolve(path)
+            info = filesystem.get_file_info(inner)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be looked for: {on_one_line(error)}") from error
+        return (info.mtime_ns or 1) if info.is_file else 0
 
     def _require_staging(self) -> None:
         # A node that joined later may have a local directory of that name. A bucket is the same
         # for all nodes, and to check it costs a request.
         if self.staging and not os.path.isdir(self.staging):
-            raise FileNotFoundError(
+            raise Failure(
                 f"node {gethostname()} does not see {self.staging}: --output is not mounted there, "
                 "or another program has started it from scratch"
             )

@@ -45,12 +45,17 @@ class ScoreConfig:
     """Columns to keep in the output; None: all but the text."""
     part_rows: int = 100_000
     """Approximate number of rows in a part."""
-    max_rejected: str | None = None
-    """Stop, without success, when more rows are rejected: a number, or a share such as 1%."""
+    max_rejected: str = "1%"
+    """Fail at the end, without _SUCCESS, if more rows are rejected: a number, or a share. 100%
+    accepts all, and shards that cannot be read."""
     overwrite: bool = False
     """Remove what an earlier job of this program wrote to --output, and start again."""
+    max_attempts: int = 3
+    """Attempts at a part before the job goes on without it: its read fails, or its process dies."""
     num_actors: int | tuple[int, int] | None = None
-    """Actors that score, or a minimum and a maximum; None: one per CPU; on GPUs all that fit."""
+    """Actors that score, or a minimum and a maximum; None: as many as fit; a cluster may grow."""
+    wait_minutes: float = 60
+    """Stop when no part was finished for this long, for example because no node came."""
     use_gpu: bool = False
     """Give each actor a GPU, or a share of one."""
     gpus_per_actor: float = 1.0
@@ -61,7 +66,7 @@ class ScoreConfig:
     """Also show what Ray and the workers write."""
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "part_rows", "batch_size"):
+        for name in ("max_tokens", "part_rows", "batch_size", "max_attempts"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         if isinstance(self.num_actors, tuple):
             fewest, most = self.num_actors
@@ -74,6 +79,7 @@ class ScoreConfig:
         require(0.01 <= share <= 1, "gpus_per_actor", share, wanted)
         if share < 1 and not self.use_gpu:
             raise InputError(f"--gpus_per_actor {share} needs --use_gpu")
+        require(self.wait_minutes > 0, "wait_minutes", self.wait_minutes, "more than 0")
         require_encoding(self.encoding)
         self.rejected_limit(0)
 
@@ -82,8 +88,6 @@ class ScoreConfig:
 
         Raises InputError unless the flag is a number or a percentage.
         """
-        if self.max_rejected is None:
-            return float("inf")
         is_percentage = self.max_rejected.endswith("%")
         try:
             limit = float(self.max_rejected.removesuffix("%"))
@@ -91,7 +95,9 @@ class ScoreConfig:
             limit = -1.0
         wanted = "a number or a share (1%)"
         require(0 <= limit < float("inf"), "max_rejected", self.max_rejected, wanted)
-        return limit * planned_rows / 100 if is_percentage else limit
+        if not is_percentage:
+            return limit
+        return limit * planned_rows / 100 if limit < 100 else float("inf")
 
     def settings(self, model_hash: str) -> OutputSettings:
         """What the output's bytes follow from, besides the shards, with this model."""

@@ -1,10 +1,10 @@
 """Where the scoring job does its work: the executor's interface, and one without Ray."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from pipelines.scoring.part_data import PartResult, PartTask
-from pipelines.scoring.scorer import PartWorker
+from pipelines.scoring.part_worker import PartWorker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,11 +22,16 @@ class Executor(Protocol):
         """
 
     def score(
-        self, tasks: Sequence[PartTask], worker: PartWorker
+        self,
+        tasks: Iterable[PartTask],
+        number: int,
+        worker: PartWorker,
+        say: Callable[[str], None],
     ) -> Generator[PartResult, None, None]:
-        """Do all tasks and yield their results as they come, in any order.
+        """Do the `number` tasks and yield their results as they come, in any order.
 
-        Raises Failure if it has to give up. Once the generator is closed, no task is running.
+        `say` prints a line about what happens meanwhile. Raises Failure if it has to give up. Once
+        the generator is closed, no task is running.
         """
 
     def close(self) -> None:
@@ -43,7 +48,11 @@ class LocalExecutor:
         yield from enumerate(map(function, items))
 
     def score(
-        self, tasks: Sequence[PartTask], worker: PartWorker
+        self,
+        tasks: Iterable[PartTask],
+        number: int,
+        worker: PartWorker,
+        say: Callable[[str], None],
     ) -> Generator[PartResult, None, None]:
         """See `Executor`."""
         for task in tasks:

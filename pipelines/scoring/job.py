@@ -5,9 +5,9 @@ Shards -> plan (`planner`) -> parts, each read and tokenized (`reader`), scored 
 process may die at any moment: the same command again scores what is missing.
 """
 
+import math
+from collections.abc import Iterator
 from contextlib import closing, suppress
-
-import pyarrow as pa
 
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
@@ -19,10 +19,11 @@ from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import print_damage, print_first_rows, print_totals
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
+from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
 from pipelines.scoring.planner import make_plan, require_columns
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.run_record import RunRecord
-from pipelines.scoring.scorer import PartScorer, PartWorker
+from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.totals import Totals
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Shard
@@ -32,9 +33,19 @@ from sentiment.errors import InputError, on_one_line
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
 
+MAX_ERRORS_SHOWN = 10
+"""Failed parts that are named as they fail; later ones are counted."""
+
+MAX_FAILED_IN_A_ROW = 10
+"""After this many parts without one that could be scored, the job stops: all else would fail."""
+
+
+class PartsFailed(Failure):
+    """Parts could not be scored; the others are done."""
+
 
 class TooManyRejected(Failure):
-    """More rows are rejected than `--max_rejected` allows."""
+    """More rows are rejected than `--max_rejected` allows; all parts are done."""
 
 
 def main(config: ScoreConfig) -> None:
@@ -86,7 +97,7 @@ def _run_and_report(
     )
     try:
         totals = run(config, checkpoint, output, shards, executor)
-    except TooManyRejected as error:
+    except (PartsFailed, TooManyRejected) as error:
         # The report shows the reasons.
         _write_report(config, checkpoint, output, None, str(error))
         raise
@@ -106,8 +117,8 @@ def run(
     """Plan the new shards, score every missing part, write `_SUCCESS`, and return the totals.
 
     Another program may plan and score on the same output at the same time, and die: what it leaves
-    undone is done here. Raises Failure if a part cannot be written, and TooManyRejected if more
-    rows are rejected than `--max_rejected` allows.
+    undone is done here. When all that can be done is done, raises PartsFailed if parts could not be
+    scored, and TooManyRejected if more rows are rejected than `--max_rejected` allows.
     """
     settings = config.settings(checkpoint.model_hash)
     try:
@@ -142,23 +153,32 @@ def _plan(new: list[Shard], settings: OutputSettings, output: Output, executor: 
 def _score_missing(
     config: ScoreConfig, checkpoint: Checkpoint, output: Output, executor: Executor
 ) -> None:
-    """Score the parts that are missing, and write the run's record."""
+    """Score the parts that are missing, and write the run's record.
+
+    When the others are done, raises PartsFailed if parts could not be scored, and TooManyRejected.
+    """
+    number = output.missing_parts
     record = RunRecord(config, output)
-    error = ""
+    first_error = ""
+    failed_in_a_row = 0
     try:
-        for number, plan in enumerate(output.plans):
-            missing = output.missing_of(plan)
-            tasks = [PartTask.of(part, plan.shards, number) for part in missing]
-            if tasks:
-                worker = _worker(config, checkpoint, output, plan.schema)
-                # Whatever is raised, tasks end before the executor does.
-                with closing(executor.score(tasks, worker)) as results:
-                    for result in results:
-                        record.add(result)
-                        if result.error:
-                            error = error or result.error
-                        else:
-                            output.add_result(result)
+        if number:
+            worker = _worker(config, checkpoint, output)
+            results = executor.score(_missing_tasks(output), number, worker, record.say)
+            # Whatever is raised, tasks end before the executor does.
+            with closing(results):
+                for result in results:
+                    record.add(result)
+                    if not result.error:
+                        output.add_result(result)
+                        failed_in_a_row = 0
+                        continue
+                    failed_in_a_row += 1
+                    first_error = first_error or result.error
+                    if record.failed_parts <= MAX_ERRORS_SHOWN:
+                        record.say(f"Failed: {printable(result.error)}")
+                    if failed_in_a_row == MAX_FAILED_IN_A_ROW:
+                        break
     finally:
         record.close()
         with suppress(OSError, Failure):
@@ -166,32 +186,58 @@ def _score_missing(
         # On a full disk there is no record; the error that is under way says why.
         with suppress(OSError):
             output.record(record.contents(checkpoint.model_hash), record.began_ms)
-    if error:
+    if record.failed_parts:
         output.look()  # Raises if another program has overwritten the output.
-        raise Failure(error)
-    rejected = record.rejected_rows + record.unreadable_shards
-    if rejected > config.rejected_limit(output.planned_rows):
+        rest = ", and the rest was not tried" if failed_in_a_row == MAX_FAILED_IN_A_ROW else ""
+        raise PartsFailed(
+            f"{record.failed_parts:,} of {quantity(number, 'part')} failed{rest}; the first: "
+            f"{first_error}: run the same command again"
+        )
+    _require_few_rejected(config, record)
+
+
+def _missing_tasks(output: Output) -> Iterator[PartTask]:
+    """Made on demand: there may be a million."""
+    for number, plan in enumerate(output.plans):
+        for part in output.missing_of(plan):
+            yield PartTask.of(part, plan.shards, number)
+
+
+def _require_few_rejected(config: ScoreConfig, record: RunRecord) -> None:
+    """Raise TooManyRejected unless `--max_rejected` allows what was rejected.
+
+    A shard that cannot be read has an unknown number of rows, which only 100% allows.
+    """
+    rows, rejected, shards = record.done_rows, record.rejected_rows, record.unreadable_shards
+    limit = config.rejected_limit(rows)
+    if (shards and limit < float("inf")) or rejected > limit:
+        share = "100%" if shards else f"{math.ceil(1000 * rejected / rows) / 10:g}%"
+        unreadable = f" and {quantity(shards, 'shard')} could not be read" if shards else ""
         raise TooManyRejected(
-            f"{rejected:,} rows or shards are rejected, more than "
-            f"--max_rejected {config.max_rejected}: see _rejected/ in the output"
+            f"{rejected:,} of {quantity(rows, 'row')} were rejected{unreadable}, more than "
+            f"--max_rejected {config.max_rejected}: see _rejected/ in the output; "
+            f"all else is done, and the same command with --max_rejected {share} accepts it"
         )
 
 
-def _worker(
-    config: ScoreConfig, checkpoint: Checkpoint, output: Output, schema: pa.Schema
-) -> PartWorker:
-    """What reads, scores and writes the parts of a plan; `schema` is that of the kept columns."""
-    reader = PartReader(
-        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.words),
-        text_column=config.text_column,
-        schema=schema,
-        encoding=config.encoding,
-        max_tokens=config.max_tokens,
-    )
+def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> PartWorker:
+    """What reads, scores and writes the parts of all plans."""
+    encoder = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
+    readers = [
+        PartReader(
+            encoder=encoder,
+            text_column=config.text_column,
+            schema=plan.schema,
+            encoding=config.encoding,
+            max_tokens=config.max_tokens,
+        )
+        for plan in output.plans
+    ]
     writer = PartWriter(output.directory, output.staging, output.writer)
     scorer = PartScorer(infer, writer, tuple(output.digests), checkpoint.model_hash)
-    return PartWorker(reader, scorer)
+    attempts = config.max_attempts
+    return PartWorker(ReadStep(readers, scorer.finished, attempts), ScoreStep(scorer, attempts))
 
 
 def _write_report(

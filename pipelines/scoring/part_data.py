@@ -1,15 +1,17 @@
-"""What the steps of scoring a part hand to each other, also as rows of a Ray dataset.
+"""What the steps of scoring a part hand to each other, also as blocks of a Ray dataset.
 
-PartTask -> reader -> TokenizedPart -> scorer -> PartResult. As a row of a dataset, a tokenized part
-has its arrays and tables as bytes: Ray Data may cut and join blocks, but it never cuts a value.
+PartTask -> reader -> TokenizedPart -> scorer -> PartResult. On Ray a part is one row, and so a
+block: Ray Data cuts and joins blocks between rows, so it never cuts a part, and passes on a part
+without any row to score like any other. Tables and arrays are binary values, shared, not copied.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.cluster import arrow_ipc as ipc
@@ -48,17 +50,21 @@ class PartTask:
         """The task of a part; `shards` are those of its plan, whose number is `plan`."""
         return PartTask(part.name, tuple((shards[p.shard], p.span) for p in part.pieces), plan)
 
-    def to_row(self) -> dict[str, Any]:
-        """As a row of a Ray dataset: name: str, plan: int, pieces: str (JSON)."""
+    def to_json(self) -> str:
+        """As JSON."""
         pieces = [[vars(shard), vars(span)] for shard, span in self.pieces]
-        return {"name": self.name, "plan": self.plan, "pieces": json.dumps(pieces)}
+        return json.dumps([self.name, pieces, self.plan])
 
     @staticmethod
-    def from_row(row: Mapping[str, Any]) -> "PartTask":
-        """The task that a row was made of."""
-        pieces = json.loads(row["pieces"])
-        shards = tuple((Shard(**shard), Span(**span)) for shard, span in pieces)
-        return PartTask(row["name"], shards, row["plan"])
+    def from_json(content: str) -> "PartTask":
+        """The task that the JSON was made of."""
+        name, pieces, plan = json.loads(content)
+        return PartTask(name, tuple((Shard(**s), Span(**span)) for s, span in pieces), plan)
+
+    @property
+    def rows(self) -> int:
+        """Number of input rows."""
+        return sum(span.rows for _, span in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -83,42 +89,6 @@ class TokenizedPart:
     """Rows that cannot be scored. A piece that cannot be read counts with all its rows."""
     reasons: Mapping[str, int]
     """Rejected rows by kind of reason."""
-
-    @staticmethod
-    def empty(task: PartTask) -> "TokenizedPart":
-        """A part of no rows, in place of one that could not be read."""
-        no_rows, nothing = pa.table({}), np.empty(0, np.int32)
-        offsets = np.zeros(1, np.int64)
-        return TokenizedPart(task, no_rows, no_rows, nothing, offsets, offsets[1:], 0, 0, {})
-
-    def to_row(self) -> dict[str, Any]:
-        """As a row of a Ray dataset: tables as Arrow IPC streams, arrays as their bytes."""
-        return {
-            **self.task.to_row(),
-            "kept": ipc.to_bytes(self.kept),
-            "rejected": ipc.to_bytes(self.rejected),
-            "ids": self.ids.tobytes(),
-            "offsets": self.offsets.tobytes(),
-            "piece_rows": self.piece_rows.tobytes(),
-            "truncated": self.truncated,
-            "rejected_rows": self.rejected_rows,
-            "reasons": json.dumps(self.reasons),
-        }
-
-    @staticmethod
-    def from_row(row: Mapping[str, Any]) -> "TokenizedPart":
-        """The part that a row was made of. Its tables and arrays share the row's memory."""
-        return TokenizedPart(
-            task=PartTask.from_row(row),
-            kept=ipc.from_bytes(row["kept"]),
-            rejected=ipc.from_bytes(row["rejected"]),
-            ids=np.frombuffer(row["ids"], np.int32),
-            offsets=np.frombuffer(row["offsets"], np.int64),
-            piece_rows=np.frombuffer(row["piece_rows"], np.int64),
-            truncated=row["truncated"],
-            rejected_rows=row["rejected_rows"],
-            reasons=json.loads(row["reasons"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -171,16 +141,85 @@ class PartResult:
     rejected_file: WrittenFile | None = None
     """The part's file in `_rejected/`; None: it has none."""
 
-    def to_row(self) -> dict[str, Any]:
-        """As a row of a Ray dataset: name: str, error: str, result: str (JSON)."""
-        return {"name": self.name, "error": self.error, "result": json.dumps(asdict(self))}
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
 
     @staticmethod
-    def from_row(row: Mapping[str, Any]) -> "PartResult":
-        """The result that a row was made of."""
-        values = json.loads(row["result"])
+    def from_json(content: str) -> "PartResult":
+        """The result that the JSON was made of."""
+        values = json.loads(content)
         files = {
             name: WrittenFile(**values[name]) if values[name] else None
             for name in ("file", "rejected_file")
         }
         return PartResult(**{**values, **files, "counts": PartCounts(**values["counts"])})
+
+
+ReadPart: TypeAlias = TokenizedPart | PartResult
+"""A part that was read; or what became of it, if it could not be read or is there already."""
+
+_ARRAYS = {"ids": np.int32, "offsets": np.int64, "piece_rows": np.int64}
+_COUNTS = ("truncated", "rejected_rows", "reasons")
+
+BLOCK = pa.schema(
+    [
+        pa.field("result", pa.string()),
+        pa.field("task", pa.string()),
+        pa.field("counts", pa.string()),
+        pa.field("kept", pa.large_binary()),
+        pa.field("rejected", pa.large_binary()),
+        *(pa.field(name, pa.large_binary()) for name in _ARRAYS),
+    ]
+)
+"""Schema of a block that holds a `ReadPart`. `result`: JSON of a `PartResult`; then all else is
+null."""
+
+
+def to_block(part: ReadPart) -> pa.Table:
+    """A block of one row. It shares the arrays' memory."""
+    if isinstance(part, PartResult):
+        return pa.Table.from_pylist([{"result": part.to_json()}], BLOCK)
+    counts = {name: getattr(part, name) for name in _COUNTS}
+    arrays = [getattr(part, name) for name in _ARRAYS]
+    columns = [
+        pa.array([None], pa.string()),
+        pa.array([part.task.to_json()]),
+        pa.array([json.dumps(counts)]),
+        _value(ipc.to_buffer(part.kept)),
+        _value(ipc.to_buffer(part.rejected)),
+        *(_value(pa.py_buffer(np.ascontiguousarray(array))) for array in arrays),
+    ]
+    return pa.table(columns, schema=BLOCK)
+
+
+def from_block(block: pa.Table) -> ReadPart:
+    """The part that a block was made of. Its tables and arrays share the block's memory."""
+    values = {name: block[name][0] for name in BLOCK.names}
+    if values["result"].is_valid:
+        return PartResult.from_json(values["result"].as_py())
+    counts = json.loads(values["counts"].as_py())
+    arrays = {
+        name: _array(values[name].as_buffer(), np.dtype(kind)) for name, kind in _ARRAYS.items()
+    }
+    return TokenizedPart(
+        task=PartTask.from_json(values["task"].as_py()),
+        kept=ipc.from_bytes(values["kept"].as_buffer()),
+        rejected=ipc.from_bytes(values["rejected"].as_buffer()),
+        ids=arrays["ids"],
+        offsets=arrays["offsets"],
+        piece_rows=arrays["piece_rows"],
+        truncated=counts["truncated"],
+        rejected_rows=counts["rejected_rows"],
+        reasons=counts["reasons"],
+    )
+
+
+def _value(content: pa.Buffer) -> pa.Array:
+    """A large_binary array of one value, without a copy."""
+    offsets = pa.py_buffer(np.array([0, content.size], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, content])
+
+
+def _array(content: pa.Buffer, kind: np.dtype[Any]) -> npt.NDArray[Any]:
+    return np.frombuffer(content, kind) if content.size else np.empty(0, kind)

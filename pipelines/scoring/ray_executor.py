@@ -1,50 +1,47 @@
-"""The executor on Ray: counts shards in tasks, and scores parts on Ray Data."""
+"""The executor on Ray: functions in tasks, and parts on Ray Data."""
 
+import math
+import os
 import posixpath
-from collections.abc import Callable, Generator, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipelines.cluster.datasets import import_ray_data, rows_of
+from pipelines.cluster.datasets import import_ray_data, tables_of
+from pipelines.cluster.pool_monitor import PoolMonitor
+from pipelines.cluster.ray_internals import data_options, forget_counts
 from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import require_shared
-from pipelines.console.terminal import quantity
 from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Item, Result
 from pipelines.scoring.part_data import PartResult, PartTask
-from pipelines.scoring.scorer import PartWorker
+from pipelines.scoring.part_worker import PartWorker
+from pipelines.scoring.pool import pool_for
 from pipelines.sources.shard import Shard
-from sentiment.errors import InputError
+from sentiment.errors import on_one_line
 
 MAX_TASKS_IN_FLIGHT = 1000
 """Tasks of `map` that are handed to Ray at the same time."""
 
-MAX_ACTORS = 1000
-"""Largest actor pool on a cluster that grows, unless `--num_actors` is given."""
+MAX_READ_TASKS = 10_000
+"""Read tasks of a dataset. For each, the driver holds 5 KiB and Ray takes 5 ms. With more parts, a
+task reads several of them, one after the other; each is still reported when it is done."""
 
-MAX_BLOCKS = 1000
-"""Blocks of the dataset of parts."""
+MAX_RESULTS_WAITING = 1000
+"""Results of a task that the driver has not yet taken. Ray's own limit is 2: a task of many small
+parts would wait for the driver after each."""
+
+MAX_DEATHS_AT_START = 10
+"""Actors that may die one after another before one has started."""
 
 MAX_DIRECTORIES_CHECKED = 100
 """Directories of the input that are checked to be visible from every node."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Size of the actor pool, and what each actor and each reading task asks Ray for."""
-
-    min_actors: int
-    max_actors: int
-    actor_cpus: float
-    actor_gpus: float
-    """Share of one GPU; 0: a CPU job, in which the actors also read."""
-    task_cpus: float
 
 
 class RayExecutor:
@@ -59,7 +56,7 @@ class RayExecutor:
         self._shards = shards
         self._output = output
         self._session = ExitStack()
-        self._is_started = False
+        self._is_started = self._is_cluster = False
 
     def map(
         self, function: Callable[[Item], Result], items: Sequence[Item]
@@ -87,27 +84,40 @@ class RayExecutor:
         except RayTaskError as error:
             raise error.cause or error from None
         except RayError as error:
-            message = str(error).partition("\n")[0]
-            raise Failure(f"Ray gave up ({message}): run the same command again") from error
+            raise _gave_up(error) from error
         finally:
             for ref in running:
                 ray.cancel(ref, force=True)
 
     def score(
-        self, tasks: Sequence[PartTask], worker: PartWorker
+        self,
+        tasks: Iterable[PartTask],
+        number: int,
+        worker: PartWorker,
+        say: Callable[[str], None],
     ) -> Generator[PartResult, None, None]:
         """See `Executor`."""
-        if len(tasks) == 1 and not self._config.use_gpu:
-            yield worker(tasks[0])
+        if number == 1 and not self._config.use_gpu:
+            yield from map(worker, tasks)
             return
         self._start()
+        import_ray_data(self._config.verbose)
+        from ray.data.exceptions import ExecutionTimeoutError
+
         try:
-            yield from self._stream(tasks, worker)
+            with PoolMonitor("PartActor", "part", say) as monitor:
+                for result in self._stream(tasks, number, worker):
+                    monitor.progress()
+                    yield result
+        except ExecutionTimeoutError as error:
+            raise Failure(
+                f"no part was finished for {self._config.wait_minutes:g} minutes "
+                "(--wait_minutes): run the same command again"
+            ) from error
         except RayTaskError:
-            raise  # A task's own exception is a bug in this program.
+            raise  # Steps return their errors: this is a bug in this program.
         except RayError as error:
-            message = str(error).partition("\n")[0]
-            raise Failure(f"Ray gave up ({message}): run the same command again") from error
+            raise _gave_up(error) from error
 
     def close(self) -> None:
         """See `Executor`."""
@@ -119,68 +129,72 @@ class RayExecutor:
             return
         self._session.enter_context(session(self._config.verbose))
         self._is_started = True
+        self._is_cluster = os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
+        self._is_cluster = self._is_cluster or not _is_one_machine()
         by_directory = {posixpath.dirname(shard.path): shard.path for shard in self._shards}
         inputs = list(by_directory.values())[:MAX_DIRECTORIES_CHECKED]
         require_shared([*(("--input", path) for path in inputs), ("--output", self._output)])
 
     def _stream(
-        self, tasks: Sequence[PartTask], worker: PartWorker
+        self, tasks: Iterable[PartTask], number: int, worker: PartWorker
     ) -> Generator[PartResult, None, None]:
         """Score parts on Ray Data.
 
-        In a GPU job tasks read and tokenize, and a pool of actors scores and writes. In a CPU job,
-        where reading is an eighth of the work, the actors do everything: no data crosses between
-        processes, and only half as many processes start.
+        A read task reads and tokenizes, an actor scores and writes. In a CPU job both ask for the
+        same resources, so Ray Data fuses them: the actors also read, no data crosses between
+        processes, and only half as many start. In a GPU job reading tasks run ahead on CPUs.
         """
-        import_ray_data(self._config.verbose)
-        # Its metrics need Ray, which may not run when this module loads.
-        from pipelines.scoring.ray_steps import PartActor, PartReaderTask
+        # Ray's metrics need Ray, which may not run when this module loads.
+        from pipelines.scoring.ray_steps import Attempts, PartActor, PartsDatasource, results_of
 
-        resources = resources_for(self._config)
-        sizes = (resources.min_actors, resources.max_actors)
-        min_size, max_size = (min(size, len(tasks)) for size in sizes)
-        pool: dict[str, Any] = {
-            "compute": ray.data.ActorPoolStrategy(min_size=min_size, max_size=max_size),
-            "num_cpus": resources.actor_cpus,
-            "num_gpus": resources.actor_gpus or None,
-        }
-        rows = [task.to_row() for task in tasks]
-        actor: Any = PartActor  # Ray's annotations lack callable classes.
-        blocks = min(len(rows), MAX_BLOCKS)
-        dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=blocks)
-        if resources.actor_gpus:
-            dataset = dataset.map(PartReaderTask(worker.reader), num_cpus=resources.task_cpus)
-            dataset = dataset.map(actor, fn_constructor_args=(worker.scorer,), **pool)
-        else:
-            dataset = dataset.map(actor, fn_constructor_args=(worker,), **pool)
-        yield from (PartResult.from_row(row) for row in rows_of(dataset))
-
-
-def resources_for(config: ScoreConfig) -> Resources:
-    """Size of the actor pool and its resources, given the cluster as it is now.
-
-    An actor asks for a CPU, or for a share if there are fewer CPUs than actors. Actors with a GPU
-    ask for no CPU, so that the tasks that read for them always find one. Raises InputError if a
-    single machine lacks the GPUs.
-    """
-    cluster = ray.cluster_resources()
-    cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
-    # An actor's share is of one GPU.
-    room = int(gpus) * int(1 / config.gpus_per_actor) if config.use_gpu else int(cpus)
-    # A cluster without any is still to grow.
-    actors = config.num_actors or room or (1, MAX_ACTORS)
-    min_actors, max_actors = actors if isinstance(actors, tuple) else (actors, actors)
-    if not config.use_gpu:
-        # Ray counts resources in ten-thousandths.
-        share = int(min(1.0, cpus / min_actors or 1.0) * 10_000) / 10_000
-        return Resources(min_actors, max_actors, share, actor_gpus=0, task_cpus=share)
-    # A cluster can grow; a single machine cannot.
-    nodes = ray.nodes()
-    is_single_machine = len(nodes) == 1 and cpus > 0
-    if is_single_machine and max_actors > room:
-        raise InputError(
-            f"--use_gpu: {gpus:.0f} GPUs here, with room for {quantity(room, 'actor')}: use "
-            "fewer --num_actors, a smaller --gpus_per_actor, or a cluster"
+        pool = pool_for(self._config, self._is_cluster)
+        max_actors = min(pool.max_actors or number, number)
+        compute = ray.data.ActorPoolStrategy(
+            min_size=min(pool.min_actors, max_actors),
+            initial_size=min(pool.initial_actors, max_actors),
+            max_size=max_actors,
         )
-    task_cpus = min(1.0, cpus / 2 or 1.0)
-    return Resources(min_actors, max_actors, 0, config.gpus_per_actor, task_cpus)
+        parts_per_task = math.ceil(number / MAX_READ_TASKS)
+        contents = (task.to_json() for task in tasks)
+        groups = list(iter(lambda: list(islice(contents, parts_per_task)), []))
+        attempts = Attempts(uuid.uuid4().hex, self._config.max_attempts)
+        source = PartsDatasource(groups, ray.put(worker.read), attempts)
+        actor: Any = PartActor  # Ray's annotations lack callable classes.
+        options = data_options(
+            # A row is a part: a block each, so that each is passed on, and reported, on its own.
+            target_max_block_size=1,
+            _max_num_blocks_in_streaming_gen_buffer=MAX_RESULTS_WAITING,
+            max_consecutive_actor_init_deaths=MAX_DEATHS_AT_START,
+            execution_no_progress_timeout_s=60 * self._config.wait_minutes,
+        )
+        try:
+            with options:
+                dataset = ray.data.read_datasource(
+                    source, override_num_blocks=len(groups), num_cpus=pool.task_cpus
+                ).map_batches(
+                    actor,
+                    # When reading is fused with it, reading has counted the attempt.
+                    fn_constructor_args=(worker.score, attempts if pool.actor_gpus else None),
+                    # A block. With GPUs Ray Data wants a number, and without them it then no longer
+                    # fuses reading, which would find no CPU beside the actors.
+                    batch_size=1 if pool.actor_gpus else None,
+                    batch_format="pyarrow",
+                    zero_copy_batch=True,
+                    compute=compute,
+                    num_cpus=pool.actor_cpus,
+                    num_gpus=pool.actor_gpus or None,
+                )
+                for block in tables_of(dataset):
+                    yield from results_of(block)
+        finally:
+            forget_counts(attempts.run)
+
+
+def _is_one_machine() -> bool:
+    """Whether Ray has one node, with CPUs. A head without any belongs to a cluster."""
+    return len(ray.nodes()) == 1 and ray.cluster_resources().get("CPU", 0.0) > 0
+
+
+def _gave_up(error: RayError) -> Failure:
+    message = on_one_line(str(error).partition("\n")[0])
+    return Failure(f"Ray gave up ({message}): run the same command again")

@@ -1,35 +1,109 @@
-"""The steps of the scoring job on Ray Data: rows of a dataset in, rows out, and Ray's metrics."""
+"""The scoring job on Ray Data: a data source whose read tasks are parts, and the actors that score.
+
+Ray retries a task for ever when its process dies, so attempts of a part are counted where they
+outlive the process, in the cluster's own store (`pipelines.cluster.ray_internals`).
+"""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
+import pyarrow as pa
+import ray
+from ray.data import Datasource, ReadTask
+from ray.data.block import BlockMetadata
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from pipelines.errors import Failure
-from pipelines.scoring.part_data import PartCounts, PartResult, PartTask, TokenizedPart
-from pipelines.scoring.reader import PartReader
-from pipelines.scoring.scorer import PartScorer, PartWorker
+from pipelines.cluster.ray_internals import count_in_cluster
+from pipelines.scoring.part_data import PartResult, PartTask, from_block, to_block
+from pipelines.scoring.part_worker import ReadStep, ScoreStep, failed
 
 HISTOGRAM_SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 """Upper bounds of the histogram's bins, all but the last."""
 
 
-class PartReaderTask:
-    """Reads and tokenizes parts, in tasks of a GPU job."""
+@dataclass(frozen=True)
+class Attempts:
+    """Counts how often each part was begun, in a store that outlives the processes that work."""
 
-    def __init__(self, reader: PartReader) -> None:
-        self._reader = reader
+    run: str
+    """Name of the run; counts of another run do not matter."""
+    max_attempts: int
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row of a `PartTask` -> the row of its `TokenizedPart`, and `error`: "", or why there is
-        none.
-        """
-        task = PartTask.from_row(row)
-        try:
-            return {**self._reader(task).to_row(), "error": ""}
-        except Failure as error:
-            return {**TokenizedPart.empty(task).to_row(), "error": str(error)}
+    def begin(self, step: str, part: str) -> int:
+        """The number of this attempt, from 1."""
+        return count_in_cluster(self.run, f"{step}/{part}")
+
+
+class PartsDatasource(Datasource):
+    """The parts of a job. Each read task reads and tokenizes a few, and yields a block for each.
+
+    Args:
+        tasks: The parts of each read task, as JSON: there may be a million.
+        read: An `ObjectRef` of a `ReadStep`, which holds the vocabulary.
+        attempts: Counts attempts at reading.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Sequence[str]],
+        read: "ray.ObjectRef[ReadStep]",
+        attempts: Attempts,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._tasks, self._read, self._attempts = tasks, read, attempts
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown. Ray Data asks for it to choose a number of blocks, which is given here."""
+        return None
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: Any = None,
+    ) -> list[ReadTask]:
+        """The read tasks, as many as `tasks` has items, whatever `parallelism` is."""
+        return [
+            ReadTask(
+                partial(_read_parts, tasks, self._read, self._attempts),
+                BlockMetadata(
+                    num_rows=len(tasks), size_bytes=None, input_files=None, exec_stats=None
+                ),
+            )
+            for tasks in self._tasks
+        ]
+
+
+def _read_parts(
+    tasks: Sequence[str], read: "ray.ObjectRef[ReadStep]", attempts: Attempts
+) -> Iterator[pa.Table]:
+    """A block for each part, when the one before has been taken."""
+    step = _fetched(read)
+    for task in map(PartTask.from_json, tasks):
+        number = attempts.begin("read", task.name)
+        if number > attempts.max_attempts:
+            # Only a part that is not there can be what kills the process.
+            finished = step.finished(task)
+            yield to_block(finished or _deadly(task, number - 1))
+        else:
+            yield to_block(step(task))
+
+
+@lru_cache(maxsize=1)
+def _fetched(read: "ray.ObjectRef[ReadStep]") -> ReadStep:
+    """The step, fetched once by each process."""
+    return ray.get(read)
+
+
+def _deadly(task: PartTask, attempts: int) -> PartResult:
+    return failed(
+        task,
+        f"the process died each time that it worked on this part (attempts: {attempts}): out of "
+        "memory, or a crash of native code; Ray's logs say more",
+    )
 
 
 class PartActor:
@@ -41,24 +115,26 @@ class PartActor:
     load in this process).
     """
 
-    def __init__(self, step: PartWorker | PartScorer) -> None:
-        self._step = step
-        self._infer = (step.scorer if isinstance(step, PartWorker) else step).infer
+    def __init__(self, step: ScoreStep, attempts: Attempts | None) -> None:
+        self._step, self._attempts = step, attempts
+        self._infer = step.scorer.infer
         self._scored = Counter("sentiment_rows_scored", "Rows scored and written.")
         self._rejected = Counter("sentiment_rows_rejected", "Rows that could not be scored.")
         description = "Seconds a part takes."
         self._seconds = Histogram("sentiment_part_seconds", description, HISTOGRAM_SECONDS)
         self._loading = Gauge("sentiment_model_load_seconds", "Seconds to load the model.")
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row of a `PartTask` (CPU jobs) or `TokenizedPart` -> the row of its `PartResult`."""
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """A block of a `ReadPart` -> a block of its `PartResult`."""
         began = time.monotonic()
-        if isinstance(self._step, PartWorker):
-            result = self._step(PartTask.from_row(row))
-        elif row["error"]:
-            result = PartResult(row["name"], PartCounts(), row["error"])
-        else:
-            result = self._step(TokenizedPart.from_row(row))
+        part = from_block(block)
+        if isinstance(part, PartResult):
+            return to_result_block(part)
+        if self._attempts:
+            number = self._attempts.begin("score", part.task.name)
+            if number > self._attempts.max_attempts:
+                return to_result_block(_deadly(part.task, number - 1))
+        result = self._step(part)
         # Set with every part: on a GPU the model loads with the first one, and Ray drops a gauge
         # that is not set again.
         self._loading.set(self._infer.load_seconds)
@@ -69,4 +145,15 @@ class PartActor:
                 self._scored.inc(result.counts.rows)
             if result.counts.rejected:
                 self._rejected.inc(result.counts.rejected)
-        return result.to_row()
+        return to_result_block(result)
+
+
+def to_result_block(result: PartResult) -> pa.Table:
+    """A block of one row: the result as JSON."""
+    return pa.table({"result": [result.to_json()]})
+
+
+def results_of(block: pa.Table) -> Iterator[PartResult]:
+    """The results in blocks that Ray Data may have joined."""
+    for content in block["result"].to_pylist():
+        yield PartResult.from_json(content)

@@ -36,19 +36,19 @@ class RunRecord:
         """Sums of `PartCounts` over all parts that are there, by name."""
         self._course: list[tuple[float, int]] = []
         self._parts_per_point = 1
-        self._rows_before = self._rows_done
+        self._rows_before = self.done_rows
         if self._missing_parts:
             done = output.planned_parts - self._missing_parts
             done_parts = f" ({done:,} are there)" if done else ""
             print(
-                f"Scoring {quantity(self._planned_rows - self._rows_done, 'row')} in "
+                f"Scoring {quantity(self._planned_rows - self.done_rows, 'row')} in "
                 f"{quantity(self._missing_parts, 'part')}{done_parts} ...",
                 flush=True,
             )
         self._began_time = time.time()
         self._began = time.monotonic()
         self._progress = progress.Progress(progress.rows)
-        self._progress.start(self._planned_rows, self._rows_done)
+        self._progress.start(self._planned_rows, self.done_rows)
 
     @property
     def began_ms(self) -> int:
@@ -61,7 +61,8 @@ class RunRecord:
         return self._totals["rejected"]
 
     @property
-    def _rows_done(self) -> int:
+    def done_rows(self) -> int:
+        """Rows scored and rejected in all parts that are there."""
         return self._totals["rows"] + self._totals["rejected"]
 
     def add(self, result: PartResult) -> None:
@@ -72,12 +73,16 @@ class RunRecord:
             self._totals.update(asdict(result.counts))
             self._parts += 1
             self._add_point(time.monotonic() - self._began)
-        share = self.rejected_rows / max(self._rows_done, 1)
-        rate = self._progress.rate(self._rows_done)
+        share = self.rejected_rows / max(self.done_rows, 1)
+        rate = self._progress.rate(self.done_rows)
         details = f"{rate:,.0f} rows/s, {self.rejected_rows:,} rejected ({share:.2%})"
         if self.failed_parts:
             details += f", {quantity(self.failed_parts, 'part')} failed"
-        self._progress.update(self._rows_done, details)
+        self._progress.update(self.done_rows, details)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the progress bar."""
+        self._progress.say(line)
 
     def close(self) -> None:
         """Stop the progress display."""
@@ -86,7 +91,7 @@ class RunRecord:
     def contents(self, model_hash: str) -> dict[str, Any]:
         """The record so far, for the run's JSON file."""
         seconds = time.monotonic() - self._began
-        rows = self._rows_done - self._rows_before
+        rows = self.done_rows - self._rows_before
         return {
             "version": version("sentiment-pipelines"),
             "model_hash": model_hash,
@@ -100,7 +105,7 @@ class RunRecord:
             "failed": self.failed_parts,
             "left": {
                 "parts": self._missing_parts - self._parts,
-                "rows": self._planned_rows - self._rows_done,
+                "rows": self._planned_rows - self.done_rows,
             },
             "totals": dict(self._totals),
         }
@@ -109,7 +114,7 @@ class RunRecord:
         """Add a point to the course, after each part, or after every few if there are many."""
         if self._parts % self._parts_per_point:
             return
-        self._course.append((round(seconds, 3), self._rows_done - self._rows_before))
+        self._course.append((round(seconds, 3), self.done_rows - self._rows_before))
         if len(self._course) == MAX_COURSE_POINTS:
             self._course = self._course[1::2]
             self._parts_per_point *= 2

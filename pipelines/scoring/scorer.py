@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.errors import Failure
+from pipelines.errors import Unavailable
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.part_data import BINS, PartCounts, PartResult, PartTask, TokenizedPart
 from pipelines.scoring.part_file import parquet_content, part_content
-from pipelines.scoring.reader import PartReader
+from pipelines.scoring.verify import PartCheck, verify
 from sentiment.errors import InputError
 from sentiment.model.inference import Inference
 from sentiment.text.tokenizer import UNKNOWN
@@ -28,7 +28,7 @@ class PartScorer:
     model_hash: str
 
     def __call__(self, part: TokenizedPart) -> PartResult:
-        """Score a part and write its files."""
+        """Score a part and write its files. Raises Unavailable or Failure if they cannot be."""
         name = part.task.name
         probabilities = self.infer(part.ids, part.offsets)
         is_positive = probabilities >= 0.5
@@ -57,24 +57,22 @@ class PartScorer:
             content = part_content(table, part.task, result, plan, self.model_hash)
             return replace(result, file=self.write.commit(name, content))
         except (OSError, InputError) as error:
-            # Returned, since Ray Data's error for an actor's exception does not have its cause.
-            return replace(result, error=f"{name} could not be written: {error}")
+            raise Unavailable(f"it cannot be written: {error}") from error
 
+    def finished(self, task: PartTask) -> PartResult | None:
+        """The result of a part that is there already; None: it is not, or is not this part.
 
-@dataclass(frozen=True)
-class PartWorker:
-    """Reads, scores and writes a part in one process (CPU jobs)."""
-
-    reader: PartReader
-    scorer: PartScorer
-
-    def __call__(self, task: PartTask) -> PartResult:
-        """Read, score and write a part."""
-        try:
-            part = self.reader(task)
-        except Failure as error:
-            return PartResult(task.name, PartCounts(), str(error))
-        return self.scorer(part)
+        Raises Unavailable during an outage.
+        """
+        times = [self.write.modified(task.name, below) for below in ("", "_rejected")]
+        if not times[0]:
+            return None
+        plan = self.plans[task.plan]
+        check = PartCheck(
+            self.write.output, task.name, plan, task.rows, len(task.pieces), "", *times
+        )
+        (result,) = verify([check])
+        return None if result.error else result
 
 
 def _rows_and_positives(

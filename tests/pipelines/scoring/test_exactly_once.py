@@ -23,7 +23,7 @@ from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.fence import STALE_SECONDS
-from pipelines.scoring.job import run
+from pipelines.scoring.job import PartsFailed, run
 from pipelines.scoring.output import Output, overwrite
 from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.planner import make_plan
@@ -61,7 +61,9 @@ class PausingExecutor(LocalExecutor):
             yield result
             self._job.pause()
 
-    def score(self, tasks, worker):
+    def score(self, tasks, number, worker, say):
+        tasks = list(tasks)
+        assert len(tasks) == number
         for task in self._chance.sample(tasks, len(tasks)):
             self.next_part = task.name
             self._job.pause()
@@ -72,7 +74,7 @@ class PausingExecutor(LocalExecutor):
                 continue
             if self._chance.random() < 0.2:
                 worker(task)
-            (result,) = super().score([task], worker)
+            (result,) = super().score([task], 1, worker, say)
             self._job.pause()
             yield result
 
@@ -156,7 +158,13 @@ class Jobs(RuleBasedStateMachine):
         self.corpus.mkdir()
         self.model = save_checkpoint(root / "model")
         self.config = ScoreConfig(
-            checkpoints_dir="", input=(), output="", keep_columns=("id",), part_rows=part_rows
+            checkpoints_dir="",
+            input=(),
+            output="",
+            keep_columns=("id",),
+            part_rows=part_rows,
+            max_rejected="100%",
+            max_attempts=1,
         )
         tokens = Tokenizer(self.model.stop_words).encoder(self.model.words)(
             pa.chunked_array([TEXTS])
@@ -247,10 +255,25 @@ class Jobs(RuleBasedStateMachine):
         target.mkdir()
         while not job.is_over:
             job.resume()
-        assert isinstance(job.error, Failure)
-        assert f"{part} could not be written" in str(job.error)
+        assert isinstance(job.error, PartsFailed)
+        assert f"{part} of " in str(job.error)
         job.require_clean()
         target.rmdir()
+
+    @rule(number=st.integers(0, 1))
+    def lose_the_input_for_a_while(self, number):
+        """An outage of all shards: parts fail, and none of their rows is rejected."""
+        job = self.jobs[number]
+        while not job.is_over and not job.executor.next_part:
+            job.step()
+        if job.is_over:
+            return
+        self.corpus.rename(self.corpus.with_name("away"))
+        while not job.is_over:
+            job.resume()
+        assert job.error is None or isinstance(job.error, PartsFailed)
+        job.require_clean()
+        self.corpus.with_name("away").rename(self.corpus)
 
     @rule(
         name=st.sampled_from(["part-000001.parquet", "part-000000.parquet", "_SUCCESS"]),
@@ -325,6 +348,7 @@ class Jobs(RuleBasedStateMachine):
         output = overwrite(str(self.scored))
         assert not self.recorded()
         self.bytes, self.partial = {}, {}
+        other.partial.clear()
         self.jobs[number] = Job(self, seed, output)
         while not output.plans:
             self.jobs[number].step()

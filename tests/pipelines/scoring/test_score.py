@@ -119,7 +119,7 @@ def malformed(tmp_path_factory, local_ray):
     (root / "corpus").mkdir()
     for name, (content, _, _) in KINDS.items():
         (root / "corpus" / name).write_bytes(content)
-    main(config(root))
+    main(config(root, max_rejected="100%"))
     return root
 
 
@@ -161,14 +161,38 @@ def test_every_row_of_a_malformed_corpus_is_accounted_for(malformed):
     assert table["positive_probability"].null_count == 0
 
 
-def test_too_many_rejected_rows_stop_the_job_without_success(malformed, tmp_path, local_ray):
+def test_too_many_rejected_rows_are_no_success(malformed, tmp_path, local_ray, capsys):
     output = tmp_path / "scored"
-    for most in ("3", "1%"):
-        with pytest.raises(Failure, match=f"more than --max_rejected {most}"):
+    for most in ("3", "1%", "99%"):
+        with pytest.raises(Failure) as failure:
             main(config(malformed, output=str(output), max_rejected=most))
+        message = str(failure.value)
+        assert f"could not be read, more than --max_rejected {most}: see _rejected/" in message
+        assert message.endswith("--max_rejected 100% accepts it")
         assert not (output / "_SUCCESS").exists()
-    main(config(malformed, output=str(output), max_rejected="90%"))
+        # All else is done, and the report shows the reasons.
+        assert (
+            contents(output).keys() | {"_rejected/shards.parquet"}
+            == contents(malformed / "scored").keys()
+        )
+        assert "1 field where the header has 2" in (output / "_manifest/report.html").read_text()
+    assert capsys.readouterr().out.count("Scoring") == 1
+    main(config(malformed, output=str(output), max_rejected="100%"))
     assert contents(output) == contents(malformed / "scored")
+
+
+@pytest.mark.parametrize(("limit", "is_success"), [("1", False), ("24%", False), ("2", True)])
+def test_the_flag_that_accepts_rejected_rows_is_named(tmp_path, limit, is_success):
+    save_checkpoint(tmp_path / "model")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.csv").write_bytes(HEAD + b"1,a\n2\n3,b\n4\n5,c\n6,d\n7,e\n8,f\n")
+    if is_success:
+        main(config(tmp_path, max_rejected=limit))
+    else:
+        with pytest.raises(Failure, match=r"2 of 8 rows were rejected, .*--max_rejected 25% acc"):
+            main(config(tmp_path, max_rejected=limit))
+        main(config(tmp_path, max_rejected="25%"))
+    assert (tmp_path / "scored" / "_SUCCESS").exists()
 
 
 @pytest.fixture
@@ -235,9 +259,9 @@ def test_one_part_is_scored_without_ray(small, monkeypatch, local_ray):
     assert found["part-000000.parquet"] == expected
 
 
-def score_on_ray(executor, tasks, worker):
+def score_on_ray(executor, tasks, number, worker, say):
     executor._start()
-    return executor._stream(tasks, worker)
+    return executor._stream(tasks, number, worker)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +416,8 @@ def test_a_corpus_of_nothing_but_texts(tmp_path, local_ray, part_rows):
     save_checkpoint(tmp_path / "model")
     (tmp_path / "texts.csv").write_text("text\nlovely\nsad,too many\nawful\ngreat\n")
     model, corpus, output = (str(tmp_path / name) for name in ("model", "texts.csv", "scored"))
-    main(ScoreConfig(checkpoints_dir=model, input=(corpus,), output=output, part_rows=part_rows))
+    flags = {"part_rows": part_rows, "max_rejected": "25%"}
+    main(ScoreConfig(checkpoints_dir=model, input=(corpus,), output=output, **flags))
     scored = pads.dataset(output, format="parquet").to_table()
     assert scored.schema.names == ["positive_probability", "sentiment"]
     assert len(scored) == 3
@@ -428,7 +453,8 @@ def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
     staging = tmp_path / "_manifest" / ".staging-01234567"
     infer = inference(save_checkpoint(tmp_path / "m").weights)
     scorer = PartScorer(infer, PartWriter(str(tmp_path), str(staging)), ("plan",), "m")
-    assert f"node {gethostname()} does not see {staging}" in scorer(part).error
+    with pytest.raises(Failure, match=f"node {gethostname()} does not see {staging}"):
+        scorer(part)
     assert not (tmp_path / "_manifest").exists()
     assert not (tmp_path / "part-000000.parquet").exists()
     staging.mkdir(parents=True)
