@@ -1,0 +1,92 @@
+"""What is said, and what is left, when Ray or the program itself is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from pipelines.cluster.session import require_answer
+from pipelines.errors import Failure
+from testing.waiting import wait_until
+
+PROGRAM = """
+import os, sys, time
+import ray
+from pipelines.cluster.session import session
+
+with session():
+    os.write(2, b"native code complains\\n")
+    print("ready", flush=True)
+    if sys.argv[1] == "end":
+        print("to the terminal", file=sys.stderr)
+    else:
+        while True:
+            ray.get(ray.put(1))
+            time.sleep(0.1)
+print("and after it", file=sys.stderr)
+"""
+
+
+def start(what: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, what],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )
+    assert program.stdout.readline() == "ready\n"
+    return program, psutil.Process(program.pid).children(recursive=True)
+
+
+def require_none_left(processes: list[psutil.Process]) -> None:
+    def none_is_left() -> bool:
+        return not any(
+            each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes
+        )
+
+    wait_until(none_is_left, 20, "the end of every process", poll_seconds=0.1)
+
+
+@pytest.mark.slow(6)
+@pytest.mark.ray
+@pytest.mark.process
+def test_native_code_is_not_heard_and_nothing_is_left():
+    program, processes = start("end")
+    _, said = program.communicate(timeout=60)
+    assert (program.returncode, said) == (0, "to the terminal\nand after it\n")
+    require_none_left(processes)
+
+
+@pytest.mark.slow(20)
+@pytest.mark.ray
+@pytest.mark.process
+def test_a_program_that_ray_ends_says_why():
+    program, processes = start("wait")
+    (raylet,) = [each for each in processes if each.name() == "raylet"]
+    raylet.kill()
+    _, said = program.communicate(timeout=90)
+    assert program.returncode == 1
+    # Python gets an exception if it is waiting for Ray; else native code ends the program.
+    assert "raylet" in said.splitlines()[-1]
+    require_none_left(processes)
+
+
+@pytest.mark.slow(8)
+@pytest.mark.ray
+@pytest.mark.process
+def test_a_program_that_is_killed_leaves_no_process_of_ray():
+    program, processes = start("wait")
+    program.kill()
+    _, said = program.communicate(timeout=60)
+    assert (program.returncode, said) == (-signal.SIGKILL, "")
+    require_none_left(processes)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nowhere"])
+def test_a_cluster_that_does_not_answer_is_one_line(address):
+    with pytest.raises(Failure, match=f"RAY_ADDRESS={address}: no Ray cluster answers there"):
+        require_answer(address, 0)
