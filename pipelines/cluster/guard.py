@@ -16,8 +16,6 @@ from pathlib import Path
 
 import psutil
 
-POLL_SECONDS = 1.0
-
 _DONE = b"."
 _TAIL_BYTES = 8192
 _RAYLET = "its process on this machine (raylet) died, perhaps for lack of memory"
@@ -25,8 +23,10 @@ _GCS = "the head of its cluster (GCS) died or cannot be reached"
 _PATTERNS = {rb"GCS": _GCS, rb"[Rr]aylet": _RAYLET}
 """What the last words of native code are about, the first that matches."""
 
+_EITHER = "one of its processes died, or this program was killed"
+
 _NAMES = {"gcs_server": _GCS, "raylet": _RAYLET}
-"""Native code that loses its raylet says nothing. By process that was gone before the program."""
+"""Native code that loses its raylet says nothing. By process that ends before the program."""
 
 
 class Guard:
@@ -39,10 +39,11 @@ class Guard:
 
     def watch_over(self, processes: list[psutil.Process]) -> None:
         """End these processes as well if this one is killed."""
+        lines = []
         for process in processes:
             with suppress(psutil.Error):
-                line = f"{process.pid} {_started(process.pid)} {process.name()}\n"
-                os.write(self._control, line.encode())
+                lines.append(f"{process.pid} {_started(process.pid)} {process.name()}\n")
+        os.write(self._control, "".join(lines).encode())
 
 
 @contextmanager
@@ -92,8 +93,14 @@ def _guard(control: int, native: int, terminal: int) -> None:
         os.closerange(first + 1, last)
     orders = tail = b""
     lost = ""
+    ends: dict[int, str] = {}
     while True:
-        ready, _, _ = select.select([control, native], [], [], POLL_SECONDS)
+        ready, _, _ = select.select([control, native, *ends], [], [])
+        # They also end with the program, a moment later.
+        ended = [ends[each] for each in ready if each in ends]
+        if ended and not lost:
+            lost = _EITHER if control in ready else ended[0]
+            ends = {}
         if native in ready:
             tail = (tail + os.read(native, _TAIL_BYTES))[-_TAIL_BYTES:]
         if control in ready:
@@ -101,8 +108,7 @@ def _guard(control: int, native: int, terminal: int) -> None:
             if not order:
                 break
             orders += order
-        # They also end with the program, so whether they ended before it is seen here only.
-        lost = lost or _lost(orders)
+            ends = ends or _ends(orders)
     if orders.endswith(_DONE):
         return
     while select.select([native], [], [], 0)[0] and (more := os.read(native, _TAIL_BYTES)):
@@ -117,10 +123,14 @@ def _guard(control: int, native: int, terminal: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _lost(orders: bytes) -> str:
-    """What it means that a watched process is gone; "": none is, or its end means nothing."""
-    gone = (name for pid, started, name in _watched(orders) if _started(pid) != started)
-    return next((_NAMES[name] for name in gone if name in _NAMES), "")
+def _ends(orders: bytes) -> dict[int, str]:
+    """What the end of a process means, by a file descriptor that is readable when it has ended."""
+    ends = {}
+    for pid, _, name in _watched(orders):
+        if name in _NAMES:
+            with suppress(OSError):
+                ends[os.pidfd_open(pid)] = _NAMES[name]
+    return ends
 
 
 def _watched(orders: bytes) -> list[tuple[int, str, str]]:
