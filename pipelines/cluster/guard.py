@@ -6,7 +6,6 @@ of its local Ray stay for a minute. Only another process can speak or act then.
 """
 
 import os
-import re
 import select
 import signal
 import sys
@@ -18,15 +17,11 @@ import psutil
 
 _DONE = b"."
 _TAIL_BYTES = 8192
-_RAYLET = "its process on this machine (raylet) died, perhaps for lack of memory"
-_GCS = "the head of its cluster (GCS) died or cannot be reached"
-_PATTERNS = {rb"GCS": _GCS, rb"[Rr]aylet": _RAYLET}
-"""What the last words of native code are about, the first that matches."""
-
-_EITHER = "one of its processes died, or this program was killed"
-
-_NAMES = {"gcs_server": _GCS, "raylet": _RAYLET}
-"""Native code that loses its raylet says nothing. By process that ends before the program."""
+_LOST_GCS = "Ray ended this program: the head of its cluster (GCS) died or cannot be reached"
+_ENDED = (
+    "this program was killed, or Ray ended it because its raylet died; often for lack of memory"
+)
+"""Native code that loses its raylet says nothing."""
 
 
 class Guard:
@@ -39,10 +34,7 @@ class Guard:
 
     def watch_over(self, processes: list[psutil.Process]) -> None:
         """End these processes as well if this one is killed."""
-        lines = []
-        for process in processes:
-            with suppress(psutil.Error):
-                lines.append(f"{process.pid} {_started(process.pid)} {process.name()}\n")
+        lines = (f"{process.pid} {_started(process.pid)}\n" for process in processes)
         os.write(self._control, "".join(lines).encode())
 
 
@@ -51,7 +43,7 @@ def guarded() -> Iterator[Guard]:
     """Context manager: what native code writes to file descriptor 2 goes to a guard.
 
     `sys.stderr` still reaches the terminal. The guard shows one line if this process ends within
-    the block and Ray is the reason.
+    the block.
     """
     terminal = os.dup(2)
     sys.stderr.flush()
@@ -92,51 +84,27 @@ def _guard(control: int, native: int, terminal: int) -> None:
     for first, last in zip([-1, *kept], [*kept, 65536], strict=True):
         os.closerange(first + 1, last)
     orders = tail = b""
-    lost = ""
-    ends: dict[int, str] = {}
-    while True:
-        ready, _, _ = select.select([control, native, *ends], [], [])
-        # They also end with the program, a moment later.
-        ended = [ends[each] for each in ready if each in ends]
-        if ended and not lost:
-            lost = _EITHER if control in ready else ended[0]
-            ends = {}
+    is_open = True
+    while is_open:
+        ready, _, _ = select.select([control, native], [], [])
         if native in ready:
             tail = (tail + os.read(native, _TAIL_BYTES))[-_TAIL_BYTES:]
         if control in ready:
             order = os.read(control, 65536)
-            if not order:
-                break
             orders += order
-            ends = ends or _ends(orders)
+            is_open = bool(order)
     if orders.endswith(_DONE):
         return
     while select.select([native], [], [], 0)[0] and (more := os.read(native, _TAIL_BYTES)):
         tail = (tail + more)[-_TAIL_BYTES:]
-    said = [reason for pattern, reason in _PATTERNS.items() if re.search(pattern, tail)]
-    if reason := lost or next(iter(said), ""):
-        line = f"error: Ray ended this program: {reason}: run the same command again\n"
-        os.write(terminal, line.encode())
-    for pid, started, _ in _watched(orders):
-        if _started(pid) == started:
+    reason = _LOST_GCS if b"connect to GCS" in tail else _ENDED
+    os.write(terminal, f"error: {reason}: run the same command again\n".encode())
+    # A line that was cut off with the program is left out.
+    for line in orders.decode().rpartition("\n")[0].splitlines():
+        pid, started = line.split()
+        if _started(int(pid)) == started:
             with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _ends(orders: bytes) -> dict[int, str]:
-    """What the end of a process means, by a file descriptor that is readable when it has ended."""
-    ends = {}
-    for pid, _, name in _watched(orders):
-        if name in _NAMES:
-            with suppress(OSError):
-                ends[os.pidfd_open(pid)] = _NAMES[name]
-    return ends
-
-
-def _watched(orders: bytes) -> list[tuple[int, str, str]]:
-    """Pid, start and name of each process of whole lines."""
-    lines = orders.decode().rpartition("\n")[0].splitlines()
-    return [(int(pid), started, name) for pid, started, name in (x.split(" ", 2) for x in lines)]
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _started(pid: int) -> str:
