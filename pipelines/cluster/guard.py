@@ -19,7 +19,7 @@ _DONE = b"."
 _TAIL_BYTES = 8192
 _LOST_GCS = "Ray ended this program: the head of its cluster (GCS) died or cannot be reached"
 _ENDED = (
-    "this program was killed, or Ray ended it because its raylet died; often for lack of memory"
+    "this program was killed, or Ray ended it because its raylet died, perhaps for lack of memory"
 )
 """Native code that loses its raylet says nothing."""
 
