@@ -86,8 +86,14 @@ class _Handler(pafs.FSSpecHandler):
 
 
 @contextmanager
-def faulty(faults: Faults) -> Iterator[None]:
-    """Context manager: every path leads to local files with these faults."""
+def faulty(faults: Faults, below: str = "") -> Iterator[None]:
+    """Context manager: paths, below a directory, lead to local files with these faults."""
     filesystem = pafs.PyFileSystem(_Handler(faults))
-    with patch.object(storage, "resolve", lambda path: (filesystem, storage.absolute(path))):
+    resolve = storage.resolve
+
+    def resolve_to_faults(path: str) -> tuple[pafs.FileSystem, str]:
+        absolute = storage.absolute(path)
+        return (filesystem, absolute) if absolute.startswith(below) else resolve(path)
+
+    with patch.object(storage, "resolve", resolve_to_faults):
         yield

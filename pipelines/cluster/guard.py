@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 _DONE = b"."
+_QUIET = "quiet"
 _TAIL_BYTES = 8192
 _LOST_GCS = "Ray ended this program: the head of its cluster (GCS) died or cannot be reached"
 _ENDED = (
@@ -36,6 +37,10 @@ class Guard:
         """End these processes as well if this one is killed."""
         lines = (f"{process.pid} {_started(process.pid)}\n" for process in processes)
         os.write(self._control, "".join(lines).encode())
+
+    def keep_quiet(self) -> None:
+        """This process is about to end, and says why itself."""
+        os.write(self._control, f"{_QUIET}\n".encode())
 
 
 @contextmanager
@@ -97,11 +102,15 @@ def _guard(control: int, native: int, terminal: int) -> None:
         return
     while select.select([native], [], [], 0)[0] and (more := os.read(native, _TAIL_BYTES)):
         tail = (tail + more)[-_TAIL_BYTES:]
-    reason = _LOST_GCS if b"connect to GCS" in tail else _ENDED
-    os.write(terminal, f"error: {reason}: run the same command again\n".encode())
     # A line that was cut off with the program is left out.
-    for line in orders.decode().rpartition("\n")[0].splitlines():
-        pid, started = line.split()
+    lines = orders.decode().rpartition("\n")[0].splitlines()
+    if _QUIET not in lines:
+        reason = _LOST_GCS if b"connect to GCS" in tail else _ENDED
+        os.write(terminal, f"error: {reason}: run the same command again\n".encode())
+    for line in lines:
+        pid, _, started = line.partition(" ")
+        if pid == _QUIET:
+            continue
         if _started(int(pid)) == started:
             with suppress(OSError):
                 os.kill(int(pid), signal.SIGKILL)

@@ -47,6 +47,7 @@ def session(verbose: bool = False) -> Iterator[None]:
     with nullcontext() if verbose else guarded() as guard:
         if guard:
             others.add(psutil.Process(guard.pid))
+            command.before_leaving[:] = [guard.keep_quiet]
         try:
             ray.init(
                 # "auto" would try the address of an earlier `ray start`, which may be gone.
@@ -77,6 +78,7 @@ def session(verbose: bool = False) -> Iterator[None]:
             started = _processes(others)
             ray.shutdown()
             _end(started)
+            command.before_leaving.clear()
 
 
 def require_answer(address: str, seconds: float) -> None:

@@ -16,6 +16,9 @@ Config = TypeVar("Config")
 Program: TypeAlias = tuple[Callable[[Config], None], type[Config]]
 """A program's function, and the frozen dataclass of its flags."""
 
+before_leaving: list[Callable[[], object]] = []
+"""What a second Ctrl-C calls before it ends the program at once."""
+
 _terminated = threading.Event()
 """SIGTERM has come. An exception could not tell: Ray replaces what the handler raises."""
 
@@ -125,6 +128,8 @@ def _leave(number: int, frame: object) -> NoReturn:
         os.write(1, b"\x1b[?25h")  # A progress bar hides the cursor.
     # `print` may be what was interrupted; file descriptor 2 may be closed by the Ray session.
     os.write(sys.stderr.fileno(), b"error: interrupted twice\n")
+    for call in before_leaving:
+        call()
     os._exit(130)
 
 

@@ -195,17 +195,15 @@ def to_block(part: ReadPart) -> pa.Table:
 
 def from_block(block: pa.Table) -> ReadPart:
     """The part that a block was made of. Its tables and arrays share the block's memory."""
-    values = {name: block[name][0] for name in BLOCK.names}
-    if values["result"].is_valid:
-        return PartResult.from_json(values["result"].as_py())
-    counts = json.loads(values["counts"].as_py())
-    arrays = {
-        name: _array(values[name].as_buffer(), np.dtype(kind)) for name, kind in _ARRAYS.items()
-    }
+    result, task, counts = (block[name][0].as_py() for name in ("result", "task", "counts"))
+    if result is not None:
+        return PartResult.from_json(result)
+    counts = json.loads(counts)
+    arrays = {name: _array(_buffer(block[name]), np.dtype(kind)) for name, kind in _ARRAYS.items()}
     return TokenizedPart(
-        task=PartTask.from_json(values["task"].as_py()),
-        kept=ipc.from_bytes(values["kept"].as_buffer()),
-        rejected=ipc.from_bytes(values["rejected"].as_buffer()),
+        task=PartTask.from_json(task),
+        kept=ipc.from_bytes(_buffer(block["kept"])),
+        rejected=ipc.from_bytes(_buffer(block["rejected"])),
         ids=arrays["ids"],
         offsets=arrays["offsets"],
         piece_rows=arrays["piece_rows"],
@@ -219,6 +217,14 @@ def _value(content: pa.Buffer) -> pa.Array:
     """A large_binary array of one value, without a copy."""
     offsets = pa.py_buffer(np.array([0, content.size], np.int64))
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, content])
+
+
+def _buffer(column: pa.ChunkedArray) -> pa.Buffer:
+    """The first value of a large_binary column, without the copy that a scalar makes."""
+    chunk = next(chunk for chunk in column.chunks if len(chunk))
+    _, offsets, content = chunk.buffers()
+    first, last = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + 2].tolist()
+    return content.slice(first, last - first)
 
 
 def _array(content: pa.Buffer, kind: np.dtype[Any]) -> npt.NDArray[Any]:

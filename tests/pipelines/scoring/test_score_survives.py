@@ -156,6 +156,57 @@ def test_a_failure_leaves_no_thread_that_may_ask_for_ray(job):
     assert [thread.name for thread in set(threading.enumerate()) - before] == []
 
 
+DEADLY = """
+import importlib.util, os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name != "pipelines.scoring.reader":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+
+        def exec_module(module):
+            run(module)
+            call = module.PartReader.__call__
+
+            def deadly(self, task):
+                if task.name in os.environ["DEADLY_PARTS"].split():
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                return call(self, task)
+
+            module.PartReader.__call__ = deadly
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+"""What every process of a job begins with: some parts crash whatever reads them."""
+
+
+def test_parts_that_end_their_process_are_named_and_the_others_are_done(job, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    output = job / "deadly"
+    environment = {"PYTHONPATH": str(tmp_path), "DEADLY_PARTS": "part-000003 part-000040"}
+    driver = start("score", *scoring(job, output, 100), **environment)
+    said, complained = driver.communicate(timeout=120)
+    assert driver.returncode == 1, said
+    assert "died" in said  # While it happens.
+    assert re.fullmatch(
+        r"error: 2 of \d+ parts failed; the first: part-0000(03|40) of .*/shard-.*: the process "
+        r"died each time that it worked on this part \(attempts: 3\).*: run the same command .*\n",
+        complained,
+    )
+    whole = {name for name in contents(job / "whole") if name.startswith("part-")}
+    missing = {"part-000003.parquet", "part-000040.parquet"}
+    assert {path.name for path in output.glob("part-*")} == whole - missing
+    assert not (output / "_SUCCESS").exists()
+    main(config(job, "deadly"))
+    assert contents(output) == contents(job / "whole")
+
+
 def partial(output: Path) -> list[Path]:
     """Files that are, or were, being written."""
     return [path for path in output.glob("_manifest/.staging-*/*") if path.is_file()]

@@ -160,7 +160,7 @@ def test_a_worker_and_then_the_driver_killed(tmp_path, s3):
     (trouble,) = [line for line in lines if "attempt 2 of 4" in line]
     assert trouble.startswith("worker ")
     known = ("Preparing", "Run", f"{STEPS} steps", "no worker", "step", "validation", "resuming")
-    known += ("Best validation: ", "Next: ", "Model saved in: ")
+    known += ("Best validation: ", "Next: ", "Model saved in: ", "error: this program was killed")
     assert [line for line in lines if not line.startswith((*known, trouble))] == []
 
     accumulator = EventAccumulator(str(killed / "logs" / "run"), size_guidance={"tensors": 0})
