@@ -52,7 +52,8 @@ def test_it_is_what_scoring_gives(model, directory, tmp_path, chosen):
     main(ScoreConfig(input=texts, **paths, **chosen))
     scored = pq.read_table(tmp_path / "scored" / "part-000000.parquet")
     assert same(model.predict(TEXTS, **chosen), scored["positive_probability"].to_numpy())
-    assert model.model_hash in scored.schema.metadata[b"sentiment.part"].decode()
+    footer = pq.read_metadata(tmp_path / "scored" / "part-000000.parquet").metadata
+    assert model.model_hash in footer[b"sentiment.part"].decode()
 
 
 @pytest.mark.process
