@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.scoring.part_data import BINS, PartCounts, PartResult
-from pipelines.scoring.part_file import parquet_content, read_parquet
+from pipelines.scoring.sealed_parquet import parquet_content, read_parquet
 from sentiment.errors import UNREADABLE
 
 COUNTS = [field.name for field in fields(PartCounts)]

@@ -29,8 +29,8 @@ from pipelines.scoring import fence, manifest
 from pipelines.scoring.executor import Executor, LocalExecutor
 from pipelines.scoring.manifest import Manifest
 from pipelines.scoring.part_data import REJECTED, PartResult
-from pipelines.scoring.part_file import parquet_content
 from pipelines.scoring.plan import Part, Parts, Plan, plan_file
+from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.totals import Totals
 from pipelines.scoring.verify import Comparison, Listing, PartCheck, compare, verify
 from pipelines.sources.shard import Shard

@@ -8,11 +8,10 @@ A plan may have millions of shards and parts. So they are columns, in memory and
 """
 
 import base64
-import hashlib
 import itertools
 import json
 from array import array
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast, overload
 
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.errors import Failure
+from pipelines.scoring.sealed_parquet import parquet_content, read_parquet
 from pipelines.sources.arrow_types import plain_schema
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
@@ -51,7 +51,6 @@ part; `error` says why the shard could not be opened."""
 PieceNumbers: TypeAlias = tuple[int, int, int, int, int]
 """A piece as numbers: the index of its shard, then the numbers of its `Span`."""
 
-_NO_DIGEST = b"0" * 64
 _ITERATED_AT_A_TIME = 10_000
 
 
@@ -155,11 +154,6 @@ class Parts(Sequence[Part]):
         """The names of the parts, without making parts."""
         return (f"part-{number:06d}" for number in self.numbers.tolist())
 
-    def missing(self, files: Container[str]) -> "Parts":
-        """Those parts whose file (`part-000000.parquet`) is not one of `files`."""
-        is_missing = [f"{name}.parquet" not in files for name in self.names]
-        return self.take(np.flatnonzero(np.array(is_missing, bool)))
-
     def take(self, indices: np.ndarray) -> "Parts":
         """The parts with these indices, int64[n], ascending."""
         if len(indices) == len(self):
@@ -240,20 +234,12 @@ class Plan:
     def to_bytes(self) -> bytes:
         """The content of the plan's file. Equal plans give equal bytes."""
         metadata = {
-            "format": str(FORMAT),
-            "settings": json.dumps(dict(sorted(self.settings.items()))),
-            "schema": base64.b64encode(self.schema.serialize()).decode(),
-            "sha256": _NO_DIGEST.decode(),
+            b"format": str(FORMAT),
+            b"settings": json.dumps(dict(sorted(self.settings.items()))),
+            b"schema": base64.b64encode(self.schema.serialize()).decode(),
         }
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, PIECES, compression="zstd", store_schema=False) as writer:
-            writer.write_table(self._table())
-            writer.add_key_value_metadata(metadata)
-        content = sink.getvalue().to_pybytes()
-        # The digest is that of the file in which its own digits are zeros.
-        start = content.rindex(_NO_DIGEST)
-        digest = hashlib.sha256(content).hexdigest().encode()
-        return b"".join([content[:start], digest, content[start + len(digest) :]])
+        content: bytes = parquet_content(self._table(), metadata).to_pybytes()
+        return content
 
     def _table(self) -> pa.Table:
         """The plan with the schema PIECES."""
@@ -291,16 +277,11 @@ class Plan:
         try:
             if content[:1] == b"{":
                 raise _other_format(path, json.loads(content)["format"])
-            file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
-            metadata = file.metadata.metadata
+            metadata = pq.read_metadata(pa.BufferReader(content)).metadata
             if int(metadata[b"format"]) != FORMAT:
                 raise _other_format(path, int(metadata[b"format"]))
-            # The digest is checked before any page is decoded.
-            digest = metadata[b"sha256"]
-            if content.count(digest) != 1 or (
-                hashlib.sha256(content.replace(digest, _NO_DIGEST)).hexdigest() != digest.decode()
-            ):
-                raise ValueError("wrong checksum")
+            # The checksum is verified before any page is decoded.
+            file = read_parquet(content)
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata[b"schema"])))
             settings = dict(json.loads(metadata[b"settings"]))
             # The checksum finds damage; it does not stop an attacker, so columns are checked too.

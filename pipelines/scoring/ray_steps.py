@@ -32,9 +32,16 @@ class Attempts:
     """Name of the run; counts of another run do not matter."""
     max_attempts: int
 
-    def begin(self, step: str, part: str) -> int:
-        """The number of this attempt, from 1."""
-        return count_in_cluster(self.run, f"{step}/{part}")
+    def begin(self, step: str, task: PartTask) -> PartResult | None:
+        """Count an attempt at a step. Returns the part's failure if there were too many."""
+        attempts = count_in_cluster(self.run, f"{step}/{task.name}") - 1
+        if attempts < self.max_attempts:
+            return None
+        return failed(
+            task,
+            f"the process died each time that it worked on this part (attempts: {attempts}): out "
+            "of memory, or a crash of native code; Ray's logs say more",
+        )
 
 
 class PartsDatasource(Datasource):
@@ -83,27 +90,15 @@ def _read_parts(
     """A block for each part, when the one before has been taken."""
     step = _fetched(read)
     for task in map(PartTask.from_json, tasks):
-        number = attempts.begin("read", task.name)
-        if number > attempts.max_attempts:
-            # Only a part that is not there can be what kills the process.
-            finished = step.finished(task)
-            yield to_block(finished or _deadly(task, number - 1))
-        else:
-            yield to_block(step(task))
+        failure = attempts.begin("read", task)
+        # Only a part that is not there can be what kills the process.
+        yield to_block(step.finished(task) or failure if failure else step(task))
 
 
 @lru_cache(maxsize=1)
 def _fetched(read: "ray.ObjectRef[ReadStep]") -> ReadStep:
     """The step, fetched once by each process."""
     return ray.get(read)
-
-
-def _deadly(task: PartTask, attempts: int) -> PartResult:
-    return failed(
-        task,
-        f"the process died each time that it worked on this part (attempts: {attempts}): out of "
-        "memory, or a crash of native code; Ray's logs say more",
-    )
 
 
 class PartActor:
@@ -129,11 +124,9 @@ class PartActor:
         began = time.monotonic()
         part = from_block(block)
         if isinstance(part, PartResult):
-            return to_result_block(part)
-        if self._attempts:
-            number = self._attempts.begin("score", part.task.name)
-            if number > self._attempts.max_attempts:
-                return to_result_block(_deadly(part.task, number - 1))
+            return to_block(part)
+        if self._attempts and (failure := self._attempts.begin("score", part.task)):
+            return to_block(failure)
         result = self._step(part)
         # Set with every part: on a GPU the model loads with the first one, and Ray drops a gauge
         # that is not set again.
@@ -145,12 +138,7 @@ class PartActor:
                 self._scored.inc(result.counts.rows)
             if result.counts.rejected:
                 self._rejected.inc(result.counts.rejected)
-        return to_result_block(result)
-
-
-def to_result_block(result: PartResult) -> pa.Table:
-    """A block of one row: the result as JSON."""
-    return pa.table({"result": [result.to_json()]})
+        return to_block(result)
 
 
 def results_of(block: pa.Table) -> Iterator[PartResult]:

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from pipelines.errors import Unavailable
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.part_data import BINS, PartCounts, PartResult, PartTask, TokenizedPart
-from pipelines.scoring.part_file import parquet_content, part_content
+from pipelines.scoring.part_file import part_content
+from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.verify import PartCheck, verify
 from sentiment.errors import InputError
 from sentiment.model.inference import Inference
@@ -64,12 +65,18 @@ class PartScorer:
 
         Raises Unavailable during an outage.
         """
-        times = [self.write.modified(task.name, below) for below in ("", "_rejected")]
-        if not times[0]:
+        modified = self.write.modified(task.name, "")
+        if not modified:
             return None
-        plan = self.plans[task.plan]
         check = PartCheck(
-            self.write.output, task.name, plan, task.rows, len(task.pieces), "", *times
+            output=self.write.output,
+            name=task.name,
+            plan=self.plans[task.plan],
+            rows=task.rows,
+            pieces=len(task.pieces),
+            sha256="",
+            modified=modified,
+            rejected_modified=self.write.modified(task.name, "_rejected"),
         )
         (result,) = verify([check])
         return None if result.error else result

@@ -29,8 +29,9 @@ from pipelines.scoring.part_data import (
     PartTask,
     WrittenFile,
 )
-from pipelines.scoring.part_file import parquet_content, part_content
+from pipelines.scoring.part_file import part_content
 from pipelines.scoring.planner import make_plan
+from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
 from sentiment.errors import InputError
