@@ -29,6 +29,7 @@ from pipelines.scoring.part_file import METADATA
 from pipelines.scoring.plan import Part, Piece, Plan
 from pipelines.scoring.planner import make_plan
 from pipelines.scoring.reader import PartReader
+from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.sources.listing import find_shards
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
@@ -592,21 +593,15 @@ def edit(directory: Path, column: str, value: object, metadata: str = "") -> Non
     """
     path = directory / "_manifest" / "plan-00000.parquet"
     file = pq.ParquetFile(path)
-    fields = {key.decode(): text.decode() for key, text in file.metadata.metadata.items()}
+    own = (b"format", b"settings", b"schema")
+    fields = {key: file.metadata.metadata[key].decode() for key in own}
     table = file.read()
     if column:
         index = table.column_names.index(column)
         kind = table.schema.field(column).type if value is None else None
         table = table.set_column(index, column, pa.array([value] * len(table), kind))
-    fields |= {metadata: value} if metadata else {}
-    zeros = "0" * 64
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, store_schema=False) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata(fields | {"sha256": zeros})
-    content = sink.getvalue().to_pybytes()
-    digest = hashlib.sha256(content).hexdigest()
-    path.write_bytes(content.replace(zeros.encode(), digest.encode()))
+    fields |= {metadata.encode(): value} if metadata else {}
+    path.write_bytes(parquet_content(table, fields))
 
 
 @pytest.mark.parametrize(
