@@ -11,7 +11,6 @@ from importlib import import_module
 from pathlib import Path
 
 import psutil
-import pytest
 
 from pipelines.console import command
 from sentiment import buckets, storage
@@ -89,20 +88,19 @@ def refused(name: str, *arguments: object, code: int = 2) -> str:
     module = import_module(f"pipelines.{name}")
     out, err = io.StringIO(), io.StringIO()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    unraisable = sys.unraisablehook
     # As a program begins, it knows no bucket.
     buckets.bucket.cache_clear()
     try:
-        with (
-            redirect_stdout(out),
-            redirect_stderr(err),
-            pytest.raises(SystemExit) as end,
-        ):
-            command.run(module.load, name, module.__doc__, [str(each) for each in arguments])
+        with redirect_stdout(out), redirect_stderr(err):
+            flags = [str(each) for each in arguments]
+            ended = command.exit_code(module.load, name, module.__doc__, flags)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = unraisable
         buckets.bucket.cache_clear()
-    assert (end.value.code, out.getvalue()) == (code, ""), err.getvalue()
+    assert (ended, out.getvalue()) == (code, ""), err.getvalue()
     assert err.getvalue().count("\n") == 1
     return err.getvalue()
 

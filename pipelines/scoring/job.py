@@ -54,6 +54,13 @@ def main(config: ScoreConfig) -> None:
     Raises InputError if a flag, the input or the output cannot be used, and Failure if the job has
     to stop: then the same command goes on.
     """
+    try:
+        _score(config)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command again goes on") from None
+
+
+def _score(config: ScoreConfig) -> None:
     if config.use_gpu:
         require_module("tensorflow")
     checkpoint = load(config.checkpoints_dir)
@@ -76,10 +83,7 @@ def main(config: ScoreConfig) -> None:
     from pipelines.scoring.ray_executor import RayExecutor
 
     executor = RayExecutor(config, shards, output.directory)
-    try:
-        _run_and_report(config, checkpoint, output, shards, executor)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; the same command again goes on") from None
+    _run_and_report(config, checkpoint, output, shards, executor)
 
 
 def _run_and_report(

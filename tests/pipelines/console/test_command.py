@@ -22,6 +22,8 @@ PROGRAM = '''"""Nothing much.
     python -m program --what nothing
 """
 
+import atexit
+import ctypes
 import signal
 import time
 from dataclasses import dataclass
@@ -47,6 +49,28 @@ class WrappedInput(Wrapped, InputError):
 
 class Named(RuntimeError):
     cause = "the weather"
+
+
+class Kept:
+    """What only an interpreter that is taken down removes."""
+
+    def __del__(self):
+        print("taken down")
+
+
+kept = []
+
+
+@ctypes.PYFUNCTYPE(None)
+def interrupted_callback():
+    """As those of llvmlite: what it raises cannot get out of it."""
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(0)
+
+
+class Fragile:
+    def __del__(self):
+        raise ValueError("a bug of a destructor")
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,23 @@ def main(config):
             raise KeyboardInterrupt
         case "terminate":
             signal.raise_signal(signal.SIGTERM)
+        case "interrupt a callback":
+            interrupted_callback()
+            time.sleep(20)
+        case "terminate a destructor":
+            class Interrupted:
+                def __del__(self):
+                    signal.raise_signal(signal.SIGTERM)
+                    time.sleep(0)
+
+            Interrupted()
+            time.sleep(20)
+        case "bug of a destructor":
+            Fragile()
+        case "end":
+            kept.append(Kept())
+            atexit.register(print, "at exit")
+            raise Failure("the end")
         case "stop slowly":
             try:
                 say("working")
@@ -166,6 +207,8 @@ def test_done_is_0_and_silent(program):
         ("failure", 1, "worker 1 died"),
         ("interrupt", 130, "interrupted"),
         ("terminate", 143, "interrupted"),
+        ("interrupt a callback", 130, "interrupted"),
+        ("terminate a destructor", 143, "interrupted"),
         ("wrapped", 2, "row 3 is bad"),
         ("wrapped twice", 2, "row 3 is bad"),
         ("wrapped in a cause", 2, "row 3 is bad"),
@@ -179,6 +222,19 @@ def test_what_was_foreseen_is_said_in_one_line(program, what, code, said):
     done = program("--what", what, code=code)
     assert done.stderr == f"error: {said}\n"
     assert done.stdout == ""
+
+
+@pytest.mark.process
+def test_it_ends_without_taking_down_the_interpreter_but_with_all_that_is_to_be_done(program):
+    """Else threads of Arrow may ask a dying interpreter for its lock: SIGABRT."""
+    done = program("--what", "end", code=1)
+    assert (done.stdout, done.stderr) == ("at exit\n", "error: the end\n")
+
+
+@pytest.mark.process
+def test_what_a_destructor_raises_is_shown_as_ever(program):
+    done = program("--what", "bug of a destructor")
+    assert "ValueError: a bug of a destructor" in done.stderr
 
 
 @pytest.mark.process

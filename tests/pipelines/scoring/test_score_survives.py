@@ -126,7 +126,8 @@ def interrupt_while_scoring(
     environment = {"MARK_OF_THE_TEST": mark, "PYTHONPATH": str(python_path)}
     driver = start("score", *scoring(job, output, 100), **environment)
     wait_for_parts(output, driver, 1)
-    wait_until(lambda: partial(output), 50, "a part that is being written", poll_seconds=0.02)
+    # The driver writes its records there, too, before it begins to score.
+    wait_until(lambda: partial(output, "part-*"), 50, "a part in work", poll_seconds=0.02)
     send(driver.pid, number)
     _, said = driver.communicate(timeout=60)
     interrupted = "error: interrupted; the same command again goes on\n"
@@ -207,9 +208,9 @@ def test_parts_that_end_their_process_are_named_and_the_others_are_done(job, tmp
     assert contents(output) == contents(job / "whole")
 
 
-def partial(output: Path) -> list[Path]:
+def partial(output: Path, name: str = "*") -> list[Path]:
     """Files that are, or were, being written."""
-    return [path for path in output.glob("_manifest/.staging-*/*") if path.is_file()]
+    return [path for path in output.glob(f"_manifest/.staging-*/{name}") if path.is_file()]
 
 
 def marked(mark: str) -> list[str]:
