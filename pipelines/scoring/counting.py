@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -152,7 +152,7 @@ def count_chunk(chunk: Chunk, settings: OutputSettings) -> CountedChunk:
         if isinstance(counted, str) or counted.rows > settings["part_rows"]:
             return counted
         # It will not be cut.
-        return Counted(counted.rows, counted.schema)
+        return replace(counted, marks=(), groups=())
 
     done: dict[int, Counted | str] = {}
     failure = ""

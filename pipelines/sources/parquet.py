@@ -20,7 +20,7 @@ from pipelines.sources.rows import (
     require_few_columns,
     too_few_rows,
 )
-from pipelines.sources.shard_file import is_shortage
+from pipelines.sources.shard_file import Digest, is_shortage
 from sentiment import storage
 from sentiment.errors import on_one_line
 
@@ -42,6 +42,8 @@ SMALL_PARQUET_BYTES = 256 * 2**10
 
 MAX_ROWS_PER_BYTE = 1000
 """Rows of a file, per byte of its size. A footer can claim any number, and a plan relies on it."""
+
+_MAGIC = b"PAR1"
 
 _LONG_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
@@ -99,23 +101,31 @@ def read_parquet(
         raise _unreadable(path, error) from error
 
 
-def count_parquet(source: pa.NativeFile, path: str) -> tuple[list[int], pa.Schema]:
-    """Row count of each row group, and schema, of a Parquet file, from its footer."""
+def count_parquet(source: pa.NativeFile, path: str) -> tuple[list[int], pa.Schema, bytes]:
+    """Row count of each row group, schema, and digest, of a Parquet file, from its footer.
+
+    The digest is that of the file's size and its footer. The footer has the offsets, the lengths
+    and usually the extremes of all columns.
+    """
     try:
         size = source.size()
         # Read before memory is limited: one thread at a time holds the limit, and buckets are slow.
         tail = source.read_at(min(size, FOOTER_READ_BYTES), max(size - FOOTER_READ_BYTES, 0))
-        is_whole = len(tail) > 8 and int.from_bytes(tail[-8:-4], "little") + 8 <= len(tail)
+        footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
         with limited_memory(path):
+            if len(tail) < footer_bytes <= size:
+                tail = source.read_at(footer_bytes, size - footer_bytes)
+            is_whole = 8 < footer_bytes <= len(tail)
             file = _open(pa.BufferReader(tail) if is_whole else source, path)
-            return _groups_and_schema(file.metadata, file.schema_arrow, path, size)
+            groups, schema = _groups_and_schema(file.metadata, file.schema_arrow, path, size)
+            return groups, schema, _digest(size, tail[-footer_bytes:])
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
             raise
         raise _unreadable(path, error) from error
 
 
-def count_small_parquet(path: str, size: int) -> tuple[list[int], pa.Schema] | None:
+def count_small_parquet(path: str, size: int) -> tuple[list[int], pa.Schema, bytes] | None:
     """What `count_parquet` returns of a file in a bucket, by one request; None if that fails.
 
     Arrow's files first ask a bucket for their size, which here is known. Whatever is wrong with the
@@ -129,9 +139,30 @@ def count_small_parquet(path: str, size: int) -> tuple[list[int], pa.Schema] | N
         file = pads.ParquetFileFormat().make_fragment(inner, filesystem, file_size=size)
         metadata = file.metadata
         require_few_columns(path, metadata.num_columns)
-        return _groups_and_schema(metadata, metadata.schema.to_arrow_schema(), path, size)
+        groups, schema = _groups_and_schema(metadata, metadata.schema.to_arrow_schema(), path, size)
+        footer = _footer(metadata)
     except Exception:
         return None
+    return None if footer is None else (groups, schema, _digest(size, footer))
+
+
+def _footer(metadata: pq.FileMetaData) -> bytes | None:
+    """The bytes at a file's end that this metadata was parsed from; None if they are unknown.
+
+    Arrow writes what it has read. It has left something out, or written it another way, only if the
+    length is another.
+    """
+    sink = pa.BufferOutputStream()
+    metadata.write_metadata_file(sink)
+    footer: bytes = sink.getvalue().to_pybytes().removeprefix(_MAGIC)
+    return footer if len(footer) == metadata.serialized_size + 8 else None
+
+
+def _digest(size: int, footer: bytes) -> bytes:
+    digest = Digest()
+    digest.add(size.to_bytes(8, "little"))
+    digest.add(footer)
+    return digest.value()
 
 
 def _groups_and_schema(

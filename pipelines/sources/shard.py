@@ -11,7 +11,7 @@ from pipelines.sources.arrow_types import is_text
 from pipelines.sources.csv import count_csv, csv_columns, read_csv
 from pipelines.sources.parquet import count_parquet, count_small_parquet, read_parquet
 from pipelines.sources.rows import Rows, Span, choose_columns
-from pipelines.sources.shard_file import fetched, opened
+from pipelines.sources.shard_file import Digest, fetched, opened
 
 EXTENSIONS = (".csv", ".csv.gz", ".parquet")
 """How the names of shards end."""
@@ -28,6 +28,9 @@ class Counted:
     """CSV: rows that a reader can seek to, as (number of rows before it, byte offset)."""
     groups: tuple[int, ...] = ()
     """Parquet: the rows of each row group."""
+    digest: bytes = b""
+    """16 bytes that the content is known by: of the whole file, or of the size and footer of a
+    Parquet file. b"": only the schema was read."""
 
     def require_text(self, path: str, column: str) -> None:
         """Raise BadShard unless the column exists and holds text."""
@@ -80,15 +83,18 @@ class Shard:
             # Of very many small shards in a bucket, requests are what takes the time.
             counted = count_small_parquet(self.path, self.size)
             if counted is not None:
-                return Counted(sum(counted[0]), counted[1], groups=tuple(counted[0]))
-        with opened(self.path) as source:
-            if self.is_parquet:
-                groups, schema = count_parquet(source, self.path)
-                return Counted(sum(groups), schema, groups=tuple(groups))
+                groups, schema, footer_digest = counted
+                return Counted(sum(groups), schema, (), tuple(groups), footer_digest)
+        if self.is_parquet:
+            with opened(self.path) as source:
+                groups, schema, footer_digest = count_parquet(source, self.path)
+            return Counted(sum(groups), schema, (), tuple(groups), footer_digest)
+        digest = Digest()
+        with opened(self.path, digest=digest) as source:
             columns, rows, marks = count_csv(source, self.path, encoding)
         if self.path.endswith(".gz") or codecs.lookup(encoding).name != "utf-8":
             marks = []  # They count bytes after decompression and decoding, not bytes of the file.
-        return Counted(rows, _text_columns(columns), tuple(marks))
+        return Counted(rows, _text_columns(columns), tuple(marks), digest=digest.value())
 
     def schema(self, encoding: str) -> pa.Schema:
         """Read the schema only. Raises what `rows` raises."""

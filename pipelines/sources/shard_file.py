@@ -7,6 +7,7 @@ object, so damaged gzip is the shard's fault, too.
 """
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from sentiment.errors import InputError, on_one_line
 
 GZIP_BUFFER_BYTES = 4 * 2**20
 """Bytes of a compressed file that are read at a time."""
+
+DIGEST_BYTES = 16
+"""Length of a digest: SHA-256, cut. Two files of a corpus never have the same by chance."""
 
 _SHORTAGES = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 """Errors of a process or node that has no memory, threads or open files left."""
@@ -41,16 +45,37 @@ def unavailable(path: str, problem: str, error: BaseException) -> Unavailable:
     return Unavailable(f"{path} {problem}: {reason}")
 
 
+class Digest:
+    """The digest of bytes that are added piece by piece."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, content: bytes) -> None:
+        """Add bytes."""
+        self._hash.update(content)
+
+    def value(self) -> bytes:
+        """The first DIGEST_BYTES of the SHA-256 of all bytes so far."""
+        return self._hash.digest()[:DIGEST_BYTES]
+
+
 @contextmanager
-def opened(path: str, content: pa.Buffer | None = None) -> Iterator[pa.NativeFile]:
+def opened(
+    path: str, content: pa.Buffer | None = None, digest: Digest | None = None
+) -> Iterator[pa.NativeFile]:
     """Context manager: a stream of the shard's decompressed bytes, for parsers.
 
-    `content` is the whole file, if it has been fetched already (`fetched`).
+    Args:
+        path: of the shard.
+        content: the whole file, if it has been fetched already (`fetched`).
+        digest: gets all bytes of the file, compressed as they are, if the block reads from the
+            start to the end and never seeks. It is complete when the block has ended.
 
     Whatever keeps the file from being opened, or read by the block, comes out as Unavailable. What
     a parser in the block raises comes out as BadShard.
     """
-    file = _File(path) if content is None else None
+    file = _File(path, digest) if content is None else None
     try:
         with pa.BufferReader(content) if file is None else pa.PythonFile(file, "r") as raw:
             if path.endswith(".gz"):
@@ -60,6 +85,10 @@ def opened(path: str, content: pa.Buffer | None = None) -> Iterator[pa.NativeFil
                     yield decompressed
             else:
                 yield raw
+            if file is not None and digest is not None:
+                # A parser may stop before the last bytes, such as those behind a gzip stream.
+                while file.read(GZIP_BUFFER_BYTES):
+                    pass
     except Exception as error:
         if file is not None and file.error is not None:
             raise file.error from error
@@ -106,8 +135,9 @@ class _File:
 
     mode = "rb"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, digest: Digest | None = None) -> None:
         self._path = path
+        self._digest = digest
         self._position = 0
         self.error: Unavailable | None = None
         """The first error of the file system, in case a parser wraps or swallows it."""
@@ -155,6 +185,8 @@ class _File:
             self.error = self.error or unavailable(self._path, "cannot be read", error)
             raise self.error from error
         self._position += wanted
+        if self._digest is not None:
+            self._digest.add(content)
         return content
 
     def close(self) -> None:

@@ -74,8 +74,8 @@ def test_row_groups_and_files_without_rows():
     assert read(content, ["text"], Span(2, 3))[1] == [3, 4, 5]
     empty = pa.BufferReader(parquet(schema.empty_table()))
     assert list(parquet_reader.read_parquet(empty, "some.parquet", ["text"])) == []
-    assert parquet_reader.count_parquet(empty, "some.parquet") == ([0], schema)
-    assert parquet_reader.count_parquet(content, "some.parquet") == ([0, 3, 0, 2, 0], schema)
+    assert parquet_reader.count_parquet(empty, "some.parquet")[:2] == ([0], schema)
+    assert parquet_reader.count_parquet(content, "some.parquet")[:2] == ([0, 3, 0, 2, 0], schema)
 
 
 TYPES = [
