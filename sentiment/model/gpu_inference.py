@@ -146,8 +146,10 @@ class _FoldedLSTM:
 
         flat, column = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 1], tf.int64)
         starts = tf.TensorSpec([None], tf.int64)
-        self._read = tf.function(self._padded, input_signature=[flat, flat, column, starts, flat])
-        self._compute = tf.function(self._positive, jit_compile=True)
+        signature = [flat, flat, column, starts, flat]
+        # No `if` or `for` depends on a tensor; autograph would write files for nothing.
+        self._read = tf.function(self._padded, input_signature=signature, autograph=False)
+        self._compute = tf.function(self._positive, jit_compile=True, autograph=False)
 
     def probabilities(
         self, ids: np.ndarray, pairs: np.ndarray, offsets: np.ndarray, batch_size: int

@@ -203,7 +203,10 @@ class SentimentLSTM(keras.Model):
 
     # Without a graph, each token of a batch takes a dozen operations started from Python on a CPU,
     # and a batch of 0 texts raises an error.
-    @tf.function(input_signature=[tf.TensorSpec([None] * axes, tf.int32) for axes in (2, 2, 1)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None] * axes, tf.int32) for axes in (2, 2, 1)],
+        autograph=False,
+    )
     def _positive(self, ids: tf.Tensor, bigram_ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(self([ids, bigram_ids, lengths]))[:, 1]
 

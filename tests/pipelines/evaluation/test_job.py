@@ -18,10 +18,12 @@ from tests.pipelines.reports.test_model_card import front
 from tests.pipelines.reports.test_page import Elements
 
 PROGRAM = """
-import atexit, runpy, sys
-heavy = {"ray", "tensorflow", "keras"}
-atexit.register(lambda: print("loaded:", sorted(heavy & set(sys.modules)), file=sys.stderr))
-runpy.run_module("pipelines.evaluate", run_name="__main__", alter_sys=True)
+import sys
+from pipelines.console.command import exit_code
+from pipelines.evaluate import load
+code = exit_code(load)
+print("loaded:", sorted({"ray", "tensorflow", "keras"} & set(sys.modules)), file=sys.stderr)
+sys.exit(code)
 """
 """Runs the program, and says which heavy packages it has loaded."""
 

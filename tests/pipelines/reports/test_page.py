@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.reports.page import (
@@ -92,11 +92,12 @@ def test_no_text_becomes_an_element_or_an_attribute(hostile, plain):
 
 
 @examples(100)
+@example("\u2028")
 @given(st.text(st.characters(codec=None), max_size=3 * 40))
 def test_every_text_is_shown_as_it_is_but_for_what_cannot_be_seen(text):
     shown = Elements(page("title", text, [])).text
     expected = re.sub(
-        "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", text
+        "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", text
     )
     assert expected in shown
 

@@ -1,5 +1,8 @@
 """What scoring on a GPU promises, with TensorFlow on whatever device is here."""
 
+import os
+import tempfile
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +29,12 @@ def test_a_text_has_the_same_bits_in_any_company():
     order = np.random.default_rng(1).permutation(len(texts))
     np.testing.assert_array_equal(infer(*flat([texts[i] for i in order])), alone[order])
     np.testing.assert_array_equal(infer(*flat(texts[:5])), alone[:5])
+
+
+def test_it_leaves_no_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    GPUInference(WEIGHTS, PAIRS, batch_size=16)(*flat([[2, 3]]))
+    assert os.listdir(tmp_path) == []
 
 
 def test_answers_beyond_the_tolerance_are_refused():

@@ -1,5 +1,8 @@
 """A step is that of Keras: the gradient of the whole batch, and RMSProp over every weight."""
 
+import os
+import tempfile
+
 import keras
 import numpy as np
 import pytest
@@ -72,6 +75,17 @@ def test_steps_are_those_of_keras_with_a_dense_rmsprop():
     for name, value in reference.export().items():
         assert np.abs(value - model().export()[name]).max() > 0.005
         np.testing.assert_allclose(weights[name], value, atol=2e-5, err_msg=name)
+
+
+def test_training_leaves_no_files(tmp_path, monkeypatch):
+    """TensorFlow's autograph writes one for each function that it converts, and leaves it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = trainer(0.6)
+    ours.step(part(batch(0)), 1, 1, 0.01)
+    ours.margins([part(batch(0))], 0, 1)
+    tokens = np.zeros((2, 2, 3), np.int32)
+    ours.model.probabilities(*tokens, np.full(2, 3, np.int32))
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_parts_gradients_add_up_to_the_batchs():
