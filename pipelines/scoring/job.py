@@ -148,9 +148,13 @@ def _plan(new: list[Shard], settings: OutputSettings, output: Output, executor: 
     """Count the rows of new shards, divide them into parts, and add the plan to the output."""
     print(f"Counting the rows of {quantity(len(new), 'shard')} ...", flush=True)
     counts = count_shards(new, settings, executor, output.directory)
-    plan = make_plan(new, counts, settings, first_part=output.planned_parts)
+    # One output is one table: its first plan decides the columns.
+    kept = output.plans[0].schema if output.plans else None
+    plan = make_plan(new, counts, settings, first_part=output.planned_parts, kept=kept)
     with writing(output):
         output.add(plan)
+    for note in plan.notes:
+        print(printable(note), flush=True)
     forget_counts(output.directory)
 
 

@@ -220,9 +220,11 @@ class Plan:
     shards: Shards
     parts: Parts
     schema: pa.Schema
-    """Schema of the columns that are kept from the input."""
+    """Schema of the columns that are kept from the input. That of the first plan holds for all."""
     unreadable: dict[int, str]
     """Indices of the shards that could not be opened, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the shards' columns: what is cast, missing or left out."""
 
     @property
     def rows(self) -> list[int | None]:
@@ -237,6 +239,7 @@ class Plan:
             b"format": str(FORMAT),
             b"settings": json.dumps(dict(sorted(self.settings.items()))),
             b"schema": base64.b64encode(self.schema.serialize()).decode(),
+            b"notes": json.dumps(self.notes),
         }
         content: bytes = parquet_content(self._table(), metadata).to_pybytes()
         return content
@@ -289,7 +292,9 @@ class Plan:
             if (read.names, read.types) != (PIECES.names, PIECES.types):
                 raise ValueError("other columns")
             shards, parts, unreadable = _columns(file.read(use_threads=False).cast(PIECES))
-            return Plan(settings, shards, parts, plain_schema(schema), unreadable)
+            # Earlier versions wrote none.
+            notes = tuple(map(str, json.loads(metadata.get(b"notes", "[]"))))
+            return Plan(settings, shards, parts, plain_schema(schema), unreadable, notes)
         except InputError:
             raise
         except (*UNREADABLE, AttributeError, OSError, pa.ArrowException):

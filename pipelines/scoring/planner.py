@@ -8,18 +8,18 @@ the same plan.
 import codecs
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import Failure
-from pipelines.scoring.column_types import common_type
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counting import inspect_shard
 from pipelines.scoring.counts import Counts, CountsOrList
+from pipelines.scoring.kept_columns import column_notes, kept_schema, require_kept
 from pipelines.scoring.plan import PieceNumbers, Plan, Shards, parts_of
-from pipelines.sources.rows import choose_columns
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 
@@ -73,6 +73,7 @@ def make_plan(
     counts: CountsOrList,
     settings: OutputSettings,
     first_part: int,
+    kept: pa.Schema | None = None,
 ) -> Plan:
     """Divide shards into parts.
 
@@ -81,10 +82,12 @@ def make_plan(
         counts: row count and schema of each shard, or the reason why it cannot be scored.
         settings: what the output's bytes follow from, besides the shards.
         first_part: number of the first part; 0 in the first plan of an output.
+        kept: schema of the columns that the output keeps; None: this is its first plan, which
+            decides that.
 
     Raises InputError if no type holds a kept column, if --keep_columns names a column that no
-    shard has, or if no shard of a first plan can be read. A shard that has a kept column twice
-    counts as unreadable.
+    shard has, or if no shard of a first plan can be read. A shard that has a kept column twice, or
+    as a type that does not convert to the output's, counts as unreadable.
     """
     columns, counts = Shards.of(shards), Counts.of(counts)
     unreadable = dict(counts.errors)
@@ -93,7 +96,7 @@ def make_plan(
         here = is_read & (counts.schema_indices == number)
         for i in np.flatnonzero(here).tolist():
             try:
-                _require_once(columns[i], schema.names, settings)
+                require_kept(columns[i].path, schema, kept, settings)
             except InputError as error:
                 unreadable[i] = str(error)
                 is_read[i] = False
@@ -102,10 +105,13 @@ def make_plan(
     if unreadable and not is_read.any() and not first_part:
         raise InputError(unreadable[min(unreadable)])
     # In the order of the shards, whoever counted them.
-    in_order = dict.fromkeys(counts.schema_indices[is_read].tolist())
-    schema = _kept_schema([counts.schemas[number] for number in in_order], settings)
+    in_order = Counter(counts.schema_indices[is_read].tolist())
+    schemas = [counts.schemas[number] for number in in_order]
+    if kept is None:
+        kept = kept_schema(schemas, settings)
     parts = parts_of(first_part, _divide(columns, counts, is_read, settings))
-    return Plan(settings, columns, parts, schema, dict(sorted(unreadable.items())))
+    notes = column_notes(schemas, [*in_order.values()], kept, settings)
+    return Plan(settings, columns, parts, kept, dict(sorted(unreadable.items())), notes)
 
 
 def _divide(
@@ -193,37 +199,3 @@ def group_edges(groups: Sequence[int], part_rows: int, growth: float) -> list[in
     if is_little and start < middle and start in {0, *itertools.accumulate(groups)}:
         del edges[-2]
     return edges
-
-
-def _require_once(shard: Shard, names: list[str], settings: OutputSettings) -> None:
-    """Raise an InputError if a shard has more than one of a column that is kept."""
-    kept = settings["keep_columns"]
-    if kept is not None:
-        kept = [name for name in kept if name in names]
-    choose_columns(shard.path, names, kept, ())
-
-
-def _kept_schema(schemas: list[pa.Schema], settings: OutputSettings) -> pa.Schema:
-    """Schema of the kept columns: each column has a type that holds every shard's values."""
-    names = dict.fromkeys(name for schema in schemas for name in schema.names)
-    names.pop(settings["text_column"], None)
-    if settings["keep_columns"] is not None:
-        for name in settings["keep_columns"]:
-            if schemas and name not in names and name != settings["text_column"]:
-                raise InputError(
-                    f"--keep_columns {name}: no shard has that column; "
-                    f"the columns: {', '.join([settings['text_column'], *names])}"
-                )
-        names = dict.fromkeys(settings["keep_columns"])
-    for name in names:
-        # Some readers of Parquet ignore case in names.
-        if name.lower() in ("positive_probability", "sentiment"):
-            raise InputError(
-                f"the input has a column {name!r}, which the output adds: "
-                "choose the columns to keep without it, by --keep_columns"
-            )
-    fields = []
-    for name in names:
-        types = [schema.field(name).type for schema in schemas if name in schema.names]
-        fields.append(pa.field(name, common_type(name, types)))
-    return pa.schema(fields)

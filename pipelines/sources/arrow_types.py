@@ -1,15 +1,18 @@
-"""Arrow types as shards are read: storage types for extension types, no dictionaries, no views."""
+"""Arrow types as shards are read: no views, no dictionaries, few extension types."""
+
+from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.types as pat
 
 _TEXT_CHECKS = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_null,
+    pat.is_string,
+    pat.is_large_string,
+    pat.is_string_view,
+    pat.is_binary,
+    pat.is_large_binary,
+    pat.is_binary_view,
+    pat.is_null,
 )
 _VIEWS = {"string_view": pa.string(), "binary_view": pa.binary()}
 
@@ -26,7 +29,7 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type as it is read: extension types become their storage type, dictionary and view types
-    the type of their values; the same inside nested types.
+    the type of their values; the same inside nested types, whose fields may be null.
 
     A file can name any type that a library registers with Arrow. The values of one of Ray Data's
     are pickles, so to look at one would run its code; their storage type is bytes. A dictionary or
@@ -34,18 +37,30 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     """
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
-    if pa.types.is_dictionary(kind):
+    if pat.is_dictionary(kind):
         return plain_type(kind.value_type)
     if str(kind) in _VIEWS:
         return _VIEWS[str(kind)]
-    fields = [kind.field(i) for i in range(kind.num_fields)]
-    plain = [field.with_type(plain_type(field.type)) for field in fields]
-    if plain == fields:
+    return with_inner_types(kind, [plain_type(field.type) for field in inner_fields(kind)])
+
+
+def inner_fields(kind: pa.DataType) -> list[pa.Field]:
+    """The fields of a nested type: those of a struct, a list's values, a map's entries."""
+    return [kind.field(i) for i in range(kind.num_fields)]
+
+
+def with_inner_types(kind: pa.DataType, types: Sequence[pa.DataType]) -> pa.DataType:
+    """A nested type with these types of its `inner_fields`, which may be null."""
+    if not types:
         return kind
-    if pa.types.is_struct(kind):
-        return pa.struct(plain)
-    if pa.types.is_map(kind):
-        return pa.map_(*plain[0].type.fields)
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(plain[0], kind.list_size)
-    return pa.large_list(plain[0]) if pa.types.is_large_list(kind) else pa.list_(plain[0])
+    inner = [
+        pa.field(field.name, given) for field, given in zip(inner_fields(kind), types, strict=True)
+    ]
+    if pat.is_struct(kind):
+        return pa.struct(inner)
+    if pat.is_map(kind):
+        key, value = inner[0].type
+        return pa.map_(key.with_nullable(False), value)
+    if pat.is_fixed_size_list(kind):
+        return pa.list_(inner[0], kind.list_size)
+    return pa.large_list(inner[0]) if pat.is_large_list(kind) else pa.list_(inner[0])
