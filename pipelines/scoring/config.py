@@ -48,6 +48,10 @@ class ScoreConfig:
     max_rejected: str = "1%"
     """Fail at the end, without _SUCCESS, if more rows are rejected: a number, or a share. 100%
     accepts all, and shards that cannot be read."""
+    sync: bool = False
+    """Score shards again that have changed, and remove the rows of those that are gone."""
+    keep_stale: bool = False
+    """Accept that scored shards have changed: their rows stay as they are, without --sync."""
     overwrite: bool = False
     """Remove what an earlier job of this program wrote to --output, and start again."""
     max_attempts: int = 3
@@ -79,6 +83,8 @@ class ScoreConfig:
         require(0.01 <= share <= 1, "gpus_per_actor", share, wanted)
         if share < 1 and not self.use_gpu:
             raise InputError(f"--gpus_per_actor {share} needs --use_gpu")
+        if self.sync and self.keep_stale:
+            raise InputError("--sync and --keep_stale exclude each other: pass one of them")
         require(self.wait_minutes > 0, "wait_minutes", self.wait_minutes, "more than 0")
         require_encoding(self.encoding)
         self.rejected_limit(0)

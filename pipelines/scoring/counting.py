@@ -23,7 +23,7 @@ from pipelines.errors import Failure
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counts import Counts, matches
 from pipelines.scoring.executor import Executor
-from pipelines.scoring.plan import Shards
+from pipelines.scoring.shards import Shards
 from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError, on_one_line
@@ -83,6 +83,8 @@ def count_shards(
     """
     kept = _Kept(output, settings)
     counts = kept.counts(shards)
+    if counts.is_done.all():
+        return counts  # An executor may start Ray, even for no item.
     chunks = list(_chunks(shards, np.flatnonzero(~counts.is_done)))
     with _CountingProgress(shards, counts) as progress:
         failure = ""

@@ -7,8 +7,9 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from pipelines.scoring.plan import Shards
+from pipelines.scoring.shards import Shards, digest_column, digests_of
 from pipelines.sources.shard import Counted, Shard
+from pipelines.sources.shard_file import DIGEST_BYTES
 
 COUNTS = pa.schema(
     [
@@ -19,6 +20,7 @@ COUNTS = pa.schema(
         ("schema", pa.dictionary(pa.int32(), pa.binary())),
         ("marks", pa.list_(pa.int64())),
         ("groups", pa.list_(pa.int64())),
+        ("digest", pa.binary(DIGEST_BYTES)),
         ("error", pa.string()),
     ]
 )
@@ -45,12 +47,15 @@ class Counts:
     """int64[marks, 2]: the marks of those CSV shards that have any, by index."""
     groups: dict[int, np.ndarray]
     """int64[groups]: the rows of each row group of those Parquet shards that have several."""
+    digests: np.ndarray
+    """uint8[shards, DIGEST_BYTES]: `Counted.digest`; zeros: not known."""
 
     @staticmethod
     def none_of(shards: int) -> "Counts":
         """Counts of so many shards, to be filled by `put`."""
         rows = np.full(shards, _NOT_COUNTED, np.int64)
-        return Counts(rows, np.zeros(shards, np.int32), [], {}, {}, {})
+        digests = np.zeros((shards, DIGEST_BYTES), np.uint8)
+        return Counts(rows, np.zeros(shards, np.int32), [], {}, {}, {}, digests)
 
     @staticmethod
     def of(counts: "CountsOrList") -> "Counts":
@@ -69,6 +74,8 @@ class Counts:
             made.schema_indices[i] = indices.setdefault(content, len(indices))
             if len(indices) > len(made.schemas):
                 made.schemas.append(count.schema)
+            if count.digest:
+                made.digests[i] = np.frombuffer(count.digest, np.uint8)
             if count.marks:
                 made.marks[i] = np.array(count.marks, np.int64)
             if len(count.groups) > 1:
@@ -90,6 +97,7 @@ class Counts:
             if len(known) > len(self.schemas):
                 self.schemas.append(schema)
         self.rows[indices] = counts.rows
+        self.digests[indices] = counts.digests
         self.schema_indices[indices] = here[counts.schema_indices]
         self.errors.update((int(indices[i]), reason) for i, reason in counts.errors.items())
         self.marks.update((int(indices[i]), marks) for i, marks in counts.marks.items())
@@ -108,6 +116,7 @@ class Counts:
             of_these(self.errors),
             of_these(self.marks),
             of_these(self.groups),
+            self.digests[indices],
         )
 
     def to_table(self, shards: Shards) -> pa.Table:
@@ -123,6 +132,7 @@ class Counts:
             pa.DictionaryArray.from_arrays(self.schema_indices, pa.array(schemas, pa.binary())),
             _lists(len(shards), self.marks),
             _lists(len(shards), self.groups),
+            digest_column(self.digests),
             pa.array(map(self.errors.get, range(len(shards))), pa.string()),
         ]
         return pa.table(columns, schema=COUNTS)
@@ -131,7 +141,7 @@ class Counts:
     def from_table(table: pa.Table) -> tuple[Shards, "Counts"]:
         """What `to_table` was called for. Raises what Arrow raises of a damaged table."""
         table = table.cast(COUNTS).unify_dictionaries().combine_chunks()
-        path, size, modified, rows, schema, marks, groups, error = (
+        path, size, modified, rows, schema, marks, groups, digest, error = (
             column.chunk(0) if column.num_chunks else pa.array([], column.type)
             for column in table.columns
         )
@@ -144,6 +154,7 @@ class Counts:
             errors,
             {i: values.reshape(-1, 2) for i, values in _values(marks)},
             dict(_values(groups)),
+            digests_of(digest),
         )
         return Shards(path, np.asarray(size), np.asarray(modified)), counts
 

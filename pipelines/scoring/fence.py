@@ -123,7 +123,7 @@ def clear(output: str) -> bool:
     if not storage.exists(_plan_path(output, 0)):
         return False
     with locked(output):
-        _close_staging(output)
+        close_staging(output)
         storage.remove_if_there(storage.join(output, "_SUCCESS"))
         plans = 0
         parts: set[str] = set()
@@ -146,17 +146,20 @@ def clear(output: str) -> bool:
         for number in reversed(range(plans)):
             storage.remove(_plan_path(output, number))
         if directory := _local(output):
-            for removed in (directory / "_manifest").glob(f"{_REMOVED}*"):
-                shutil.rmtree(removed, ignore_errors=True)
             (directory / "_manifest" / _LOCK).unlink()
     return True
 
 
-def _close_staging(output: str) -> None:
-    """Rename the staging directories: one step, after which no file can be renamed out of them."""
+def close_staging(output: str) -> None:
+    """Remove the staging directories: a job that still runs writes nothing any more.
+
+    They are renamed first: one step, after which no file can be renamed out of them.
+    """
     if directory := _local(output):
         for staging in (directory / "_manifest").glob(f"{_STAGING}*"):
             staging.rename(staging.with_name(f"{_REMOVED}{uuid.uuid4().hex[:8]}"))
+        for removed in (directory / "_manifest").glob(f"{_REMOVED}*"):
+            shutil.rmtree(removed, ignore_errors=True)
 
 
 def _local(output: str) -> Path | None:

@@ -6,24 +6,25 @@ process may die at any moment: the same command again scores what is missing.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
 from pipelines.scoring.commit import PartWriter
-from pipelines.scoring.config import OutputSettings, ScoreConfig
-from pipelines.scoring.counting import count_shards, forget_counts
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import print_damage, print_first_rows, print_totals
+from pipelines.scoring.follow import follow, is_up_to_date, say_absent
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
-from pipelines.scoring.planner import make_plan, require_columns
+from pipelines.scoring.planner import require_columns
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.run_record import RunRecord
 from pipelines.scoring.scorer import PartScorer
+from pipelines.scoring.shards import Shards
 from pipelines.scoring.totals import Totals
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Shard
@@ -42,6 +43,10 @@ MAX_FAILED_IN_A_ROW = 10
 
 class PartsFailed(Failure):
     """Parts could not be scored; the others are done."""
+
+
+class InputChanged(Failure):
+    """Scored shards have changed, and the output does not follow; all other parts are done."""
 
 
 class TooManyRejected(Failure):
@@ -64,7 +69,7 @@ def _score(config: ScoreConfig) -> None:
     if config.use_gpu:
         require_module("tensorflow")
     checkpoint = load(config.checkpoints_dir)
-    shards = find_shards([storage.absolute(path) for path in config.input], "--input")
+    shards = Shards.of(find_shards([storage.absolute(path) for path in config.input], "--input"))
     directory = storage.absolute(config.output)
     output = overwrite(directory) if config.overwrite else Output(directory)
     storage.require_writable(output.directory, "--output")
@@ -72,7 +77,8 @@ def _score(config: ScoreConfig) -> None:
     output.require_same(settings)
     print_damage(output.directory, output.mend_here())
     output.remove_partial()
-    if output.complete and not output.new_shards(shards):
+    if output.complete and is_up_to_date(output, shards, config.sync):
+        say_absent(output, shards)
         print(f"Nothing to do: every shard of the input is scored in {config.output}")
         return
 
@@ -90,7 +96,7 @@ def _run_and_report(
     config: ScoreConfig,
     checkpoint: Checkpoint,
     output: Output,
-    shards: list[Shard],
+    shards: Shards,
     executor: Executor,
 ) -> None:
     """Run the job; print its totals and write its report."""
@@ -101,7 +107,7 @@ def _run_and_report(
     )
     try:
         totals = run(config, checkpoint, output, shards, executor)
-    except (PartsFailed, TooManyRejected) as error:
+    except (PartsFailed, TooManyRejected, InputChanged) as error:
         # The report shows the reasons.
         _write_report(config, checkpoint, output, None, str(error))
         raise
@@ -115,26 +121,31 @@ def run(
     config: ScoreConfig,
     checkpoint: Checkpoint,
     output: Output,
-    shards: list[Shard],
+    shards: Sequence[Shard],
     executor: Executor,
 ) -> Totals:
     """Plan the new shards, score every missing part, write `_SUCCESS`, and return the totals.
 
     Another program may plan and score on the same output at the same time, and die: what it leaves
     undone is done here. When all that can be done is done, raises PartsFailed if parts could not be
-    scored, and TooManyRejected if more rows are rejected than `--max_rejected` allows.
+    scored, TooManyRejected if more rows are rejected than `--max_rejected` allows, and InputChanged
+    if scored shards have changed, without `--sync` and `--keep_stale`.
     """
     settings = config.settings(checkpoint.model_hash)
     try:
         with closing(executor):
             print_damage(output.directory, output.mend(executor))
             while True:
-                # If another program has added a plan first, that plan holds, and shards that it
-                # lacks are still new.
-                while new := output.new_shards(shards):
-                    _plan(new, settings, output, executor)
+                stale = follow(config, settings, Shards.of(shards), output, executor)
                 _score_missing(config, checkpoint, output, executor)
                 print_damage(output.directory, output.mend(executor))
+                if stale.problems and not config.keep_stale:
+                    with writing(output):
+                        output.withdraw_success()
+                    raise InputChanged(
+                        f"{' and '.join(stale.problems)}: all else is done; the same command with "
+                        "--sync makes the output follow the input, and with --keep_stale leaves it"
+                    )
                 with writing(output):
                     totals = output.close()
                 if totals is not None:
@@ -142,20 +153,6 @@ def run(
     finally:
         # After the executor, and with it every process that writes on this machine, has ended.
         output.remove_partial()
-
-
-def _plan(new: list[Shard], settings: OutputSettings, output: Output, executor: Executor) -> None:
-    """Count the rows of new shards, divide them into parts, and add the plan to the output."""
-    print(f"Counting the rows of {quantity(len(new), 'shard')} ...", flush=True)
-    counts = count_shards(new, settings, executor, output.directory)
-    # One output is one table: its first plan decides the columns.
-    kept = output.plans[0].schema if output.plans else None
-    plan = make_plan(new, counts, settings, first_part=output.planned_parts, kept=kept)
-    with writing(output):
-        output.add(plan)
-    for note in plan.notes:
-        print(printable(note), flush=True)
-    forget_counts(output.directory)
 
 
 def _score_missing(

@@ -3,7 +3,7 @@
 part-000000.parquet ...       scored parts, written atomically: a part that exists is done
 _rejected/part-000000.parquet rows of that part that could not be scored
 _rejected/shards.parquet      shards that could not be opened
-_manifest/plan-00000.parquet ... plans, one for each time that the job found new shards
+_manifest/plan-00000.parquet ... plans, one for each time that the job found new or changed shards
 _manifest/parts-00000.parquet records of the finished parts of each plan (`manifest`)
 _manifest/run-*.json          what each run did: flags, counts, seconds
 _manifest/report.html         the report (`pipelines.reports.scoring_report`)
@@ -12,6 +12,7 @@ _SUCCESS                      written when no part is missing, with the totals
 """
 
 import hashlib
+import itertools
 import json
 import time
 import uuid
@@ -27,13 +28,13 @@ import pyarrow.compute as pc
 from pipelines.errors import Failure
 from pipelines.scoring import fence, manifest
 from pipelines.scoring.executor import Executor, LocalExecutor
+from pipelines.scoring.known import KnownShards
 from pipelines.scoring.manifest import Manifest
 from pipelines.scoring.part_data import REJECTED, PartResult
-from pipelines.scoring.plan import Part, Parts, Plan, plan_file
+from pipelines.scoring.plan import Part, Parts, Plan, names_of, plan_file
 from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.totals import Totals
 from pipelines.scoring.verify import Comparison, Listing, PartCheck, compare, verify
-from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
@@ -66,11 +67,17 @@ class Output:
         self.directory = directory
         self.writer = uuid.uuid4().hex[:8]
         self.plans: list[Plan] = []
+        """The plans as they are now: without the parts that later ones have retired, and with the
+        shards where they are now."""
         self.digests: list[str] = []
         """SHA-256 of each plan's file, in hex."""
+        self.known = KnownShards([])
+        """The shards of all plans."""
+        self._as_written: list[Plan] = []
         self._manifest = Manifest()
         # Of the parts of all plans, one after another:
         self._names = pa.array([], pa.string())
+        self._retired = pa.array([], pa.string())
         self._plan_of_part = np.zeros(0, np.int64)
         self._index_in_plan = np.zeros(0, np.int64)
         self._read: dict[str, tuple[int, int]] = {}
@@ -108,8 +115,11 @@ class Output:
                 for entry in storage.entries(self._path("_manifest"))
             }
             self._require_plans(files)
-            while (name := plan_file(len(self.plans))) in files:
+            taken = len(self._as_written)
+            while (name := plan_file(len(self._as_written))) in files:
                 self._take(name, files[name])
+            if len(self._as_written) > taken:
+                self._bring_up_to_date()
             for number in range(len(self.plans)):
                 self._read_manifest(number, files)
         self._compare()
@@ -125,6 +135,19 @@ class Output:
         return len(self._names)
 
     @property
+    def next_part(self) -> int:
+        """The number of the first part of another plan."""
+        numbers = [plan.parts.numbers for plan in self._as_written if len(plan.parts)]
+        return int(numbers[-1][-1]) + 1 if numbers else 0
+
+    @property
+    def is_done(self) -> np.ndarray:
+        """bool[parts]: of all plans, whether the part exists, and is not damaged."""
+        done = self._comparison.is_there.copy()
+        done[list(self._comparison.damage)] = False
+        return done
+
+    @property
     def planned_rows(self) -> int:
         """The number of input rows of all plans."""
         return sum(int(plan.parts.rows.sum()) for plan in self.plans)
@@ -132,7 +155,7 @@ class Output:
     @property
     def missing_parts(self) -> int:
         """The number of parts of all plans that do not exist yet, or are damaged."""
-        return int(np.count_nonzero(~self._is_done()))
+        return int(np.count_nonzero(~self.is_done))
 
     def missing(self) -> list[Part]:
         """The planned parts that do not exist yet, or are damaged."""
@@ -141,13 +164,13 @@ class Output:
     def missing_of(self, plan: Plan) -> Parts:
         """Those of one plan."""
         (number,) = (number for number, made in enumerate(self.plans) if made is plan)
-        is_missing = ~self._is_done() & (self._plan_of_part == number)
+        is_missing = ~self.is_done & (self._plan_of_part == number)
         return plan.parts.take(self._index_in_plan[is_missing])
 
     @property
     def complete(self) -> bool:
         """Whether all planned parts are there, unchanged, and `_SUCCESS` was written for them."""
-        if not self.plans or not self._comparison.is_settled:
+        if not self.plans or not self._is_settled(len(self.plans)):
             return False
         try:
             success = json.loads(storage.read(self._path("_SUCCESS")))
@@ -177,34 +200,6 @@ class Output:
                         "choose another --output, or pass --overwrite"
                     )
 
-    def new_shards(self, shards: list[Shard]) -> list[Shard]:
-        """Those shards that are in no plan. Raises InputError if a planned shard has changed.
-
-        A shard that could not be opened and has changed since then counts as new.
-        """
-        planned: dict[str, Shard] = {}
-        unreadable: set[str] = set()
-        for plan in self.plans:
-            for index, shard in enumerate(plan.shards):
-                planned[shard.path] = shard
-                if index in plan.unreadable:
-                    unreadable.add(shard.path)
-                else:
-                    unreadable.discard(shard.path)
-        new = []
-        for shard in shards:
-            as_planned = planned.get(shard.path)
-            if as_planned == shard:
-                continue
-            if as_planned is not None and shard.path not in unreadable:
-                raise InputError(
-                    f"{shard.path} has changed since --output {self.directory} was started "
-                    f"({as_planned.size:,} bytes then, {shard.size:,} now, or written again): "
-                    "choose another --output, or pass --overwrite"
-                )
-            new.append(shard)
-        return new
-
     def add(self, plan: Plan) -> None:
         """Write the plan's file. If another program has just written one, use that plan instead.
 
@@ -217,6 +212,10 @@ class Output:
         path = self._path("_manifest", plan_file(len(self.plans)))
         with self._locked():
             self._remove_success()
+            if len(plan.changes.retired) and fence.has_staging(self.directory):
+                # A job that still runs could write a part again that is retired now.
+                fence.close_staging(self.directory)
+                self._staging = fence.open_staging(self.directory)
             storage.write_new(path, plan.to_bytes(), self._staging)
             # Where there are no locks, another program may have written `_SUCCESS` in between.
             self._remove_success()
@@ -225,14 +224,10 @@ class Output:
 
     def unreadable(self) -> pa.Table:
         """The shards that could not be opened, as a table with the schema REJECTED."""
-        latest: dict[str, str | None] = {}
-        for plan in self.plans:
-            for index, shard in enumerate(plan.shards):
-                latest[shard.path] = plan.unreadable.get(index)
         rows = [
-            {"shard": path, "row": None, "reason": reason, "raw": None}
-            for path, reason in latest.items()
-            if reason is not None
+            {"shard": plan.shards[index].path, "row": None, "reason": reason, "raw": None}
+            for plan in self.plans
+            for index, reason in plan.unreadable.items()
         ]
         return pa.Table.from_pylist(rows, REJECTED)
 
@@ -284,9 +279,10 @@ class Output:
                 else:
                     self.add_result(result)
         with writing(self):
+            has_removed = self.remove_retired()
             self._remove_damaged(damaged)
             self.save()
-        if damaged or checks:
+        if damaged or checks or has_removed:
             self.look()
         return damaged
 
@@ -301,7 +297,9 @@ class Output:
 
     def require_no_foreign(self) -> None:
         """Raise Failure if a reader of the output would read a file that no job wrote."""
-        names = pc.binary_join_element_wise(self._names, ".parquet", "")
+        # Files of retired parts are removed.
+        parts = pa.concat_arrays([self._names, self._retired])
+        names = pc.binary_join_element_wise(parts, ".parquet", "")
         shards = pa.array(["shards.parquet"])
         for below, listing, known in (
             ("", self._files, names),
@@ -349,6 +347,11 @@ class Output:
         success = {**totals, "plans_sha256": self._plans_digest()}
         self._write(json.dumps(success, indent=1).encode(), "_SUCCESS")
 
+    def withdraw_success(self) -> None:
+        """Remove `_SUCCESS`: the input is no longer what the output was made of. Raises OSError."""
+        with self._locked():
+            self._remove_success()
+
     def write_report(self, content: bytes) -> None:
         """Write the report's page."""
         self._write(content, "_manifest", REPORT)
@@ -373,20 +376,29 @@ class Output:
                 path = self._path("_manifest", name)
                 is_same = name in files and _digest(storage.read(path)) == digest
         if not is_same:
-            raise Failure(f"another program has started --output {self.directory} from scratch")
+            raise Failure(
+                f"another program has started --output {self.directory} from scratch, or has "
+                "removed parts of it to follow the input: run the same command again"
+            )
 
     def _take(self, name: str, size_and_time: tuple[int, int]) -> None:
         path = self._path("_manifest", name)
         content = storage.read(path)
-        plan = Plan.from_bytes(content, path)
-        number, parts = len(self.plans), len(plan.parts)
-        self.plans.append(plan)
+        self._as_written.append(Plan.from_bytes(content, path))
         self.digests.append(_digest(content))
-        names = pa.array(plan.parts.names, pa.string())
-        self._names = pa.concat_arrays([self._names, names])
-        self._plan_of_part = np.concatenate([self._plan_of_part, np.full(parts, number)])
-        self._index_in_plan = np.concatenate([self._index_in_plan, np.arange(parts)])
         self._read[name] = size_and_time
+
+    def _bring_up_to_date(self) -> None:
+        """Set what follows from all plans together."""
+        self.known = KnownShards(self._as_written)
+        self.plans = self.known.plans_now(self._as_written)
+        retired = (plan.changes.retired for plan in self._as_written)
+        self._retired = pa.array(itertools.chain(*map(names_of, retired)), pa.string())
+        names = [pa.array(plan.parts.names, pa.string()) for plan in self.plans]
+        parts = [len(plan.parts) for plan in self.plans]
+        self._names = pa.concat_arrays(names)
+        self._plan_of_part = np.repeat(np.arange(len(parts)), parts)
+        self._index_in_plan = np.concatenate([np.arange(n) for n in parts])
 
     def _read_manifest(self, number: int, files: Mapping[str, tuple[int, int]]) -> None:
         """Read the records of a plan's parts, unless that was done."""
@@ -409,14 +421,37 @@ class Output:
         self._unsaved += self._comparison.dated
 
     def _is_settled(self, plans: int) -> bool:
-        """Whether these are all plans, and all their parts are there, recorded and unchanged."""
-        return len(self.plans) == plans and self._comparison.is_settled
+        """Whether these are all plans, and all their parts are there, recorded and unchanged, and
+        no others."""
+        return (
+            len(self.plans) == plans
+            and self._comparison.is_settled
+            and not any(self._retired_files().values())
+        )
 
-    def _is_done(self) -> np.ndarray:
-        """bool[parts]."""
-        done = self._comparison.is_there.copy()
-        done[list(self._comparison.damage)] = False
-        return done
+    def _retired_files(self) -> dict[str, list[str]]:
+        """Names of the files of retired parts that are there, by directory."""
+        names = pc.binary_join_element_wise(self._retired, ".parquet", "")
+        listings = {"": self._files, "_rejected": self._rejected}
+        return {
+            below: listing.names.filter(pc.is_in(listing.names, names)).to_pylist()
+            for below, listing in listings.items()
+        }
+
+    def remove_retired(self) -> bool:
+        """Remove the files of retired parts, `_SUCCESS` first; whether there were any.
+
+        Raises OSError.
+        """
+        files = self._retired_files()
+        paths = [
+            storage.join(below, name) if below else name for below in files for name in files[below]
+        ]
+        if paths:
+            with self._locked():
+                self._remove_success()
+                fence.remove(self.directory, paths)
+        return bool(paths)
 
     def _checks(self) -> list[PartCheck]:
         """The parts that have to be read."""

@@ -4,7 +4,7 @@
 time that the job found new shards (`pipelines.scoring.output`).
 
 A plan may have millions of shards and parts. So they are columns, in memory and in the file;
-`Shard` and `Part` objects are made on demand.
+`Part` objects are made on demand, as `Shard` objects are.
 """
 
 import base64
@@ -12,7 +12,7 @@ import itertools
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, cast, overload
 
 import numpy as np
@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import Failure
 from pipelines.scoring.sealed_parquet import parquet_content, read_parquet
+from pipelines.scoring.shards import Shards, digest_column, digests_of
 from pipelines.sources.arrow_types import plain_schema
 from pipelines.sources.rows import Span
-from pipelines.sources.shard import Shard
+from pipelines.sources.shard_file import DIGEST_BYTES
 from sentiment.errors import UNREADABLE, InputError
 
 FORMAT = 2
@@ -37,16 +38,25 @@ PIECES = pa.schema(
         pa.field("path", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("modified", pa.int64(), nullable=False),
+        ("digest", pa.binary(DIGEST_BYTES)),
         pa.field("rows_before", pa.int64(), nullable=False),
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("mark_row", pa.int64(), nullable=False),
         pa.field("mark_byte", pa.int64(), nullable=False),
         ("error", pa.string()),
+        ("change", pa.string()),
+        ("earlier", pa.string()),
     ]
 )
 """Schema of the file. Each row is a piece of a shard, in order: the number of its part, the index
 of the shard, the shard, and a `Span`. A shard of which no part has any row has one row, without a
-part; `error` says why the shard could not be opened."""
+part; `error` says why the shard could not be opened.
+
+Rows with a `change` come last, and are about earlier plans: the shard that is here now was
+`earlier` at another path or time (MOVED), the shard's rows are no longer in the output (GONE), the
+part is no longer in the output (RETIRED)."""
+
+MOVED, GONE, RETIRED = "moved", "gone", "retired"
 
 PieceNumbers: TypeAlias = tuple[int, int, int, int, int]
 """A piece as numbers: the index of its shard, then the numbers of its `Span`."""
@@ -76,62 +86,6 @@ class Part:
         return sum(piece.span.rows for piece in self.pieces)
 
 
-class Shards(Sequence[Shard]):
-    """Shards as columns.
-
-    Args:
-        paths: large_string[shards].
-        sizes: int64[shards], bytes.
-        modified: int64[shards], nanoseconds since 1970.
-    """
-
-    def __init__(self, paths: pa.LargeStringArray, sizes: np.ndarray, modified: np.ndarray) -> None:
-        self.paths, self.sizes, self.modified = paths, sizes, modified
-
-    @staticmethod
-    def of(shards: Sequence[Shard]) -> "Shards":
-        """These shards as columns."""
-        if isinstance(shards, Shards):
-            return shards
-        return Shards(
-            pa.array([shard.path for shard in shards], pa.large_string()),
-            np.array([shard.size for shard in shards], np.int64),
-            np.array([shard.modified for shard in shards], np.int64),
-        )
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    @overload
-    def __getitem__(self, index: int) -> Shard: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "Shards": ...
-
-    def __getitem__(self, index: int | slice) -> "Shard | Shards":
-        if isinstance(index, slice):
-            return Shards(self.paths[index], self.sizes[index], self.modified[index])
-        path = self.paths[int(index)].as_py()
-        return Shard(path, int(self.sizes[index]), int(self.modified[index]))
-
-    def __iter__(self) -> Iterator[Shard]:
-        for start in range(0, len(self), _ITERATED_AT_A_TIME):
-            some = self[start : start + _ITERATED_AT_A_TIME]
-            yield from map(
-                Shard, some.paths.to_pylist(), some.sizes.tolist(), some.modified.tolist()
-            )
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Shards)
-            and self.paths.equals(other.paths)
-            and np.array_equal(self.sizes, other.sizes)
-            and np.array_equal(self.modified, other.modified)
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 @dataclass(frozen=True, eq=False)
 class Parts(Sequence[Part]):
     """Parts as columns. Pieces are in the order of their parts."""
@@ -152,7 +106,7 @@ class Parts(Sequence[Part]):
     @property
     def names(self) -> Iterator[str]:
         """The names of the parts, without making parts."""
-        return (f"part-{number:06d}" for number in self.numbers.tolist())
+        return names_of(self.numbers)
 
     def take(self, indices: np.ndarray) -> "Parts":
         """The parts with these indices, int64[n], ascending."""
@@ -197,7 +151,7 @@ class Parts(Sequence[Part]):
         numbers = self.numbers[start:stop].tolist()
         for number, (first, last) in zip(numbers, itertools.pairwise(edges), strict=True):
             made = (Piece(shard, Span(*span)) for shard, *span in pieces[first:last])
-            yield Part(f"part-{number:06d}", tuple(made))
+            yield Part(_name_of(number), tuple(made))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -208,6 +162,78 @@ class Parts(Sequence[Part]):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What has become of the shards and parts of earlier plans when a plan was made."""
+
+    earlier: pa.LargeStringArray
+    """large_string[moved]: the paths of shards that are elsewhere now, or were written again."""
+    moved: Shards
+    """The same shards as they are now."""
+    gone: pa.LargeStringArray
+    """large_string[gone]: the paths of shards whose rows are no longer in the output."""
+    retired: np.ndarray
+    """int64[retired]: numbers of parts that are no longer in the output, ascending."""
+
+    @staticmethod
+    def none() -> "Changes":
+        """Nothing has changed."""
+        none = Shards.of([])
+        return Changes(none.paths, none, none.paths, np.zeros(0, np.int64))
+
+    def __bool__(self) -> bool:
+        return bool(len(self.moved) or len(self.gone) or len(self.retired))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Changes)
+            and self.earlier.equals(other.earlier)
+            and self.moved == other.moved
+            and self.gone.equals(other.gone)
+            and np.array_equal(self.retired, other.retired)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_table(self, first_shard: int) -> pa.Table:
+        """The changes with the schema PIECES; their shards are counted from `first_shard`."""
+        moved, gone, retired = len(self.moved), len(self.gone), len(self.retired)
+        rows = moved + gone + retired
+        no_path = pa.nulls(retired, pa.large_string()).fill_null("")
+        zeros = np.zeros(gone + retired, np.int64)
+        none = np.zeros(rows, np.int64)
+        no_digest = pa.nulls(gone + retired, PIECES.field("digest").type)
+        columns = [
+            pa.array(
+                np.concatenate([np.zeros(moved + gone, np.int64), self.retired]),
+                mask=np.arange(rows) < moved + gone,
+            ),
+            first_shard + np.arange(rows),
+            pa.concat_arrays([self.moved.paths, self.gone, no_path]).cast(pa.string()),
+            np.concatenate([self.moved.sizes, zeros]),
+            np.concatenate([self.moved.modified, zeros]),
+            pa.concat_arrays([digest_column(self.moved.digests), no_digest]),
+            *[none] * 4,
+            pa.nulls(rows, pa.string()),
+            pa.array([MOVED] * moved + [GONE] * gone + [RETIRED] * retired, pa.string()),
+            pa.concat_arrays([self.earlier, pa.nulls(gone + retired, pa.large_string())]).cast(
+                pa.string()
+            ),
+        ]
+        return pa.table(columns, schema=PIECES)
+
+    @staticmethod
+    def from_table(table: pa.Table) -> "Changes":
+        """The inverse of `to_table`. Raises ValueError if the rows are not those of changes."""
+        moved, gone, retired = (
+            table.filter(pc.equal(table["change"], kind)) for kind in (MOVED, GONE, RETIRED)
+        )
+        numbers = _numbers(retired["part"])
+        if len(moved) + len(gone) + len(retired) < len(table) or (np.diff(numbers) <= 0).any():
+            raise ValueError("invalid changes")
+        return Changes(_paths(moved["earlier"]), _shards(moved), _paths(gone["path"]), numbers)
 
 
 @dataclass(frozen=True)
@@ -225,6 +251,8 @@ class Plan:
     """Indices of the shards that could not be opened, each with the reason."""
     notes: tuple[str, ...] = ()
     """What a user should know of the shards' columns: what is cast, missing or left out."""
+    changes: Changes = field(default_factory=Changes.none)
+    """What has become of the shards and parts of earlier plans."""
 
     @property
     def rows(self) -> list[int | None]:
@@ -241,7 +269,8 @@ class Plan:
             b"schema": base64.b64encode(self.schema.serialize()).decode(),
             b"notes": json.dumps(self.notes),
         }
-        content: bytes = parquet_content(self._table(), metadata).to_pybytes()
+        table = pa.concat_tables([self._table(), self.changes.to_table(len(self.shards))])
+        content: bytes = parquet_content(table, metadata).to_pybytes()
         return content
 
     def _table(self) -> pa.Table:
@@ -266,8 +295,10 @@ class Plan:
             self.shards.paths.take(pa.array(indices)).cast(pa.string()),
             self.shards.sizes[indices],
             self.shards.modified[indices],
+            digest_column(self.shards.digests).take(pa.array(indices)),
             *spans,
             errors,
+            *[pa.nulls(len(order), pa.string())] * 2,
         ]
         return pa.table(columns, schema=PIECES)
 
@@ -291,16 +322,28 @@ class Plan:
             read = file.schema_arrow
             if (read.names, read.types) != (PIECES.names, PIECES.types):
                 raise ValueError("other columns")
-            shards, parts, unreadable = _columns(file.read(use_threads=False).cast(PIECES))
+            table = file.read(use_threads=False).cast(PIECES)
+            is_planned = pc.is_null(table["change"])
+            shards, parts, unreadable = _columns(table.filter(is_planned))
+            changes = Changes.from_table(table.filter(pc.invert(is_planned)))
             # Earlier versions wrote none.
             notes = tuple(map(str, json.loads(metadata.get(b"notes", "[]"))))
-            return Plan(settings, shards, parts, plain_schema(schema), unreadable, notes)
+            return Plan(settings, shards, parts, plain_schema(schema), unreadable, notes, changes)
         except InputError:
             raise
         except (*UNREADABLE, AttributeError, OSError, pa.ArrowException):
             raise Failure(
                 f"{path} is damaged: choose another --output, or pass --overwrite"
             ) from None
+
+
+def names_of(numbers: np.ndarray) -> Iterator[str]:
+    """The names of the parts with these numbers, int64[n]."""
+    return map(_name_of, numbers.tolist())
+
+
+def _name_of(number: int) -> str:
+    return f"part-{number:06d}"
 
 
 def plan_file(number: int) -> str:
@@ -322,23 +365,14 @@ def _columns(table: pa.Table) -> tuple[Shards, Parts, dict[int, str]]:
     """
     table = table.combine_chunks()
     is_piece = np.asarray(table["part"].is_valid())
-    numbers = np.asarray(table["part"].fill_null(0))
+    numbers = _numbers(table["part"])
     names = ["shard", "rows_before", "rows", "mark_row", "mark_byte"]
-    spans = np.stack([np.asarray(table[name]) for name in names], axis=1)
+    spans = np.stack([_numbers(table[name]) for name in names], axis=1)
     is_new = np.diff(spans[:, 0], prepend=-1)
-    first = np.flatnonzero(is_new)
-    sizes = np.asarray(table["bytes"])[first]
-    if not np.isin(is_new, (0, 1)).all() or any(
-        (column < 0).any() for column in (numbers, spans, sizes)
-    ):
-        raise ValueError("invalid numbers")
+    if not np.isin(is_new, (0, 1)).all():
+        raise ValueError("shards are not in order")
     # Of few shards with many pieces, a slice would keep the whole column.
-    paths = table["path"].take(pa.array(first)).cast(pa.large_string()).combine_chunks()
-    shards = Shards(
-        paths if isinstance(paths, pa.Array) else pa.array([], pa.large_string()),
-        sizes,
-        np.asarray(table["modified"])[first],
-    )
+    shards = _shards(table.take(pa.array(np.flatnonzero(is_new))))
     numbers = numbers[is_piece]
     steps = np.diff(numbers, prepend=-1)
     if (steps < 0).any():
@@ -348,6 +382,29 @@ def _columns(table: pa.Table) -> tuple[Shards, Parts, dict[int, str]]:
     failed = table.filter(pc.is_valid(table["error"]))
     unreadable = dict(zip(failed["shard"].to_pylist(), failed["error"].to_pylist(), strict=True))
     return shards, parts, unreadable
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """int64[n]: the numbers in a column; 0 for null. Raises ValueError if one is negative."""
+    numbers = np.asarray(column.fill_null(0))
+    if (numbers < 0).any():
+        raise ValueError("negative numbers")
+    return numbers
+
+
+def _shards(table: pa.Table) -> Shards:
+    """The shards of rows with the schema PIECES. Raises ValueError if a size is negative."""
+    digests = table["digest"].combine_chunks()
+    if isinstance(digests, pa.ChunkedArray):  # Without any chunk.
+        digests = pa.array([], digests.type)
+    modified = np.asarray(table["modified"])
+    return Shards(_paths(table["path"]), _numbers(table["bytes"]), modified, digests_of(digests))
+
+
+def _paths(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    return pa.concat_arrays(
+        [pa.array([], pa.large_string()), *column.cast(pa.large_string()).chunks]
+    )
 
 
 def parts_of(first_number: int, parts: Iterable[Sequence[PieceNumbers]]) -> Parts:

@@ -19,7 +19,8 @@ from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counting import inspect_shard
 from pipelines.scoring.counts import Counts, CountsOrList
 from pipelines.scoring.kept_columns import column_notes, kept_schema, require_kept
-from pipelines.scoring.plan import PieceNumbers, Plan, Shards, parts_of
+from pipelines.scoring.plan import PieceNumbers, Plan, parts_of
+from pipelines.scoring.shards import Shards
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 
@@ -45,7 +46,7 @@ MAX_SHARDS_CHECKED_FIRST = 256
 _NO_MARKS = np.zeros((0, 2), np.int64)
 
 
-def require_columns(shards: list[Shard], settings: OutputSettings) -> None:
+def require_columns(shards: Sequence[Shard], settings: OutputSettings) -> None:
     """Raise an InputError if no shard has the columns that the flags name, and Failure if a shard
     cannot be read now.
 
@@ -110,6 +111,7 @@ def make_plan(
     if kept is None:
         kept = kept_schema(schemas, settings)
     parts = parts_of(first_part, _divide(columns, counts, is_read, settings))
+    columns = columns.with_digests(counts.digests)
     notes = column_notes(schemas, [*in_order.values()], kept, settings)
     return Plan(settings, columns, parts, kept, dict(sorted(unreadable.items())), notes)
 

@@ -114,7 +114,7 @@ def require_unchanged(shard: Shard) -> None:
     if (info.size, (info.mtime_ns or 0) // unit) != (shard.size, shard.modified // unit):
         raise ShardChanged(
             f"{shard.path} has changed since it was planned ({shard.size:,} bytes then, "
-            f"{info.size:,} now, or written again): choose another --output, or pass --overwrite"
+            f"{info.size:,} now, or written again): run the same command again"
         )
 
 

@@ -17,8 +17,8 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.counting import count_shards, forget_counts, inspect_shard
 from pipelines.scoring.counts import COUNTS, Counts
 from pipelines.scoring.executor import LocalExecutor
-from pipelines.scoring.plan import Shards
 from pipelines.scoring.planner import make_plan
+from pipelines.scoring.shards import Shards
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Counted, Shard
 from testing.properties import examples
@@ -83,6 +83,7 @@ def test_a_plan_does_not_depend_on_who_is_done_first(corpus, output, seed):
 @pytest.mark.parametrize("results", [0, 1, 3, 6])
 def test_a_planner_that_was_killed_goes_on_where_it_was(corpus, output, monkeypatch, results):
     monkeypatch.setattr(counting, "KEPT_EVERY_SECONDS", 0)
+    monkeypatch.setattr(counting, "KEPT_EVERY_SHARE", 0)
     first = InOrder(1, results)
     with pytest.raises(KeyboardInterrupt):
         count_shards(corpus, SETTINGS, first, str(output))
@@ -153,6 +154,7 @@ def test_a_long_count_shows_progress(corpus, output, monkeypatch, capsys):
 
 def test_what_cannot_be_kept_is_said_in_one_line(corpus, output, monkeypatch):
     monkeypatch.setattr(counting, "KEPT_EVERY_SECONDS", 0)
+    monkeypatch.setattr(counting, "KEPT_EVERY_SHARE", 0)
     output.mkdir()
     (output / "_manifest").touch()
     with pytest.raises(Failure, match=r"^--output .*out cannot be written: .*"):

@@ -23,10 +23,12 @@ from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.fence import STALE_SECONDS
+from pipelines.scoring.follow import is_up_to_date
 from pipelines.scoring.job import PartsFailed, run
 from pipelines.scoring.output import Output, overwrite
 from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.planner import make_plan
+from pipelines.scoring.shards import Shards
 from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
@@ -391,7 +393,7 @@ class Jobs(RuleBasedStateMachine):
         assert job.is_over
         output = Output(str(self.scored))
         assert output.complete
-        assert output.new_shards(job.shards) == []
+        assert is_up_to_date(output, Shards.of(job.shards), sync=False)
         planned = {shard.path for made in output.plans for shard in made.shards}
         scored, rejected = self.rows()
         mine = {i: t for i, t in self.good.items() if self.path_of(i) in planned}

@@ -17,7 +17,7 @@ from pipelines.errors import Failure, ShardChanged, Unavailable
 from pipelines.scoring import ray_executor
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.job import main
+from pipelines.scoring.job import InputChanged, main
 from pipelines.scoring.part_data import PartTask, TokenizedPart
 from pipelines.scoring.plan import Part, Piece
 from pipelines.scoring.planner import make_plan
@@ -310,7 +310,7 @@ def test_changed_input_or_model_is_refused_and_overwrite_begins_anew(small, loca
         main(config(small, **FLAGS))
     main(config(small, **FLAGS, overwrite=True))
     write_shards(small / "corpus", rows=301, shards=3)
-    with pytest.raises(InputError, match="has changed since"):
+    with pytest.raises(InputChanged, match="3 scored shards have changed"):
         main(config(small, **FLAGS))
     main(config(small, **FLAGS, overwrite=True))
     assert (

@@ -1,0 +1,285 @@
+"""Bring the plans of an output up to date with the input: what is new, moved, changed or gone.
+
+New shards are planned, moved ones are remembered where they are now. A shard that has changed is
+planned again if none of its rows is in the output yet, or with `--sync`: then the parts that have
+rows of it are retired, and the other shards of those parts are planned again, too. What is not
+followed is `Stale`.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.console.terminal import printable, quantity
+from pipelines.scoring.changes import Difference, Findings, difference, find_changes
+from pipelines.scoring.config import OutputSettings, ScoreConfig
+from pipelines.scoring.counting import count_shards, forget_counts
+from pipelines.scoring.counts import Counts
+from pipelines.scoring.executor import Executor
+from pipelines.scoring.known import KnownShards
+from pipelines.scoring.output import Output, writing
+from pipelines.scoring.plan import Changes
+from pipelines.scoring.planner import make_plan
+from pipelines.scoring.shards import Shards
+from pipelines.sources.shard_file import unavailable
+from sentiment import storage
+from sentiment.errors import InputError
+
+CONCURRENT_LOOKUPS = 16
+"""Shards that are looked up at the same time: a bucket takes time for each."""
+
+
+@dataclass
+class Stale:
+    """Where the output does not follow the input."""
+
+    changed: list[str] = field(default_factory=list)
+    """Paths of shards that have another content than what was scored."""
+    compacted: list[str] = field(default_factory=list)
+    """Paths of new shards that are not planned, because they look like a compaction."""
+
+    @property
+    def paths(self) -> set[str]:
+        """All of them."""
+        return {*self.changed, *self.compacted}
+
+    def add(self, other: "Stale") -> None:
+        """Add what was found later."""
+        self.changed += other.changed
+        self.compacted += other.compacted
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, without what to do, in one line for each kind."""
+        problems = []
+        if self.changed:
+            verb = "has" if len(self.changed) == 1 else "have"
+            scored = quantity(len(self.changed), "scored shard")
+            problems.append(f"{scored} {verb} changed (first: {printable(self.changed[0])})")
+        if self.compacted:
+            verb = "has" if len(self.compacted) == 1 else "have"
+            new = quantity(len(self.compacted), "new shard")
+            problems.append(
+                f"{new} {verb} as many rows as scored shards that are gone, which looks like a "
+                f"compaction (first: {printable(self.compacted[0])})"
+            )
+        return problems
+
+
+def is_up_to_date(output: Output, shards: Shards, sync: bool) -> bool:
+    """Whether every shard is known as it is; with `sync`, also whether no other one is known."""
+    found = difference(output.known, shards)
+    return not len(found.unknown) and not (sync and len(found.unseen))
+
+
+def say_absent(output: Output, shards: Shards) -> None:
+    """Print how many known shards are not in the input, if there are any."""
+    known = output.known.shards
+    paths = known.paths.take(pa.array(difference(output.known, shards).unseen))
+    absent = paths.filter(pc.invert(pc.is_in(paths, shards.paths)))
+    if len(absent):
+        print(
+            f"Not in --input: {quantity(len(absent), 'known shard')} "
+            f"(first: {printable(absent[0].as_py())}); rows of them stay in the output"
+        )
+
+
+def follow(
+    config: ScoreConfig,
+    settings: OutputSettings,
+    shards: Shards,
+    output: Output,
+    executor: Executor,
+) -> Stale:
+    """Plan what is new, and what has changed as far as it is to be followed.
+
+    If another program adds a plan at the same time, that plan holds, and the rest is looked at
+    again. Raises InputError and Failure.
+    """
+    stale = Stale()
+    while True:
+        found = difference(output.known, shards)
+        paths = shards.paths.take(pa.array(found.unknown)).to_pylist()
+        is_stale = [path in stale.paths for path in paths]
+        found = replace(found, unknown=found.unknown[~np.array(is_stale, bool)])
+        if not len(found.unknown) and not (config.sync and len(found.unseen)):
+            say_absent(output, shards)
+            return stale
+        if len(found.unknown):
+            print(f"Counting the rows of {quantity(len(found.unknown), 'shard')} ...", flush=True)
+        unknown = shards.take(found.unknown)
+        counts = count_shards(unknown, settings, executor, output.directory)
+        step = _decide(config, output, shards, found, counts)
+        _say(step, output.known, shards)
+        stale.add(step.stale)
+        planned = Shards.concatenate([unknown.take(step.unknown), step.again])
+        if not len(planned) and not step.changes:
+            continue
+        of_planned = Counts.none_of(len(planned))
+        of_planned.put(np.arange(len(step.unknown)), counts.take(step.unknown))
+        of_again = count_shards(step.again, settings, executor, output.directory)
+        of_planned.put(len(step.unknown) + np.arange(len(step.again)), of_again)
+        # One output is one table: its first plan decides the columns.
+        kept = output.plans[0].schema if output.plans else None
+        plan = make_plan(planned, of_planned, settings, output.next_part, kept)
+        with writing(output):
+            output.add(replace(plan, changes=step.changes))
+            output.remove_retired()
+        for note in plan.notes:
+            print(printable(note), flush=True)
+        forget_counts(output.directory)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is planned, and what is not."""
+
+    findings: Findings
+    unknown: np.ndarray
+    """int64[n]: which of the unknown shards are planned."""
+    again: Shards
+    """Known shards that are planned again, because they share parts with others."""
+    changes: Changes
+    stale: Stale
+
+
+def _decide(
+    config: ScoreConfig, output: Output, listed: Shards, found: Difference, counts: Counts
+) -> _Step:
+    known = output.known
+
+    def exists(indices: np.ndarray) -> np.ndarray:
+        return _exist(known.shards.take(indices))
+
+    pieces = _Pieces(output)
+    findings = find_changes(known, pieces.scored_rows, listed, found, counts, exists)
+    changed, absent = findings.known_changed, findings.absent
+    if config.sync:
+        _require_gone(known.shards.take(absent), exists(absent))
+    else:
+        # Of these, the output has no row yet.
+        changed = changed[pieces.scored_rows[changed] == 0]
+        absent = absent[pieces.scored_rows[absent] == 0]
+        absent = absent[(pieces.rows[absent] > 0) | known.is_unreadable[absent]]
+        absent = absent[~exists(absent)]
+    followed = np.concatenate([changed, absent])
+    retired = pieces.parts_of(followed)
+    again = np.setdiff1d(pieces.shards_of(retired), followed)
+    is_moved = np.isin(findings.known_moved, again)
+
+    is_followed = np.isin(findings.known_changed, followed)
+    is_refused = np.isin(findings.new, findings.compacted)
+    is_refused &= not (config.sync or config.keep_stale)
+    listed_to_plan = np.concatenate(
+        [
+            findings.new[~is_refused],
+            findings.changed[is_followed],
+            findings.moved[is_moved],
+        ]
+    )
+    stale = Stale(
+        _paths(listed, findings.changed[~is_followed]), _paths(listed, findings.new[is_refused])
+    )
+    digests = counts.digests[np.searchsorted(found.unknown, findings.moved)]
+    changes = Changes(
+        known.shards.paths.take(pa.array(findings.known_moved)),
+        listed.take(findings.moved).with_digests(digests),
+        known.shards.paths.take(pa.array(absent)),
+        np.sort(pieces.numbers[retired]),
+    )
+    return _Step(
+        findings,
+        np.searchsorted(found.unknown, np.sort(listed_to_plan)),
+        known.shards.take(np.setdiff1d(again, findings.known_moved)),
+        changes,
+        stale,
+    )
+
+
+class _Pieces:
+    """Which known shards have rows in which parts of an output."""
+
+    def __init__(self, output: Output) -> None:
+        plans, known = output.plans, output.known
+        parts = [np.repeat(np.arange(len(p.parts)), np.diff(p.parts.starts)) for p in plans]
+        before = np.cumsum([0, *(len(p.parts) for p in plans)])
+        none = [np.zeros(0, np.int64)]
+        self._part = np.concatenate([*none, *(b + p for b, p in zip(before, parts, strict=False))])
+        self._shard = np.concatenate(
+            [*none, *(known.of_plan(i).start + p.parts.pieces[:, 0] for i, p in enumerate(plans))]
+        )
+        rows = np.concatenate([*none, *(p.parts.pieces[:, 2] for p in plans)])
+        self.numbers = np.concatenate([*none, *(p.parts.numbers for p in plans)])
+        """int64[parts]: the numbers in the parts' names."""
+        self.rows = self._sums(rows, len(known.shards))
+        """int64[known shards]: rows in all parts."""
+        self.scored_rows = self._sums(rows * output.is_done[self._part], len(known.shards))
+        """int64[known shards]: rows in those parts that are done."""
+
+    def _sums(self, rows: np.ndarray, shards: int) -> np.ndarray:
+        sums = np.zeros(shards, np.int64)
+        np.add.at(sums, self._shard, rows)
+        return sums
+
+    def parts_of(self, shards: np.ndarray) -> np.ndarray:
+        """int64[n]: indices of the parts that have rows of any of the shards."""
+        return np.unique(self._part[np.isin(self._shard, shards)])
+
+    def shards_of(self, parts: np.ndarray) -> np.ndarray:
+        """int64[n]: indices of the shards that have rows in any of the parts."""
+        return np.unique(self._shard[np.isin(self._part, parts)])
+
+
+def _exist(shards: Shards) -> np.ndarray:
+    """bool[shards]: which are files still. Raises Unavailable."""
+
+    def exists(path: str) -> bool:
+        try:
+            return storage.exists(path)
+        except OSError as error:
+            raise unavailable(path, "cannot be looked up", error) from error
+
+    with ThreadPoolExecutor(CONCURRENT_LOOKUPS) as pool:
+        return np.array(list(pool.map(exists, shards.paths.to_pylist())), bool)
+
+
+def _require_gone(absent: Shards, exist: np.ndarray) -> None:
+    """Raise InputError if `--sync` would remove rows of shards that were only not named."""
+    if exist.any():
+        first = absent[int(np.flatnonzero(exist)[0])].path
+        raise InputError(
+            f"--sync would remove the rows of {quantity(int(exist.sum()), 'shard')} that exist but "
+            f"are not in --input (first: {first}): name them in --input, too, or delete them"
+        )
+
+
+def _say(step: _Step, known: KnownShards, listed: Shards) -> None:
+    """Print what was found, in a line for each kind."""
+    findings = step.findings
+
+    def first(shards: Shards, indices: np.ndarray) -> str:
+        return printable(shards[int(indices[0])].path)
+
+    if len(findings.moved):
+        was, now = first(known.shards, findings.known_moved), first(listed, findings.moved)
+        example = now if was == now else f"{was}, now {now}"
+        shards = quantity(len(findings.moved), "scored shard")
+        print(f"Moved, or written again with the same content: {shards} (first: {example})")
+    for problem in step.stale.problems:
+        print(f"Not followed: {problem}")
+    if len(findings.copies):
+        shards = quantity(len(findings.copies), "new shard")
+        print(
+            f"Copies: {shards} with the content of another shard, each scored on its own "
+            f"(first: {first(listed, findings.copies)})"
+        )
+    if len(step.changes.retired):
+        print(f"Scored again to follow the input: {quantity(len(step.changes.retired), 'part')}")
+
+
+def _paths(shards: Shards, indices: np.ndarray) -> list[str]:
+    paths: list[str] = shards.paths.take(pa.array(indices)).to_pylist()
+    return paths
