@@ -50,7 +50,8 @@ def converts(given: pa.DataType, to: pa.DataType) -> bool:
     if given == to or pat.is_null(given):
         return True
     if isinstance(given, pa.BaseExtensionType) or isinstance(to, pa.BaseExtensionType):
-        return isinstance(given, pa.BaseExtensionType) and given.storage_type == to
+        is_stored_so = isinstance(given, pa.UuidType | pa.JsonType) and given.storage_type == to
+        return bool(is_stored_so)
     if pat.is_nested(given) or pat.is_nested(to):
         return _nested_converts(given, to)
     family, wanted = _family(given), _family(to)

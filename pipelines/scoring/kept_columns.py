@@ -11,6 +11,7 @@ from pipelines.console.terminal import quantity
 from pipelines.errors import BadShard
 from pipelines.scoring.column_types import common_type, converts
 from pipelines.scoring.config import OutputSettings
+from pipelines.sources.parquet_columns import ENCRYPTED, unkept
 from pipelines.sources.rows import choose_columns
 from sentiment.errors import InputError
 
@@ -49,6 +50,11 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
     fields = []
     for name in names:
         types = [schema.field(name).type for schema in schemas if name in schema.names]
+        for problem in filter(None, map(unkept, types)):
+            raise InputError(
+                f"column {name!r} has the type {problem} of Parquet, which cannot be written: "
+                "choose the columns to keep without it, by --keep_columns"
+            )
         fields.append(pa.field(name, common_type(name, types)))
     return pa.schema(fields)
 
@@ -71,12 +77,21 @@ def require_kept(
     elif kept is not None:
         wanted = [name for name in kept.names if name in given.names]
     choose_columns(path, given.names, wanted, ())
-    for field in kept or ():
-        if field.name in given.names and not converts(given.field(field.name).type, field.type):
+    for name in given.names if wanted is None else wanted:
+        if unkept(given.field(name).type) == ENCRYPTED:
             raise BadShard(
-                f"{path}: column {field.name!r} is {given.field(field.name).type}, which does not "
-                f"convert to {field.type}, its type in the output: write it as that type, or begin "
-                "another output"
+                f"{path}: column {name!r} is encrypted: write it without encryption, or choose the "
+                "columns to keep without it, by --keep_columns"
+            )
+    for field in kept or ():
+        if field.name not in given.names:
+            continue
+        kind = given.field(field.name).type
+        if not converts(kind, field.type):
+            raise BadShard(
+                f"{path}: column {field.name!r} is {unkept(kind) or kind}, which does not convert "
+                f"to {field.type}, its type in the output: write it as that type, or begin another "
+                "output"
             )
 
 

@@ -1,4 +1,4 @@
-"""Arrow types as shards are read: no views, no dictionaries, few extension types."""
+"""Arrow types as shards are read: no views, no dictionaries, of extension types UUIDs and JSON."""
 
 from collections.abc import Sequence
 
@@ -28,13 +28,19 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type as it is read: extension types become their storage type, dictionary and view types
-    the type of their values; the same inside nested types, whose fields may be null.
+    """The type as it is read: dictionary and view types become the type of their values, extension
+    types their storage type, except for UUIDs and JSON; the same inside nested types, whose fields
+    may be null.
 
     A file can name any type that a library registers with Arrow. The values of one of Ray Data's
-    are pickles, so to look at one would run its code; their storage type is bytes. A dictionary or
-    a view can repeat one long value in every row, so values are unpacked while memory is limited.
+    are pickles, so to look at one would run its code; their storage type is bytes. UUIDs and JSON
+    are types of Arrow itself and of Parquet. A dictionary or a view can repeat one long value in
+    every row, so values are unpacked while memory is limited.
     """
+    if isinstance(kind, pa.UuidType):
+        return kind
+    if isinstance(kind, pa.JsonType):
+        return pa.json_(plain_type(kind.storage_type))
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pat.is_dictionary(kind):

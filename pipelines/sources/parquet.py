@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import plain_schema
 from pipelines.sources.memory_limit import limited_memory
+from pipelines.sources.parquet_columns import ENCRYPTED, INT96_UNIT, column_types, unkept
 from pipelines.sources.rows import (
     MAX_BATCH_ROWS,
     MAX_ROW_BYTES,
@@ -74,7 +75,12 @@ def read_parquet(
         # Fetched at once by Arrow, row groups take one request; else each buffer takes one.
         fits = sum(groups[i].total_byte_size for i in needed) <= FETCHED_BYTES
         if fits and sum(groups[i].num_rows for i in needed) <= 2 * span.rows:
-            file = pq.ParquetFile(source, metadata=file.metadata, pre_buffer=True)
+            file = pq.ParquetFile(
+                source,
+                metadata=file.metadata,
+                pre_buffer=True,
+                coerce_int96_timestamp_unit=INT96_UNIT,
+            )
         batches = file.iter_batches(
             _batch_rows([groups[i] for i in needed]),
             columns=chosen,
@@ -117,7 +123,7 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[list[int], pa.Schem
                 tail = source.read_at(footer_bytes, size - footer_bytes)
             is_whole = 8 < footer_bytes <= len(tail)
             file = _open(pa.BufferReader(tail) if is_whole else source, path)
-            groups, schema = _groups_and_schema(file.metadata, file.schema_arrow, path, size)
+            groups, schema = _groups_and_schema(file.metadata, path, size)
             return groups, schema, _digest(size, tail[-footer_bytes:])
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
@@ -139,7 +145,10 @@ def count_small_parquet(path: str, size: int) -> tuple[list[int], pa.Schema, byt
         file = pads.ParquetFileFormat().make_fragment(inner, filesystem, file_size=size)
         metadata = file.metadata
         require_few_columns(path, metadata.num_columns)
-        groups, schema = _groups_and_schema(metadata, metadata.schema.to_arrow_schema(), path, size)
+        groups, schema = _groups_and_schema(metadata, path, size)
+        if any(unkept(kind) == ENCRYPTED for kind in schema.types):
+            # Arrow's own `_footer` of such a file ends the process.
+            return None
         footer = _footer(metadata)
     except Exception:
         return None
@@ -166,18 +175,23 @@ def _digest(size: int, footer: bytes) -> bytes:
 
 
 def _groups_and_schema(
-    metadata: pq.FileMetaData, schema: pa.Schema, path: str, size: int
+    metadata: pq.FileMetaData, path: str, size: int
 ) -> tuple[list[int], pa.Schema]:
     """Row count of each row group, and schema as it is read. Raises BadShard for absurd rows."""
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     rows = sum(groups)
     if min(groups, default=0) < 0 or rows > MAX_ROWS_PER_BYTE * size:
         raise BadShard(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
-    return groups, plain_schema(schema)
+    return groups, column_types(metadata, size)
 
 
 def _open(source: pa.NativeFile, path: str) -> pq.ParquetFile:
-    file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES, pre_buffer=False)
+    file = pq.ParquetFile(
+        source,
+        buffer_size=COLUMN_BUFFER_BYTES,
+        pre_buffer=False,
+        coerce_int96_timestamp_unit=INT96_UNIT,
+    )
     require_few_columns(path, file.metadata.num_columns)
     return file
 
@@ -202,6 +216,8 @@ def _require_short_values(table: pa.Table, path: str) -> None:
     much memory.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
+        if isinstance(column.type, pa.JsonType):
+            column = column.cast(column.type.storage_type)
         if column.type in _LONG_TYPES and column.nbytes > MAX_ROW_BYTES:
             longest = pc.max(pc.binary_length(column)).as_py() or 0
             if longest > MAX_ROW_BYTES:
@@ -212,4 +228,6 @@ def _require_short_values(table: pa.Table, path: str) -> None:
 
 
 def _unreadable(path: str, error: BaseException) -> BadShard:
+    if "decrypt" in str(error):
+        return BadShard(f"{path} is encrypted: write it without encryption")
     return BadShard(f"{path} cannot be read as Parquet: {on_one_line(error)}")

@@ -10,6 +10,7 @@ from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import is_text
 from pipelines.sources.csv import count_csv, csv_columns, read_csv
 from pipelines.sources.parquet import count_parquet, count_small_parquet, read_parquet
+from pipelines.sources.parquet_columns import unkept
 from pipelines.sources.rows import Rows, Span, choose_columns
 from pipelines.sources.shard_file import Digest, fetched, opened
 
@@ -37,7 +38,7 @@ class Counted:
         choose_columns(path, self.schema.names, [column], ())
         kind = self.schema.field(column).type
         if not is_text(kind):
-            raise BadShard(f"{path}: column {column!r} is {kind}, not text")
+            raise BadShard(f"{path}: column {column!r} is {unkept(kind) or kind}, not text")
 
 
 @dataclass(frozen=True)

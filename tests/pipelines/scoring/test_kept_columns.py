@@ -79,6 +79,22 @@ def test_few_lines_are_said_of_many_columns():
     assert [len(note) < 1100 for note in later.notes] == [True, True]
 
 
+def test_what_cannot_be_read_or_written_is_refused_by_column():
+    gap, secret = (pa.opaque(pa.null(), kind, "parquet") for kind in ("Interval", "encrypted"))
+    with pytest.raises(InputError, match=r"column 'gap' has the type Interval of .*--keep_columns"):
+        plan(FIRST, {**FIRST, "gap": gap})
+    with pytest.raises(InputError, match=r"0\.parquet: column 'id' is encrypted: .*--keep_columns"):
+        plan({**FIRST, "id": secret})
+    mixed = plan(FIRST, {**FIRST, "id": secret})
+    assert "column 'id' is encrypted" in mixed.unreadable[1]
+    later = plan({**FIRST, "at": gap}, {**FIRST, "id": secret}, kept=mixed.schema)
+    assert "column 'at' is Interval, which does not convert to" in later.unreadable[0]
+    assert "column 'id' is encrypted" in later.unreadable[1]
+    # Where they are not kept, they harm nobody.
+    assert plan({**FIRST, "gap": gap, "x": secret}, keep_columns=["id"]).unreadable == {}
+    assert plan({**FIRST, "gap": gap, "x": secret}, kept=mixed.schema).unreadable == {}
+
+
 def test_an_output_without_columns_that_are_named_is_not_begun():
     with pytest.raises(InputError, match="--keep_columns x: no shard has that column"):
         plan(FIRST, keep_columns=["x"])
