@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,9 @@ class Job:
     A job that is not resumed is like a process that was killed: it cleans nothing up.
     """
 
-    def __init__(self, machine: "Jobs", seed: int, output: Output | None = None) -> None:
+    def __init__(
+        self, machine: "Jobs", seed: int, output: Output | None = None, sync: bool = False
+    ) -> None:
         self.output = output or Output(str(machine.scored))
         self.shards = find_shards([str(machine.corpus)], "--input")
         self.executor = PausingExecutor(self, random.Random(seed))
@@ -95,7 +98,8 @@ class Job:
         self.error: BaseException | None = None
         self.partial: list[Path] = []
         """Files that its actors were writing when they were killed."""
-        self._arguments = (machine.config, machine.model, self.output, self.shards, self.executor)
+        config = replace(machine.config, sync=sync)
+        self._arguments = (config, machine.model, self.output, self.shards, self.executor)
         self._crash: Crash | None = None
         self._resumed, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         threading.Thread(target=self._run, daemon=True).start()
@@ -173,6 +177,7 @@ class Jobs(RuleBasedStateMachine):
         )
         scores = inference(self.model.weights)(tokens.ids, tokens.offsets)
         self.scores = dict(zip(TEXTS, scores.tolist(), strict=True))
+        self.shards = 0
         self.good: dict[str, str] = {}
         self.bad: set[tuple[str, int]] = set()
         self.unreadable: set[str] = set()
@@ -204,13 +209,17 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(["csv", "parquet"]), rows=st.lists(st.booleans(), max_size=40))
     def add_shard(self, kind, rows):
-        number = len(list(self.corpus.iterdir()))
-        path = self.corpus / f"{number}.{kind}"
+        self.shards += 1
+        self.write_shard(self.corpus / f"{self.shards}.{kind}", rows)
+
+    def write_shard(self, path, rows):
+        """Write a shard with these rows, good ones and bad ones."""
+        number, kind = path.name.partition(".")[0], path.suffix
         ids = [f"{number}-{i}" for i in range(1, len(rows) + 1)]
         texts = [TEXTS[i % len(TEXTS)] for i in range(len(rows))]
         self.good |= {i: t for i, t, good in zip(ids, texts, rows, strict=True) if good}
         self.bad |= {(str(path), i) for i, good in enumerate(rows, 1) if not good}
-        if kind == "parquet":
+        if kind == ".parquet":
             kept = [t if good else None for t, good in zip(texts, rows, strict=True)]
             pq.write_table(pa.table({"id": ids, "text": pa.array(kept, pa.string())}), path)
             return
@@ -219,7 +228,8 @@ class Jobs(RuleBasedStateMachine):
 
     @rule()
     def add_a_shard_that_cannot_be_opened(self):
-        path = self.corpus / f"{len(list(self.corpus.iterdir()))}.parquet"
+        self.shards += 1
+        path = self.corpus / f"{self.shards}.parquet"
         path.write_bytes(b"PAR1")
         self.unreadable.add(str(path))
 
@@ -340,6 +350,62 @@ class Jobs(RuleBasedStateMachine):
         self.jobs[0] = Job(self, seed)
         self.check_finished(0)
         assert path.read_bytes() == content
+
+    @rule(
+        kind=st.sampled_from(["touched", "renamed", "rewritten", "removed"]),
+        rows=st.lists(st.booleans(), max_size=20),
+        seed=st.integers(0, 9),
+        pauses=st.integers(0, 15),
+    )
+    def change_a_shard(self, kind, rows, seed, pauses):
+        """The output follows, whenever a job with `--sync` is killed."""
+        chance = random.Random(seed)
+        for number in range(2):
+            self.start_again(number, seed)
+            self.check_finished(number)
+        paths = sorted(str(path) for path in self.corpus.iterdir())
+        path = Path(chance.choice([path for path in paths if path not in self.unreadable]))
+        held = {part for part, shards in self.shards_of_parts().items() if str(path) in shards}
+        if kind == "touched":
+            os.utime(path, ns=(0, chance.randrange(10**9)))
+        elif kind == "renamed":
+            # Rejected rows keep the path that their shard had then.
+            if any(str(path) == bad for bad, _ in self.bad):
+                return
+            path.rename(path.with_name(path.name.replace(".", ".again.", 1)))
+        elif kind == "rewritten":
+            self.forget(path)
+            self.write_shard(path, rows)
+        elif len(paths) > 1:
+            self.forget(path)
+            path.unlink()
+        same = {name: content for name, content in self.bytes.items() if name not in held}
+        # The staging directory goes, with what is in it.
+        self.bytes, self.partial = {}, {}
+        self.jobs[0] = Job(self, seed, sync=True)
+        for _ in range(pauses):
+            if not self.jobs[0].is_over:
+                self.jobs[0].step()
+        if not self.jobs[0].is_over:
+            self.killed.append(self.jobs[0])
+        self.jobs[0] = Job(self, seed + 1, sync=True)
+        self.check_finished(0)
+        assert {name: (self.scored / name).read_bytes() for name in same} == same
+        self.bytes = {}
+
+    def forget(self, path):
+        """The rows of a shard are no longer in the input."""
+        number = path.name.partition(".")[0]
+        self.good = {i: t for i, t in self.good.items() if i.partition("-")[0] != number}
+        self.bad = {(bad, row) for bad, row in self.bad if bad != str(path)}
+
+    def shards_of_parts(self) -> dict[str, set[str]]:
+        """The paths of the shards that have rows in each part."""
+        return {
+            f"{part.name}.parquet": {plan.shards[piece.shard].path for piece in part.pieces}
+            for plan in Output(str(self.scored)).plans
+            for part in plan.parts
+        }
 
     @rule(number=st.integers(0, 1), seed=st.integers(0, 9))
     def overwrite(self, number, seed):
