@@ -141,6 +141,9 @@ class Troubled(ThreadingHTTPServer):
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that is killed breaks its connections off: nothing to report."""
+
     def slows(self) -> bool:
         """Whether the next request is one of those that get 503 SlowDown."""
         with self._lock:

@@ -58,7 +58,7 @@ def one_process(s3: S3Server, output: str) -> None:
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_scoring_survives_a_bucket_and_a_kill(job, s3, tmp_path):
-    output, disk = s3.uri("killed"), str(tmp_path / "disk")
+    output, disk = s3.uri("scored"), str(tmp_path / "disk")
     one_process(s3, disk)
     expected = contents(disk)
     assert {"part-000000.parquet", "_SUCCESS"} < expected.keys()

@@ -4,9 +4,11 @@ Its tweets are real and its training short, so bounds leave room for what it has
 "not bad" praises, for one. `test_behaviour` asks for more, of a corpus that teaches it.
 """
 
+import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,11 +40,21 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("demo")
     make = ["make", "--no-print-directory", "-C", ROOT, "-n", "demo"]
     demo = subprocess.run(make, capture_output=True, text=True, check=True).stdout
+    (home / "temporary").mkdir()
+    # Ray keeps its logs elsewhere, and wants a short path.
+    environment = os.environ | {"TMPDIR": str(home / "temporary")}
+    environment["RAY_TMPDIR"] = tempfile.gettempdir()
     for name in ("fetch", "train"):
         (line,) = [line for line in demo.splitlines() if f" -m pipelines.{name} " in line]
         command = [sys.executable, *shlex.split(line)[1:]]
         done = subprocess.run(
-            command, cwd=home, capture_output=True, text=True, timeout=200, check=False
+            command,
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return home
@@ -60,6 +72,10 @@ def tweets(home) -> list[str]:
         parse_options=pacsv.ParseOptions(newlines_in_values=True),
     )
     return table["SentimentText"].slice(0, TWEETS).to_pylist()
+
+
+def test_no_temporary_file_is_left(home):
+    assert list((home / "temporary").iterdir()) == []
 
 
 def test_not_turns_praise_round(predict):

@@ -1,22 +1,52 @@
-"""Labelled shards in, scored Parquet out, by the programs as a user runs them."""
+"""Labelled shards in, scored Parquet out, by the programs as a user runs them.
+
+Killed at any moment, training ends with the bytes of a run that was left alone.
+"""
 
 import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import ray
+import safetensors.numpy
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipelines.training.batches import CachedRows, TrainingBatches
-from sentiment import checkpoint
+from sentiment import checkpoint, storage
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
+from testing.bucket_servers import Troubled
 from testing.generated import write_shards
-from testing.programs import run
+from testing.programs import end, run, words
+from testing.waiting import wait_until
 
-pytestmark = [pytest.mark.slow(6), pytest.mark.ray, pytest.mark.process]
+pytestmark = [pytest.mark.slow(15), pytest.mark.ray, pytest.mark.process]
+
+ROWS, STEPS, EVERY = 4000, 120, 10
+
+
+def training(root: Path | str, workers: int = 2) -> list[object]:
+    """Flags of a run that reads and writes all its files below a directory or URI."""
+    return [
+        *("--data_dir", f"{root}/corpus", "--checkpoints_root", f"{root}/checkpoints"),
+        *("--summaries_dir", f"{root}/logs", "--cache_dir", f"{root}/cache"),
+        *("--run_name", "model", "--stopwords_file", "None", "--num_workers", workers),
+        *("--train_steps", STEPS, "--validate_every", EVERY, "--keep_checkpoints", 1),
+        *("--hidden_size", 16, "--embedding_size", 16, "--bidirectional", "--bigrams", 500),
+        *("--initial_vectors", "cooccurrence", "--word_keep_prob", 0.95, "--calibrate"),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +59,8 @@ def cluster(local_ray):
 def trained(tmp_path_factory, cluster):
     """A corpus of mixed shards, and a run of two workers on it."""
     root = tmp_path_factory.mktemp("trained")
-    table = write_shards(root / "corpus", rows=4000, shards=4)
-    done = run(
-        "train",
-        *("--data_dir", root / "corpus", "--checkpoints_root", root / "checkpoints"),
-        *("--summaries_dir", root / "logs", "--cache_dir", root / "cache", "--run_name", "model"),
-        *("--num_workers", 2, "--train_steps", 120, "--validate_every", 60),
-        *("--hidden_size", 16, "--embedding_size", 16, "--stopwords_file", "None"),
-        *("--bidirectional", "--bigrams", 500, "--initial_vectors", "cooccurrence"),
-        *("--word_keep_prob", 0.95, "--calibrate"),
-        **cluster,
-    )
-    return root, table, done
+    table = write_shards(root / "corpus", rows=ROWS, shards=4)
+    return root, table, run("train", *training(root), **cluster)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +81,13 @@ def test_training_says_how_it_goes(trained):
     lines = done.stdout.splitlines()
     assert done.stderr == ""
     assert lines[-1] == f"Model saved in: {root}/checkpoints/model"
-    assert any(line.startswith("step 120/120, loss ") for line in lines)
-    assert sum(line.startswith("validation after step") for line in lines) == 2
+    assert any(line.startswith(f"step {STEPS}/{STEPS}, loss ") for line in lines)
+    assert sum(line.startswith("validation after step") for line in lines) == STEPS // EVERY
     assert list((root / "logs" / "model").glob("events.out.tfevents.*"))
     metrics = [json.loads(line) for line in (root / "logs" / "model" / "metrics.jsonl").open()]
-    assert [line["step"] for line in metrics if "loss" in line] == list(range(1, 121))
-    assert [line["step"] for line in metrics if "validation_loss" in line] == [60, 120]
+    assert [line["step"] for line in metrics if "loss" in line] == list(range(1, STEPS + 1))
+    validated = [line["step"] for line in metrics if "validation_loss" in line]
+    assert validated == list(range(EVERY, STEPS + 1, EVERY))
 
 
 def test_the_model_finds_the_planted_signal(trained):
@@ -89,7 +110,7 @@ def test_the_model_finds_the_planted_signal(trained):
     assert all(f'alt="{name} by step"' in page for name in ("Loss", "Validation accuracy"))
     rows = training["rows"]
     assert f"{rows['test']:,} held-out rows" in done.stdout
-    assert sum(rows.values()) == 4000
+    assert sum(rows.values()) == ROWS
     assert abs(rows["test"] - 800) < 100
 
 
@@ -101,10 +122,10 @@ def test_every_row_is_in_the_output_once(trained, scored):
     assert result.schema.field("positive_probability").type == pa.float32()
     # CSV holds text, so a column that is in CSV and Parquet shards is text in all of the output.
     assert sorted(int(i) for i in result["id"].to_pylist()) == table["id"].to_pylist()
-    assert "4,000 rows scored" in done.stdout
+    assert f"{ROWS:,} rows scored" in done.stdout
     assert done.stderr == ""
     totals = json.loads((output / "_SUCCESS").read_text())
-    assert (totals["rows"], totals["rejected"]) == (4000, 0)
+    assert (totals["rows"], totals["rejected"]) == (ROWS, 0)
 
 
 def test_a_text_scores_the_same_in_train_score_and_predict(trained, scored):
@@ -196,3 +217,143 @@ def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         weights.append(model.export())
     assert all((weights[0][name] != weights[1][name]).any() for name in weights[0])
+
+
+# Training that is killed.
+
+
+@contextmanager
+def running(flags: list[object], log: Path, **environment: str) -> Iterator[subprocess.Popen]:
+    """A run, killed with the Ray it has started at the end of the block, if it still runs."""
+    with log.open("a") as file:
+        job = subprocess.Popen(
+            words("train", *flags), stdout=file, stderr=file, env=os.environ | environment
+        )
+    try:
+        yield job
+    finally:
+        ray = psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []
+        # It first: it would start others in their place.
+        job.kill()
+        job.wait(timeout=60)
+        end(ray)
+
+
+def metrics(root: str) -> list[dict[str, float]]:
+    path = f"{root}/logs/model/metrics.jsonl"
+    lines = storage.read(path).splitlines() if storage.exists(path) else []
+    return [json.loads(line) for line in lines]
+
+
+def steps_done(root: str) -> int:
+    """Steps up to the last validation that is written down."""
+    # None where a worker has died before the first checkpoint was known: training begins again.
+    return max((line["step"] for line in metrics(root)), default=0)
+
+
+def wait_for_step(root: str, job: subprocess.Popen, step: int) -> None:
+    def is_done() -> bool:
+        assert job.poll() is None, "the run has ended"
+        # In a bucket it may be written again, shorter, while Arrow, which has asked for its length,
+        # reads it.
+        with suppress(ValueError):
+            return steps_done(root) >= step
+        return False
+
+    wait_until(is_done, 200, f"step {step}", poll_seconds=0.2)
+
+
+def workers(job: subprocess.Popen) -> list[psutil.Process]:
+    processes = psutil.Process(job.pid).children(recursive=True)
+    return [process for process in processes if "ray::RayTrainWorker" in process.name()]
+
+
+def kept(root: Path) -> dict[int, Path]:
+    """The states that a run has kept, by their step."""
+    found = (root / "checkpoints" / "_runs" / "model").glob("checkpoint_*/progress.json")
+    return {
+        json.loads(path.read_text())["step"]: path.with_name("state.safetensors") for path in found
+    }
+
+
+def result(root: Path) -> dict[str, bytes]:
+    return {
+        "weights": (root / "checkpoints" / "model" / "weights.safetensors").read_bytes(),
+        "state": kept(root)[STEPS].read_bytes(),
+        "metrics": (root / "logs" / "model" / "metrics.jsonl").read_bytes(),
+    }
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_and_then_the_driver_killed(trained, tmp_path, s3):
+    """With other shards, in a bucket whose server slows down and goes away."""
+    (whole, _, _), killed, log = trained, tmp_path / "killed", tmp_path / "killed.log"
+    write_shards(killed / "corpus", rows=ROWS, shards=5)
+    bucket = s3.uri("trained")
+    pafs.copy_files(str(killed), storage.resolve(bucket)[1], None, storage.resolve(bucket)[0])
+    with Troubled(s3) as server:
+        server.slow = True
+        with running(training(bucket), log, AWS_ENDPOINT_URL=server.address) as job:
+            wait_for_step(bucket, job, 2 * EVERY)
+            workers(job)[-1].kill()
+            wait_for_step(bucket, job, 4 * EVERY)
+        assert job.returncode == -signal.SIGKILL
+        done = steps_done(bucket)
+        assert done < STEPS - EVERY
+        assert server.slowed > 5
+
+        with running(training(bucket), log, AWS_ENDPOINT_URL=server.address) as job:
+            wait_for_step(bucket, job, done + 1)
+            server.away = True
+            # Left alone, Arrow asks three times.
+            wait_until(lambda: server.cut >= 10, 100, "10 requests that are cut off")
+            assert job.poll() is None
+            server.away = False
+            assert job.wait(timeout=200) == 0
+        server.shutdown()
+    pafs.copy_files(storage.resolve(bucket)[1], str(killed), storage.resolve(bucket)[0])
+    found, expected = result(killed), result(whole)
+    assert found == expected
+
+    # The model is that of the best validation; that one and the last are kept.
+    losses = {
+        line["step"]: line["validation_loss"]
+        for line in metrics(str(whole))
+        if "validation_loss" in line
+    }
+    best = min(losses, key=losses.get)
+    assert kept(killed).keys() == {best, STEPS}
+    state = safetensors.numpy.load_file(kept(killed)[best])
+    saved = checkpoint.load(f"{bucket}/checkpoints/model")
+    np.testing.assert_array_equal(saved.weights["embedding"], state["model/embedding"])
+    heat = saved.training["best"]["validation_temperature"]
+    assert heat != 1
+    kernel = state["model/dense/kernel"] / np.float32(heat)
+    np.testing.assert_array_equal(saved.weights["dense/kernel"], kernel)
+    assert len(saved.bigrams) == 500
+
+    lines = log.read_text().splitlines()
+    (trouble,) = [line for line in lines if "attempt 2 of 4" in line]
+    assert trouble.startswith("worker ")
+    known = ("Preparing", "Run", f"{STEPS} steps", "no worker", "step", "validation", "resuming")
+    known += ("Best validation: ", "Next: ", "Model saved in: ", "error: this program was killed")
+    assert [line for line in lines if not line.startswith((*known, trouble))] == []
+
+    accumulator = EventAccumulator(str(killed / "logs" / "model"), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    assert [e.step for e in accumulator.Tensors("train/loss")] == list(range(1, STEPS + 1))
+    validated = [e.step for e in accumulator.Tensors("validation/pr_curves")]
+    assert validated == list(range(EVERY, STEPS + 1, EVERY))
+    assert accumulator.Graph().node
+
+
+def test_ctrl_c_twice_does_not_wait_for_training_to_stop(tmp_path, cluster):
+    write_shards(tmp_path / "corpus", rows=ROWS, shards=1)
+    log = tmp_path / "log"
+    with running(training(tmp_path, workers=1), log, **cluster) as job:
+        wait_until(lambda: "steps of 100 rows" in log.read_text(), 100, "the start of training")
+        for _ in range(2):
+            job.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert job.wait(timeout=5) == 130
+    assert log.read_text().splitlines()[-1] == "error: interrupted twice"

@@ -108,14 +108,14 @@ def test_what_a_bucket_refuses_is_said_in_one_line(
     assert google.key not in line
 
 
-@pytest.mark.slow(16)
+@pytest.mark.slow(8)
 def test_a_server_that_is_away_is_asked_again_for_a_while(google, monkeypatch):
     path, first = google.uri("patience"), google.uri("first")
     assert storage.read(first) == b"there from the start"
     for work in (lambda: storage.write(path, b"x"), lambda: storage.read(first)):
         google.stop()
         # By a process of its own: Arrow holds Python up while it waits for a file to be opened.
-        google.start(after=4)
+        google.start(after=1)
         work()
     google.stop()
     monkeypatch.setattr(buckets, "GOOGLE_RETRY_TIME", buckets.GOOGLE_RETRY_TIME / 60)

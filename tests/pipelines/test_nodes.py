@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
+from ray.experimental import internal_kv
 
 import sentiment
 from testing.generated import save_checkpoint, write_shards
@@ -50,7 +51,11 @@ def cluster():
         cluster = Cluster(initialize_head=True, head_node_args=head)
         environment.setenv("RAY_ADDRESS", cluster.address)
         yield cluster
+        # It would leave a Ray of this process, that of other tests, without its key-value store.
+        client = internal_kv.internal_kv_get_gcs_client()
         cluster.shutdown()
+        if client:
+            internal_kv._initialize_internal_kv(client)
 
 
 @pytest.fixture(scope="module")

@@ -191,13 +191,14 @@ def test_parts_that_end_their_process_are_named_and_the_others_are_done(job, tmp
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
     output = job / "deadly"
     environment = {"PYTHONPATH": str(tmp_path), "DEADLY_PARTS": "part-000003 part-000040"}
-    driver = start("score", *scoring(job, output, 100), **environment)
+    flags = [*scoring(job, output, 100), "--max_attempts", 2]
+    driver = start("score", *flags, **environment)
     said, complained = driver.communicate(timeout=120)
     assert driver.returncode == 1, said
     assert "died" in said  # While it happens.
     assert re.fullmatch(
         r"error: 2 of \d+ parts failed; the first: part-0000(03|40) of .*/shard-.*: the process "
-        r"died each time that it worked on this part \(attempts: 3\).*: run the same command .*\n",
+        r"died each time that it worked on this part \(attempts: 2\).*: run the same command .*\n",
         complained,
     )
     whole = {name for name in contents(job / "whole") if name.startswith("part-")}
@@ -285,7 +286,8 @@ def test_a_full_disk_is_one_line_and_no_part(job):
     output.mkdir()
     mounted = ["unshare", "-rm", "bash", "-c", FULL_DISK, "-", output]
     done = subprocess.run(
-        [*mounted, *words("score", *scoring(job, output, 100))],
+        # Pauses between attempts would take a minute.
+        [*mounted, *words("score", *scoring(job, output, 100), "--max_attempts", 1)],
         env=os.environ | {"PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
