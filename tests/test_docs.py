@@ -13,12 +13,16 @@ from markdown_it import MarkdownIt
 from pipelines.corpora.config import FetchConfig
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
+from pipelines.scoring.audit import VerifyConfig
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.status import StatusConfig
 from pipelines.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
     "evaluate": EvaluateConfig,
+    "status": StatusConfig,
+    "verify": VerifyConfig,
     "fetch": FetchConfig,
     "predict": PredictConfig,
     "score": ScoreConfig,

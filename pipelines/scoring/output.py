@@ -257,6 +257,10 @@ class Output:
         names = [self._names_of(number) for number in range(len(self.plans))]
         return Totals.of(self.plans, names, self._manifest)
 
+    def totals_of(self, number: int) -> Totals:
+        """Those of one plan."""
+        return Totals.of([self.plans[number]], [self._names_of(number)], self._manifest)
+
     def mend(self, executor: Executor) -> dict[str, str]:
         """Verify parts that are not recorded as they are; remove damaged ones.
 
@@ -266,10 +270,8 @@ class Output:
         """
         self.look()
         self.require_no_foreign()
-        damaged = {
-            self._names[index].as_py(): reason for index, reason in self._comparison.damage.items()
-        }
-        checks = self._checks()
+        damaged = self.damage()
+        checks = self._checks_of(self._comparison.suspects)
         chunks = [checks[i : i + PARTS_PER_CHECK] for i in range(0, len(checks), PARTS_PER_CHECK)]
         # An executor may start Ray for its first item.
         for _, results in executor.map(verify, chunks) if chunks else ():
@@ -289,7 +291,7 @@ class Output:
     def mend_here(self) -> dict[str, str]:
         """As `mend`, unless much has to be read: that is left for a job with its executor."""
         self.require_no_foreign()
-        checks = self._checks()
+        checks = self._checks_of(self._comparison.suspects)
         size = sum(self._files.size_of(f"{check.name}.parquet") for check in checks)
         if len(checks) > MAX_CHECKS_HERE or size > MAX_BYTES_CHECKED_HERE:
             return {}
@@ -453,13 +455,21 @@ class Output:
                 fence.remove(self.directory, paths)
         return bool(paths)
 
-    def _checks(self) -> list[PartCheck]:
-        """The parts that have to be read."""
+    def damage(self) -> dict[str, str]:
+        """The damaged parts, each with what is wrong, as far as a listing tells."""
+        return {self._names[i].as_py(): reason for i, reason in self._comparison.damage.items()}
+
+    def checks(self) -> list[PartCheck]:
+        """A check of each part that is there, and not damaged as far as a listing tells."""
+        return self._checks_of(np.flatnonzero(self.is_done))
+
+    def _checks_of(self, indices: np.ndarray) -> list[PartCheck]:
+        """Checks of the parts with these indices, int64[n]."""
         found = self._comparison
         hashes = self._manifest.table["sha256"]
         rows = [plan.parts.rows for plan in self.plans]
         checks = []
-        for index in found.suspects.tolist():
+        for index in indices.tolist():
             number, part = int(self._plan_of_part[index]), int(self._index_in_plan[index])
             record, starts = int(found.record[index]), self.plans[number].parts.starts
             checks.append(

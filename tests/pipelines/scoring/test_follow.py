@@ -1,15 +1,10 @@
 """A shard is known by its content: what happens when the input is moved, changed or compacted."""
 
-import io
-import json
 import os
 import shutil
 from collections import Counter
-from contextlib import redirect_stdout
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import Failure
@@ -21,6 +16,7 @@ from pipelines.sources.listing import find_shards
 from sentiment.checkpoint import load
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint
+from testing.lake import Lake
 
 
 @pytest.fixture(scope="module")
@@ -28,59 +24,6 @@ def model(tmp_path_factory):
     directory = tmp_path_factory.mktemp("model")
     save_checkpoint(directory)
     return load(str(directory))
-
-
-class Lake:
-    """A corpus of small shards, and nights of the real job on it, without Ray."""
-
-    def __init__(self, root: Path, model) -> None:
-        self.corpus, self.scored = root / "corpus", root / "scored"
-        self.corpus.mkdir()
-        self._model = model
-        self.read: list[str] = []
-        """The parts that the last night scored."""
-
-    def put(self, name: str, *ids: str) -> Path:
-        """Write a shard with these ids; the name tells its format."""
-        path = self.corpus / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            pq.write_table(pa.table({"id": ids, "text": [f"word{i}" for i in ids]}), path)
-        else:
-            path.write_text("\n".join(["id,text", *(f"{i},word{i}" for i in ids), ""]))
-        return path
-
-    def night(self, *inputs: Path, **flags) -> str:
-        """Run the job; what it says."""
-        inputs = inputs or (self.corpus,)
-        config = ScoreConfig(
-            checkpoints_dir="",
-            input=tuple(map(str, inputs)),
-            output=str(self.scored),
-            part_rows=10,
-            **flags,
-        )
-        output = Output(str(self.scored))
-        before = set(self.parts())
-        shards = find_shards(config.input, "--input")
-        with redirect_stdout(io.StringIO()) as said:
-            try:
-                run(config, self._model, output, shards, LocalExecutor())
-            finally:
-                self.read = sorted(set(self.parts()) - before)
-        assert (self.scored / "_SUCCESS").exists()
-        totals = json.loads((self.scored / "_SUCCESS").read_text())
-        assert totals["rows"] == self.ids().total()
-        assert Output(str(self.scored)).complete
-        return said.getvalue()
-
-    def parts(self) -> list[str]:
-        return [path.name for path in self.scored.glob("part-*.parquet")]
-
-    def ids(self) -> Counter[str]:
-        """How often each id is in the output."""
-        parts = map(pq.read_table, sorted(self.scored.glob("part-*.parquet")))
-        return Counter(i for table in parts for i in table["id"].to_pylist())
 
 
 @pytest.fixture

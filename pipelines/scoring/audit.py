@@ -1,0 +1,147 @@
+"""Verify a scored output as a stranger would: every file, count and hash, and the input it is of.
+
+Nothing is written, and nothing is needed but the output and, if it is to be compared, the input.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+import numpy as np
+from tyro.conf import Positional
+
+from pipelines.console.progress import Progress
+from pipelines.console.terminal import printable, quantity
+from pipelines.errors import Failure
+from pipelines.scoring.changes import difference
+from pipelines.scoring.config import OutputSettings
+from pipelines.scoring.counting import inspect_shard
+from pipelines.scoring.output import Output
+from pipelines.scoring.shards import Shards
+from pipelines.scoring.status import open_output
+from pipelines.scoring.verify import verify
+from pipelines.sources.listing import find_shards
+from sentiment import storage
+from sentiment.errors import UNREADABLE
+
+MAX_PROBLEMS_SHOWN = 20
+
+CONCURRENT_FILES = 4
+"""Files that are read at the same time."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Read every file of a scored output and check it against plans and records; with --input, read
+    the corpus, too, and check that the output has each of its rows. Nothing is written."""
+
+    output: Positional[str]
+    """Directory or URI of the output."""
+    input: tuple[str, ...] = field(default=())
+    """Files, directories or URIs that were scored; none: only the output is checked."""
+
+
+def main(config: VerifyConfig) -> None:
+    """Print what is wrong, a line each, or that nothing is.
+
+    Raises InputError if the directory is no output, and Failure if anything is wrong with it.
+    """
+    output = open_output(config.output)
+    problems = [*_problems_of_parts(output), *_problems_of_totals(output)]
+    checked = f"{quantity(output.planned_parts, 'part')}, {quantity(output.planned_rows, 'row')}"
+    if config.input:
+        shards = Shards.of(find_shards([storage.absolute(p) for p in config.input], "--input"))
+        problems += _problems_of_input(output, shards)
+        checked += f", {quantity(len(shards), 'shard')} of the input"
+    for problem in problems[:MAX_PROBLEMS_SHOWN]:
+        print(f"Wrong: {printable(problem)}")
+    if len(problems) > MAX_PROBLEMS_SHOWN:
+        print(f"Wrong: {len(problems) - MAX_PROBLEMS_SHOWN:,} more")
+    if problems:
+        raise Failure(
+            f"{quantity(len(problems), 'problem')} in {config.output}: the command that scored it "
+            "mends what it can"
+        )
+    print(f"Verified: {checked}: every file, count and hash is as it was written")
+
+
+def _problems_of_parts(output: Output) -> Iterator[str]:
+    """Parts that are missing or damaged, and files that no job wrote."""
+    try:
+        output.require_no_foreign()
+    except Failure as error:
+        yield str(error)
+    damage = output.damage()
+    for part in output.missing():
+        yield f"{part.name}.parquet {damage.get(part.name, 'is missing')}"
+    checks = output.checks()
+    for check, (result,) in _each(lambda check: verify([check]), checks, "part"):
+        if result.error:
+            yield f"{check.name}.parquet {result.error}"
+
+
+def _problems_of_totals(output: Output) -> Iterator[str]:
+    """Whether `_SUCCESS` is there, and says what the records say."""
+    path = storage.join(output.directory, "_SUCCESS")
+    if not storage.exists(path):
+        yield "_SUCCESS is missing: the job has not ended well"
+        return
+    try:
+        success = dict(json.loads(storage.read(path)))
+    except UNREADABLE:
+        yield "_SUCCESS cannot be read"
+        return
+    for name, value in output.totals().counts.items():
+        if success.get(name) != value:
+            yield f"_SUCCESS says {name} {success.get(name)}, the records of the parts {value}"
+
+
+def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:
+    """Shards that are not, or not as they are now, in the output, by content and rows."""
+    known = output.known
+    found = difference(known, listed)
+    for shard in listed.take(found.unknown):
+        yield f"{shard.path} is not in the output, or has changed since it was planned"
+    listed_paths = set(listed.paths.to_pylist())
+    for shard in known.shards.take(found.unseen):
+        if shard.path not in listed_paths:
+            yield f"{shard.path} is in the output, and not in --input"
+    # What is left is listed as it was planned: is its content what was counted then?
+    current = np.setdiff1d(np.flatnonzero(known.is_current & ~known.is_unreadable), found.unseen)
+    rows = np.concatenate([[row or 0 for row in plan.rows] for plan in output.plans])
+    settings = cast(OutputSettings, output.plans[0].settings)
+
+    def problem_of(index: int) -> str:
+        shard = known.shards[index]
+        counted = inspect_shard(shard, settings)
+        if isinstance(counted, str):
+            return f"{counted}: it could be read when it was planned"
+        if counted.rows != rows[index]:
+            return f"{shard.path} has {counted.rows:,} rows, and {rows[index]:,} were planned"
+        if counted.digest != bytes(known.shards.digests[index]):
+            return f"{shard.path} has another content than when it was planned"
+        return ""
+
+    for _, problem in _each(problem_of, current.tolist(), "shard"):
+        if problem:
+            yield problem
+
+
+def _each(
+    function: Callable[[Item], Result], items: Sequence[Item], noun: str
+) -> Iterator[tuple[Item, Result]]:
+    """Call the function for each item, in threads, and show how far it is."""
+
+    def amounts(done: int, total: int | None) -> str:
+        return f"{done:,} of {quantity(total or 0, noun)}"
+
+    with Progress(amounts, "Verifying") as progress, ThreadPoolExecutor(CONCURRENT_FILES) as pool:
+        progress.start(len(items), 0)
+        for number, (item, result) in enumerate(zip(items, pool.map(function, items), strict=True)):
+            progress.update(number + 1)
+            yield item, result

@@ -1,0 +1,21 @@
+"""What a scored output has, by night: parts done and missing, rows scored and rejected.
+
+    python -m pipelines.status scored
+
+Exit code 0: the output is complete.
+"""
+
+from typing import Any
+
+from pipelines.console import command
+
+
+def load() -> command.Program[Any]:
+    """The program and its flags."""
+    from pipelines.scoring.status import StatusConfig, main
+
+    return main, StatusConfig
+
+
+if __name__ == "__main__":
+    command.run(load)

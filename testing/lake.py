@@ -1,0 +1,77 @@
+"""A corpus that changes from night to night, and the real scoring job on it, without Ray."""
+
+import io
+import json
+from collections import Counter
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.job import run
+from pipelines.scoring.output import Output
+from pipelines.sources.listing import find_shards
+from sentiment.checkpoint import Checkpoint
+
+
+class Lake:
+    """A corpus of small shards, and the output of the job on it.
+
+    Args:
+        root: A directory, for both.
+        model: What scores.
+        corpus: A corpus that is there; None: an empty one is made.
+    """
+
+    def __init__(self, root: Path, model: Checkpoint, corpus: Path | None = None) -> None:
+        self.corpus, self.scored = corpus or root / "corpus", root / "scored"
+        self.corpus.mkdir(exist_ok=corpus is not None)
+        self.model = model
+        self.read: list[str] = []
+        """The parts that the last night scored."""
+
+    def put(self, name: str, *ids: str) -> Path:
+        """Write a shard with these ids; the name tells its format."""
+        path = self.corpus / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            pq.write_table(pa.table({"id": ids, "text": [f"word{i}" for i in ids]}), path)
+        else:
+            path.write_text("\n".join(["id,text", *(f"{i},word{i}" for i in ids), ""]))
+        return path
+
+    def night(self, *inputs: Path, **flags: object) -> str:
+        """Run the job; what it says."""
+        inputs = inputs or (self.corpus,)
+        config = ScoreConfig(
+            checkpoints_dir="",
+            input=tuple(map(str, inputs)),
+            output=str(self.scored),
+            part_rows=10,
+            **flags,
+        )
+        output = Output(str(self.scored))
+        before = set(self.parts())
+        shards = find_shards(config.input, "--input")
+        with redirect_stdout(io.StringIO()) as said:
+            try:
+                run(config, self.model, output, shards, LocalExecutor())
+            finally:
+                self.read = sorted(set(self.parts()) - before)
+        assert (self.scored / "_SUCCESS").exists()
+        totals = json.loads((self.scored / "_SUCCESS").read_text())
+        assert totals["rows"] == self.ids().total()
+        assert Output(str(self.scored)).complete
+        return said.getvalue()
+
+    def parts(self) -> list[str]:
+        """The names of the parts that are there."""
+        return [path.name for path in self.scored.glob("part-*.parquet")]
+
+    def ids(self) -> Counter[str]:
+        """How often each id is in the output."""
+        parts = map(pq.read_table, sorted(self.scored.glob("part-*.parquet")))
+        return Counter(i for table in parts for i in table["id"].to_pylist())

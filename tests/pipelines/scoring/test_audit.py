@@ -1,0 +1,154 @@
+"""What `status` and `verify` say of outputs: whole, unfinished, damaged, or of other input."""
+
+import json
+import os
+import re
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.errors import Failure
+from pipelines.scoring import audit, status
+from sentiment.checkpoint import load
+from sentiment.errors import InputError
+from testing.generated import save_checkpoint
+from testing.lake import Lake
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two nights: three parts, one with a rejected row."""
+    root = tmp_path_factory.mktemp("whole")
+    save_checkpoint(root / "model")
+    lake = Lake(root, load(str(root / "model")))
+    lake.put("a.csv", *(f"0{i}" for i in range(9)))
+    lake.put("b.parquet", *(f"1{i}" for i in range(9)))
+    lake.night()
+    (lake.corpus / "c.csv").write_text("id,text\n20,word\n21\n")
+    lake.night(max_rejected="100%")
+    return lake
+
+
+@pytest.fixture
+def lake(whole, tmp_path):
+    """A copy of the output, of the same input."""
+    lake = Lake(tmp_path, whole.model, whole.corpus)
+    shutil.copytree(whole.scored, lake.scored)
+    return lake
+
+
+def files(lake):
+    """Sizes and times."""
+    stats = {path: path.stat() for path in lake.scored.rglob("*")}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+def verify(lake, *inputs):
+    audit.main(audit.VerifyConfig(str(lake.scored), tuple(map(str, inputs))))
+
+
+def test_a_whole_output_is_verified_with_its_input_and_nothing_is_written(lake, capsys):
+    before = files(lake)
+    verify(lake)
+    verify(lake, lake.corpus)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == (
+        "Verified: 3 parts, 20 rows, 3 shards of the input: "
+        "every file, count and hash is as it was written"
+    )
+    status.main(status.StatusConfig(str(lake.scored)))
+    header, first, second, run, last = capsys.readouterr().out.splitlines()
+    assert header.split() == list(status.HEADER)
+    assert first.split()[:1] + first.split()[-6:-1] == ["0", "2", "2", "0", "18", "0"]
+    assert second.split()[:1] + second.split()[-6:-1] == ["1", "1", "1", "0", "1", "1"]
+    assert re.match(r"Last run: 20.* 2 rows in", run)
+    assert last.startswith("Complete: ")
+    assert files(lake) == before
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def flip(path):
+    """A byte in the middle; size and time stay."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def add_foreign(path):
+    pq.write_table(pa.table({"id": ["x"]}), path.with_name("mine.parquet"))
+
+
+def exchange(path):
+    """A part in another's place."""
+    shutil.copy(path, path.with_name("part-000001.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "said"),
+    [
+        (os.unlink, "part-000000.parquet", "part-000000.parquet was removed"),
+        (cut, "part-000000.parquet", "part-000000.parquet has another size"),
+        (flip, "part-000000.parquet", "part-000000.parquet has another content"),
+        (exchange, "part-000000.parquet", "part-000001.parquet"),
+        (add_foreign, "part-000000.parquet", "mine.parquet was not written by this job"),
+        (os.unlink, "_rejected/part-000002.parquet", "has lost its file in _rejected/"),
+        (flip, "_rejected/part-000002.parquet", "has another file in _rejected/"),
+        (os.unlink, "_SUCCESS", "_SUCCESS is missing"),
+        (cut, "_SUCCESS", "_SUCCESS cannot be read"),
+    ],
+)
+def test_damage_is_named(lake, capsys, damage, name, said):
+    damage(lake.scored / name)
+    with pytest.raises(Failure, match=r"^\d+ problems? in .*: the command that scored it mends"):
+        verify(lake)
+    assert said in capsys.readouterr().out
+
+
+def test_totals_that_somebody_changed_are_named(lake, capsys):
+    success = json.loads((lake.scored / "_SUCCESS").read_text())
+    (lake.scored / "_SUCCESS").write_text(json.dumps(success | {"rows": 20}))
+    with pytest.raises(Failure, match=r"^1 problem in"):
+        verify(lake)
+    assert "_SUCCESS says rows 20, the records of the parts 19" in capsys.readouterr().out
+
+
+def test_other_input_is_named(lake, tmp_path, capsys):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(lake.corpus, corpus)
+    with pytest.raises(Failure, match=r"^6 problems in"):
+        verify(lake, corpus)
+    said = capsys.readouterr().out
+    assert f"{corpus}/a.csv is not in the output" in said
+    assert f"{lake.corpus}/a.csv is in the output, and not in --input" in said
+
+
+def test_content_that_changed_behind_the_same_size_and_time_is_named(whole, tmp_path, capsys):
+    lake = Lake(tmp_path, whole.model)
+    path = lake.put("a.csv", "00", "01")
+    lake.night()
+    flip(path)
+    verify(lake)
+    with pytest.raises(Failure, match=r"^1 problem in"):
+        verify(lake, lake.corpus)
+    assert "a.csv has another content than when it was planned" in capsys.readouterr().out
+
+
+def test_status_of_what_is_not_complete_is_a_failure(lake, tmp_path):
+    (lake.scored / "_SUCCESS").unlink()
+    with pytest.raises(Failure, match="has no _SUCCESS"):
+        status.main(status.StatusConfig(str(lake.scored)))
+    (lake.scored / "part-000001.parquet").unlink()
+    with pytest.raises(Failure, match=r"^1 part of .* missing: run the same command again"):
+        status.main(status.StatusConfig(str(lake.scored)))
+    nothing = str(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"is no output of pipelines\.score"):
+        status.main(status.StatusConfig(nothing))
+    with pytest.raises(InputError, match=r"is no output of pipelines\.score"):
+        audit.main(audit.VerifyConfig(nothing))
