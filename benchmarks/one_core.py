@@ -17,6 +17,7 @@ from tyro.conf import Positional
 
 from pipelines.console import command
 from pipelines.sources.listing import find_shards
+from pipelines.sources.options import ReadOptions
 from sentiment import checkpoint
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ def main(config: OneCoreBenchmark) -> None:
     began, scored = time.perf_counter(), 0
     for number, shard in enumerate(find_shards([config.source], "INPUT")):
         tables = []
-        for rows in shard.rows(None, "utf-8"):
+        for rows in shard.rows(None, ReadOptions()):
             tokens = encode(rows.table["text"])
             probabilities = infer(tokens.ids, tokens.offsets)
             answers = pc.if_else(pa.array(probabilities >= 0.5), "positive", "negative")

@@ -28,6 +28,7 @@ from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.plan import Plan
 from pipelines.scoring.planner import make_plan
 from pipelines.sources.listing import find_shards
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from sentiment import storage
@@ -131,7 +132,7 @@ def row_groups() -> Iterator[tuple[str, str]]:
 def _reads(shard: Shard, shards: int) -> str:
     """Read a shard part by part, as in a plan of so many such shards, and at once."""
     listed = [Shard(f"{i}.parquet", shard.size, 1) for i in range(shards)]
-    plan = make_plan(listed, [shard.count("utf-8")] * shards, settings(100_000), 0)
+    plan = make_plan(listed, [shard.count(ReadOptions())] * shards, settings(100_000), 0)
     spans = [part.pieces[0].span for part in plan.parts if part.pieces[0].shard == 0]
     _, in_parts = timed(lambda: [_read(shard, span) for span in spans])
     _, at_once = timed(lambda: _read(shard, None))
@@ -140,7 +141,7 @@ def _reads(shard: Shard, shards: int) -> str:
 
 
 def _read(shard: Shard, span: Span | None) -> int:
-    return sum(len(batch.numbers) for batch in shard.rows(["text"], "utf-8", span, ["id"]))
+    return sum(len(batch.numbers) for batch in shard.rows(["text"], ReadOptions(), span, ["id"]))
 
 
 def objects(number: int) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from pipelines.console import command
 from pipelines.console.flags import require
 from pipelines.sources.listing import find_shards
+from pipelines.sources.options import ReadOptions
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import UNKNOWN, Tokenizer
 
@@ -101,7 +102,7 @@ _SHARES = (4, 14, 20, 21, 14, 9, 7, 5, 3, 2, 1)
 def read_texts(path: str, column: str, rows: int = sys.maxsize) -> pa.ChunkedArray:
     """Read the first `rows` texts of a shard or a directory of shards."""
     shards, chunks = find_shards([path], "--texts"), []
-    for rows_read in (batch for shard in shards for batch in shard.rows([column], "utf-8")):
+    for rows_read in (batch for shard in shards for batch in shard.rows([column], ReadOptions())):
         chunks += rows_read.table[column].cast(pa.string()).chunks
         if sum(map(len, chunks)) >= rows:
             break

@@ -31,6 +31,7 @@ from pipelines.scoring.planner import make_plan
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.sources.listing import find_shards
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from pipelines.training.config import TrainConfig
@@ -334,7 +335,7 @@ def test_millions_of_bad_rows_are_held_a_part_at_a_time(tmp_path):
 import sys
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
-found = Shard(sys.argv[1], 0, 0).rows(["text"], "utf-8", Span(4_000_000, 100_000))
+found = Shard(sys.argv[1], 0, 0).rows(["text"], ReadOptions(), Span(4_000_000, 100_000))
 print(sum(len(rows.bad) for rows in found))
 """
     done, peak = measured("-c", code, path)
@@ -351,7 +352,7 @@ def test_a_shard_of_very_many_columns_is_refused(tmp_path, kind):
     else:
         pq.write_table(pa.table(dict.fromkeys(names, pa.array([1]))), path)
     with pytest.raises(InputError, match=r"columns; at most 10,000 are read"):
-        Shard(str(path), 0, 0).schema("utf-8")
+        Shard(str(path), 0, 0).schema(ReadOptions())
 
 
 # Parquet.
@@ -364,7 +365,7 @@ def shard_of(path: Path) -> Shard:
 
 def read_part(path: Path, rows: int) -> tuple[list[dict], int]:
     """What is rejected of a part that holds so many rows of a file, and how many they are."""
-    reader = PartReader(Tokenizer().encoder(SPECIALS), "text", pa.schema([]), "utf-8", 512)
+    reader = PartReader(Tokenizer().encoder(SPECIALS), "text", pa.schema([]), ReadOptions(), 512)
     part = Part("part-000000", (Piece(0, Span(0, rows)),))
     read = reader(PartTask.of(part, (shard_of(path),)))
     return read.rejected.to_pylist(), read.rejected_rows
@@ -378,11 +379,12 @@ def test_the_limit_on_memory_is_not_reached_by_what_an_allocator_reserves(tmp_pa
     code = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.shard import Shard
 shard = Shard(sys.argv[1], 0, 0)
-def read(_): return sum(len(rows.numbers) for rows in shard.rows(None, "utf-8"))
+def read(_): return sum(len(rows.numbers) for rows in shard.rows(None, ReadOptions()))
 with ThreadPoolExecutor(24) as pool:
-    print({read(None), *pool.map(read, range(48)), shard.count("utf-8").rows})
+    print({read(None), *pool.map(read, range(48)), shard.count(ReadOptions()).rows})
 """
     done, _ = measured("-c", code, tmp_path / "a.parquet")
     assert (done.stdout, done.stderr) == ("{200000}\n", "")
@@ -420,7 +422,7 @@ def test_what_is_kept_of_a_part_is_bounded(tmp_path, monkeypatch):
         pq.write_table(pa.table({"text": ["hi"] * 10, "k": kept}), tmp_path / f"{number}.parquet")
     shards = tuple(find_shards([str(tmp_path)], "--input"))
     schema = pa.schema([("k", pa.string())])
-    reader = PartReader(Tokenizer().encoder(SPECIALS), "text", schema, "utf-8", 512)
+    reader = PartReader(Tokenizer().encoder(SPECIALS), "text", schema, ReadOptions(), 512)
     pieces = tuple(Piece(number, Span(0, 10)) for number in range(4))
     read = reader(PartTask.of(Part("part-000000", pieces), shards))
     # The first two are held, and the others are not, whatever comes between.
@@ -452,7 +454,7 @@ def claiming(path: Path, rows: int) -> Path:
 
 def test_a_footer_that_claims_too_few_or_too_many_rows_costs_its_shard_alone(tmp_path):
     path = claiming(tmp_path / "a.parquet", 20_000)
-    assert shard_of(path).count("utf-8").rows == 20_000
+    assert shard_of(path).count(ReadOptions()).rows == 20_000
     ((row,), lost) = read_part(path, 20_000)
     assert (row["row"], lost) == (None, 20_000)
 
@@ -461,7 +463,7 @@ def test_a_footer_that_claims_too_few_or_too_many_rows_costs_its_shard_alone(tmp
 def test_a_footer_that_claims_more_rows_than_can_be_is_refused(tmp_path, rows):
     path = claiming(tmp_path / "a.parquet", rows)
     with pytest.raises(InputError, match=r"rows in .* bytes: its footer is damaged"):
-        shard_of(path).count("utf-8")
+        shard_of(path).count(ReadOptions())
 
 
 @pytest.mark.parametrize("place", range(0, 400, 7))
@@ -475,7 +477,9 @@ def test_a_footer_with_absurd_numbers_is_read_or_refused(tmp_path, place):
     path.write_bytes(content)
     shard = shard_of(path)
     with suppress(InputError):
-        for rows in shard.rows(["text"], "utf-8", Span(0, min(shard.count("utf-8").rows, 1000))):
+        for rows in shard.rows(
+            ["text"], ReadOptions(), Span(0, min(shard.count(ReadOptions()).rows, 1000))
+        ):
             assert len(rows.table) <= 1000
 
 
@@ -486,7 +490,7 @@ def test_types_nested_very_deeply_are_refused(tmp_path):
     table = pa.table({"text": ["hi"], "deep": pa.nulls(1, kind)})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(InputError, match="nested"):
-        shard_of(tmp_path / "a.parquet").count("utf-8")
+        shard_of(tmp_path / "a.parquet").count(ReadOptions())
 
 
 @pytest.mark.process
@@ -509,11 +513,12 @@ pq.write_table(pa.table({{"text": ["hi"], "a": bombs, "b": nested, "c": lists}})
 assert "arrow_pickled_object" in str(pq.read_schema("a.parquet"))
 
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.shard import Shard
 shard = Shard("a.parquet", 0, 0)
-assert "arrow_pickled_object" not in str(shard.schema("utf-8"))
-for rows in shard.rows(None, "utf-8"):
-    assert rows.table.schema == shard.schema("utf-8")
+assert "arrow_pickled_object" not in str(shard.schema(ReadOptions()))
+for rows in shard.rows(None, ReadOptions()):
+    assert rows.table.schema == shard.schema(ReadOptions())
     print(rows.table.to_pylist())
 """
     done = subprocess.run(
@@ -579,7 +584,7 @@ def planned(model, tmp_path) -> Path:
         "part_rows": 100_000,
     }
     shard = shard_of(tmp_path / "a.csv")
-    plan = make_plan([shard], [shard.count("utf-8")], settings, first_part=0)
+    plan = make_plan([shard], [shard.count(ReadOptions())], settings, first_part=0)
     Output(str(tmp_path / "scored")).add(plan)
     return tmp_path
 

@@ -1,9 +1,10 @@
 """The flags of the scoring job, and those among them that the output's bytes follow from."""
 
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import ClassVar, Literal, NotRequired, TypedDict
 
-from pipelines.console.flags import require, require_encoding
+from pipelines.console.flags import require
+from pipelines.sources.options import ReadOptions
 from sentiment.errors import InputError
 from sentiment.predictor import MAX_TOKENS
 
@@ -15,8 +16,29 @@ class OutputSettings(TypedDict):
     text_column: str
     keep_columns: list[str] | None
     encoding: str
+    delimiter: NotRequired[str]
+    quote: NotRequired[str]
+    escape: NotRequired[str]
+    columns: NotRequired[list[str]]
+    format: NotRequired[str]
     max_tokens: int
     part_rows: int
+
+
+def read_options(settings: OutputSettings) -> ReadOptions:
+    """How shards are read. Settings lack the flags that have their defaults.
+
+    Raises InputError if a flag has a value that cannot be used.
+    """
+    return ReadOptions(
+        encoding=settings["encoding"],
+        delimiter=settings.get("delimiter"),
+        quote=settings.get("quote", '"'),
+        escape=settings.get("escape"),
+        columns=tuple(settings.get("columns", ())),
+        format=settings.get("format"),
+        fields=(settings["text_column"], *(settings["keep_columns"] or ())),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +54,27 @@ class ScoreConfig:
     checkpoints_dir: str
     """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
     input: tuple[str, ...]
-    """Files and directories, or URIs, of CSV (.csv, .csv.gz) and Parquet shards."""
+    """Files, directories and patterns (in quotes), or URIs, of shards: CSV (.csv, .tsv), JSON lines
+    (.jsonl, .ndjson, .json), text (.txt: a text a line), all of these also compressed (.gz, .zst,
+    .bz2), and Parquet."""
+    where: tuple[str, ...] | None = None
+    """Conditions on key=value directories, such as "year=2024" "month>=3": which shards to read."""
     text_column: str = "text"
     """Column that holds the texts."""
     encoding: str = "utf-8"
-    """Encoding of CSV shards, as Python names it: utf-8, latin-1, utf-16, ..."""
+    """Encoding of text files, as Python names it: utf-8, latin-1, utf-16, ... A byte order mark
+    overrides it."""
+    delimiter: str | None = None
+    """CSV: what separates fields, such as ';' or '\\t'; None: as the name or the header says."""
+    quote: str = '"'
+    """CSV: what begins and ends a field that may hold delimiters and line breaks, or none."""
+    escape: str | None = None
+    """CSV: what makes a quote a part of the text, such as '\\' in files of Spark, or none. Doubled
+    quotes always do; None: none, and files that this may be wrong for are refused."""
+    columns: tuple[str, ...] | None = None
+    """CSV: names of the columns of files without a header."""
+    format: Literal["csv", "tsv", "json", "text", "parquet"] | None = None
+    """Format of files whose names do not tell it (part-00000, 000000_0). Parquet needs no flag."""
     max_tokens: int = MAX_TOKENS
     """Texts longer than this many tokens are truncated; the number of such texts is reported."""
     output: str
@@ -86,7 +124,7 @@ class ScoreConfig:
         if self.sync and self.keep_stale:
             raise InputError("--sync and --keep_stale exclude each other: pass one of them")
         require(self.wait_minutes > 0, "wait_minutes", self.wait_minutes, "more than 0")
-        require_encoding(self.encoding)
+        read_options(self.settings(""))
         self.rejected_limit(0)
 
     def rejected_limit(self, planned_rows: int) -> float:
@@ -107,7 +145,7 @@ class ScoreConfig:
 
     def settings(self, model_hash: str) -> OutputSettings:
         """What the output's bytes follow from, besides the shards, with this model."""
-        return {
+        settings: OutputSettings = {
             "model_hash": model_hash,
             "text_column": self.text_column,
             "keep_columns": None if self.keep_columns is None else list(self.keep_columns),
@@ -115,3 +153,15 @@ class ScoreConfig:
             "max_tokens": self.max_tokens,
             "part_rows": self.part_rows,
         }
+        # Plans of versions that lack these flags are those of their defaults.
+        if self.delimiter is not None:
+            settings["delimiter"] = self.delimiter
+        if self.quote != '"':
+            settings["quote"] = self.quote
+        if self.escape is not None:
+            settings["escape"] = self.escape
+        if self.columns:
+            settings["columns"] = list(self.columns)
+        if self.format is not None:
+            settings["format"] = self.format
+        return settings

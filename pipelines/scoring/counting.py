@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipelines.console.progress import Progress, megabytes
 from pipelines.console.terminal import quantity
 from pipelines.errors import Failure
-from pipelines.scoring.config import OutputSettings
+from pipelines.scoring.config import OutputSettings, read_options
 from pipelines.scoring.counts import Counts, matches
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.shards import Shards
@@ -35,8 +35,8 @@ CHUNK_PARQUET_SHARDS = 256
 CONCURRENT_SHARDS = 24
 """Shards in a bucket that a process opens at the same time: Arrow keeps 25 connections open."""
 
-SMALL_CSV_BYTES = 2**20
-"""Larger CSV shards, which are read in full to be counted, are counted one after another."""
+SMALL_TEXT_BYTES = 2**20
+"""Larger shards that are read in full to be counted are counted one after another."""
 
 SHOWN_AFTER_SECONDS = 3.0
 """Counting that takes longer than this shows its progress."""
@@ -63,9 +63,9 @@ def inspect_shard(
     """
     try:
         if columns_only:
-            counted = Counted(0, shard.schema(settings["encoding"]))
+            counted = Counted(0, shard.schema(read_options(settings)))
         else:
-            counted = shard.count(settings["encoding"])
+            counted = shard.count(read_options(settings))
         counted.require_text(shard.path, settings["text_column"])
     except InputError as error:
         return str(error)
@@ -146,8 +146,7 @@ def count_chunk(chunk: Chunk, settings: OutputSettings) -> CountedChunk:
     """
 
     def is_small_in_bucket(shard: Shard) -> bool:
-        small_csv = shard.size <= SMALL_CSV_BYTES and shard.path.endswith(".csv")
-        return "://" in shard.path and (shard.is_parquet or small_csv)
+        return "://" in shard.path and (shard.is_parquet or shard.size <= SMALL_TEXT_BYTES)
 
     def count(shard: Shard) -> Counted | str:
         counted = inspect_shard(shard, settings)

@@ -13,7 +13,7 @@ from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
 from pipelines.scoring.commit import PartWriter
-from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.config import ScoreConfig, read_options
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import print_damage, print_first_rows, print_totals
 from pipelines.scoring.follow import follow, is_up_to_date, say_absent
@@ -26,7 +26,7 @@ from pipelines.scoring.run_record import RunRecord
 from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.totals import Totals
-from pipelines.sources.listing import find_shards
+from pipelines.sources.listing import find, require_apart
 from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
@@ -69,8 +69,13 @@ def _score(config: ScoreConfig) -> None:
     if config.use_gpu:
         require_module("tensorflow")
     checkpoint = load(config.checkpoints_dir)
-    shards = Shards.of(find_shards([storage.absolute(path) for path in config.input], "--input"))
+    paths = [storage.absolute(path) for path in config.input]
     directory = storage.absolute(config.output)
+    found = find(paths, "--input", config.where or (), config.format is not None)
+    require_apart(paths, found.shards, directory)
+    shards = Shards.of(found.shards)
+    if found.remark:
+        print(printable(found.remark))
     output = overwrite(directory) if config.overwrite else Output(directory)
     storage.require_writable(output.directory, "--output")
     settings = config.settings(checkpoint.model_hash)
@@ -234,7 +239,7 @@ def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> Part
             encoder=encoder,
             text_column=config.text_column,
             schema=plan.schema,
-            encoding=config.encoding,
+            options=read_options(config.settings(checkpoint.model_hash)),
             max_tokens=config.max_tokens,
         )
         for plan in output.plans

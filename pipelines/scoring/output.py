@@ -192,11 +192,13 @@ class Output:
     def require_same(self, settings: Mapping[str, object]) -> None:
         """Raise an InputError if the first plan was made with other settings."""
         for plan in self.plans[:1]:
-            for name, value in settings.items():
-                if plan.settings.get(name) != value:
+            # Flags that a plan lacks had their defaults then.
+            for name in dict.fromkeys([*settings, *plan.settings]):
+                before, now = plan.settings.get(name), settings.get(name)
+                if before != now:
                     raise InputError(
                         f"--output {self.directory} was started with another {name} "
-                        f"({plan.settings.get(name)}, now {value}): run the same command, "
+                        f"({before}, now {now}): run the same command, "
                         "choose another --output, or pass --overwrite"
                     )
 

@@ -5,7 +5,6 @@ follows from the shards and the settings alone, so two programs that start at th
 the same plan.
 """
 
-import codecs
 import itertools
 import math
 from collections import Counter
@@ -28,7 +27,7 @@ MAX_SHARDS_PER_PART = 256
 """Opening a shard in a bucket takes time, however small the shard is."""
 
 MAX_PARTS_READ_FROM_START = 16
-"""Parts of a CSV shard that is compressed or transcoded: each part reads it from its start."""
+"""Parts of a text file that is compressed or transcoded: each part reads it from its start."""
 
 MAX_GROWTH_OF_PARTS = 10
 """Parts grow to this many times `part_rows` before a row group, or a CSV shard that has to be read
@@ -147,25 +146,26 @@ def _cut(
 ) -> Iterator[tuple[int, int, int, int]]:
     """The numbers of the `Span`s that make up a shard, each of which is a part."""
     part_rows = settings["part_rows"]
-    if shard.is_parquet:
+    if shard.is_parquet or index in counts.groups:
         # So that a part is no larger in memory than others, if rows are long.
         by_bytes = MAX_BYTES_OF_GROWN_PARTS * rows / max(shard.size, 1) / part_rows
         groups = counts.groups[index].tolist() if index in counts.groups else [rows]
         edges = group_edges(groups, part_rows, max(min(growth, by_bytes), 1))
     else:
-        edges = _even_edges(shard, rows, settings)
+        edges = _even_edges(rows, settings["part_rows"], index in counts.marks)
     marks = np.concatenate([[[0, 0]], counts.marks.get(index, _NO_MARKS)])
     before = np.searchsorted(marks[1:, 0], edges[:-1], side="right")
     for first, last, (row, byte) in zip(edges, edges[1:], marks[before].tolist(), strict=False):
         yield first, last - first, row, byte
 
 
-def _even_edges(shard: Shard, rows: int, settings: OutputSettings) -> list[int]:
-    """The first row of each part of a shard, and its last: parts alike in size."""
-    part_rows = settings["part_rows"]
+def _even_edges(rows: int, part_rows: int, has_marks: bool) -> list[int]:
+    """The first row of each part of a shard, and its last: parts alike in size.
+
+    `has_marks`: whether a reader can seek to rows of the shard.
+    """
     parts = max(round(rows / part_rows), 1)
-    transcoded = codecs.lookup(settings["encoding"]).name != "utf-8"
-    if shard.path.endswith(".gz") or (transcoded and not shard.is_parquet):
+    if not has_marks:
         most = math.ceil(rows / part_rows / MAX_GROWTH_OF_PARTS)
         parts = min(parts, max(MAX_PARTS_READ_FROM_START, most))
     return [rows * i // parts for i in range(parts + 1)]

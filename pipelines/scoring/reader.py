@@ -19,6 +19,7 @@ from pipelines.errors import BadShard, ShardChanged, Unavailable
 from pipelines.scoring.cast import cast_column
 from pipelines.scoring.part_data import REJECTED, PartTask, TokenizedPart
 from pipelines.scoring.totals import MAX_REASONS_PER_PART, kind_of, most_frequent
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import MAX_RAW_BYTES, Rows, Span
 from pipelines.sources.shard import Shard
 from pipelines.sources.shard_file import unavailable
@@ -51,7 +52,7 @@ class PartReader:
     text_column: str
     schema: pa.Schema
     """Schema of the kept columns."""
-    encoding: str
+    options: ReadOptions
     max_tokens: int
 
     def __call__(self, task: PartTask) -> TokenizedPart:
@@ -223,8 +224,8 @@ class _PieceReader:
     def _read(self, span: Span, content: pa.Buffer | None) -> None:
         # Some shards may lack a kept column: it is null in their rows.
         wanted, optional = [self._reader.text_column], self._reader.schema.names
-        encoding = self._reader.encoding
-        for rows in self._shard.rows(wanted, encoding, span, optional, content):
+        options = self._reader.options
+        for rows in self._shard.rows(wanted, options, span, optional, content):
             self._add(rows)
         found = self.rows + self.rejected_rows
         if found != span.rows:

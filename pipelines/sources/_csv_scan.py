@@ -1,73 +1,315 @@
-"""Where the rows of a CSV file start and end, and how many fields each has (compiled by Numba)."""
+"""Where the rows and fields of delimited text start and end (compiled by Numba).
+
+Eight bytes are looked at at a time: `words[i]` is the unsigned number in bytes `i` to `i + 7`.
+"""
 
 import numpy as np
 from numba import njit
 
-_LF, _CR, _QUOTE, _COMMA = 10, 13, 34, 44
+from pipelines.sources.rows import MAX_BATCH_ROWS
+
+NONE = 256
+"""Stands for no byte, where there is no quote or no escape character."""
+
+UNCLOSED, AFTER_QUOTE, BACKSLASH_QUOTE = 1, 2, 4
+"""Bits of a row's flags: a quote is not closed; a closing quote is followed by text; there is a
+backslash before a quote in a quoted field."""
+
+_LF, _CR, _BLANK, _BACKSLASH = 10, 13, 32, 92
+_ONES, _HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+_PLACES = np.uint64(0x0001020304050607)
+_7, _56 = np.uint64(7), np.uint64(56)
 
 
-def split_rows(data: bytes, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Find the whole rows of `data`, which starts at a row or blank line.
+def split_rows(
+    data: bytes,
+    begin: int,
+    last: bool,
+    dialect: tuple[int, int, int, bool],
+    slots: np.ndarray,
+    most: int = MAX_BATCH_ROWS,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Find up to `most` whole rows of `data`, from byte `begin` on, where a row or a blank line
+    starts.
 
     Args:
-        data: bytes of a CSV file, UTF-8 or any other encoding that keeps ASCII.
-        last: whether the file ends here. Otherwise an unfinished row at the end is left over.
+        data: UTF-8, or any other encoding that keeps ASCII.
+        begin: where to start.
+        last: whether the file ends with `data`. Otherwise a row that is not whole is left over.
+        dialect: delimiter, quote and escape as bytes or NONE, and whether blanks before a field are
+            skipped. The escape character counts in quoted fields, or everywhere if there is no
+            quote.
+        slots: int32[fields]: for each field of a row, the column of `spans` it goes to, or -1.
+        most: rows at most.
 
-    Returns `starts: int64[rows]`, `ends: int64[rows]` (without the line break),
-    `fields: int64[rows]` (-1: a quote is not closed), and the number of bytes consumed.
+    Returns `starts: int64[rows]`, `ends: int64[rows]` (without the line break), `fields:
+    int64[rows]`, `flags: int64[rows]` (UNCLOSED, ...), `spans: int32[columns, rows, 2]` (where each
+    value starts and ends in `data`, without quotes; if it has quotes or escapes inside, the start
+    is `-1 - start`), and where the next call begins.
     """
+    columns = int(slots.max(initial=-1)) + 1
+    most = min(most, len(data) - begin + 1)
+    starts, ends, fields, flags = (np.empty(most, np.int64) for _ in range(4))
+    spans = np.zeros((columns, most, 2), np.int32)
     view = np.frombuffer(data, np.uint8)
-    most = np.count_nonzero((view == _LF) | (view == _CR)) + 1
-    starts, ends, fields = (np.empty(most, np.int64) for _ in range(3))
-    rows, consumed = _scan(view, last, starts, ends, fields)
-    return starts[:rows], ends[:rows], fields[:rows], consumed
+    rows, consumed = _scan(
+        view, _words(data), begin, last, *dialect, slots, starts, ends, fields, flags, spans
+    )
+    return starts[:rows], ends[:rows], fields[:rows], flags[:rows], spans[:, :rows], consumed
+
+
+def split_lines(data: bytes, begin: int, last: bool) -> tuple[np.ndarray, np.ndarray, int]:
+    """Find whole lines of `data`, from byte `begin` on, at most MAX_BATCH_ROWS.
+
+    Returns `starts: int64[lines]`, `ends: int64[lines]` (without the line break), and where the
+    next call begins. `last`: whether the file ends with `data`.
+    """
+    most = min(MAX_BATCH_ROWS, len(data) - begin + 1)
+    starts, ends = np.empty(most, np.int64), np.empty(most, np.int64)
+    view = np.frombuffer(data, np.uint8)
+    lines, consumed = _scan_lines(view, _words(data), begin, last, starts, ends)
+    return starts[:lines], ends[:lines], consumed
+
+
+def gather(
+    data: bytes, spans: np.ndarray, is_chosen: np.ndarray, quote: int, escape: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column, without quotes and escapes.
+
+    Args:
+        data: as it was scanned.
+        spans: int32[rows, 2], of one column.
+        is_chosen: bool[rows].
+        quote, escape: as in the dialect.
+
+    Returns `offsets: int32[chosen + 1]` and `values: uint8[offsets[-1]]`.
+    """
+    offsets = np.empty(int(np.count_nonzero(is_chosen)) + 1, np.int32)
+    room = _room(spans, is_chosen)
+    # Eight bytes are written at a time, of which the last may be too many.
+    values = np.empty(room + 8, np.uint8)
+    view = np.frombuffer(data, np.uint8)
+    wide = np.ndarray((room + 1,), np.uint64, values, strides=(1,))
+    used = _gather(view, _words(data), spans, is_chosen, quote, escape, offsets, values, wide)
+    return offsets, values[:used]
+
+
+def _words(data: bytes) -> np.ndarray:
+    """uint64[bytes - 7]: the eight bytes from each byte on, as a number."""
+    if len(data) < 8:
+        return _words(data.ljust(8))[:0]
+    return np.ndarray((len(data) - 7,), np.uint64, data, strides=(1,))
 
 
 @njit(cache=True, nogil=True)
-def _scan(data, last, starts, ends, fields):
-    """Fill `starts`, `ends` and `fields` row by row; return the rows found and bytes consumed."""
+def _find(data, words, i, a, b, c):
+    """The first place from `i` on with one of three bytes (NONE: no byte), or the end."""
+    patterns_a, patterns_b, patterns_c = (
+        np.uint64(a & 255) * _ONES,
+        np.uint64(b & 255) * _ONES,
+        np.uint64(c & 255) * _ONES,
+    )
+    while i < len(words):
+        word = words[i]
+        x, y, z = word ^ patterns_a, word ^ patterns_b, word ^ patterns_c
+        # In each byte that is 0 the highest bit; higher up there may be others.
+        found = (((x - _ONES) & ~x) | ((y - _ONES) & ~y) | ((z - _ONES) & ~z)) & _HIGH
+        if found:
+            lowest = (found & (~found + np.uint64(1))) >> _7
+            return i + np.int64((lowest * _PLACES) >> _56)
+        i += 8
+    while i < len(data) and data[i] != a and data[i] != b and data[i] != c:
+        i += 1
+    return i
+
+
+@njit(cache=True, nogil=True)
+def _scan(
+    data, words, i, last, delimiter, quote, escape, skips, slots, starts, ends, fields, flags, spans
+):
+    """Fill the arrays row by row; return the number of rows, and where the next call begins."""
     n = len(data)
     rows = 0
-    consumed = 0
-    i = 0
-    while i < n:
+    consumed = i
+    unquoted_escape = escape if quote == NONE else delimiter
+    quoted_escape = quote if escape == NONE else escape
+    while i < n and rows < len(starts):
         if data[i] == _LF or data[i] == _CR:
             i += 1
             consumed = i
             continue
         start = i
-        count = 1
-        field_start = True
-        quoted = False
+        count = 0
+        flag = 0
         ended = False
-        while i < n:
-            c = data[i]
-            if quoted:
-                if c == _QUOTE:
-                    if i + 1 < n and data[i + 1] == _QUOTE:
-                        i += 1
-                    elif i + 1 == n and not last:
-                        # Only the next chunk tells whether this quote is doubled.
-                        return rows, consumed
+        while not ended:
+            # A field begins at i, which may be the end.
+            if skips:
+                while i < n and data[i] == _BLANK:
+                    i += 1
+            value = i
+            is_complex = False
+            if i < n and data[i] == quote:
+                i += 1
+                value = i
+                stop = -1
+                while stop < 0:
+                    i = _find2(data, words, i, quote, quoted_escape)
+                    if i >= n:
+                        break
+                    if data[i] == quote:
+                        if i > value and data[i - 1] == _BACKSLASH:
+                            flag |= BACKSLASH_QUOTE
+                        if i + 1 < n and data[i + 1] == quote:
+                            is_complex = True
+                            i += 2
+                        elif i + 1 == n and not last:
+                            # Only the next chunk tells whether this quote is doubled.
+                            return rows, consumed
+                        else:
+                            stop = i
+                            i += 1
                     else:
-                        quoted = False
-                i += 1
-            elif c == _COMMA:
-                count += 1
-                field_start = True
-                i += 1
-            elif c in (_LF, _CR):
-                ended = True
-                break
+                        is_complex = True
+                        i += 2
+                if stop < 0:
+                    i = n
+                    stop = n
+                    flag |= UNCLOSED
+                elif i < n and data[i] != delimiter and data[i] != _LF and data[i] != _CR:
+                    flag |= AFTER_QUOTE
+                    i = _find(data, words, i, delimiter, _LF, _CR)
             else:
-                quoted = field_start and c == _QUOTE
-                field_start = False
+                while True:
+                    i = _find4(data, words, i, delimiter, unquoted_escape)
+                    if i < n and data[i] == escape and quote == NONE:
+                        is_complex = True
+                        i += 2
+                        continue
+                    break
+                i = min(i, n)
+                stop = i
+            if count < len(slots) and slots[count] >= 0:
+                column = slots[count]
+                spans[column, rows, 0] = -1 - value if is_complex else value
+                spans[column, rows, 1] = stop
+            count += 1
+            ended = i >= n or data[i] != delimiter
+            if not ended:
                 i += 1
-        if not ended and not last:
+        if i >= n and not last:
             return rows, consumed
         starts[rows] = start
         ends[rows] = i
-        fields[rows] = -1 if quoted else count
+        fields[rows] = count
+        flags[rows] = flag
         rows += 1
         consumed = i
     return rows, consumed
+
+
+@njit(cache=True, nogil=True)
+def _find2(data, words, i, a, b):
+    """The first place from `i` on with one of two bytes, or the end."""
+    patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
+    while i < len(words):
+        word = words[i]
+        x, y = word ^ patterns_a, word ^ patterns_b
+        found = (((x - _ONES) & ~x) | ((y - _ONES) & ~y)) & _HIGH
+        if found:
+            lowest = (found & (~found + np.uint64(1))) >> _7
+            return i + np.int64((lowest * _PLACES) >> _56)
+        i += 8
+    while i < len(data) and data[i] != a and data[i] != b:
+        i += 1
+    return i
+
+
+@njit(cache=True, nogil=True)
+def _find4(data, words, i, a, b):
+    """The first place from `i` on with one of two bytes or a line break, or the end."""
+    patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
+    patterns_c, patterns_d = np.uint64(_LF) * _ONES, np.uint64(_CR) * _ONES
+    while i < len(words):
+        word = words[i]
+        x, y = word ^ patterns_a, word ^ patterns_b
+        z, w = word ^ patterns_c, word ^ patterns_d
+        found = (
+            ((x - _ONES) & ~x) | ((y - _ONES) & ~y) | ((z - _ONES) & ~z) | ((w - _ONES) & ~w)
+        ) & _HIGH
+        if found:
+            lowest = (found & (~found + np.uint64(1))) >> _7
+            return i + np.int64((lowest * _PLACES) >> _56)
+        i += 8
+    while i < len(data) and data[i] != a and data[i] != b and data[i] != _LF and data[i] != _CR:
+        i += 1
+    return i
+
+
+@njit(cache=True, nogil=True)
+def _scan_lines(data, words, i, last, starts, ends):
+    """Fill the arrays line by line; return the number of lines, and where the next call begins."""
+    n = len(data)
+    lines = 0
+    start = i
+    while start < n and lines < len(starts):
+        i = _find2(data, words, start, _LF, _CR)
+        # Only the next chunk tells whether a line feed follows the carriage return.
+        if not last and (i == n or (data[i] == _CR and i + 1 == n)):
+            break
+        starts[lines] = start
+        ends[lines] = i
+        lines += 1
+        start = i + 1
+        if i + 1 < n and data[i] == _CR and data[i + 1] == _LF:
+            start += 1
+    return lines, min(start, n)
+
+
+@njit(cache=True, nogil=True)
+def _room(spans, is_chosen):
+    """Bytes of the chosen values, with quotes and escapes inside."""
+    room = 0
+    for row in range(len(spans)):
+        if is_chosen[row]:
+            start = spans[row, 0]
+            room += spans[row, 1] - (start if start >= 0 else -1 - start)
+    return room
+
+
+@njit(cache=True, nogil=True)
+def _gather(data, words, spans, is_chosen, quote, escape, offsets, values, wide):
+    """Fill `offsets` and `values`; return the number of bytes used."""
+    used = 0
+    chosen = 0
+    offsets[0] = 0
+    for row in range(len(spans)):
+        if not is_chosen[row]:
+            continue
+        i, stop = spans[row, 0], spans[row, 1]
+        if i >= 0:
+            length = stop - i
+            if i + length + 8 <= len(data):
+                for j in range(0, length, 8):
+                    wide[used + j] = words[i + j]
+            else:
+                for j in range(length):
+                    values[used + j] = data[i + j]
+            used += length
+        else:
+            i = -1 - i
+            while i < stop:
+                byte = data[i]
+                if i + 1 < stop:
+                    after = data[i + 1]
+                    if byte == quote and after == quote:
+                        i += 1
+                    elif byte == escape and (quote == NONE or after in (quote, escape)):
+                        i += 1
+                        byte = after
+                values[used] = byte
+                used += 1
+                i += 1
+        chosen += 1
+        offsets[chosen] = used
+    return used

@@ -1,259 +1,316 @@
 """CSV reader: row batches of a span, row counts and marks; malformed rows are kept apart.
 
-Our own scan (`_csv_scan`) finds where rows begin and how many fields each has. PyArrow parses the
-well-formed rows, every column as binary. Quoting follows RFC 4180 and PyArrow: a field that begins
-with a quote ends at the next quote that is not doubled, and may hold line breaks. Lines end in LF,
-CRLF or CR. Blank lines are not rows.
+A scan of our own (`_csv_scan`) finds rows and fields, and copies the values of the columns that are
+read, all as binary. Quoting follows RFC 4180: a field that begins with a quote ends at the next
+quote that is not doubled, and may hold delimiters and line breaks. Then comes a delimiter or the
+end of the row; otherwise the row is malformed. Lines end in LF, CRLF or CR. Blank lines are not
+rows.
+
+What the flags leave open, the beginning of a file tells (`_Table`). All readers of a file see it,
+so they agree.
 """
 
-import codecs
-import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
 from pipelines.errors import BadShard
-from pipelines.sources._csv_scan import split_rows
+from pipelines.sources._csv_scan import (
+    AFTER_QUOTE,
+    BACKSLASH_QUOTE,
+    NONE,
+    UNCLOSED,
+    gather,
+    split_rows,
+)
+from pipelines.sources.blocks import Block, Located, blocks, count, cut_to
+from pipelines.sources.counted import Counted
+from pipelines.sources.decoding import TextFile
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import (
-    MAX_BATCH_ROWS,
-    MAX_RAW_BYTES,
     MAX_ROW_BYTES,
-    BadRow,
     Rows,
     Span,
     choose_columns,
     require_few_columns,
-    too_few_rows,
+    text_schema,
 )
-from pipelines.sources.shard_file import is_shortage
-from sentiment.errors import on_one_line
 
-CHUNK_BYTES = 8 * 2**20
-"""Bytes read at a time."""
+ROWS_LOOKED_AT = 100
+"""Rows at the beginning of a file without a header that tell whether `--columns` fits."""
 
-FIRST_CHUNK_BYTES = 64 * 2**10
-"""Bytes read first: a reader that then seeks to its rows needs the header only."""
+_BACKSLASH = ord("\\")
+_COMMA = ord(",")
+_DELIMITERS = b",;\t|"
+"""What a header may be separated by where no flag says it."""
+
+_SEPARATOR_LINE = re.compile(rb'"?sep=([^"\r\n])"?')
+"""What Excel reads as the delimiter, if it is the first line."""
+
+_NO_SLOTS = np.zeros(0, np.int32)
 
 
 def read_csv(
     source: pa.NativeFile,
     path: str,
     columns: Sequence[str] | None,
-    encoding: str,
+    options: ReadOptions,
     span: Span | None = None,
     optional: Sequence[str] = (),
+    delimiter: int = _COMMA,
 ) -> Iterator[Rows]:
-    """The rows of a decompressed CSV file with a header; the arguments are those of `Shard.rows`.
+    """The rows of a decompressed CSV file; the arguments are those of `Shard.rows`.
 
-    UTF-8 is not checked here, so that one invalid row does not cost the others. A file in another
-    encoding must be valid throughout.
+    Whether values are UTF-8 is not checked here, so that one invalid row does not cost the others.
+    `delimiter`: what separates fields, unless the options or the file say something else.
     """
-    present, blocks = _header_and_blocks(source, path, encoding)
-    chosen = choose_columns(path, present, columns, optional)
-    rows_before = 0
-    if span is not None and span.mark_byte:
-        source.seek(span.mark_byte)
-        rows_before, blocks = span.mark_row, _blocks(source, path, encoding, span.mark_byte)
-    for block in blocks:
-        first, rows_before = rows_before, rows_before + len(block.starts)
-        start, stop = 0, len(block.starts)
-        if span is not None:
-            start, stop = max(span.first - first, 0), min(span.last - first, stop)
-        # A block may hold millions of malformed rows, each of which becomes an object.
-        for row in range(start, stop, MAX_BATCH_ROWS):
-            batch = block.rows(row, min(row + MAX_BATCH_ROWS, stop))
-            yield _parse(batch, present, chosen, first + row)
-        if span is not None and rows_before >= span.last:
-            return
-    if span is not None and rows_before < span.last:
-        raise too_few_rows(path, rows_before, span)
+    table = _Table(source, path, options, delimiter)
+    chosen = choose_columns(path, table.present, columns, optional)
+    located = table.blocks(chosen, span)
+    for block, rows_before in cut_to(located, span, path):
+        yield table.parse(block, chosen, rows_before)
 
 
-def csv_columns(source: pa.NativeFile, path: str, encoding: str) -> list[str]:
-    """The column names of a CSV file; only its beginning is read."""
-    return _header_and_blocks(source, path, encoding)[0]
+def csv_schema(
+    source: pa.NativeFile, path: str, options: ReadOptions, delimiter: int = _COMMA
+) -> pa.Schema:
+    """The columns of a CSV file; only its beginning is read."""
+    return text_schema(_Table(source, path, options, delimiter).present)
 
 
 def count_csv(
-    source: pa.NativeFile, path: str, encoding: str
-) -> tuple[list[str], int, list[tuple[int, int]]]:
-    """Column names, row count (malformed rows included) and marks of a CSV file.
-
-    A mark is (number of rows before a row, byte offset of that row), one for each block read. The
-    offset is right only for a file that is neither compressed nor transcoded.
-    """
-    present, blocks = _header_and_blocks(source, path, encoding)
-    rows = 0
-    marks: list[tuple[int, int]] = []
-    for block in blocks:
-        marks.append((rows, block.position + int(block.starts[0])))
-        rows += len(block.starts)
-    return present, rows, marks
+    source: pa.NativeFile, path: str, options: ReadOptions, delimiter: int = _COMMA
+) -> Counted:
+    """Row count (malformed rows included), columns and marks of a CSV file."""
+    table = _Table(source, path, options, delimiter)
+    rows, marks = count(table.checked(table.blocks([], None)))
+    return Counted(rows, text_schema(table.present), tuple(marks) if table.is_utf8 else ())
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Whole rows of a file, not yet parsed."""
+class _Dialect:
+    """What separates, quotes and escapes: bytes, or NONE."""
 
-    data: bytes
-    position: int
-    """Offset of `data` in the file."""
-    starts: np.ndarray
-    """int64[rows]: offset of each row in `data`."""
-    ends: np.ndarray
-    """int64[rows]: where each row ends, without its line break."""
-    fields: np.ndarray
-    """int64[rows]: number of fields of each row; -1: a quote is not closed."""
+    delimiter: int
+    quote: int
+    escape: int
+    skips_blanks: bool = False
+    """Whether blanks before a field do not belong to it."""
 
-    def rows(self, start: int, stop: int | None = None) -> "_Block":
-        """The block's rows `start` up to `stop`, as a slice takes them."""
-        chosen = slice(start, stop)
-        return replace(
-            self, starts=self.starts[chosen], ends=self.ends[chosen], fields=self.fields[chosen]
+    def split(
+        self, data: bytes, begin: int, last: bool, slots: np.ndarray, most: int | None = None
+    ) -> Block:
+        """Whole rows of `data`; the arguments are those of `split_rows`."""
+        dialect = (self.delimiter, self.quote, self.escape, self.skips_blanks)
+        limit = {} if most is None else {"most": most}
+        return Block(data, *split_rows(data, begin, last, dialect, slots, **limit))
+
+
+class _Table:
+    """A CSV file whose beginning has been read: its dialect and its columns."""
+
+    def __init__(
+        self, source: pa.NativeFile, path: str, options: ReadOptions, delimiter: int
+    ) -> None:
+        self._path, self._options = path, options
+        self._text = TextFile(source, path, options.encoding)
+        self._chunks = self._text.chunks()
+        self._pending, self._is_last = b"", False
+        given = options.delimiter_byte
+        self._dialect = _Dialect(
+            delimiter if given is None else given,
+            NONE if options.quote_byte is None else options.quote_byte,
+            NONE if options.escape_byte is None else options.escape_byte,
         )
+        begin = 0
+        line, begin = self._line(begin)
+        if given is None and (match := _SEPARATOR_LINE.fullmatch(line)):
+            self._dialect = replace(self._dialect, delimiter=match[1][0])
+            line, begin = self._line(begin)
+        elif given is None:
+            self._dialect = self._detected(line)
+        names = self._names(line)
+        if not options.columns and len(names) > 1 and all(name[:1] == " " for name in names[1:]):
+            self._dialect = replace(self._dialect, skips_blanks=True)
+            line, begin = self._line(begin - len(line))
+            names = self._names(line)
+        if options.columns:
+            self._require_fit(begin - len(line), names)
+            begin -= len(line)
+            names = list(options.columns)
+        self._names_in_order = names
+        self.present = [name for name in names if name or names.count("") == 1]
+        """The columns that can be read: several without a name cannot be told apart."""
+        self._begin = begin
 
+    @property
+    def is_utf8(self) -> bool:
+        """Whether offsets are those of the decompressed file."""
+        return self._text.is_utf8
 
-def _header_and_blocks(
-    source: pa.NativeFile, path: str, encoding: str
-) -> tuple[list[str], Iterator[_Block]]:
-    """The column names, and blocks of the rows below the header."""
-    blocks = _blocks(source, path, encoding)
-    block = next(blocks, None)
-    if block is None:
-        raise BadShard(f"{path} is empty: a CSV file begins with a line that names its columns")
-    present = _header(block, path)
-    if len(block.starts) == 1:
-        return present, blocks
-    return present, itertools.chain([block.rows(1)], blocks)
+    def blocks(self, chosen: Sequence[str], span: Span | None) -> Iterator[Located]:
+        """The rows of the file, or those from the span's mark on, with values of these columns."""
+        slots = np.full(len(self._names_in_order), -1, np.int32)
+        for column, name in enumerate(chosen):
+            slots[self._names_in_order.index(name)] = column
 
+        scan = partial(self._dialect.split, slots=slots)
+        if span is not None and span.mark_byte:
+            chunks = self._text.chunks_from(span.mark_byte)
+            return blocks(chunks, scan, self._path, span.mark_byte, span.mark_row)
+        pending = self._pending[self._begin :]
+        position = self._text.start + self._begin
+        left = iter([(b"", True)]) if self._is_last else self._chunks
+        return blocks(left, scan, self._path, position, pending=pending)
 
-def _blocks(source: pa.NativeFile, path: str, encoding: str, position: int = 0) -> Iterator[_Block]:
-    """The file's rows from byte `position` on, in blocks of at least one row."""
-    pending, at_start = b"", position == 0
-    for chunk, is_last in _utf8_chunks(source, path, encoding, position):
-        pending += chunk
-        if at_start:
-            if len(pending) < len(codecs.BOM_UTF8) and not is_last:
-                continue
-            at_start = False
-            if pending.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise BadShard(f"{path} is UTF-16: pass --encoding utf-16")
-            if pending.startswith(codecs.BOM_UTF8):
-                pending, position = pending.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
-        starts, ends, fields, consumed = split_rows(pending, is_last)
-        if not consumed and len(pending) > MAX_ROW_BYTES:
-            raise BadShard(
-                f"{path}, from byte {position} on: a row longer than {MAX_ROW_BYTES >> 20} MiB; "
-                "is there a quote that is not closed?"
+    def checked(self, located: Iterator[Located]) -> Iterator[Located]:
+        """The same blocks; raises BadShard for a row that can be read in two ways."""
+        for one in located:
+            self._require_one_meaning(one.block, one.rows_before)
+            yield one
+
+    def parse(self, block: Block, chosen: Sequence[str], rows_before: int) -> Rows:
+        """The well-formed rows of a block as a table of the chosen columns, and the others."""
+        self._require_one_meaning(block, rows_before)
+        is_good = self._is_good(block)
+        numbers = np.arange(rows_before + 1, rows_before + 1 + len(block))
+        arrays = []
+        for spans in block.spans:
+            offsets, values = gather(
+                block.data, spans, is_good, self._dialect.quote, self._dialect.escape
             )
-        if len(starts):
-            yield _Block(pending, position, starts, ends, fields)
-        pending = pending[consumed:]
-        position += consumed
+            buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+            arrays.append(pa.BinaryArray.from_buffers(pa.binary(), len(offsets) - 1, buffers))
+        bad = [
+            block.bad_row(i, int(numbers[i]), self._reason(block, i))
+            for i in np.flatnonzero(~is_good).tolist()
+        ]
+        return Rows(pa.table(arrays, list(chosen)), numbers[is_good], bad)
 
+    def _is_good(self, block: Block) -> np.ndarray:
+        """bool[rows]: whether each row is well-formed."""
+        is_good: np.ndarray = (block.fields == len(self._names_in_order)) & (
+            block.flags & (UNCLOSED | AFTER_QUOTE) == 0
+        )
+        return is_good
 
-def _utf8_chunks(
-    source: pa.NativeFile, path: str, encoding: str, position: int
-) -> Iterator[tuple[bytes, bool]]:
-    """The rest of the file in UTF-8: chunks, and whether each is the last (which is empty).
+    def _reason(self, block: Block, row: int) -> str:
+        """Why a row is malformed."""
+        if block.flags[row] & UNCLOSED:
+            return "a quote is not closed"
+        if block.flags[row] & AFTER_QUOTE:
+            return "there is text after a closing quote"
+        fields, width = int(block.fields[row]), len(self._names_in_order)
+        named = "--columns names" if self._options.columns else "the header has"
+        return f"{fields} field{'' if fields == 1 else 's'} where {named} {width}"
 
-    The source stands at byte `position`.
-    """
-    is_utf8 = codecs.lookup(encoding).name == "utf-8"
-    decoder = None if is_utf8 else codecs.getincrementaldecoder(encoding)()
-    while True:
-        try:
-            chunk = source.read(CHUNK_BYTES if position else min(CHUNK_BYTES, FIRST_CHUNK_BYTES))
-        except (OSError, pa.ArrowInvalid) as error:
-            if is_shortage(error):
-                raise
-            reason = on_one_line(error)
-            raise BadShard(f"{path} cannot be read after byte {position}: {reason}") from error
-        is_last = not chunk
-        position += len(chunk)
-        if decoder is not None:
-            try:
-                chunk = decoder.decode(chunk, is_last).encode()
-            except UnicodeError as error:
-                raise BadShard(f"{path} is not {encoding}: {error}") from None
-        yield chunk, is_last
-        if is_last:
+    def _require_one_meaning(self, block: Block, rows_before: int) -> None:
+        """Raise BadShard for a row that has another meaning if a backslash escapes quotes.
+
+        Spark writes so by default. What doubled quotes make of such a row may have swallowed the
+        rows after it.
+        """
+        if self._options.escape is not None or not block.flags.any():
             return
+        is_good = self._is_good(block)
+        escaped = replace(self._dialect, escape=_BACKSLASH)
+        for row in np.flatnonzero(block.flags & BACKSLASH_QUOTE).tolist():
+            raw = block.raw(row)
+            if is_good[row] and b"\n" not in raw and b"\r" not in raw:
+                continue
+            first = escaped.split(raw, 0, True, _NO_SLOTS, most=1)
+            if self._is_good(first)[0]:
+                raise BadShard(
+                    f"{self._path}, row {rows_before + row + 1} has a quote after a backslash, and "
+                    "can be read in two ways: pass --escape '\\' if the backslash makes the quote "
+                    "a part of the text, as Spark writes it, or --escape none if it does not"
+                )
 
+    def _line(self, begin: int) -> tuple[bytes, int]:
+        """The next row from a byte of what is pending on, and where it ends there."""
+        while True:
+            block = self._dialect.split(self._pending, begin, self._is_last, _NO_SLOTS, most=1)
+            if len(block):
+                return block.raw(0), int(block.ends[0])
+            if self._is_last and self._options.columns:
+                return b"", len(self._pending)
+            if self._is_last:
+                raise BadShard(
+                    f"{self._path} is empty: a CSV file begins with a line that names its columns"
+                )
+            if len(self._pending) > MAX_ROW_BYTES:
+                raise BadShard(
+                    f"{self._path}: its first line is longer than {MAX_ROW_BYTES >> 20} MiB; "
+                    "is there a quote that is not closed?"
+                )
+            chunk, self._is_last = next(self._chunks)
+            self._pending += chunk
 
-def _header(block: _Block, path: str) -> list[str]:
-    """The column names in the block's first row."""
-    width = int(block.fields[0])
-    if width < 0:
-        raise BadShard(f"{path}: a quote in its first line is not closed")
-    require_few_columns(path, width)
-    line = block.data[block.starts[0] : block.ends[0]]
-    try:
-        present = [name.decode() for name in _parse_whole(line, width).to_pylist()[0].values()]
-    except UnicodeDecodeError:
-        raise BadShard(
-            f"{path}: its first line is not UTF-8: pass --encoding (latin-1, utf-16, ...)"
-        ) from None
-    if any("\0" in name for name in present):
-        raise BadShard(
-            f"{path} is not UTF-8 text (it has NUL bytes): pass --encoding utf-16-le or utf-16-be"
+    def _detected(self, line: bytes) -> _Dialect:
+        """The dialect with another delimiter, if the first line is one field with the usual one."""
+
+        def fields(delimiter: int) -> int:
+            other = replace(self._dialect, delimiter=delimiter)
+            block = other.split(line, 0, True, _NO_SLOTS, most=1)
+            return 0 if block.flags[0] & (UNCLOSED | AFTER_QUOTE) else int(block.fields[0])
+
+        if fields(self._dialect.delimiter) > 1 or self._dialect.quote in _DELIMITERS:
+            return self._dialect
+        best = max(_DELIMITERS, key=fields)
+        wanted = len(self._options.columns)
+        if fields(best) > 1 and (not wanted or fields(best) == wanted):
+            return replace(self._dialect, delimiter=best)
+        return self._dialect
+
+    def _names(self, line: bytes) -> list[str]:
+        """The values of a line, which may be the names of the columns."""
+        width = int(self._dialect.split(line, 0, True, _NO_SLOTS, most=1).fields[0])
+        require_few_columns(self._path, width)
+        block = self._dialect.split(line, 0, True, np.arange(width, dtype=np.int32), most=1)
+        if self._options.columns:
+            if block.flags[0] & UNCLOSED:
+                return []
+        elif block.flags[0] & UNCLOSED:
+            raise BadShard(f"{self._path}: a quote in its first line is not closed")
+        one = np.ones(1, bool)
+        names = []
+        for spans in block.spans:
+            _, value = gather(block.data, spans, one, self._dialect.quote, self._dialect.escape)
+            names.append(value.tobytes())
+        if self._options.columns:
+            return [name.decode(errors="replace") for name in names]
+        try:
+            decoded = [name.decode() for name in names]
+        except UnicodeDecodeError:
+            raise BadShard(
+                f"{self._path}: its first line is not {self._text.encoding.upper()}: "
+                "pass --encoding (latin-1, utf-16, ...)"
+            ) from None
+        if any("\0" in name for name in decoded):
+            raise BadShard(
+                f"{self._path} is not UTF-8 text (it has NUL bytes): "
+                "pass --encoding utf-16-le or utf-16-be"
+            )
+        return decoded
+
+    def _require_fit(self, begin: int, first: list[str]) -> None:
+        """Raise BadShard if `--columns` does not fit the rows at the beginning of the file."""
+        columns = list(self._options.columns)
+        if first == columns:
+            raise BadShard(
+                f"{self._path}: its first line has the names that --columns gives: "
+                "such files need no --columns"
+            )
+        block = self._dialect.split(
+            self._pending, begin, self._is_last, _NO_SLOTS, most=ROWS_LOOKED_AT
         )
-    return present
-
-
-def _parse(block: _Block, present: list[str], chosen: list[str], rows_before: int) -> Rows:
-    """Parse a block: well-formed rows into a table of the chosen columns, the others into `bad`."""
-    is_good = block.fields == len(present)
-    numbers = np.arange(rows_before + 1, rows_before + 1 + len(is_good))
-    edges = np.flatnonzero(np.diff(is_good, prepend=False, append=False))
-    runs = zip(block.starts[edges[::2]], block.ends[edges[1::2] - 1], strict=True)
-    table = _parse_whole(
-        b"\n".join(block.data[start:end] for start, end in runs), width=len(present)
-    )
-    if len(table) != is_good.sum():
-        raise RuntimeError(f"{is_good.sum()} CSV rows were parsed as {len(table)}")
-    bad = [
-        BadRow(
-            int(numbers[i]),
-            _reason(int(block.fields[i]), len(present)),
-            block.data[block.starts[i] : min(block.ends[i], block.starts[i] + MAX_RAW_BYTES)],
-            int(block.ends[i] - block.starts[i]),
-        )
-        for i in np.flatnonzero(~is_good)
-    ]
-    table = table.select([present.index(name) for name in chosen]).rename_columns(chosen)
-    return Rows(table, numbers[is_good], bad)
-
-
-def _reason(fields: int, width: int) -> str:
-    """Why a row of that many fields is malformed."""
-    if fields < 0:
-        return "a quote is not closed"
-    return f"{fields} field{'' if fields == 1 else 's'} where the header has {width}"
-
-
-def _parse_whole(rows: bytes, width: int) -> pa.Table:
-    """Parse well-formed rows (none is fine) into binary columns named "0", "1", ..."""
-    names = [str(i) for i in range(width)]
-    if not rows:
-        return pa.table({name: pa.array([], pa.binary()) for name in names})
-    # PyArrow drops a byte order mark at the start of its input, which here is a row's own text.
-    # After a line break it is kept.
-    rows = b"\n%b\n" % rows
-    return pacsv.read_csv(
-        pa.BufferReader(rows),
-        pacsv.ReadOptions(
-            use_threads=False,
-            block_size=len(rows) + 1,
-            column_names=names,
-        ),
-        pacsv.ParseOptions(newlines_in_values=True),
-        pacsv.ConvertOptions(
-            check_utf8=False,
-            strings_can_be_null=False,
-            column_types=dict.fromkeys(names, pa.binary()),
-        ),
-    )
+        if len(block) and not (block.fields == len(columns)).any():
+            fields = int(block.fields[0])
+            raise BadShard(
+                f"{self._path}: --columns names {len(columns)} columns, and its first row has "
+                f"{fields} field{'' if fields == 1 else 's'}"
+            )

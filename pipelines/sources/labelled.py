@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import is_text
-from pipelines.sources.rows import Rows
+from pipelines.sources.options import ReadOptions
+from pipelines.sources.rows import Rows, choose_columns
 from pipelines.sources.shard import Counted, Shard
 from sentiment.text.tokenizer import TokenIds, Tokens
 
@@ -38,9 +39,14 @@ class LabelledReader:
     label_column: str
     encoding: str
 
+    @property
+    def _options(self) -> ReadOptions:
+        return ReadOptions(encoding=self.encoding, fields=(self.text_column, self.label_column))
+
     def require_columns(self, shard: Shard) -> None:
         """Raise BadShard if the shard lacks a column; also what `Shard.rows` raises."""
-        next(shard.rows([self.text_column, self.label_column], self.encoding), None)
+        names = shard.schema(self._options).names
+        choose_columns(shard.path, names, [self.text_column, self.label_column], ())
 
     def read(
         self, shard: Shard, tokenize: Callable[[pa.Array], TokensT]
@@ -51,7 +57,7 @@ class LabelledReader:
         malformed, whose label is not 0 or 1, or whose text is null or not valid UTF-8. The message
         names the file and the row.
         """
-        for rows in shard.rows([self.text_column, self.label_column], self.encoding):
+        for rows in shard.rows([self.text_column, self.label_column], self._options):
             for bad in rows.bad[:1]:
                 raise BadShard(f"{shard.path}, row {bad.number}: {bad.reason}")
             Counted(len(rows.table), rows.table.schema).require_text(shard.path, self.text_column)

@@ -1,46 +1,111 @@
-"""Find the shards of a corpus: list files and directories, on disk or in a bucket."""
+"""Find the shards of a corpus: list files, directories and patterns, on disk or in a bucket."""
 
+import fnmatch
 import functools
 import os
+import posixpath
+import re
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
-from pipelines.sources.shard import EXTENSIONS, Shard
-from pipelines.sources.shard_file import unavailable
+from pipelines.sources.names import FORMAT_OF, file_name
+from pipelines.sources.parquet import MAGIC
+from pipelines.sources.shard import Shard
+from pipelines.sources.shard_file import first_bytes, unavailable
+from pipelines.sources.tables import require_no_table
+from pipelines.sources.where import Where
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
 CONCURRENT_LISTINGS = 16
-"""Directories of a bucket that are listed at the same time."""
+"""Directories of a bucket that are listed, and files that are looked into, at the same time."""
+
+KINDS_NAMED = 5
+"""Kinds of files left aside that the line on the terminal names."""
+
+NO_EXTENSION = "without extension"
+DOCUMENT = "document"
+"""Kinds of files that are no shards; the others are extensions."""
+
+_DOCUMENTS = re.compile(
+    r"(readme|licen[cs]e|copying|notice|authors|contributing|change(s|log)|requirements"
+    r"|dataset_infos?|schema|manifest|metadata|config|state)(\.|$)"
+)
+"""Names of files that lie beside data, in small letters: what has text or JSON in it is no row."""
 
 _SAFE_IN_URI = "/:@!$&'()*+,;="  # RFC 3986: characters that a path may hold unescaped.
+_MAGIC_CHARACTERS = re.compile(r"[*?[]")
 
 
-def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
-    """List the shards of files and directories: by path in the order given, then by name.
+@dataclass(frozen=True)
+class Found:
+    """The shards of a corpus, and the files among them that are none."""
+
+    shards: list[Shard]
+    aside: dict[str, list[str]]
+    """The other files, by kind: an extension, NO_EXTENSION or DOCUMENT. Hidden files (a dot or an
+    underscore before the name) and checksums (`.crc`) are not among them."""
+
+    @property
+    def remark(self) -> str:
+        """One line about the files that are no shards; "": there is none."""
+        number = sum(map(len, self.aside.values()))
+        if not number:
+            return ""
+        by_number = sorted(self.aside.items(), key=lambda one: (-len(one[1]), one[0]))
+        kinds = [
+            f"{len(paths):,} {kind} ({', '.join(paths[:1])}{', ...' if len(paths) > 1 else ''})"
+            for kind, paths in by_number[:KINDS_NAMED]
+        ]
+        rest = sum(len(paths) for _, paths in by_number[KINDS_NAMED:])
+        if rest:
+            kinds.append(f"{rest:,} of other kinds")
+        hint = "; --format reads files without extension" if NO_EXTENSION in self.aside else ""
+        are = "file is no shard and was" if number == 1 else "files are no shards and were"
+        return f"{number:,} {are} left aside: {', '.join(kinds)}{hint}"
+
+
+def find(
+    paths: Sequence[str], flag: str, where: Sequence[str] = (), has_format: bool = False
+) -> Found:
+    """List the shards of files, directories and patterns: by path in the order given, then by name.
 
     Directories are read recursively. Names that begin with a dot or an underscore are skipped: by
     convention they are no data. On a disk, links to directories are resolved in the shards' paths,
     and a file that several paths or links lead to is listed once: no row is read twice.
 
-    Raises InputError, which names `flag`, if a path does not exist or holds no shard; Unavailable
-    if it cannot be listed.
+    Args:
+        paths: local paths or URIs. In patterns `*`, `?` (not in URIs) and `[...]` stand for
+            characters of a name, and `**` for any directories.
+        flag: the flag that gives the paths, for messages.
+        where: conditions on `key=value` directories, such as "year=2024".
+        has_format: whether a flag says what files are whose names do not tell it. Otherwise only
+            those that begin as Parquet are shards.
+
+    Raises InputError, which names `flag`, if a path does not exist or holds no shard, if it is a
+    table of Delta Lake, Iceberg or Hudi, or if a condition is wrong; Unavailable if it cannot be
+    listed.
     """
+    conditions = Where.parse(where)
     shards: list[Shard] = []
+    aside: dict[str, list[str]] = {}
     files: set[str] = set()
     real_directory = functools.cache(os.path.realpath)
     for path in paths:
+        infos = _files(path, flag, has_format, aside)
         listed = [
             Shard(_path_or_uri(path, info.path, real_directory), info.size, info.mtime_ns or 0)
-            for info in _files(path, flag)
+            for info in infos
         ]
         if not listed:
-            raise InputError(
-                f"{flag} {path} holds no shards: no file ends in {', '.join(EXTENSIONS)}"
-            )
+            others = Found([], aside).remark
+            names = ", ".join(FORMAT_OF)
+            why = others if others else f"no file ends in {names}"
+            raise InputError(f"{flag} {path} holds no shards: {why}")
         own: list[Shard] = []
         # Links come last, so that a link that is added changes no other shard's path.
         by_file = [(_file_of(shard.path), shard) for shard in listed]
@@ -49,34 +114,174 @@ def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
                 files.add(file)
                 own.append(shard)
         shards += sorted(own, key=lambda shard: shard.path)
-    return shards
+    return Found(
+        conditions.chosen(shards), {kind: sorted(set(them)) for kind, them in aside.items()}
+    )
+
+
+def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
+    """The shards that `find` lists."""
+    return find(paths, flag).shards
 
 
 def find_labelled(data_dir: str, flag: str) -> list[Shard]:
     """List the labelled shards: only `data.csv` if the directory has one, else all shards."""
     shards = find_shards([data_dir], flag)
+    if _MAGIC_CHARACTERS.search(data_dir):
+        return shards
     table = _path_or_uri(data_dir, storage.join(storage.resolve(data_dir)[1], "data.csv"))
     return [shard for shard in shards if shard.path == table] or shards
 
 
-def _files(path: str, flag: str) -> list[pafs.FileInfo]:
+def require_apart(paths: Sequence[str], shards: Sequence[Shard], output: str) -> None:
+    """Raise an InputError if the input is below the output, or the output below the input.
+
+    The next run would read the parts as shards. Links are resolved.
+    """
+    target = _real(output)
+    for path in paths:
+        base = _real(_base(path))
+        if _is_below(target, base) or _is_below(base, target):
+            raise InputError(
+                f"--output {output} and --input {path} are inside each other, so the next run "
+                "would read what this one writes: choose an --output beside the --input"
+            )
+    for shard in shards:
+        if _is_below(shard.path, target):
+            raise InputError(
+                f"--output {output} has a file of the --input, {shard.path}, so the next run would "
+                "read what this one writes: choose another --output"
+            )
+
+
+def _base(path: str) -> str:
+    """The part of a pattern before the first name that is one."""
+    names = path.split("/")
+    plain = [i for i, name in enumerate(names) if _MAGIC_CHARACTERS.search(name)]
+    return "/".join(names[: plain[0]]) if plain and not os.path.exists(path) else path
+
+
+def _real(path: str) -> str:
+    """The path with links resolved; of a URI in a bucket, a form that is the same for all users."""
+    scheme, separator, rest = path.partition("://")
+    if not separator or scheme == "file":
+        return os.path.realpath(urllib.parse.unquote(rest) if separator else path)
+    rest = urllib.parse.unquote(rest.removeprefix("anonymous@"))
+    return f"{scheme}://{posixpath.normpath(rest)}"
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _files(
+    path: str, flag: str, has_format: bool, aside: dict[str, list[str]]
+) -> list[pafs.FileInfo]:
+    """The shards of one path; adds other files to `aside`."""
     try:
         filesystem, inner = storage.resolve(path)
         info = filesystem.get_file_info(inner)
-        if info.type == pafs.FileType.NotFound:
-            raise InputError(f"{flag} {path} does not exist")
         if info.type == pafs.FileType.File:
-            if not inner.endswith(EXTENSIONS):
-                raise InputError(f"{flag} {path} does not end in any of {', '.join(EXTENSIONS)}")
+            if file_name(inner).format is None and not has_format and not _is_parquet(info, path):
+                raise InputError(
+                    f"{flag} {path} does not end in any of {', '.join(FORMAT_OF)} (also .gz, .zst, "
+                    ".bz2): pass --format"
+                )
             return [info]
-        infos = _below(filesystem, inner)
-        return [info for info in infos if info.is_file and _is_data(info.path, inner)]
+        if info.type != pafs.FileType.NotFound:
+            below = _below(filesystem, inner)
+        elif _MAGIC_CHARACTERS.search(inner):
+            below, inner = _matching(filesystem, inner)
+            if not below:
+                raise InputError(f"{flag} {path} matches no file and no directory")
+        else:
+            raise InputError(f"{flag} {path} does not exist")
+        require_no_table(below, f"{flag} {path}")
+        data = [info for info in below if info.is_file and not _is_skipped(info.path, inner)]
+        return list(_shards(data, path, has_format, aside))
     except InputError:
         raise
     except UnicodeDecodeError as error:
         raise InputError(f"{flag} {path} cannot be listed: {on_one_line(error)}") from error
     except Exception as error:
         raise unavailable(f"{flag} {path}", "cannot be listed", error) from error
+
+
+def _shards(
+    infos: Sequence[pafs.FileInfo], given: str, has_format: bool, aside: dict[str, list[str]]
+) -> Iterator[pafs.FileInfo]:
+    """Those of the files that are shards; adds the others to `aside`."""
+    unknown: list[pafs.FileInfo] = []
+    for info in infos:
+        name = file_name(info.path)
+        if name.format in ("text", "json") and _DOCUMENTS.match(info.base_name.lower()):
+            aside.setdefault(DOCUMENT, []).append(info.path)
+        elif name.format is not None or (has_format and not name.extension):
+            yield info
+        elif name.extension:
+            aside.setdefault(name.extension, []).append(info.path)
+        else:
+            unknown.append(info)
+    with ThreadPoolExecutor(CONCURRENT_LISTINGS) as pool:
+        are_parquet = pool.map(lambda info: _is_parquet(info, given), unknown)
+        for info, is_parquet in zip(unknown, are_parquet, strict=True):
+            if is_parquet:
+                yield info
+            else:
+                aside.setdefault(NO_EXTENSION, []).append(info.path)
+
+
+def _is_parquet(info: pafs.FileInfo, given: str) -> bool:
+    """Whether a file begins as Parquet does, whatever its name."""
+    if info.size < 2 * len(MAGIC):
+        return False
+    return first_bytes(_path_or_uri(given, info.path), len(MAGIC)) == MAGIC
+
+
+def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.FileInfo], str]:
+    """The files that a pattern matches, and those below the directories that it matches; and the
+    directory before the first name with special characters."""
+    names = pattern.split("/")
+    first = next(i for i, name in enumerate(names) if _MAGIC_CHARACTERS.search(name))
+    base = "/".join(names[:first])
+    directories = [base]
+    for name in names[first:-1]:
+        if name == "**":
+            below = [info for one in directories for info in _below(filesystem, one)]
+        else:
+            below = _level(filesystem, directories, name)
+        inner = [
+            info.path
+            for info in below
+            if info.type == pafs.FileType.Directory and not _is_hidden(info.base_name)
+        ]
+        directories = [*directories, *inner] if name == "**" else inner
+    matched = {}
+    if names[-1] != "**":
+        infos = _level(filesystem, directories, names[-1])
+        matched = {info.path: info for info in infos if info.is_file}
+        directories = [info.path for info in infos if info.type == pafs.FileType.Directory]
+    for directory in directories:
+        matched |= {info.path: info for info in _below(filesystem, directory)}
+    return list(matched.values()), base
+
+
+def _level(
+    filesystem: pafs.FileSystem, directories: Sequence[str], name: str
+) -> list[pafs.FileInfo]:
+    """The entries of directories that one name of a pattern matches; none that is hidden."""
+    if not _MAGIC_CHARACTERS.search(name):
+        infos = filesystem.get_file_info([f"{directory}/{name}" for directory in directories])
+        return [info for info in infos if info.type != pafs.FileType.NotFound]
+    selectors = [pafs.FileSelector(directory, allow_not_found=True) for directory in directories]
+    with ThreadPoolExecutor(CONCURRENT_LISTINGS) as pool:
+        listed = [info for infos in pool.map(filesystem.get_file_info, selectors) for info in infos]
+    require_no_table(listed, "the pattern")
+    return [
+        info
+        for info in listed
+        if fnmatch.fnmatchcase(info.base_name, name) and not _is_hidden(info.base_name)
+    ]
 
 
 def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
@@ -123,9 +328,10 @@ def _below_in_bucket(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileI
     return infos
 
 
-def _is_data(path: str, root: str) -> bool:
+def _is_skipped(path: str, root: str) -> bool:
+    """Whether a file below a directory is hidden, or a checksum of Hadoop."""
     names = path[len(root) :].strip("/").split("/")
-    return path.endswith(EXTENSIONS) and not any(map(_is_hidden, names))
+    return path.endswith(".crc") or any(map(_is_hidden, names))
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,6 +1,8 @@
 """Parquet reader: row batches of a span, row counts and schemas, with limits on memory."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,10 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import plain_schema
+from pipelines.sources.counted import Counted
+from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.memory_limit import limited_memory
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.parquet_columns import ENCRYPTED, INT96_UNIT, column_types, unkept
 from pipelines.sources.rows import (
     MAX_BATCH_ROWS,
@@ -44,7 +49,8 @@ SMALL_PARQUET_BYTES = 256 * 2**10
 MAX_ROWS_PER_BYTE = 1000
 """Rows of a file, per byte of its size. A footer can claim any number, and a plan relies on it."""
 
-_MAGIC = b"PAR1"
+MAGIC = b"PAR1"
+"""First and last bytes of a file."""
 
 _LONG_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
@@ -53,10 +59,14 @@ def read_parquet(
     source: pa.NativeFile,
     path: str,
     columns: Sequence[str] | None,
+    options: ReadOptions,
     span: Span | None = None,
     optional: Sequence[str] = (),
 ) -> Iterator[Rows]:
-    """The rows of a Parquet file, a batch at a time; the arguments are those of `Shard.rows`."""
+    """The rows of a Parquet file, a batch at a time; the arguments are those of `Shard.rows`.
+
+    The options do not concern Parquet.
+    """
     try:
         with limited_memory(path):
             file = _open(source, path)
@@ -104,10 +114,10 @@ def read_parquet(
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
             raise
-        raise _unreadable(path, error) from error
+        raise _unreadable(source, path, error) from error
 
 
-def count_parquet(source: pa.NativeFile, path: str) -> tuple[list[int], pa.Schema, bytes]:
+def count_parquet(source: pa.NativeFile, path: str, options: ReadOptions) -> Counted:
     """Row count of each row group, schema, and digest, of a Parquet file, from its footer.
 
     The digest is that of the file's size and its footer. The footer has the offsets, the lengths
@@ -123,15 +133,20 @@ def count_parquet(source: pa.NativeFile, path: str) -> tuple[list[int], pa.Schem
                 tail = source.read_at(footer_bytes, size - footer_bytes)
             is_whole = 8 < footer_bytes <= len(tail)
             file = _open(pa.BufferReader(tail) if is_whole else source, path)
-            groups, schema = _groups_and_schema(file.metadata, path, size)
-            return groups, schema, _digest(size, tail[-footer_bytes:])
+            counted = _counted(file.metadata, path, size)
+            return replace(counted, digest=_digest(size, tail[-footer_bytes:]))
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
             raise
-        raise _unreadable(path, error) from error
+        raise _unreadable(source, path, error) from error
 
 
-def count_small_parquet(path: str, size: int) -> tuple[list[int], pa.Schema, bytes] | None:
+def parquet_schema(source: pa.NativeFile, path: str, options: ReadOptions) -> pa.Schema:
+    """The schema of a Parquet file, from its footer."""
+    return count_parquet(source, path, options).schema
+
+
+def count_small_parquet(path: str, size: int) -> Counted | None:
     """What `count_parquet` returns of a file in a bucket, by one request; None if that fails.
 
     Arrow's files first ask a bucket for their size, which here is known. Whatever is wrong with the
@@ -145,14 +160,14 @@ def count_small_parquet(path: str, size: int) -> tuple[list[int], pa.Schema, byt
         file = pads.ParquetFileFormat().make_fragment(inner, filesystem, file_size=size)
         metadata = file.metadata
         require_few_columns(path, metadata.num_columns)
-        groups, schema = _groups_and_schema(metadata, path, size)
-        if any(unkept(kind) == ENCRYPTED for kind in schema.types):
+        counted = _counted(metadata, path, size)
+        if any(unkept(kind) == ENCRYPTED for kind in counted.schema.types):
             # Arrow's own `_footer` of such a file ends the process.
             return None
         footer = _footer(metadata)
+        return None if footer is None else replace(counted, digest=_digest(size, footer))
     except Exception:
         return None
-    return None if footer is None else (groups, schema, _digest(size, footer))
 
 
 def _footer(metadata: pq.FileMetaData) -> bytes | None:
@@ -163,7 +178,7 @@ def _footer(metadata: pq.FileMetaData) -> bytes | None:
     """
     sink = pa.BufferOutputStream()
     metadata.write_metadata_file(sink)
-    footer: bytes = sink.getvalue().to_pybytes().removeprefix(_MAGIC)
+    footer: bytes = sink.getvalue().to_pybytes().removeprefix(MAGIC)
     return footer if len(footer) == metadata.serialized_size + 8 else None
 
 
@@ -174,15 +189,13 @@ def _digest(size: int, footer: bytes) -> bytes:
     return digest.value()
 
 
-def _groups_and_schema(
-    metadata: pq.FileMetaData, path: str, size: int
-) -> tuple[list[int], pa.Schema]:
-    """Row count of each row group, and schema as it is read. Raises BadShard for absurd rows."""
-    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+def _counted(metadata: pq.FileMetaData, path: str, size: int) -> Counted:
+    """Rows, schema and row groups, by the footer. Raises BadShard for absurd rows."""
+    groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     rows = sum(groups)
     if min(groups, default=0) < 0 or rows > MAX_ROWS_PER_BYTE * size:
         raise BadShard(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
-    return groups, column_types(metadata, size)
+    return Counted(rows, column_types(metadata, size), groups=groups)
 
 
 def _open(source: pa.NativeFile, path: str) -> pq.ParquetFile:
@@ -227,7 +240,13 @@ def _require_short_values(table: pa.Table, path: str) -> None:
                 )
 
 
-def _unreadable(path: str, error: BaseException) -> BadShard:
+def _unreadable(source: pa.NativeFile, path: str, error: BaseException) -> BadShard:
+    """The error to raise of a file that is no Parquet: it says what the file is, if it can tell."""
     if "decrypt" in str(error):
         return BadShard(f"{path} is encrypted: write it without encryption")
-    return BadShard(f"{path} cannot be read as Parquet: {on_one_line(error)}")
+    first = b""
+    with suppress(pa.ArrowException, OSError, ValueError):
+        source.seek(0)
+        first = source.read(FIRST_BYTES)
+    message = f"{path} cannot be read as Parquet: {on_one_line(error)}"
+    return wrong_kind(path, first, "Parquet") or BadShard(message)

@@ -43,7 +43,7 @@ class Rows:
     """A batch of consecutive rows of a shard. Row numbers start at 1 and count malformed rows."""
 
     table: pa.Table
-    """The columns that were asked for. CSV columns are binary, so invalid UTF-8 is kept."""
+    """The columns that were asked for. Those of text files are binary, so invalid UTF-8 is kept."""
     numbers: np.ndarray
     """int64[rows]: the row number of each row of the table, ascending."""
     bad: Sequence[BadRow] = field(default=())
@@ -63,9 +63,9 @@ class Span:
     """Number of rows before the span."""
     rows: int
     mark_row: int = 0
-    """CSV: number of rows before the mark, a row at or before the span's first row."""
+    """Text files: number of rows before the mark, a row at or before the span's first row."""
     mark_byte: int = 0
-    """CSV: offset in the file of the row at the mark; 0: unknown, read from the start."""
+    """Text files: offset in the file of the row at the mark; 0: unknown, read from the start."""
 
     @property
     def last(self) -> int:
@@ -85,6 +85,11 @@ def require_few_columns(path: str, columns: int) -> None:
     """Raise BadShard if a shard has more than MAX_COLUMNS columns."""
     if columns > MAX_COLUMNS:
         raise BadShard(f"{path} has {columns:,} columns; at most {MAX_COLUMNS:,} are read")
+
+
+def text_schema(names: Sequence[str]) -> pa.Schema:
+    """The schema of a text file: every column is a string."""
+    return pa.schema([(name, pa.string()) for name in names])
 
 
 def choose_columns(

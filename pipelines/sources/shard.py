@@ -1,49 +1,27 @@
 """One file of a corpus: open it, read its rows, count its rows, read its schema."""
 
-import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from pipelines.errors import BadShard
-from pipelines.sources.arrow_types import is_text
-from pipelines.sources.csv import count_csv, csv_columns, read_csv
-from pipelines.sources.parquet import count_parquet, count_small_parquet, read_parquet
-from pipelines.sources.parquet_columns import unkept
-from pipelines.sources.rows import Rows, Span, choose_columns
+from pipelines.sources.counted import Counted as Counted
+from pipelines.sources.formats import FORMATS, Format
+from pipelines.sources.names import file_name, partitions
+from pipelines.sources.options import FORMAT_NAMES, ReadOptions
+from pipelines.sources.parquet import MAGIC, count_small_parquet
+from pipelines.sources.rows import Rows, Span
 from pipelines.sources.shard_file import Digest, fetched, opened
-
-EXTENSIONS = (".csv", ".csv.gz", ".parquet")
-"""How the names of shards end."""
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Row count and schema of a shard."""
-
-    rows: int
-    """Number of rows, malformed rows included."""
-    schema: pa.Schema
-    marks: tuple[tuple[int, int], ...] = ()
-    """CSV: rows that a reader can seek to, as (number of rows before it, byte offset)."""
-    groups: tuple[int, ...] = ()
-    """Parquet: the rows of each row group."""
-    digest: bytes = b""
-    """16 bytes that the content is known by: of the whole file, or of the size and footer of a
-    Parquet file. b"": only the schema was read."""
-
-    def require_text(self, path: str, column: str) -> None:
-        """Raise BadShard unless the column exists and holds text."""
-        choose_columns(path, self.schema.names, [column], ())
-        kind = self.schema.field(column).type
-        if not is_text(kind):
-            raise BadShard(f"{path}: column {column!r} is {unkept(kind) or kind}, not text")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A CSV or Parquet file, with the size and time that it had when it was listed."""
+    """A file of rows, with the size and time that it had when it was listed.
+
+    Directories named `key=value` give it columns of strings, unless the file has a column of that
+    name.
+    """
 
     path: str
     """A local path or URI."""
@@ -55,7 +33,7 @@ class Shard:
     def rows(
         self,
         columns: Sequence[str] | None,
-        encoding: str,
+        options: ReadOptions,
         span: Span | None = None,
         optional: Sequence[str] = (),
         content: pa.Buffer | None = None,
@@ -64,55 +42,97 @@ class Shard:
 
         Args:
             columns: the columns to read, in this order; None: all, in the shard's order.
-            encoding: a Python codec's name; used for CSV only.
+            options: how the shard is read.
             span: the rows to read; None: all.
-            optional: columns to read as well if the shard has them.
+            optional: columns to read as well if the shard has them. Of JSON lines they are null
+                where no row has them.
             content: what `fetch` returned; None: the file is read here.
 
         Raises BadShard if a parser cannot use the content, or it lacks a column; Unavailable if the
         file cannot be opened or read, whatever the reason.
         """
+        form = self._format(options, content)
+        values = partitions(self.path)
+        if columns is None and not form.knows_columns:
+            columns, optional = (), self.count(options).schema.names
+        given = [name for name in columns or () if name not in values]
+        wanted = None if columns is None else given
+        named = [*(columns or ()), *optional]
+        maybe = [name for name in dict.fromkeys(named) if name not in given]
         with opened(self.path, content) as source:
-            if self.is_parquet:
-                yield from read_parquet(source, self.path, columns, span, optional)
-            else:
-                yield from read_csv(source, self.path, columns, encoding, span, optional)
+            for rows in form.rows(source, self.path, wanted, options, span, maybe):
+                yield _with_values(rows, values, named if columns is not None else None)
 
-    def count(self, encoding: str) -> Counted:
-        """Count the rows: a CSV file is read in full. Raises what `rows` raises."""
-        if self.is_parquet and "://" in self.path:
-            # Of very many small shards in a bucket, requests are what takes the time.
-            counted = count_small_parquet(self.path, self.size)
-            if counted is not None:
-                groups, schema, footer_digest = counted
-                return Counted(sum(groups), schema, (), tuple(groups), footer_digest)
-        if self.is_parquet:
-            with opened(self.path) as source:
-                groups, schema, footer_digest = count_parquet(source, self.path)
-            return Counted(sum(groups), schema, (), tuple(groups), footer_digest)
+    def count(self, options: ReadOptions) -> Counted:
+        """Count the rows: all but Parquet is read in full. Raises what `rows` raises."""
+        form = self._format(options)
+        if form is FORMATS["parquet"]:
+            counted = None
+            if "://" in self.path:
+                # Of very many small shards in a bucket, requests are what takes the time.
+                counted = count_small_parquet(self.path, self.size)
+            if counted is None:
+                with opened(self.path) as source:
+                    counted = form.count(source, self.path, options)
+            return replace(counted, schema=self._with_partitions(counted.schema))
         digest = Digest()
         with opened(self.path, digest=digest) as source:
-            columns, rows, marks = count_csv(source, self.path, encoding)
-        if self.path.endswith(".gz") or codecs.lookup(encoding).name != "utf-8":
-            marks = []  # They count bytes after decompression and decoding, not bytes of the file.
-        return Counted(rows, _text_columns(columns), tuple(marks), digest=digest.value())
+            counted = form.count(source, self.path, options)
+        if file_name(self.path).compression is not None:
+            # Marks count bytes after decompression.
+            counted = replace(counted, marks=())
+        schema = self._with_partitions(counted.schema)
+        return replace(counted, schema=schema, digest=digest.value())
 
-    def schema(self, encoding: str) -> pa.Schema:
+    def schema(self, options: ReadOptions) -> pa.Schema:
         """Read the schema only. Raises what `rows` raises."""
+        form = self._format(options)
         with opened(self.path) as source:
-            if self.is_parquet:
-                return count_parquet(source, self.path)[1]
-            return _text_columns(csv_columns(source, self.path, encoding))
+            return self._with_partitions(form.schema(source, self.path, options))
 
     @property
     def is_parquet(self) -> bool:
-        """Whether the shard is Parquet; otherwise it is CSV, compressed or not."""
-        return self.path.endswith(".parquet")
+        """Whether the shard's name says that it is Parquet, so that its footer has its counts."""
+        return file_name(self.path).format == "parquet"
 
     def fetch(self, max_bytes: int) -> pa.Buffer | None:
         """The whole file, for `rows`; None if it has more than `max_bytes`. Raises Unavailable."""
         return fetched(self.path, max_bytes)
 
+    def _format(self, options: ReadOptions, content: pa.Buffer | None = None) -> Format:
+        """The format that the name tells, or else the first bytes, or else the options."""
+        name = file_name(self.path)
+        if name.format is not None:
+            return FORMATS[name.format]
+        with opened(self.path, content) as source:
+            if name.compression is None and source.read(len(MAGIC)) == MAGIC:
+                return FORMATS["parquet"]
+        if options.format is None:
+            raise BadShard(
+                f"{self.path}: its name does not tell its format: "
+                f"pass --format {', '.join(FORMAT_NAMES)}"
+            )
+        return FORMATS[options.format]
 
-def _text_columns(names: Sequence[str]) -> pa.Schema:
-    return pa.schema([(name, pa.string()) for name in names])
+    def _with_partitions(self, schema: pa.Schema) -> pa.Schema:
+        for name in partitions(self.path):
+            if name not in schema.names:
+                schema = schema.append(pa.field(name, pa.string()))
+        return schema
+
+
+def _with_values(rows: Rows, values: dict[str, str | None], wanted: Sequence[str] | None) -> Rows:
+    """The rows with values that are the same in all of them, if the file has no such column.
+
+    `wanted`: the columns in order; None: all.
+    """
+    table = rows.table
+    for name, value in values.items():
+        if name not in table.column_names and (wanted is None or name in wanted):
+            column = pa.repeat(pa.scalar(value, pa.string()), len(rows.numbers))
+            table = table.append_column(name, column)
+    if table is rows.table:
+        return rows
+    if wanted is not None:
+        table = table.select([name for name in dict.fromkeys(wanted) if name in table.column_names])
+    return replace(rows, table=table)

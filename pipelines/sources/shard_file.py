@@ -15,6 +15,8 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from pipelines.errors import BadShard, Failure, Unavailable
+from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
+from pipelines.sources.names import file_name
 from sentiment import storage
 from sentiment.arrow_errors import without_details
 from sentiment.errors import InputError, on_one_line
@@ -75,13 +77,14 @@ def opened(
     Whatever keeps the file from being opened, or read by the block, comes out as Unavailable. What
     a parser in the block raises comes out as BadShard.
     """
+    compression = file_name(path).compression
     file = _File(path, digest) if content is None else None
     try:
         with pa.BufferReader(content) if file is None else pa.PythonFile(file, "r") as raw:
-            if path.endswith(".gz"):
+            if compression is not None:
                 # Arrow would ask for 64 KiB at a time, and a bucket takes time for each request.
                 buffered = pa.BufferedInputStream(raw, GZIP_BUFFER_BYTES)
-                with pa.CompressedInputStream(buffered, "gzip") as decompressed:
+                with pa.CompressedInputStream(buffered, compression) as decompressed:
                     yield decompressed
             else:
                 yield raw
@@ -92,6 +95,12 @@ def opened(
     except Exception as error:
         if file is not None and file.error is not None:
             raise file.error from error
+        is_parsed = isinstance(error, BadShard | OSError | pa.ArrowException)
+        if compression is not None and is_parsed and not is_shortage(error):
+            first = file.first if file is not None else _beginning(content)
+            wrong = wrong_kind(path, first, compression) if first else None
+            if wrong is not None:
+                raise wrong from error
         if isinstance(error, InputError | Failure):
             raise
         problem = "cannot be read"
@@ -113,6 +122,20 @@ def fetched(path: str, max_bytes: int) -> pa.Buffer | None:
         return pa.py_buffer(file.read()) if file.size() <= max_bytes else None
     except MemoryError as error:
         raise unavailable(path, "cannot be read", error) from error
+    finally:
+        file.close()
+
+
+def _beginning(content: pa.Buffer | None) -> bytes:
+    beginning: bytes = b"" if content is None else content[:FIRST_BYTES].to_pybytes()
+    return beginning
+
+
+def first_bytes(path: str, size: int) -> bytes:
+    """The first bytes of a file, as they are. Raises Unavailable."""
+    file = _File(path)
+    try:
+        return file.read(size)
     finally:
         file.close()
 
@@ -139,6 +162,8 @@ class _File:
         self._path = path
         self._digest = digest
         self._position = 0
+        self.first = b""
+        """The first bytes, if they have been read: at most FIRST_BYTES."""
         self.error: Unavailable | None = None
         """The first error of the file system, in case a parser wraps or swallows it."""
         try:
@@ -187,6 +212,8 @@ class _File:
         self._position += wanted
         if self._digest is not None:
             self._digest.add(content)
+        if self._position == wanted:
+            self.first = content[:FIRST_BYTES]
         return content
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.plan import Part, Piece
 from pipelines.scoring.reader import PartReader
 from pipelines.sources.listing import find_shards
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from sentiment import buckets, checkpoint, storage
 from sentiment.text.tokenizer import Tokenizer
@@ -166,7 +167,7 @@ def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
     counted = inspect_shard(shard, settings)
     model = checkpoint.load(str(job / "model"))
     encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
-    reader = PartReader(encoder, "SentimentText", pa.schema([]), "utf-8", 512)
+    reader = PartReader(encoder, "SentimentText", pa.schema([]), ReadOptions(), 512)
     task = PartTask.of(Part("part-000000", (Piece(0, Span(0, counted.rows)),)), (shard,))
     assert reader(task).rejected_rows == 0
 
@@ -196,18 +197,18 @@ def test_a_small_shard_is_counted_by_one_request_and_alike(s3, monkeypatch, tmp_
     bad, shard = find_shards([s3.uri("alike")], "--input")
     local, _ = find_shards([str(tmp_path)], "--input")[::-1]
     with pytest.raises(BadShard, match=r"bad\.parquet cannot be read as Parquet"):
-        bad.count("utf-8")
+        bad.count(ReadOptions())
     with Troubled(s3) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
         buckets.bucket.cache_clear()
         try:
             storage.resolve(shard.path)
             before = server.seen
-            assert shard.count("utf-8") == local.count("utf-8")
+            assert shard.count(ReadOptions()) == local.count(ReadOptions())
             assert server.seen == before + 1
             # A shard that has grown since is read as it is.
             shorter = replace(shard, size=shard.size - 1)
-            assert shorter.count("utf-8") == local.count("utf-8")
+            assert shorter.count(ReadOptions()) == local.count(ReadOptions())
         finally:
             buckets.bucket.cache_clear()
         server.shutdown()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -323,7 +324,7 @@ def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
         described = explained[field.name]
         assert len(described.split()) > 4
         if type(field.default) in (int, float, str, bool):
-            assert f"(default: {field.default})" in described
+            assert f"(default: {shlex.quote(str(field.default))})" in described
         else:
             assert "(required)" in described or "(default: None)" in described
 

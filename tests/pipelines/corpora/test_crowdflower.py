@@ -17,6 +17,7 @@ from pipelines.corpora.fetch_record import MARKER
 from pipelines.corpora.job import main
 from pipelines.errors import Failure
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.options import ReadOptions
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,7 @@ def test_labels_agree_with_the_shards(crowdflower):
     assert header == ("Sentiment", "SentimentText")
     assert rows == expected
     (shard,) = find_labelled(str(crowdflower), "--data_dir")
-    read = [row for chunk in shard.rows(None, "utf-8") for row in chunk.table.to_pylist()]
+    read = [row for chunk in shard.rows(None, ReadOptions()) for row in chunk.table.to_pylist()]
     assert [tuple(value.decode() for value in row.values()) for row in read] == expected
 
 

@@ -34,7 +34,8 @@ def shards_of(counts):
 
 def make(counts, first_part=0, **changed):
     """The plan of shards by their number of rows, `Counted`, or the reason they cannot be read."""
-    counts = [Counted(count, TEXT) if isinstance(count, int) else count for count in counts]
+    marks = ((0, 5),)
+    counts = [Counted(count, TEXT, marks) if isinstance(count, int) else count for count in counts]
     return make_plan(shards_of(counts), counts, flags(**changed), first_part)
 
 

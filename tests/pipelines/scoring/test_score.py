@@ -17,6 +17,7 @@ from pipelines.errors import Failure, ShardChanged, Unavailable
 from pipelines.scoring import ray_executor
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.counting import inspect_shard
 from pipelines.scoring.job import InputChanged, main
 from pipelines.scoring.part_data import PartTask, TokenizedPart
 from pipelines.scoring.plan import Part, Piece
@@ -24,8 +25,9 @@ from pipelines.scoring.planner import make_plan
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.scorer import PartScorer
 from pipelines.sources.listing import find_shards
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
-from pipelines.sources.shard import Counted, Shard
+from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
@@ -338,11 +340,11 @@ def read(
     path = tmp_path / name
     path.write_bytes(content)
     (shard,) = find_shards([str(path)], "--input")
-    rows = shard.count("utf-8").rows
+    rows = shard.count(ReadOptions()).rows
     model = save_checkpoint(tmp_path / "model")
     encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
     part = Part("part-000000", (Piece(0, Span(0, rows)),))
-    reader = PartReader(encoder, "text", pa.schema([kept]), "utf-8", 512)
+    reader = PartReader(encoder, "text", pa.schema([kept]), ReadOptions(), 512)
     return lambda: reader(PartTask.of(part, (shard,)))
 
 
@@ -395,18 +397,32 @@ def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
     ("name", "encoding", "rows", "parts"),
     [
         ("a.csv", "utf-8", 5_000, 50),
-        ("a.csv", "UTF8", 5_000, 50),
-        ("a.parquet", "latin-1", 5_000, 50),
+        ("a.tsv", "UTF8", 5_000, 50),
         ("a.csv", "latin-1", 5_000, 16),
+        ("a.csv", "utf-16", 5_000, 16),
         ("a.csv.gz", "utf-8", 5_000, 16),
         ("a.csv.gz", "utf-8", 1_200, 12),
-        ("a.csv.gz", "utf-8", 40_000, 40),
+        ("a.jsonl.zst", "utf-8", 40_000, 40),
+        ("a.txt.bz2", "utf-8", 5_000, 16),
+        ("a.jsonl", "utf-8", 5_000, 50),
+        ("a.txt", "utf-8", 5_000, 50),
     ],
 )
-def test_shards_that_are_read_from_their_start_make_few_parts(name, encoding, rows, parts):
-    schema = pa.schema([("text", pa.string())])
-    flags = {"text_column": "text", "keep_columns": None, "part_rows": 100, "encoding": encoding}
-    made = make_plan([Shard(name, 1, 1)], [Counted(rows, schema)], flags, 0)
+def test_shards_that_are_read_from_their_start_make_few_parts(
+    tmp_path, name, encoding, rows, parts
+):
+    """Also those whose byte order mark says that they are no UTF-8."""
+    line = '{"text":"a"}\n' if "json" in name else "a\n"
+    head = "text\n" if "sv" in name else ""
+    content = (head + rows * line).encode(encoding)
+    path = tmp_path / name
+    with pa.output_stream(path, compression="detect") as file:
+        file.write(content)
+    shard = Shard(str(path), path.stat().st_size, 0)
+    given = "utf-8" if encoding == "utf-16" else encoding
+    flags = {"text_column": "text", "keep_columns": None, "part_rows": 100, "encoding": given}
+    counted = inspect_shard(shard, flags)
+    made = make_plan([shard], [counted], flags, 0)
     assert len(made.parts) == parts
     assert sum(part.rows for part in made.parts) == rows
 

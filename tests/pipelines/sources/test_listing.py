@@ -7,8 +7,11 @@ import pytest
 
 from pipelines.errors import Unavailable
 from pipelines.sources.listing import find_labelled, find_shards
+from pipelines.sources.options import ReadOptions
 from sentiment.errors import InputError
 from testing.faulty_files import Faults, faulty
+
+KNOWN = ".csv, .tsv, .json, .jsonl, .jsonlines, .ndjson, .txt, .text, .parquet, .parq, .pq"
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def test_directories_are_read_recursively(tree):
             "a/.git/in.csv",
             "_manifest/x.parquet",
         ),
-        *("README.md", "data.json", "a.csv.bz2", "b.parquet.tmp", "csv", "a.gz"),
+        *("README.md", "b.parquet.tmp", "csv", "a.gz", "a.csv.crc"),
     )
     shards = find_shards([str(root)], "--input")
     assert names(root, shards) == sorted(
@@ -88,7 +91,7 @@ def test_file_uris_are_local_paths(tree):
     shards = find_shards([uri], "--input")
     assert shards == find_shards([str(root / "a b")], "--input")
     for shard in shards:
-        assert shard.count("utf-8").rows == 1
+        assert shard.count(ReadOptions()).rows == 1
     assert names(root, find_shards([f"{uri}/x%231.csv"], "--input")) == ["a b/x#1.csv"]
     for given_as in (uri, f"{uri}/", str(root / "a b"), f"{root}/a b/"):
         assert names(root, find_labelled(given_as, "--data_dir")) == ["a b/data.csv"]
@@ -120,15 +123,20 @@ def test_only_data_csv_is_labelled_where_it_exists(tree):
     [
         ("gone", "does not exist"),
         ("gone.csv", "does not exist"),
-        ("notes.txt", "does not end in any of .csv, .csv.gz, .parquet"),
-        ("empty", "holds no shards: no file ends in .csv, .csv.gz, .parquet"),
+        ("notes.doc", f"does not end in any of {KNOWN} (also .gz, .zst, .bz2): pass --format"),
+        ("empty", f"holds no shards: no file ends in {KNOWN}"),
+        ("gone*", "matches no file and no directory"),
+        (
+            "docs",
+            "holds no shards: 1 file is no shard and was left aside: 1 .doc ({root}/docs/a.doc)",
+        ),
     ],
 )
 def test_the_error_names_the_flag(tree, path, problem):
-    root = tree("notes.txt", "empty/_a.csv", "good.csv")
+    root = tree("notes.doc", "empty/_a.csv", "good.csv", "docs/a.doc")
     with pytest.raises(InputError) as caught:
         find_shards([str(root / "good.csv"), str(root / path)], "--input")
-    assert str(caught.value) == f"--input {root / path} {problem}"
+    assert str(caught.value) == f"--input {root / path} {problem.replace('{root}', str(root))}"
 
 
 def test_a_name_that_is_not_unicode_is_refused(tree):
@@ -145,7 +153,7 @@ def test_a_deleted_shard_is_named(tree):
     for shard in shards:
         os.unlink(shard.path)
         with pytest.raises(Unavailable, match=f"{shard.path} cannot be opened"):
-            shard.count("utf-8")
+            shard.count(ReadOptions())
 
 
 @pytest.mark.parametrize("at", ["stat", "list"])

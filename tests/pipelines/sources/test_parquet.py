@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import parquet as parquet_reader
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
@@ -30,7 +31,9 @@ def parquet_shard(path, table, **options):
 
 def read(source, columns, span=None, optional=()):
     """All rows as one table, and their numbers."""
-    pieces = list(parquet_reader.read_parquet(source, "some.parquet", columns, span, optional))
+    pieces = list(
+        parquet_reader.read_parquet(source, "some.parquet", columns, ReadOptions(), span, optional)
+    )
     numbers = np.concatenate([np.empty(0, np.int64), *(piece.numbers for piece in pieces)])
     return pa.concat_tables([piece.table for piece in pieces]), numbers.tolist()
 
@@ -73,9 +76,10 @@ def test_row_groups_and_files_without_rows():
     content = pa.BufferReader(sink.getvalue())
     assert read(content, ["text"], Span(2, 3))[1] == [3, 4, 5]
     empty = pa.BufferReader(parquet(schema.empty_table()))
-    assert list(parquet_reader.read_parquet(empty, "some.parquet", ["text"])) == []
-    assert parquet_reader.count_parquet(empty, "some.parquet")[:2] == ([0], schema)
-    assert parquet_reader.count_parquet(content, "some.parquet")[:2] == ([0, 3, 0, 2, 0], schema)
+    assert list(parquet_reader.read_parquet(empty, "some.parquet", ["text"], ReadOptions())) == []
+    for source, groups in ((empty, (0,)), (content, (0, 3, 0, 2, 0))):
+        counted = parquet_reader.count_parquet(source, "some.parquet", ReadOptions())
+        assert (counted.groups, counted.schema) == (groups, schema)
 
 
 TYPES = [
@@ -96,13 +100,13 @@ def test_columns_of_all_types_of_text(tmp_path, kind):
     column = column.dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
     table = pa.table({"text": column.cast(kind), "id": range(5)})
     shard = parquet_shard(tmp_path / "a.parquet", table, row_group_size=2)
-    counted = shard.count("utf-8")
+    counted = shard.count(ReadOptions())
     plain = pa.string() if pa.types.is_dictionary(kind) or kind == pa.string_view() else kind
     plain = pa.binary() if kind == pa.binary_view() else plain
     schema = pa.schema([("text", plain), ("id", pa.int64())])
     assert (counted.rows, counted.schema, counted.marks) == (5, schema, ())
     counted.require_text(shard.path, "text")
-    found = pa.concat_tables(rows.table for rows in shard.rows(["text"], "utf-8", Span(1, 4)))
+    found = pa.concat_tables(rows.table for rows in shard.rows(["text"], ReadOptions(), Span(1, 4)))
     values = [v.decode() if isinstance(v, bytes) else v for v in found["text"].to_pylist()]
     assert values == texts[1:]
 
@@ -144,8 +148,8 @@ def test_damaged_parquet_is_refused_by_name_or_read():
             damaged[random.integers(len(content))] = random.integers(256)
         source = pa.BufferReader(bytes(damaged))
         try:
-            parquet_reader.count_parquet(source, "bad.parquet")
-            for _ in parquet_reader.read_parquet(source, "bad.parquet", None):
+            parquet_reader.count_parquet(source, "bad.parquet", ReadOptions())
+            for _ in parquet_reader.read_parquet(source, "bad.parquet", None, ReadOptions()):
                 pass
         except InputError as error:
             messages.append(str(error))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.parquet import FOOTER_READ_BYTES
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
@@ -31,7 +32,7 @@ def test_columns_that_are_no_text_are_refused(kind):
 
 
 def digest(path) -> bytes:
-    return Shard(str(path), path.stat().st_size, 0).count("utf-8").digest
+    return Shard(str(path), path.stat().st_size, 0).count(ReadOptions()).digest
 
 
 def test_the_digest_of_a_csv_file_is_that_of_its_bytes(tmp_path):

@@ -1,7 +1,7 @@
 """Bytes of shards: what a file system does wrong is Unavailable, what a parser says is BadShard."""
 
 import errno
-import gzip
+import json
 import os
 import zlib
 from contextlib import suppress
@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from pipelines.errors import BadShard, Unavailable
 from pipelines.sources import shard_file
 from pipelines.sources.labelled import LabelledReader
-from pipelines.sources.shard import EXTENSIONS, Shard
+from pipelines.sources.options import ReadOptions
+from pipelines.sources.shard import Shard
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 from testing.faulty_files import Faults, faulty
 from testing.properties import examples
+
+EXTENSIONS = (".csv", ".csv.gz", ".jsonl.zst", ".parquet")
 
 NUMBERS = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EACCES, errno.EPERM),
@@ -47,16 +50,27 @@ FAULTS |= {"cut": ("cut", None, 0), "cut later": ("cut", None, 1)}
 
 def write(path: Path, rows: int = 60_000) -> Shard:
     """A shard that takes several reads."""
-    ids = np.random.default_rng(0).integers(0, 2, rows)
+    ids = np.random.default_rng(0).integers(0, 2, rows).tolist()
     texts = [f"text {i * 7919 % 1_000_003}" for i in range(rows)]
     if path.suffix == ".parquet":
         pq.write_table(pa.table({"label": ids, "text": texts}), path, row_group_size=rows // 3)
     else:
-        lines = "".join(f"{i},{text}\n" for i, text in zip(ids, texts, strict=True))
-        content = f"label,text\n{lines}".encode()
-        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+        content = _text_content(path.name, ids, texts)
+        for compression, extension in (("gzip", ".gz"), ("zstd", ".zst")):
+            if path.suffix == extension:
+                with pa.CompressedOutputStream(sink := pa.BufferOutputStream(), compression) as out:
+                    out.write(content)
+                content = sink.getvalue().to_pybytes()
+        path.write_bytes(content)
     info = path.stat()
     return Shard(str(path), info.st_size, info.st_mtime_ns)
+
+
+def _text_content(name: str, ids: list[int], texts: list[str]) -> bytes:
+    rows = list(zip(ids, texts, strict=True))
+    if ".csv" in name:
+        return f"label,text\n{''.join(f'{i},{text}{chr(10)}' for i, text in rows)}".encode()
+    return "".join(json.dumps({"label": i, "text": text}) + "\n" for i, text in rows).encode()
 
 
 @pytest.fixture(scope="module", params=EXTENSIONS)
@@ -65,13 +79,13 @@ def shard(request, tmp_path_factory) -> Shard:
 
 
 def read(shard: Shard) -> int:
-    return sum(len(rows.numbers) for rows in shard.rows(["text"], "utf-8"))
+    return sum(len(rows.numbers) for rows in shard.rows(["text"], ReadOptions()))
 
 
 USES = {
     "rows": read,
-    "count": lambda shard: shard.count("utf-8"),
-    "schema": lambda shard: shard.schema("utf-8"),
+    "count": lambda shard: shard.count(ReadOptions()),
+    "schema": lambda shard: shard.schema(ReadOptions()),
     "fetch": lambda shard: shard.fetch(2**30),
     "labelled": lambda shard: list(
         LabelledReader("text", "label", "utf-8").read(shard, Tokenizer().encoder(SPECIALS))
@@ -98,7 +112,7 @@ def test_whatever_a_file_system_raises_is_unavailable(shard, use, fault):
 
 def test_what_is_well_is_read_as_it_is_without_faults(shard):
     with faulty(Faults()):
-        assert read(shard) == shard.count("utf-8").rows == 60_000
+        assert read(shard) == shard.count(ReadOptions()).rows == 60_000
         assert shard.fetch(2**30).to_pybytes() == Path(shard.path).read_bytes()
         assert shard.fetch(100) is None
 

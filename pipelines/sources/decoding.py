@@ -1,0 +1,117 @@
+"""Text files as chunks of UTF-8, whatever their encoding; one bad byte costs one row.
+
+A byte order mark tells the encoding of a file; otherwise it is that of the options. UTF-8 is not
+checked. In other encodings, bytes that are no character come out as bytes that are not UTF-8. So
+whoever checks a row's text for UTF-8 finds them.
+"""
+
+import codecs
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipelines.errors import BadShard
+from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
+from pipelines.sources.shard_file import is_shortage
+from sentiment.errors import on_one_line
+
+CHUNK_BYTES = 8 * 2**20
+"""Bytes read at a time."""
+
+FIRST_CHUNK_BYTES = 64 * 2**10
+"""Bytes read first: a reader that then seeks to its rows needs the header only."""
+
+_MARKS = (
+    # UTF-32 begins as UTF-16 does.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+_ERRORS = "sentiment.keep_invalid"
+
+
+class TextFile:
+    """A text file, decompressed, that is read as UTF-8. Raises BadShard if it is no text."""
+
+    def __init__(self, source: pa.NativeFile, path: str, encoding: str) -> None:
+        self._source, self.path = source, path
+        self._position = 0
+        first = self._read(FIRST_CHUNK_BYTES)
+        while len(first) < FIRST_BYTES and (more := self._read(FIRST_CHUNK_BYTES)):
+            first += more
+        if wrong := wrong_kind(path, first):
+            raise wrong
+        mark, self.encoding = next(
+            ((mark, name) for mark, name in _MARKS if first.startswith(mark)),
+            (b"", codecs.lookup(encoding).name),
+        )
+        self._first = first[len(mark) :]
+        self.start = len(mark)
+        """Offset of the first byte after the byte order mark."""
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether bytes of a chunk are bytes of the decompressed file."""
+        return self.encoding == "utf-8"
+
+    def chunks(self) -> Iterator[tuple[bytes, bool]]:
+        """The text in UTF-8: chunks, and whether each is the last (which is empty)."""
+        decoder = None
+        if not self.is_utf8:
+            decoder = codecs.getincrementaldecoder(self.encoding)(_ERRORS)
+        chunk = self._first
+        while True:
+            is_last = not chunk
+            yield self._utf8(chunk, decoder), is_last
+            if is_last:
+                return
+            chunk = self._read(CHUNK_BYTES)
+
+    def chunks_from(self, position: int) -> Iterator[tuple[bytes, bool]]:
+        """The text from a byte of the file on; of files in UTF-8 that are not compressed."""
+        self._source.seek(position)
+        self._position = position
+        while True:
+            chunk = self._read(CHUNK_BYTES)
+            yield chunk, not chunk
+            if not chunk:
+                return
+
+    def _utf8(self, chunk: bytes, decoder: codecs.IncrementalDecoder | None) -> bytes:
+        if decoder is None:
+            return chunk
+        try:
+            return decoder.decode(chunk, not chunk).encode("utf-8", "surrogateescape")
+        except UnicodeError as error:
+            raise BadShard(f"{self.path} is not {self.encoding}: {error}") from None
+
+    def _read(self, size: int) -> bytes:
+        try:
+            chunk: bytes = self._source.read(min(size, CHUNK_BYTES))
+        except (OSError, pa.ArrowInvalid) as error:
+            if is_shortage(error):
+                raise
+            reason = on_one_line(error)
+            raise BadShard(
+                f"{self.path} cannot be read after byte {self._position}: {reason}"
+            ) from error
+        self._position += len(chunk)
+        return chunk
+
+
+def _keep_invalid(error: UnicodeError) -> tuple[str, int]:
+    """Error handler for decoding: bytes that are no character become bytes that are not UTF-8."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    byte = error.object[error.start]
+    # Alone, bytes from 0x80 to 0xBF are not UTF-8. Others could be the start of a character.
+    escape = chr(0xDC00 + byte) if 0x80 <= byte < 0xC0 else "\udcff"
+    if error.encoding.startswith(("utf-16", "utf-32", "utf16", "utf32")):
+        return "\udcff", error.end
+    return escape, error.start + 1
+
+
+codecs.register_error(_ERRORS, _keep_invalid)

@@ -1,0 +1,77 @@
+"""What the name of a file tells: its format, its compression, and values of its directories."""
+
+import posixpath
+import re
+import urllib.parse
+from dataclasses import dataclass
+
+FORMAT_OF = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".jsonlines": "json",
+    ".ndjson": "json",
+    ".txt": "text",
+    ".text": "text",
+    ".parquet": "parquet",
+    ".parq": "parquet",
+    ".pq": "parquet",
+}
+"""Formats by extension, in small letters."""
+
+_COMPRESSION_OF = {
+    ".gz": "gzip",
+    ".gzip": "gzip",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+    ".bz2": "bz2",
+}
+"""Compressions of whole files, as Arrow names them."""
+
+_CODECS = (*_COMPRESSION_OF, ".snappy", ".lz4", ".br", ".brotli", ".lzo")
+"""Behind `.parquet`: how the pages inside are compressed."""
+
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class FileName:
+    """What a file's name tells."""
+
+    format: str | None
+    """One of `FORMAT_NAMES`; None: the name does not tell."""
+    compression: str | None
+    """How the whole file is compressed, as Arrow names it."""
+    extension: str
+    """Its extension, in small letters, for messages; "": it has none."""
+
+
+def file_name(path: str) -> FileName:
+    """What the name of a path or URI tells. Upper and lower case are the same."""
+    stem, extension = _split(posixpath.basename(path).lower())
+    _, inner = _split(stem)
+    if extension in _CODECS and FORMAT_OF.get(inner) == "parquet":
+        return FileName("parquet", None, inner + extension)
+    if extension in _COMPRESSION_OF:
+        return FileName(FORMAT_OF.get(inner), _COMPRESSION_OF[extension], inner)
+    return FileName(FORMAT_OF.get(extension), None, extension)
+
+
+def partitions(path: str) -> dict[str, str | None]:
+    """The values that directories named `key=value` give all rows of a file; None: null."""
+    _, separator, rest = path.partition("://")
+    directory = posixpath.dirname(urllib.parse.unquote(rest) if separator else path)
+    values: dict[str, str | None] = {}
+    for name in directory.split("/"):
+        key, equals, value = name.partition("=")
+        if key and equals:
+            decoded = urllib.parse.unquote(value)
+            values[urllib.parse.unquote(key)] = None if decoded == NULL_PARTITION else decoded
+    return values
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The name, and its extension, "" if it has none. Spark's `.c000` is no extension."""
+    stem, extension = posixpath.splitext(name)
+    return (name, "") if re.fullmatch(r"\.c\d{3}", extension) else (stem, extension)
