@@ -96,7 +96,11 @@ def require_kept(
 
 
 def column_notes(
-    schemas: Sequence[pa.Schema], shards: Sequence[int], kept: pa.Schema, settings: OutputSettings
+    schemas: Sequence[pa.Schema],
+    shards: Sequence[int],
+    kept: pa.Schema,
+    settings: OutputSettings,
+    is_first: bool,
 ) -> tuple[str, ...]:
     """What a user should know of the columns, in lines: what is left out, missing or cast.
 
@@ -105,6 +109,7 @@ def column_notes(
         shards: the number of shards of each.
         kept: schema of the output's kept columns.
         settings: whether all columns are wanted, or which.
+        is_first: whether this is the output's first plan.
     """
     notes = []
     if settings["keep_columns"] is None:
@@ -121,20 +126,20 @@ def column_notes(
             missing.append(f"{name} ({number:,} of {quantity(int(np.sum(shards)), 'shard')})")
     if missing:
         notes.append(f"Null in the rows of shards that lack it: {_shortened(missing)}")
-    casts = [note for field in kept if (note := _cast_note(field, schemas))]
+    casts = [note for field in kept if (note := _cast_note(field, schemas, is_first))]
     if len(casts) > MAX_CASTS:
         casts[MAX_CASTS:] = [f"{len(casts) - MAX_CASTS:,} more columns have another type"]
     return (*notes, *casts)
 
 
-def _cast_note(field: pa.Field, schemas: Sequence[pa.Schema]) -> str:
+def _cast_note(field: pa.Field, schemas: Sequence[pa.Schema], is_first: bool) -> str:
     """That the output has a column as another type than the shards do; "": it has not."""
     types = list(
         dict.fromkeys(
             schema.field(field.name).type for schema in schemas if field.name in schema.names
         )
     )
-    if types == [pa.null()]:
+    if is_first and types == [pa.null()]:
         return f"Column {field.name!r} is {field.type} in the output: the shards have only nulls"
     if all(_is_alike(kind, field.type) for kind in types):
         return ""

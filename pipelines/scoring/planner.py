@@ -102,7 +102,8 @@ def make_plan(
                 is_read[i] = False
             else:
                 break
-    if unreadable and not is_read.any() and not first_part:
+    is_first = not first_part and kept is None
+    if unreadable and not is_read.any() and is_first:
         raise InputError(unreadable[min(unreadable)])
     # In the order of the shards, whoever counted them.
     in_order = Counter(counts.schema_indices[is_read].tolist())
@@ -111,7 +112,7 @@ def make_plan(
         kept = kept_schema(schemas, settings)
     parts = parts_of(first_part, _divide(columns, counts, is_read, settings))
     columns = columns.with_digests(counts.digests)
-    notes = column_notes(schemas, [*in_order.values()], kept, settings)
+    notes = column_notes(schemas, [*in_order.values()], kept, settings, is_first)
     return Plan(settings, columns, parts, kept, dict(sorted(unreadable.items())), notes)
 
 

@@ -80,7 +80,7 @@ class PartReader:
         reasons = sum((piece.reasons for piece in pieces), Counter[str]())
         return TokenizedPart(
             task=task,
-            kept=pa.concat_tables([self.schema.empty_table(), *kept]),
+            kept=pa.concat_tables([_no_rows(self.schema), *kept]),
             rejected=pa.concat_tables([REJECTED.empty_table(), *rejected]),
             ids=_concatenate([array for piece in pieces for array in piece.ids], np.int32),
             offsets=offsets,
@@ -309,6 +309,11 @@ class _PieceReader:
         self.rejected.append(table.set_column(3, REJECTED.field("raw"), raw))
         self.reasons.update(kind_of(reason) for reason in said)
         self.rejected_rows += len(numbers)
+
+
+def _no_rows(schema: pa.Schema) -> pa.Table:
+    """A table without rows. Arrow's own cannot have lists of UUIDs."""
+    return pa.table([pa.chunked_array([], field.type) for field in schema], schema=schema)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
