@@ -192,7 +192,7 @@ def _require_lines(located: Iterator[Located], path: str) -> Iterator[Located]:
     for one in located:
         if not one.rows_before:
             first = one.block.raw(0).strip()
-            if first in (b"{", b"[") or (len(one.block) == 1 and first[:1] == b"["):
+            if first == b"{" or first[:1] == b"[":
                 raise BadShard(
                     f"{path} is one JSON document, not JSON lines: write an object a line, "
                     "for example with jq -c '.[]'"

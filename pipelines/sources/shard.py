@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.errors import BadShard
 from pipelines.sources.counted import Counted as Counted
@@ -20,7 +21,7 @@ class Shard:
     """A file of rows, with the size and time that it had when it was listed.
 
     Directories named `key=value` give it columns of strings, unless the file has a column of that
-    name.
+    name, or in JSON lines a row has that key.
     """
 
     path: str
@@ -122,13 +123,22 @@ class Shard:
 
 
 def _with_values(rows: Rows, values: dict[str, str | None], wanted: Sequence[str] | None) -> Rows:
-    """The rows with values that are the same in all of them, if the file has no such column.
+    """The rows with values that are the same in all of them, where the file has none of its own.
 
     `wanted`: the columns in order; None: all.
     """
     table = rows.table
     for name, value in values.items():
-        if name not in table.column_names and (wanted is None or name in wanted):
+        if name in table.column_names:
+            # Of JSON lines: a row may lack any key.
+            if (
+                table[name].null_count
+                and value is not None
+                and pa.types.is_binary(table[name].type)
+            ):
+                filled = pc.fill_null(table[name], value.encode())
+                table = table.set_column(table.column_names.index(name), name, filled)
+        elif wanted is None or name in wanted:
             column = pa.repeat(pa.scalar(value, pa.string()), len(rows.numbers))
             table = table.append_column(name, column)
     if table is rows.table:

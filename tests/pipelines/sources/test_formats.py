@@ -1,0 +1,214 @@
+"""Shards of every format: found by name or first bytes, and read alike, compressed or not."""
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import BadShard
+from pipelines.sources.names import FileName, file_name, partitions
+from pipelines.sources.options import ReadOptions
+from pipelines.sources.rows import Span
+from pipelines.sources.shard import Shard
+from sentiment.errors import InputError
+from testing.properties import examples
+
+COMPRESSIONS = {"": None, ".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".GZ": "gzip"}
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=9)
+
+
+def content_of(extension: str, texts: list[str]) -> bytes:
+    """A file with the texts in its column `text`."""
+    if extension == ".txt":
+        return "".join(f"{text}\n" for text in texts).encode()
+    if extension == ".jsonl":
+        return "".join(
+            json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)
+        ).encode()
+    out = io.StringIO()
+    writer = csv.writer(out, "excel" if extension == ".csv" else "excel-tab", quoting=csv.QUOTE_ALL)
+    writer.writerows([["id", "text"], *([i, text] for i, text in enumerate(texts))])
+    return out.getvalue().encode()
+
+
+def write(path: Path, content: bytes, compression: str | None = None) -> Shard:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if compression is not None:
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, compression) as out:
+            out.write(content)
+        content = sink.getvalue().to_pybytes()
+    path.write_bytes(content)
+    return Shard(str(path), len(content), 0)
+
+
+def texts_of(shard: Shard, options=ReadOptions(), span=None, columns=("text",)) -> list:  # noqa: B008
+    return [
+        value if isinstance(value, str) else value.decode()
+        for rows in shard.rows(list(columns), options, span)
+        for value in rows.table["text"].to_pylist()
+    ]
+
+
+@examples(40)
+@given(st.data())
+def test_every_format_and_compression_gives_the_same_rows(tmp_path_factory, data):
+    extension = data.draw(st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]))
+    compression = data.draw(st.sampled_from(sorted(COMPRESSIONS)))
+    texts = data.draw(st.lists(TEXTS, min_size=1, max_size=8))
+    path = tmp_path_factory.mktemp("formats") / f"a{extension}{compression}"
+    shard = write(path, content_of(extension, texts), COMPRESSIONS[compression])
+    counted = shard.count(ReadOptions())
+    assert counted.rows == len(texts)
+    assert counted.digest == hashlib.sha256(path.read_bytes()).digest()[:16]
+    assert "text" in counted.schema.names
+    assert bool(counted.marks) == (not compression)
+    assert texts_of(shard) == texts
+    cut = data.draw(st.integers(0, len(texts)))
+    halves = [Span(0, cut), Span(cut, len(texts) - cut)]
+    assert [text for span in halves for text in texts_of(shard, span=span)] == texts
+    content = shard.fetch(2**20)
+    read = [rows.table["text"] for rows in shard.rows(["text"], ReadOptions(), content=content)]
+    assert sum(map(len, read)) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.csv", ("csv", None)),
+        ("A.CSV", ("csv", None)),
+        ("a.b.tsv.GZ", ("tsv", "gzip")),
+        ("a.ndjson.bz2", ("json", "bz2")),
+        ("a.json", ("json", None)),
+        ("a.jsonl.zstd", ("json", "zstd")),
+        ("a.txt", ("text", None)),
+        ("a.pq", ("parquet", None)),
+        ("j.PARQUET", ("parquet", None)),
+        ("a.parq", ("parquet", None)),
+        ("a.parquet.gzip", ("parquet", None)),
+        ("a.parquet.snappy", ("parquet", None)),
+        ("f.snappy.parquet", ("parquet", None)),
+        ("f.gz.parquet", ("parquet", None)),
+        ("part-00000", (None, None)),
+        ("000000_0", (None, None)),
+        ("000000_0.gz", (None, "gzip")),
+        ("part-00000-ab-c000", (None, None)),
+        ("part-00000-ab.c000.csv", ("csv", None)),
+        ("data.xlsx", (None, None)),
+    ],
+)
+def test_a_name_tells_format_and_compression(name, expected):
+    for path in (name, f"/a.csv/{name}", f"s3://b.parquet/x/{name}"):
+        found = file_name(path)
+        assert (found.format, found.compression) == expected
+    assert file_name("x/part-00000-ab.c000") == FileName(None, None, "")
+
+
+def test_a_file_without_extension_is_parquet_or_what_the_flag_says(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "000000_0")
+    for options in (ReadOptions(), ReadOptions(format="csv")):
+        shard = Shard(str(tmp_path / "000000_0"), 0, 0)
+        assert texts_of(shard, options) == ["a"]
+        assert shard.count(options).groups == (1,)
+    for name, format_name, content, compression in (
+        ("part-0", "csv", b"id,text\n1,b\n", None),
+        ("part-1.gz", "json", b'{"text":"b"}', "gzip"),
+        ("part-2", "text", b"b\n", None),
+        ("part-3.bz2", "tsv", b"id\ttext\n1\tb\n", "bz2"),
+    ):
+        shard = write(tmp_path / name, content, compression)
+        assert texts_of(shard, ReadOptions(format=format_name)) == ["b"]
+        with pytest.raises(BadShard, match=f"{name}: its name does not tell its format: .*--form"):
+            shard.count(ReadOptions())
+
+
+KINDS = {
+    b"PK\x03\x04..xl/workbook.xml": "a zip archive, or a workbook",
+    b"\xd0\xcf\x11\xe0\xa1\xb1": "an old Excel workbook",
+    b"\n <!DOCTYPE html><html>": "an HTML page",
+    b"<html><head>": "an HTML page",
+    b"version https://git-lfs.github.com/spec/v1\noid": "a pointer of Git LFS",
+    b"Obj\x01\x04\x14avro.codec": "Avro",
+    b"ORC\x0a\x0b": "ORC",
+    b"SQLite format 3\0": "an SQLite database",
+}
+
+
+@pytest.mark.parametrize("extension", [".csv", ".csv.gz", ".jsonl", ".txt", ".parquet"])
+@pytest.mark.parametrize("first", KINDS, ids=lambda first: KINDS[first])
+def test_a_file_under_a_wrong_name_is_named_for_what_it_is(tmp_path, extension, first):
+    shard = write(tmp_path / f"a{extension}", first + b"x" * 100)
+    for use in (lambda: shard.count(ReadOptions()), lambda: texts_of(shard)):
+        with pytest.raises(BadShard, match=rf"a\{extension} is {KINDS[first]}.*, whatever its"):
+            use()
+
+
+def test_compressed_files_under_a_wrong_name_are_named(tmp_path):
+    rows = b"id,text\n1,what a day\n"
+    for compression, extension in (("gzip", ".gz"), ("zstd", ".zst"), ("bz2", ".bz2")):
+        shard = write(tmp_path / "a.csv", rows, compression)
+        with pytest.raises(BadShard, match=rf"a\.csv is {compression}.*\{extension}"):
+            shard.count(ReadOptions(encoding="latin-1"))
+    shard = write(tmp_path / "a.csv.gz", rows, "zstd")
+    with pytest.raises(BadShard, match=r"a\.csv\.gz is zstd"):
+        shard.schema(ReadOptions())
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "b.csv")
+    with pytest.raises(BadShard, match=r"b\.csv is Parquet, whatever .*: name it \.parquet"):
+        Shard(str(tmp_path / "b.csv"), 0, 0).count(ReadOptions())
+    shard = write(tmp_path / "c.parquet", rows)
+    with pytest.raises(BadShard, match=r"c\.parquet cannot be read as Parquet"):
+        shard.count(ReadOptions())
+
+
+def decoded(rows) -> list[str | None]:
+    """The values of the first row, as strings."""
+    (*values,) = rows.table.to_pylist()[0].values()
+    return [value.decode() if isinstance(value, bytes) else value for value in values]
+
+
+def test_directories_with_values_give_columns(tmp_path):
+    directory = tmp_path / "year=2024" / "month=01" / "x=a%2Fb" / "n=__HIVE_DEFAULT_PARTITION__"
+    for shard in (
+        write(directory / "a.csv", b"id,text,x\n1,b,own\nbad\n"),
+        write(directory / "a.jsonl", b'{"id":1,"text":"b","x":"own"}\n'),
+    ):
+        schema = shard.count(ReadOptions()).schema
+        assert schema == shard.schema(ReadOptions())
+        names = ["id", "text", "x", "year", "month", "n"]
+        assert schema == pa.schema([(name, pa.string()) for name in names])
+        (rows,) = shard.rows(None, ReadOptions())
+        assert rows.table.column_names == names
+        expected = ["1", "b", "own", "2024", "01", None]
+        assert decoded(rows) == expected
+        (rows,) = shard.rows(["month", "text"], ReadOptions(), optional=["n", "x", "none"])
+        assert rows.table.column_names[:4] == ["month", "text", "n", "x"]
+        assert decoded(rows)[:4] == ["01", "b", None, "own"]
+    pq.write_table(pa.table({"text": ["a", "b"], "year": [1, 2]}), directory / "a.parquet")
+    shard = Shard(str(directory / "a.parquet"), 0, 0)
+    (rows,) = shard.rows(["text"], ReadOptions(), Span(1, 1), ["month", "year"])
+    assert rows.table.to_pylist() == [{"text": "b", "month": "01", "year": 2}]
+    assert partitions("s3://b/k=a%2520b/=x/y=/a.csv") == {"k": "a b", "y": ""}
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ({"delimiter": ";;"}, "--delimiter is ';;'; it must be one ASCII"),
+        ({"delimiter": "é"}, "--delimiter"),
+        ({"quote": "''"}, "--quote is"),
+        ({"escape": '"'}, "must be different"),
+        ({"columns": ("a", "a")}, "--columns a a"),
+        ({"format": "avro"}, "--format is avro; it must be csv"),
+        ({"encoding": "utf-9"}, "--encoding utf-9 is unknown"),
+    ],
+)
+def test_impossible_options_are_refused(flags, problem):
+    with pytest.raises(InputError, match=problem):
+        ReadOptions(**flags)
