@@ -43,6 +43,9 @@ from pipelines.sources.rows import (
 ROWS_LOOKED_AT = 100
 """Rows at the beginning of a file without a header that tell whether `--columns` fits."""
 
+LONGER_BYTES = 4096
+"""Bytes after a row that are looked at where it may end later than it seems."""
+
 _BACKSLASH = ord("\\")
 _COMMA = ord(",")
 _DELIMITERS = b",;\t|"
@@ -131,16 +134,16 @@ class _Table:
         if given is None and (match := _SEPARATOR_LINE.fullmatch(line)):
             self._dialect = replace(self._dialect, delimiter=match[1][0])
             line, begin = self._line(begin)
-        elif given is None:
+        elif given is None and line:
             self._dialect = self._detected(line)
-        names = self._names(line)
+        names = self._names(line) if line else []
         if not options.columns and len(names) > 1 and all(name[:1] == " " for name in names[1:]):
             self._dialect = replace(self._dialect, skips_blanks=True)
             line, begin = self._line(begin - len(line))
             names = self._names(line)
         if options.columns:
-            self._require_fit(begin - len(line), names)
             begin -= len(line)
+            self._require_fit(begin, names)
             names = list(options.columns)
         self._names_in_order = names
         self.present = [name for name in names if name or names.count("") == 1]
@@ -220,10 +223,11 @@ class _Table:
         escaped = replace(self._dialect, escape=_BACKSLASH)
         for row in np.flatnonzero(block.flags & BACKSLASH_QUOTE).tolist():
             raw = block.raw(row)
-            if is_good[row] and b"\n" not in raw and b"\r" not in raw:
-                continue
-            first = escaped.split(raw, 0, True, _NO_SLOTS, most=1)
-            if self._is_good(first)[0]:
+            # The row may also be the beginning of a longer one.
+            start, stop = int(block.starts[row]), int(block.ends[row]) + LONGER_BYTES
+            first = escaped.split(block.data[start:stop], 0, True, _NO_SLOTS, most=1)
+            is_line = is_good[row] and b"\n" not in raw and b"\r" not in raw
+            if self._is_good(first)[0] and not (is_line and first.ends[0] == len(raw)):
                 raise BadShard(
                     f"{self._path}, row {rows_before + row + 1} has a quote after a backslash, and "
                     "can be read in two ways: pass --escape '\\' if the backslash makes the quote "

@@ -111,14 +111,21 @@ def choose_columns(
     for name in chosen:
         if times[name] != 1:
             problem = "has more than one column" if name in times else "has no column"
-            hint = "" if name in times else _did_you_mean(name, present, chosen)
+            hint = "" if name in times else _hint(name, present, chosen)
             columns = textwrap.shorten(", ".join(present), 1000, placeholder=" ...")
             raise BadShard(f"{path} {problem} {name!r}{hint}; its columns: {columns}")
     return chosen
 
 
-def _did_you_mean(name: str, present: Sequence[str], chosen: Sequence[str]) -> str:
-    """A hint that names the most similar column that nothing else asked for, or ""."""
+def _hint(name: str, present: Sequence[str], chosen: Sequence[str]) -> str:
+    """What may be wrong: the names are a row, or the most similar column is meant; or ""."""
+    if any(_is_value(each) for each in present):
+        return "; is its first line a row? Then name the columns by --columns"
     candidates = {column.lower(): column for column in present if column not in chosen}
     close = difflib.get_close_matches(name.lower(), candidates, 1)
     return f"; did you mean {candidates[close[0]]!r}?" if close else ""
+
+
+def _is_value(name: str) -> bool:
+    """Whether a column's name looks like a value of a row: a number, a date, a sentence."""
+    return (name[:1].isdigit() and len(name) >= 3) or name.count(" ") >= 5

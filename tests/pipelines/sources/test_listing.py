@@ -3,10 +3,12 @@
 import errno
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import Unavailable
-from pipelines.sources.listing import find_labelled, find_shards
+from pipelines.sources.listing import find, find_labelled, find_shards, require_apart
 from pipelines.sources.options import ReadOptions
 from sentiment.errors import InputError
 from testing.faulty_files import Faults, faulty
@@ -164,3 +166,135 @@ def test_what_cannot_be_listed_is_unavailable(tree, at, number):
     with faulty(Faults(at, error)), pytest.raises(Unavailable) as caught:
         find_shards([str(root)], "--input")
     assert str(caught.value).startswith(f"--input {root} cannot be listed: ")
+
+
+def test_what_is_no_shard_is_counted_by_kind(tree):
+    root = tree(
+        *("a.csv", "b.xlsx", "c/d.xlsx", "e.log", "000000_0", "README.txt", "schema.json"),
+        *("a.csv.crc", "_SUCCESS", ".hidden.xlsx", "_metadata", "x.json", "y.txt"),
+    )
+    found = find([str(root)], "--input")
+    assert names(root, found.shards) == ["a.csv", "x.json", "y.txt"]
+    assert found.aside == {
+        ".log": [f"{root}/e.log"],
+        ".xlsx": [f"{root}/b.xlsx", f"{root}/c/d.xlsx"],
+        "document": [f"{root}/README.txt", f"{root}/schema.json"],
+        "without extension": [f"{root}/000000_0"],
+    }
+    assert found.remark == (
+        f"6 files are no shards and were left aside: 2 .xlsx ({root}/b.xlsx, ...), "
+        f"2 document ({root}/README.txt, ...), 1 .log ({root}/e.log), "
+        f"1 without extension ({root}/000000_0); --format reads files without extension"
+    )
+    given = find([str(root)], "--input", has_format=True)
+    assert names(root, given.shards) == ["000000_0", "a.csv", "x.json", "y.txt"]
+    assert find([str(root / "a.csv")], "--input").remark == ""
+
+
+def test_a_file_without_extension_is_a_shard_if_it_is_parquet(tree):
+    root = tree("part-00000", "dir/000000_0")
+    pq.write_table(pa.table({"text": ["a"]}), root / "dir" / "000000_1")
+    found = find([str(root)], "--input")
+    assert names(root, found.shards) == ["dir/000000_1"]
+    assert list(found.aside) == ["without extension"]
+    assert names(root, find_shards([str(root / "dir" / "000000_1")], "-")) == ["dir/000000_1"]
+    with pytest.raises(InputError, match=r"part-00000 does not end in any of .*: pass --format"):
+        find_shards([str(root / "part-00000")], "--input")
+    named = find([str(root / "part-00000")], "--input", has_format=True)
+    assert names(root, named.shards) == ["part-00000"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("y=*/*.csv", ["y=1/a.csv", "y=2/b.csv", "y=2/c.csv"]),
+        ("y=*/[ab].csv", ["y=1/a.csv", "y=2/b.csv"]),
+        ("y=2", ["y=2/b.csv", "y=2/c.csv", "y=2/deep/d.csv", "y=2/e.jsonl"]),
+        ("y=?", ["y=1/a.csv", "y=2/b.csv", "y=2/c.csv", "y=2/deep/d.csv", "y=2/e.jsonl"]),
+        ("**/*.csv", ["top.csv", "y=1/a.csv", "y=2/b.csv", "y=2/c.csv", "y=2/deep/d.csv"]),
+        ("*/deep/*", ["y=2/deep/d.csv"]),
+        ("y=2/**", ["y=2/b.csv", "y=2/c.csv", "y=2/deep/d.csv", "y=2/e.jsonl"]),
+        ("y=2/*", ["y=2/b.csv", "y=2/c.csv", "y=2/deep/d.csv", "y=2/e.jsonl"]),
+        ("*.csv", ["top.csv"]),
+        ("odd[1]/a.csv", ["odd[1]/a.csv"]),
+    ],
+)
+def test_patterns(tree, pattern, expected):
+    root = tree(
+        *("top.csv", "y=1/a.csv", "y=2/b.csv", "y=2/c.csv", "y=2/deep/d.csv", "y=2/e.jsonl"),
+        *("y=2/_x/f.csv", "_h/g.csv", ".h/i.csv"),
+    )
+    if pattern.startswith("odd"):
+        tree("odd[1]/a.csv", "odd1/b.csv")
+    for given in (f"{root}/{pattern}", f"file://{root}/{pattern}"):
+        if "://" not in given or not set("?[") & set(pattern):
+            assert names(root, find_shards([given], "--input")) == sorted(expected)
+    assert names(root, find_shards([f"{root}/{pattern}", str(root / "top.csv")], "--input"))
+
+
+def test_conditions_on_directories(tree):
+    root = tree(
+        *("year=2023/month=12/a.csv", "year=2024/month=01/b.csv", "year=2024/month=10/c.csv"),
+        *("year=__HIVE_DEFAULT_PARTITION__/d.csv", "e.csv"),
+    )
+
+    def chosen(*where):
+        return [name[-5] for name in names(root, find([str(root)], "--input", where).shards)]
+
+    assert chosen() == ["e", "a", "b", "c", "d"]
+    assert chosen("year=2024") == ["b", "c"]
+    assert chosen("year = 2024", "month>=2") == ["c"]
+    assert chosen("month=1") == ["b"]
+    assert chosen("year!=2024") == ["a"]
+    assert chosen("year<2024.5") == ["a", "b", "c"]
+    assert chosen("year<=x") == ["a", "b", "c"]
+    with pytest.raises(InputError, match=r"named day=.*; the keys there are: month, year$"):
+        chosen("day=1")
+    with pytest.raises(InputError, match=r"--where year=2025: none of 5 shards is so"):
+        chosen("year=2025")
+    with pytest.raises(InputError, match=r"--where 'year' is no condition"):
+        chosen("year")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("t/_delta_log/00000.json", "Delta Lake"),
+        ("t/.hoodie/hoodie.properties", "Hudi"),
+        ("t/metadata/v1.metadata.json", "Iceberg"),
+    ],
+)
+def test_a_table_of_a_table_format_is_refused_by_name(tree, name, kind):
+    root = tree("t/part-0.parquet", "t/data/x=1/part-1.parquet", name)
+    for given in (root / "t", root, root / "*", root / "t" / "*"):
+        with pytest.raises(InputError, match=rf"{root}/t is a table of {kind}, whose files .*: wr"):
+            find_shards([str(given)], "--input")
+    assert len(find_shards([str(root / "t" / "part-0.parquet")], "--input")) == 1
+
+
+def test_an_output_inside_the_input_is_refused(tree):
+    root = tree("in/a.csv", "in/sub/b.csv", "beside/c.csv")
+    (root / "link").symlink_to("in")
+    (root / "in" / "beside").symlink_to("../beside")
+    for given, output in (
+        ("in", "in/scored"),
+        ("in", "in"),
+        ("link", "in/scored"),
+        ("in", "link/scored"),
+        ("in/*.csv", "in/scored"),
+        ("in/sub", "in"),
+        ("in/sub/b.csv", "in"),
+        ("in", "beside"),
+        ("in", "beside/../in/x"),
+    ):
+        paths = [str(root / given)]
+        with pytest.raises(InputError, match="the next run would read what this one writes"):
+            require_apart(paths, find_shards(paths, "--input"), str(root / output))
+    for given, output in (("in", "scored"), ("in", "in2"), ("in/a.csv", "in/scored"), ("in", "i")):
+        paths = [str(root / given)]
+        require_apart(paths, find_shards(paths, "--input"), str(root / output))
+    for given, output in (("s3://b/in/", "s3://b/in/out"), ("gs://anonymous@b/x", "gs://b/x/y")):
+        with pytest.raises(InputError, match="inside each other"):
+            require_apart([given], [], output)
+    require_apart(["s3://b/in"], [], "s3://b/in2")
+    require_apart(["s3://b/in"], [], "gs://b/in/x")
