@@ -14,7 +14,7 @@ demo: .venv
 	$(BIN)/python -m pipelines.train --data_dir data/crowdflower --num_workers 2 --run_name demo
 	$(BIN)/python -m pipelines.evaluate --checkpoints_dir checkpoints/demo --baseline
 	$(BIN)/python -m pipelines.score --checkpoints_dir checkpoints/demo \
-		--input data/crowdflower/shards --output scored --keep_columns id text label
+		--input data/crowdflower/shards --output scored --keep_columns id text label --show_samples
 
 # Two processes: with three, several Rays start at once, and one may miss its limit of 30 seconds.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

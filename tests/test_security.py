@@ -274,7 +274,7 @@ def compressed(path: Path, head: bytes, piece: bytes, times: int) -> Path:
     ("piece", "code", "said"),
     [
         (b"a" * MEBIBYTE, 2, "a row longer than 64 MiB"),
-        (b"\n" * MEBIBYTE, 0, "1 rows scored"),
+        (b"\n" * MEBIBYTE, 0, "1 row scored"),
     ],
     ids=["a row", "blank lines"],
 )

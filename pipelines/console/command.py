@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NoReturn, TypeAlias, TypeVar
 
-from pipelines.console.terminal import discard, printable
+from pipelines.console.terminal import discard, printable, require_streams
 
 # Only light modules stand here: Ctrl-C has its handler before the heavy ones load.
 
@@ -61,6 +61,7 @@ def exit_code(
         doc: Docstring with example commands for `--help`; None: that of `__main__`.
         arguments: Command line without the program's name; None: `sys.argv`.
     """
+    require_streams()
     # A shell's background jobs ignore SIGINT.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)

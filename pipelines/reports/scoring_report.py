@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.console.terminal import quantity
+from pipelines.reports.drift import Drift, share
 from pipelines.reports.page import BLUE, GREY, ORANGE, Chart, Section, Table, draw_chart, page
 from pipelines.reports.scoring_results import ScoringResults, ScoringRun
 from sentiment import storage
@@ -20,14 +21,6 @@ from sentiment import storage
 if TYPE_CHECKING:  # Loads where a chart is drawn.
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-MIN_UNKNOWN_EXCESS, MAX_UNKNOWN_EXCESS = 0.02, 0.1
-"""Warn if the share of unknown tokens is more than twice that of the training texts; these bounds
-limit how far above it the threshold is. For comparison: 2.0% of the tokens were unknown in the
-tweets of a training run, 2.9% in its held-out tweets, 5.5% in film reviews."""
-
-MAX_TRUNCATED_EXCESS = 0.01
-"""Warn if the share of truncated texts exceeds that of the training texts by more."""
 
 SHARDS_SHOWN = 20
 """If there are more shards: the distribution, and half this many of either extreme."""
@@ -72,6 +65,7 @@ def scoring_report(results: ScoringResults) -> bytes:
         _probabilities(results.histogram),
         _shards(results),
         _rejected(results),
+        *_columns(results.column_notes),
         _runs(results.runs),
         _reading(results.directory, bool(counts["rejected"] or unreadable)),
         _settings(results),
@@ -82,42 +76,17 @@ def scoring_report(results: ScoringResults) -> bytes:
 def _drift(results: ScoringResults) -> Section:
     """Compare the texts with the training texts; warn where they differ much."""
     counts, training = results.counts, results.checkpoint.training
-    # Older checkpoints do not have all counts.
+    drift = Drift.of(counts, training)
     trained = training.get("learnt", {})
-    unknown = _share(counts["unknown"], counts["tokens"])
-    truncated = _share(counts["truncated"], counts["rows"])
-    trained_unknown = _share(trained.get("unknown"), trained.get("tokens"))
-    trained_truncated = _share(trained.get("truncated"), trained.get("rows"))
     trained_rows = training.get("rows", {}).get("train")
-    trained_positive = _share(training.get("positive", {}).get("train"), trained_rows)
-    warnings = []
-    if unknown is not None and trained_unknown is not None:
-        threshold = trained_unknown + min(
-            max(trained_unknown, MIN_UNKNOWN_EXCESS), MAX_UNKNOWN_EXCESS
-        )
-        if unknown > threshold:
-            warnings.append(
-                f"{unknown:.1%} of the tokens of these texts are not in the vocabulary; of the "
-                f"training texts it was {trained_unknown:.1%}. Above {threshold:.1%} the texts are "
-                "probably of another kind, and the predictions less reliable. Label some of them "
-                "and measure the model on those with pipelines.evaluate --data_dir."
-            )
-    if (
-        truncated is not None
-        and trained_truncated is not None
-        and truncated > trained_truncated + MAX_TRUNCATED_EXCESS
-    ):
-        warnings.append(
-            f"{truncated:.1%} of these texts were truncated to their first {results.max_tokens} "
-            f"tokens; of the training texts it was {trained_truncated:.1%}."
-        )
+    trained_positive = share(training.get("positive", {}).get("train"), trained_rows)
     rows = [
-        ("Tokens not in the vocabulary", _shown(unknown), _shown(trained_unknown)),
-        ("Truncated texts", _shown(truncated), _shown(trained_truncated)),
+        ("Tokens not in the vocabulary", _shown(drift.unknown), _shown(drift.trained_unknown)),
+        ("Truncated texts", _shown(drift.truncated), _shown(drift.trained_truncated)),
         (
             "Tokens per text",
-            _shown(_share(counts["tokens"], counts["rows"]), ".1f"),
-            _shown(_share(trained.get("tokens"), trained.get("rows")), ".1f"),
+            _shown(share(counts["tokens"], counts["rows"]), ".1f"),
+            _shown(share(trained.get("tokens"), trained.get("rows")), ".1f"),
         ),
         (
             "Positive texts (predicted here, labelled in training)",
@@ -131,7 +100,7 @@ def _drift(results: ScoringResults) -> Section:
         "kind, time or language have more unknown words, and predictions for them are less "
         "reliable. Tokens are counted after truncation here, and before it in training.",
         tables=[Table("Shares", ("", "these texts", "training texts"), rows, "lrr")],
-        warnings=warnings,
+        warnings=drift.warnings(results.max_tokens),
     )
 
 
@@ -238,6 +207,18 @@ def _rejected(results: ScoringResults) -> Section:
     )
 
 
+def _columns(notes: Sequence[str]) -> list[Section]:
+    """What is to know of the kept columns; nothing if each is as in the shards."""
+    if not notes:
+        return []
+    table = Table("Cast, missing or left out", ("",), [(note,) for note in notes], "l")
+    text = (
+        "The first shards decided the columns and their types. A value that a cast would change "
+        "rejects its row."
+    )
+    return [Section("Columns", text, tables=[table])]
+
+
 def _runs(runs: Sequence[ScoringRun]) -> Section:
     """Rows per second of the last run, and what the last runs did."""
     cells = [
@@ -336,13 +317,6 @@ def _bars(axes: "Axes", heights: np.ndarray, color: str | list[str]) -> None:
 
 def _thousands(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-
-
-def _share(part: object, whole: object) -> float | None:
-    """part / whole; None where either is unknown or the whole is 0."""
-    if isinstance(part, int) and isinstance(whole, int) and whole > 0:
-        return part / whole
-    return None
 
 
 def _shown(share: float | None, form: str = ".1%") -> str:

@@ -70,3 +70,5 @@ class ScoringResults:
     """The last runs that scored any rows, latest first."""
     rejected_rows: Sequence[RejectedRow]
     """A sample of the rejected rows."""
+    column_notes: Sequence[str]
+    """What is to know of the kept columns: what is cast, missing or left out."""

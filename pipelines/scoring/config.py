@@ -104,6 +104,10 @@ class ScoreConfig:
     """With --use_gpu, the share of a GPU that an actor has; 0.5: two on each. 0.01 <= x <= 1."""
     batch_size: int = 16_384
     """Texts that a GPU computes at once."""
+    show_samples: bool = False
+    """Show the first ten rows of the output at the end: texts, if they are kept."""
+    quiet: bool = False
+    """Show only warnings, failures and the last line."""
     verbose: bool = False
     """Also show what Ray and the workers write."""
 
@@ -121,6 +125,9 @@ class ScoreConfig:
         require(0.01 <= share <= 1, "gpus_per_actor", share, wanted)
         if share < 1 and not self.use_gpu:
             raise InputError(f"--gpus_per_actor {share} needs --use_gpu")
+        if self.quiet and (self.verbose or self.show_samples):
+            other = "--verbose" if self.verbose else "--show_samples"
+            raise InputError(f"--quiet and {other} exclude each other: pass one of them")
         if self.sync and self.keep_stale:
             raise InputError("--sync and --keep_stale exclude each other: pass one of them")
         require(self.wait_minutes > 0, "wait_minutes", self.wait_minutes, "more than 0")

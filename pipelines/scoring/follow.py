@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.console.terminal import printable, quantity
+from pipelines.console.terminal import printable, quantity, say, warn
 from pipelines.scoring.changes import Difference, Findings, difference, find_changes
 from pipelines.scoring.config import OutputSettings, ScoreConfig
 from pipelines.scoring.counting import count_shards, forget_counts
@@ -81,7 +81,7 @@ def say_absent(output: Output, shards: Shards) -> None:
     paths = known.paths.take(pa.array(difference(output.known, shards).unseen))
     absent = paths.filter(pc.invert(pc.is_in(paths, shards.paths)))
     if len(absent):
-        print(
+        say(
             f"Not in --input: {quantity(len(absent), 'known shard')} "
             f"(first: {printable(absent[0].as_py())}); rows of them stay in the output"
         )
@@ -109,7 +109,7 @@ def follow(
             say_absent(output, shards)
             return stale
         if len(found.unknown):
-            print(f"Counting the rows of {quantity(len(found.unknown), 'shard')} ...", flush=True)
+            say(f"Counting the rows of {quantity(len(found.unknown), 'shard')} ...")
         unknown = shards.take(found.unknown)
         counts = count_shards(unknown, settings, executor, output.directory)
         step = _decide(config, output, shards, found, counts)
@@ -129,7 +129,7 @@ def follow(
             output.add(replace(plan, changes=step.changes))
             output.remove_retired()
         for note in plan.notes:
-            print(printable(note), flush=True)
+            say(printable(note))
         forget_counts(output.directory)
 
 
@@ -267,17 +267,17 @@ def _say(step: _Step, known: KnownShards, listed: Shards) -> None:
         was, now = first(known.shards, findings.known_moved), first(listed, findings.moved)
         example = now if was == now else f"{was}, now {now}"
         shards = quantity(len(findings.moved), "scored shard")
-        print(f"Moved, or written again with the same content: {shards} (first: {example})")
+        say(f"Moved, or written again with the same content: {shards} (first: {example})")
     for problem in step.stale.problems:
-        print(f"Not followed: {problem}")
+        warn(f"Not followed: {problem}")
     if len(findings.copies):
         shards = quantity(len(findings.copies), "new shard")
-        print(
+        say(
             f"Copies: {shards} with the content of another shard, each scored on its own "
             f"(first: {first(listed, findings.copies)})"
         )
     if len(step.changes.retired):
-        print(f"Scored again to follow the input: {quantity(len(step.changes.retired), 'part')}")
+        say(f"Scored again to follow the input: {quantity(len(step.changes.retired), 'part')}")
 
 
 def _paths(shards: Shards, indices: np.ndarray) -> list[str]:

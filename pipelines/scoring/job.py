@@ -8,21 +8,23 @@ process may die at any moment: the same command again scores what is missing.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from functools import partial
 
 from pipelines.console.extras import require_module
-from pipelines.console.terminal import printable, quantity
+from pipelines.console.terminal import printable, quantity, quietly, say, warn
 from pipelines.errors import Failure
+from pipelines.reports.drift import drift_warnings
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig, read_options
 from pipelines.scoring.executor import Executor
-from pipelines.scoring.final_lines import print_damage, print_first_rows, print_totals
+from pipelines.scoring.final_lines import say_damage, say_how_to_read, say_run, say_totals
 from pipelines.scoring.follow import follow, is_up_to_date, say_absent
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
 from pipelines.scoring.planner import require_columns
 from pipelines.scoring.reader import PartReader
-from pipelines.scoring.run_record import RunRecord
+from pipelines.scoring.run_record import RunRecord, RunSummary
 from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.totals import Totals
@@ -60,7 +62,8 @@ def main(config: ScoreConfig) -> None:
     to stop: then the same command goes on.
     """
     try:
-        _score(config)
+        with quietly(config.quiet):
+            _score(config)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command again goes on") from None
 
@@ -75,16 +78,16 @@ def _score(config: ScoreConfig) -> None:
     require_apart(paths, found.shards, directory)
     shards = Shards.of(found.shards)
     if found.remark:
-        print(printable(found.remark))
+        say(printable(found.remark))
     output = overwrite(directory) if config.overwrite else Output(directory)
     storage.require_writable(output.directory, "--output")
     settings = config.settings(checkpoint.model_hash)
     output.require_same(settings)
-    print_damage(output.directory, output.mend_here())
+    say_damage(output.directory, output.mend_here())
     output.remove_partial()
     if output.complete and is_up_to_date(output, shards, config.sync):
         say_absent(output, shards)
-        print(f"Nothing to do: every shard of the input is scored in {config.output}")
+        warn(f"Nothing to do: every shard of the input is scored in {config.output}")
         return
 
     if not output.plans:
@@ -105,21 +108,25 @@ def _run_and_report(
     executor: Executor,
 ) -> None:
     """Run the job; print its totals and write its report."""
-    print(
+    say(
         f"{quantity(len(shards), 'shard')} of {' '.join(config.input)}, "
         f"model {checkpoint.model_hash[:12]} of {config.checkpoints_dir} "
         f"({len(checkpoint.words):,} words)"
     )
+    summary = RunSummary()
+    drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
     try:
-        totals = run(config, checkpoint, output, shards, executor)
+        totals = run(config, checkpoint, output, shards, executor, summary)
     except (PartsFailed, TooManyRejected, InputChanged) as error:
         # The report shows the reasons.
         _write_report(config, checkpoint, output, None, str(error))
+        say_run(summary, drift(summary.counts))
         raise
-    print_first_rows(config.output, output.plans)
+    say_how_to_read(config.output, output.plans, config.show_samples)
     _write_report(config, checkpoint, output, totals)
     unreadable_shards = len(output.unreadable())
-    print_totals(config.output, config.max_tokens, totals.counts, unreadable_shards)
+    say_totals(config.output, config.max_tokens, totals.counts, unreadable_shards)
+    say_run(summary, drift(summary.counts))
 
 
 def run(
@@ -128,8 +135,11 @@ def run(
     output: Output,
     shards: Sequence[Shard],
     executor: Executor,
+    summary: RunSummary | None = None,
 ) -> Totals:
     """Plan the new shards, score every missing part, write `_SUCCESS`, and return the totals.
+
+    What this run does is added to `summary`, also if it fails.
 
     Another program may plan and score on the same output at the same time, and die: what it leaves
     undone is done here. When all that can be done is done, raises PartsFailed if parts could not be
@@ -137,13 +147,15 @@ def run(
     if scored shards have changed, without `--sync` and `--keep_stale`.
     """
     settings = config.settings(checkpoint.model_hash)
+    drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
+    summary = summary or RunSummary()
     try:
         with closing(executor):
-            print_damage(output.directory, output.mend(executor))
+            say_damage(output.directory, output.mend(executor))
             while True:
                 stale = follow(config, settings, Shards.of(shards), output, executor)
-                _score_missing(config, checkpoint, output, executor)
-                print_damage(output.directory, output.mend(executor))
+                _score_missing(config, checkpoint, output, executor, summary)
+                say_damage(output.directory, output.mend(executor))
                 if stale.problems and not config.keep_stale:
                     with writing(output):
                         output.withdraw_success()
@@ -152,7 +164,7 @@ def run(
                         "--sync makes the output follow the input, and with --keep_stale leaves it"
                     )
                 with writing(output):
-                    totals = output.close()
+                    totals = output.close(drift)
                 if totals is not None:
                     return totals
     finally:
@@ -161,9 +173,13 @@ def run(
 
 
 def _score_missing(
-    config: ScoreConfig, checkpoint: Checkpoint, output: Output, executor: Executor
+    config: ScoreConfig,
+    checkpoint: Checkpoint,
+    output: Output,
+    executor: Executor,
+    summary: RunSummary,
 ) -> None:
-    """Score the parts that are missing, and write the run's record.
+    """Score the parts that are missing, write the run's record, and add it to the summary.
 
     When the others are done, raises PartsFailed if parts could not be scored, and TooManyRejected.
     """
@@ -186,11 +202,12 @@ def _score_missing(
                     failed_in_a_row += 1
                     first_error = first_error or result.error
                     if record.failed_parts <= MAX_ERRORS_SHOWN:
-                        record.say(f"Failed: {printable(result.error)}")
+                        record.warn(f"Failed: {printable(result.error)}")
                     if failed_in_a_row == MAX_FAILED_IN_A_ROW:
                         break
     finally:
         record.close()
+        summary.add(record)
         with suppress(OSError, Failure):
             output.save()
         # On a full disk there is no record; the error that is under way says why.
@@ -276,6 +293,6 @@ def _write_report(
         message = on_one_line(error)
         if not isinstance(error, OSError | InputError):  # A bug in this program.
             message = f"{type(error).__name__}: {message}"
-        print(f"No report: {printable(message)}")
+        warn(f"No report: {printable(message)}")
     else:
-        print(f"Report: {storage.join(config.output, '_manifest', REPORT)}")
+        say(f"Report: {storage.join(config.output, '_manifest', REPORT)}")

@@ -17,7 +17,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -319,8 +319,13 @@ class Output:
                     "readers would take it for scored rows: move it elsewhere and run again"
                 )
 
-    def close(self) -> Totals | None:
+    def close(
+        self, warnings_of: Callable[[Mapping[str, int]], list[str]] = lambda _: []
+    ) -> Totals | None:
         """Write `_SUCCESS` and return the totals; None if a part is missing, or has to be verified.
+
+        `warnings_of` tells what is to know of texts, given the sums of their `PartCounts`. It is
+        asked of all parts and of those of the last plan.
 
         Of the programs on a disk, one at a time adds a plan, removes a part or writes `_SUCCESS`.
         Elsewhere there are no locks: programs that add a plan remove `_SUCCESS` before and after,
@@ -329,11 +334,15 @@ class Output:
         """
         self.look()
         plans, totals = len(self.plans), self.totals()
+        warnings = warnings_of(totals.counts)
+        if plans:
+            latest = warnings_of(self.totals_of(plans - 1).counts)
+            warnings += [f"The last shards: {line}" for line in latest if line not in warnings]
         with self._locked():
             self.look()
             if not self._is_settled(plans):
                 return None
-            self.finish(dict(totals.counts))
+            self.finish(dict(totals.counts), warnings)
             # A plan of the same moment, where there are no locks.
             self.look()
             if not self._is_settled(plans):
@@ -341,14 +350,14 @@ class Output:
                 return None
         return totals
 
-    def finish(self, totals: dict[str, int]) -> None:
+    def finish(self, totals: dict[str, int], warnings: Sequence[str] = ()) -> None:
         """Write the list of shards that could not be opened, then `_SUCCESS`."""
         unreadable = self.unreadable()
         if len(unreadable):
             self._write(parquet_content(unreadable), "_rejected", "shards.parquet")
         else:
             storage.remove_if_there(self._path("_rejected", "shards.parquet"))
-        success = {**totals, "plans_sha256": self._plans_digest()}
+        success = {**totals, "warnings": warnings, "plans_sha256": self._plans_digest()}
         self._write(json.dumps(success, indent=1).encode(), "_SUCCESS")
 
     def withdraw_success(self) -> None:

@@ -32,6 +32,9 @@ MAX_REJECTED_FILES, MAX_ROWS_PER_FILE = 5, 100
 MAX_SAMPLES, MAX_SAMPLES_PER_REASON = 20, 3
 """Rejected rows in the sample."""
 
+MAX_NOTES = 50
+"""Notes on columns."""
+
 MAX_RAW_BYTES = 64 * 2**20
 """Raw bytes of a file's rows. Of a larger file they are not read: one row may be most of it."""
 
@@ -61,7 +64,14 @@ def collect(
         ],
         runs=list(_last_runs(output.directory)),
         rejected_rows=list(itertools.islice(_rejected_rows(output.directory), MAX_SAMPLES)),
+        column_notes=_column_notes(output),
     )
+
+
+def _column_notes(output: Output) -> list[str]:
+    """The notes of the plans, each once, the latest first."""
+    notes = dict.fromkeys(note for plan in reversed(output.plans) for note in plan.notes)
+    return list(notes)[:MAX_NOTES]
 
 
 def _last_runs(directory: str) -> Iterator[ScoringRun]:

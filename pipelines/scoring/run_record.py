@@ -1,18 +1,40 @@
 """The record of a run: counts of the parts it wrote, shown as progress and kept in `_manifest/`."""
 
 import time
+from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from pipelines.console import progress
-from pipelines.console.terminal import quantity
+from pipelines.console.terminal import quantity, say, warn
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartResult
 
 MAX_COURSE_POINTS = 400
 """Points of a run's course, in its record."""
+
+
+class RunSummary:
+    """What a run has done, which may score missing parts several times."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.counts: Counter[str] = Counter()
+        """Sums of `PartCounts` over the parts that the run has written, by name."""
+        self.notes: list[str] = []
+        """What is to know of the columns of the shards that it has scored."""
+
+    def add(self, record: "RunRecord") -> None:
+        """Add what was done since the record began."""
+        self.counts.update(record.counts)
+        self.notes += record.notes
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._began
 
 
 class RunRecord:
@@ -34,16 +56,23 @@ class RunRecord:
         self._parts = 0
         self._totals = output.totals().counts
         """Sums of `PartCounts` over all parts that are there, by name."""
+        self._totals_before = self._totals.copy()
+        self.notes = [
+            note
+            for plan in output.plans
+            if plan.notes and len(output.missing_of(plan))
+            for note in plan.notes
+        ]
+        """What is to know of the columns of the shards that this run scores."""
         self._course: list[tuple[float, int]] = []
         self._parts_per_point = 1
         self._rows_before = self.done_rows
         if self._missing_parts:
             done = output.planned_parts - self._missing_parts
             done_parts = f" ({done:,} are there)" if done else ""
-            print(
+            say(
                 f"Scoring {quantity(self._planned_rows - self.done_rows, 'row')} in "
-                f"{quantity(self._missing_parts, 'part')}{done_parts} ...",
-                flush=True,
+                f"{quantity(self._missing_parts, 'part')}{done_parts} ..."
             )
         self._began_time = time.time()
         self._began = time.monotonic()
@@ -65,6 +94,13 @@ class RunRecord:
         """Rows scored and rejected in all parts that are there."""
         return self._totals["rows"] + self._totals["rejected"]
 
+    @property
+    def counts(self) -> Counter[str]:
+        """Sums of `PartCounts` over the parts that this run has written, by name."""
+        counts = self._totals.copy()
+        counts.subtract(self._totals_before)
+        return counts
+
     def add(self, result: PartResult) -> None:
         """Count a part, also one that could not be written, and show progress."""
         if result.error:
@@ -83,6 +119,13 @@ class RunRecord:
     def say(self, line: str) -> None:
         """Print a line, above the progress bar."""
         self._progress.say(line)
+
+    def warn(self, line: str) -> None:
+        """Print a line, above the progress bar, also with `--quiet`."""
+        if self._config.quiet:
+            warn(line)
+        else:
+            self.say(line)
 
     def close(self) -> None:
         """Stop the progress display."""
@@ -108,6 +151,8 @@ class RunRecord:
                 "rows": self._planned_rows - self.done_rows,
             },
             "totals": dict(self._totals),
+            "counts": dict(self.counts),
+            "notes": self.notes,
         }
 
     def _add_point(self, seconds: float) -> None:

@@ -187,7 +187,9 @@ def is_same(found: pa.Scalar, given: pa.Scalar) -> bool:
     if isinstance(value, str) and not isinstance(other, str):
         return is_written(value, found)
     if isinstance(value, Decimal | float) and isinstance(other, Decimal | float):
-        return float(value) == float(other)
+        # A decimal is the float that is written so.
+        digits = 1e-6 if pa.float32() in (kind, to) else 0
+        return math.isclose(value, other, rel_tol=digits)
     return bool(value == other)
 
 

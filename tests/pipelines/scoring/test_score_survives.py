@@ -45,7 +45,9 @@ def job(tmp_path_factory, local_ray):
     with redirect_stdout(io.StringIO()) as said:
         main(config(root, "whole"))
     last = said.getvalue().splitlines()[-1]
-    assert last.startswith("50 rows and 0 shards could not be scored: see ")
+    assert re.fullmatch(
+        r"This run: 9,950 rows scored, \d+\.\d% positive, 50 rejected, in \d+\.\d s", last
+    )
     return root
 
 
@@ -61,6 +63,11 @@ def test_the_manifest_tells_all_of_a_run(job):
     record = json.loads(path.read_text())
     totals = json.loads((job / "whole" / "_SUCCESS").read_text())
     del totals["plans_sha256"]
+    assert totals.pop("warnings") == []
+    assert record["counts"] == totals
+    assert record["notes"] == [
+        "Column 'id' is string in the output: it is string and int64 in the shards"
+    ]
     assert record["totals"] == totals
     assert totals["rows"] + totals["rejected"] == record["rows"] == 10_000
     assert set(totals) == set(vars(PartCounts()))

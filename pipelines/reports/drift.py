@@ -1,0 +1,75 @@
+"""Drift: how far scored texts differ from those that the model has learnt from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MIN_UNKNOWN_EXCESS, MAX_UNKNOWN_EXCESS = 0.02, 0.1
+"""Warn if the share of unknown tokens is more than twice that of the training texts; these bounds
+limit how far above it the threshold is. For comparison: 2.0% of the tokens were unknown in the
+tweets of a training run, 2.9% in its held-out tweets, 5.5% in film reviews."""
+
+MAX_TRUNCATED_EXCESS = 0.01
+"""Warn if the share of truncated texts exceeds that of the training texts by more."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Shares of scored texts and of training texts; None: not recorded, or there are none."""
+
+    unknown: float | None
+    """Tokens that the vocabulary lacks."""
+    trained_unknown: float | None
+    truncated: float | None
+    """Texts that were truncated."""
+    trained_truncated: float | None
+
+    @staticmethod
+    def of(counts: Mapping[str, int], training: Mapping[str, Any]) -> "Drift":
+        """The shares, given sums of `PartCounts` by name, and a checkpoint's record of training."""
+        # Older checkpoints do not have all counts.
+        trained = training.get("learnt", {})
+        return Drift(
+            share(counts["unknown"], counts["tokens"]),
+            share(trained.get("unknown"), trained.get("tokens")),
+            share(counts["truncated"], counts["rows"]),
+            share(trained.get("truncated"), trained.get("rows")),
+        )
+
+    def warnings(self, max_tokens: int) -> list[str]:
+        """What a user should know of, each in one line; `max_tokens`: where texts are truncated."""
+        warnings = []
+        if self.unknown is not None and self.trained_unknown is not None:
+            excess = min(max(self.trained_unknown, MIN_UNKNOWN_EXCESS), MAX_UNKNOWN_EXCESS)
+            if self.unknown > self.trained_unknown + excess:
+                warnings.append(
+                    f"{self.unknown:.1%} of the tokens of these texts are not in the vocabulary; "
+                    f"of the training texts it was {self.trained_unknown:.1%}. Above "
+                    f"{self.trained_unknown + excess:.1%} the texts are probably of another kind, "
+                    "and the predictions less reliable. Label some of them and measure the model "
+                    "on those with pipelines.evaluate --data_dir."
+                )
+        if (
+            self.truncated is not None
+            and self.trained_truncated is not None
+            and self.truncated > self.trained_truncated + MAX_TRUNCATED_EXCESS
+        ):
+            warnings.append(
+                f"{self.truncated:.1%} of these texts were truncated to their first {max_tokens} "
+                f"tokens; of the training texts it was {self.trained_truncated:.1%}."
+            )
+        return warnings
+
+
+def drift_warnings(
+    counts: Mapping[str, int], training: Mapping[str, Any], max_tokens: int
+) -> list[str]:
+    """The warnings of `Drift.of(counts, training)`."""
+    return Drift.of(counts, training).warnings(max_tokens)
+
+
+def share(part: object, whole: object) -> float | None:
+    """part / whole; None where either is unknown or the whole is 0."""
+    if isinstance(part, int) and isinstance(whole, int) and whole > 0:
+        return part / whole
+    return None

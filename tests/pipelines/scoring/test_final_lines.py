@@ -1,0 +1,177 @@
+"""What the scoring job prints: what this run did, what one should know, and no text unasked."""
+
+import io
+import json
+import os
+import re
+import signal
+import sys
+from contextlib import redirect_stderr
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import score
+from pipelines.console import command
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.job import TooManyRejected, main
+from sentiment.checkpoint import save
+from sentiment.errors import InputError
+from testing.generated import save_checkpoint
+
+LEARNT = {"rows": 100, "truncated": 0, "tokens": 1000, "unknown": 0}
+SECRET = "Ms Jones"
+
+
+@pytest.fixture
+def nights(tmp_path) -> Path:
+    """A shard, whose kept column `name` is private, and a model that knows `lovely`."""
+    checkpoint = replace(save_checkpoint(tmp_path / "model"), training={"learnt": LEARNT})
+    save(checkpoint, str(tmp_path / "model"))
+    (tmp_path / "corpus").mkdir()
+    night(tmp_path, "a", ["lovely"] * 3)
+    return tmp_path
+
+
+def night(root: Path, shard: str, texts: list[str | None], **columns: object) -> None:
+    """Add a shard."""
+    table = pa.table({"name": [SECRET] * len(texts), "text": pa.array(texts, pa.string())})
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, root / "corpus" / f"{shard}.parquet")
+
+
+def config(root: Path, **flags: object) -> ScoreConfig:
+    paths = {"checkpoints_dir": str(root / "model"), "output": str(root / "scored")}
+    return ScoreConfig(input=(str(root / "corpus"),), **paths, **flags)
+
+
+def plain(said: str) -> list[str]:
+    """The lines, whose shares and seconds are not known."""
+    said = re.sub(r"\d+\.\d% positive", "N% positive", said)
+    return re.sub(r"in \d+\.\d s$", "in N s", said, flags=re.MULTILINE).splitlines()
+
+
+def test_the_last_line_says_what_this_run_did(nights, capsys):
+    main(config(nights))
+    *_, totals, last = plain(capsys.readouterr().out)
+    assert totals == f"3 rows scored, N% positive, in {nights}/scored"
+    assert last == "This run: 3 rows scored, N% positive, in N s"
+    night(nights, "b", ["lovely", None], country=["at", "be"])
+    main(config(nights, max_rejected="50%"))
+    said = plain(capsys.readouterr().out)
+    note = "Not kept, since the output has no such column: country (--overwrite)"
+    assert said[-4:] == [
+        f"4 rows scored, N% positive, in {nights}/scored",
+        f"1 row and 0 shards could not be scored: see {nights}/scored/_rejected",
+        note,
+        "This run: 1 row scored, N% positive, 1 rejected, in N s",
+    ]
+    assert said.index(note) < said.index("Scoring 2 rows in 1 part (1 are there) ...")
+    records = sorted((nights / "scored" / "_manifest").glob("run-*.json"))
+    record = json.loads(records[-1].read_text())
+    assert record["notes"] == [note]
+    assert (record["counts"]["rows"], record["totals"]["rows"]) == (1, 4)
+    assert note in (nights / "scored" / "_manifest" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("flags", [{}, {"quiet": True}])
+def test_no_value_of_the_corpus_is_printed_unasked(nights, capsys, flags):
+    main(config(nights, **flags))
+    assert SECRET not in capsys.readouterr().out
+
+
+def test_rows_are_shown_if_one_asks_for_them(nights, capsys):
+    main(config(nights, show_samples=True))
+    said = capsys.readouterr().out
+    assert said.count(SECRET) == 3
+    assert "Schema: name string, positive_probability float, sentiment string" in said
+
+
+def test_a_quiet_run_prints_warnings_and_its_last_line(nights, capsys):
+    main(config(nights, quiet=True))
+    assert plain(capsys.readouterr().out) == ["This run: 3 rows scored, N% positive, in N s"]
+    (nights / "scored" / "part-000000.parquet").write_bytes(b"")
+    main(config(nights, quiet=True))
+    assert plain(capsys.readouterr().out) == [
+        f"Damaged: {nights}/scored/part-000000.parquet has another size",
+        "Scoring 1 damaged part again",
+        "This run: 3 rows scored, N% positive, in N s",
+    ]
+    night(nights, "b", ["lovely"], country=["at"])
+    main(config(nights, quiet=True))
+    assert plain(capsys.readouterr().out) == [
+        "Not kept, since the output has no such column: country (--overwrite)",
+        "This run: 1 row scored, N% positive, in N s",
+    ]
+    main(config(nights, quiet=True))
+    assert capsys.readouterr().out.startswith("Nothing to do: ")
+    night(nights, "c", [None])
+    with pytest.raises(TooManyRejected):
+        main(config(nights, quiet=True))
+    assert plain(capsys.readouterr().out) == ["This run: 0 rows scored, 1 rejected, in N s"]
+
+
+def test_texts_of_another_kind_are_a_line_and_stand_in_success(nights, capsys):
+    main(config(nights))
+    assert "Warning" not in capsys.readouterr().out
+    assert json.loads((nights / "scored" / "_SUCCESS").read_text())["warnings"] == []
+    night(nights, "b", ["unheard of"])
+    main(config(nights, quiet=True))
+    warning, _ = plain(capsys.readouterr().out)
+    assert warning.startswith("Warning: 100.0% of the tokens of these texts are not in the vocab")
+    first, latest = json.loads((nights / "scored" / "_SUCCESS").read_text())["warnings"]
+    assert first.startswith("40.0% of the tokens")
+    assert latest.startswith("The last shards: 100.0% of the tokens")
+
+
+def test_flags_that_exclude_each_other_are_refused(nights):
+    for flag in ("verbose", "show_samples"):
+        with pytest.raises(InputError, match=f"--quiet and --{flag} exclude each other"):
+            config(nights, quiet=True, **{flag: True})
+
+
+@pytest.fixture
+def run_score(nights, monkeypatch):
+    """A function that runs the program with this standard output, and returns its exit code."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    unraisable = sys.unraisablehook
+
+    def run(stdout: io.TextIOBase | None) -> int:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        flags = ["--checkpoints_dir", f"{nights}/model", "--input", f"{nights}/corpus"]
+        flags += ["--output", f"{nights}/scored", "--show_samples"]
+        with redirect_stderr(io.StringIO()):
+            return command.exit_code(score.load, "score", score.__doc__, flags)
+
+    yield run
+    sys.unraisablehook = unraisable
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_a_terminal_that_lacks_a_character_gets_an_escape(nights, run_score):
+    pq.write_table(
+        pa.table({"name": ["José 🎉"], "text": ["lovely"]}), nights / "corpus" / "é.parquet"
+    )
+    said = io.BytesIO()
+    stream = io.TextIOWrapper(said, encoding="ascii")
+    assert run_score(stream) == 0
+    assert b"Jos\\xe9 \\U0001f389" in said.getvalue()
+    assert (nights / "scored" / "_SUCCESS").exists()
+
+
+def test_a_closed_output_costs_no_row(nights, run_score):
+    assert run_score(None) == 0
+    assert (nights / "scored" / "_SUCCESS").exists()
+
+
+def test_a_reader_that_goes_away_costs_no_row(nights, run_score):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stream:
+        assert run_score(stream) == 0
+    assert (nights / "scored" / "_SUCCESS").exists()
