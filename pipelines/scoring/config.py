@@ -23,6 +23,7 @@ class OutputSettings(TypedDict):
     format: NotRequired[str]
     max_tokens: int
     part_rows: int
+    with_source: NotRequired[bool]
 
 
 def read_options(settings: OutputSettings) -> ReadOptions:
@@ -81,6 +82,8 @@ class ScoreConfig:
     """Directory or URI for the scored parts."""
     keep_columns: tuple[str, ...] | None = None
     """Columns to keep in the output; None: all but the text."""
+    with_source: bool = False
+    """Add columns that say where a row is from: source_shard, its path, and source_row, from 1."""
     part_rows: int = 100_000
     """Approximate number of rows in a part."""
     max_rejected: str = "1%"
@@ -171,4 +174,6 @@ class ScoreConfig:
             settings["columns"] = list(self.columns)
         if self.format is not None:
             settings["format"] = self.format
+        if self.with_source:
+            settings["with_source"] = True
         return settings

@@ -258,6 +258,7 @@ def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> Part
             schema=plan.schema,
             options=read_options(config.settings(checkpoint.model_hash)),
             max_tokens=config.max_tokens,
+            with_source=config.with_source,
         )
         for plan in output.plans
     ]

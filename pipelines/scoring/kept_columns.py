@@ -18,6 +18,10 @@ from sentiment.errors import InputError
 ADDED = ("positive_probability", "sentiment")
 """Columns that the output adds."""
 
+SOURCE = pa.schema([("source_shard", pa.string()), ("source_row", pa.int64())])
+"""Columns that it adds with `--with_source`: the path of a row's shard, and the number of the row
+from 1, as `_rejected/` has them."""
+
 MAX_CASTS = 20
 """Columns with another type than in the shards that are named; the others are counted."""
 
@@ -40,9 +44,10 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
                     f"the columns: {', '.join([settings['text_column'], *names])}"
                 )
         names = dict.fromkeys(settings["keep_columns"])
+    added = (*ADDED, *SOURCE.names) if settings.get("with_source") else ADDED
     for name in names:
         # Some readers of Parquet ignore case in names.
-        if name.lower() in ADDED:
+        if name.lower() in added:
             raise InputError(
                 f"the input has a column {name!r}, which the output adds: "
                 "choose the columns to keep without it, by --keep_columns"

@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 
 from pipelines.errors import BadShard, ShardChanged, Unavailable
 from pipelines.scoring.cast import cast_column
+from pipelines.scoring.kept_columns import SOURCE
 from pipelines.scoring.part_data import REJECTED, PartTask, TokenizedPart
 from pipelines.scoring.totals import MAX_REASONS_PER_PART, kind_of, most_frequent
 from pipelines.sources.options import ReadOptions
@@ -54,6 +55,13 @@ class PartReader:
     """Schema of the kept columns."""
     options: ReadOptions
     max_tokens: int
+    with_source: bool = False
+    """Whether the columns SOURCE come after the kept ones."""
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Schema of `TokenizedPart.kept`."""
+        return pa.unify_schemas([self.schema, SOURCE]) if self.with_source else self.schema
 
     def __call__(self, task: PartTask) -> TokenizedPart:
         """The part's rows, tokenized; rows that cannot be scored go to `rejected` with a reason.
@@ -80,7 +88,7 @@ class PartReader:
         reasons = sum((piece.reasons for piece in pieces), Counter[str]())
         return TokenizedPart(
             task=task,
-            kept=pa.concat_tables([_no_rows(self.schema), *kept]),
+            kept=pa.concat_tables([_no_rows(self.columns), *kept]),
             rejected=pa.concat_tables([REJECTED.empty_table(), *rejected]),
             ids=_concatenate([array for piece in pieces for array in piece.ids], np.int32),
             offsets=offsets,
@@ -247,7 +255,10 @@ class _PieceReader:
         is_scored[list(reasons)] = False
         # Column by column, since a table without columns has no rows to filter.
         kept = [column.filter(pa.array(is_scored)) for column in columns]
-        self.kept.append(pa.table(kept, schema=self._reader.schema))
+        if self._reader.with_source:
+            numbers = rows.numbers[is_scored]
+            kept += [pa.repeat(self._shard.path, len(numbers)), pa.array(numbers, pa.int64())]
+        self.kept.append(pa.table(kept, schema=self._reader.columns))
         if sum(table.nbytes for table in self.kept) > self._max_kept_bytes:
             raise BadShard(
                 f"{self._shard.path}: the columns to keep fill more than "

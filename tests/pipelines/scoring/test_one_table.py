@@ -337,6 +337,29 @@ def test_what_duckdb_writes_is_read_by_duckdb_as_the_same(model, tmp_path):
     assert after.select(columns).fetchall() == before.select(columns).fetchall()
 
 
+def test_each_row_says_where_it_is_from(model, tmp_path):
+    corpus = Nights(tmp_path, model, with_source=True)
+    shards = [corpus.add(table(a=["x"] * 7), kind) for kind in ("csv", "parquet")]
+    (corpus.corpus / "bad.csv").write_text("id,text\nbad-1\nbad-2,lovely\n")
+    corpus.score()
+    found = pads.dataset(corpus.scored, format="parquet").to_table().to_pylist()
+    assert [*found[0]] == [
+        *("a", "id", "source_shard", "source_row", "positive_probability", "sentiment")
+    ]
+    assert {(row["source_shard"], row["source_row"]): row["id"] for row in found} == {
+        **{(path, i): f"{Path(path).stem}-{i}" for path in shards for i in range(1, 8)},
+        (f"{corpus.corpus}/bad.csv", 2): "bad-2",
+    }
+    assert corpus.rejected() == {(f"{corpus.corpus}/bad.csv", 1): 1}
+
+
+def test_a_source_that_the_input_has_already_is_refused(model, tmp_path):
+    corpus = Nights(tmp_path, model, with_source=True)
+    corpus.add(table(Source_row=[1]))
+    with pytest.raises(InputError, match="the input has a column 'Source_row', which the output"):
+        corpus.score()
+
+
 def test_a_column_that_cannot_be_written_is_refused_before_anything_is_scored(model, tmp_path):
     corpus = Nights(tmp_path, model)
     query = "SELECT INTERVAL 3 DAY AS gap, 'what a day' AS text"
