@@ -73,9 +73,11 @@ def measured(*arguments: object) -> tuple[subprocess.CompletedProcess[str], int]
     return done, int(peak)
 
 
-def score(model: Path, shard: Path, output: Path) -> tuple[subprocess.CompletedProcess[str], int]:
+def score(
+    model: Path, shard: Path, output: Path, *more: str
+) -> tuple[subprocess.CompletedProcess[str], int]:
     flags = ("--checkpoints_dir", model, "--input", shard, "--output", output)
-    return measured("-m", "pipelines.score", *flags, "--max_rejected", "100%")
+    return measured("-m", "pipelines.score", *flags, "--max_rejected", "100%", *more)
 
 
 def assert_shown_safely(*outputs: str) -> None:
@@ -116,8 +118,9 @@ def test_nothing_that_score_prints_steers_a_terminal(model, tmp_path):
     rows = "".join(f"{cell},lovely\n" for cell in cells)
     (shards / f"a{STEERING}\n.csv").write_bytes(f'"{name}",text\n{rows}'.encode())
     (shards / f"b{STEERING}\n.csv").write_bytes(b"no such column\n1\n")
-    done, _ = score(model, shards, tmp_path / "scored")
+    done, _ = score(model, shards, tmp_path / "scored", "--show_samples")
     assert done.returncode == 0, done.stderr
+    assert "HYPERLINK" in done.stdout
     assert_shown_safely(done.stdout, done.stderr)
     assert "owned" in done.stdout
     # What is kept is kept as it is: inert in Parquet, and for whoever exports it to escape.

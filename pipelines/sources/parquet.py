@@ -16,7 +16,14 @@ from pipelines.sources.counted import Counted
 from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.memory_limit import limited_memory
 from pipelines.sources.options import ReadOptions
-from pipelines.sources.parquet_columns import ENCRYPTED, INT96_UNIT, column_types, unkept
+from pipelines.sources.parquet_columns import (
+    ENCRYPTED,
+    INT96_UNIT,
+    column_types,
+    int96_columns,
+    require_whole_units,
+    unkept,
+)
 from pipelines.sources.rows import (
     MAX_BATCH_ROWS,
     MAX_ROW_BYTES,
@@ -91,23 +98,26 @@ def read_parquet(
                 pre_buffer=True,
                 coerce_int96_timestamp_unit=INT96_UNIT,
             )
-        batches = file.iter_batches(
-            _batch_rows([groups[i] for i in needed]),
-            columns=chosen,
-            row_groups=needed,
-            use_threads=False,
-        )
+        read = {"batch_size": _batch_rows([groups[i] for i in needed]), "row_groups": needed}
+        batches = file.iter_batches(columns=chosen, use_threads=False, **read)
+        int96 = sorted(int96_columns(file) & set(chosen))
+        if int96:
+            exact = pq.ParquetFile(source, metadata=file.metadata, buffer_size=COLUMN_BUFFER_BYTES)
+            exact_batches = exact.iter_batches(columns=int96, use_threads=False, **read)
         schema = pa.schema([present.field(name) for name in chosen])
         while rows_before < span.last:
             with limited_memory(path):
                 batch = next(batches, None)
                 if batch is None:
                     return
+                nanoseconds = next(exact_batches) if int96 else None
                 first, rows_before = rows_before, rows_before + len(batch)
                 if rows_before <= span.first:
                     # Rows of other parts: a row group can only be decoded from its start.
                     continue
                 table = pa.Table.from_batches([batch]).select(chosen).cast(schema)
+                if int96:
+                    require_whole_units(path, table, nanoseconds)
             _require_short_values(table, path)
             numbers = np.arange(first + 1, rows_before + 1)
             yield from _small_batches(Rows(table, numbers).between(span.first, span.last))

@@ -1,17 +1,20 @@
 """The columns of a Parquet file, from its footer: types, and which cannot be read or kept."""
 
 import io
+from collections.abc import Iterator
 from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
+from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import inner_fields, plain_type
 
 INT96_UNIT = "us"
 """Unit of timestamps in Parquet's old format, INT96, which reach from year 1 to 9999. Spark, which
-writes them, has microseconds."""
+writes them, has microseconds; a file that has more digits is refused (`require_whole_units`)."""
 
 ENCRYPTED = "encrypted"
 
@@ -51,6 +54,53 @@ def column_types(metadata: pq.FileMetaData, size: int) -> pa.Schema:
         kind = pa.opaque(pa.null(), problem, "parquet") if problem else plain_type(field.type)
         fields.append(pa.field(field.name, kind))
     return pa.schema(fields)
+
+
+def int96_columns(file: pq.ParquetFile) -> set[str]:
+    """Names of the columns that have timestamps in the format INT96, also inside nested types."""
+    stored = (file.schema.column(i).physical_type for i in range(len(file.schema)))
+    return {
+        field.name
+        for field in file.schema_arrow
+        if "INT96" in list(islice(stored, _leaf_count(field.type)))
+    }
+
+
+def require_whole_units(path: str, table: pa.Table, nanoseconds: pa.RecordBatch) -> None:
+    """Raise BadShard if timestamps in the format INT96 have digits beyond INT96_UNIT.
+
+    Args:
+        path: the shard, for the message.
+        table: rows, whose timestamps are in INT96_UNIT.
+        nanoseconds: the columns of those rows that are INT96, in nanoseconds, modulo 2^64.
+    """
+    for name in nanoseconds.schema.names:
+        as_read = _moments(table[name].combine_chunks())
+        for (unit, whole), (exact_unit, exact) in zip(
+            as_read, _moments(nanoseconds[name]), strict=True
+        ):
+            # Those beside it in a struct may be no INT96.
+            if unit != exact_unit and (exact != whole * 1000).any():
+                raise BadShard(
+                    f"{path}: column {name!r} has nanoseconds as INT96, of which only microseconds "
+                    "are read: write it as INT64, or choose the columns to keep without it, by "
+                    "--keep_columns"
+                )
+
+
+def _moments(column: pa.Array) -> Iterator[tuple[str, np.ndarray]]:
+    """The timestamps of a column or inside it: their unit, and int64[n], 0 for nulls."""
+    kind = column.type
+    if pat.is_timestamp(kind):
+        yield kind.unit, np.asarray(column.cast(pa.int64()).fill_null(0))
+    elif pat.is_struct(kind):
+        for part in column.flatten():
+            yield from _moments(part)
+    elif pat.is_map(kind):
+        yield from _moments(column.keys)
+        yield from _moments(column.items)
+    elif pat.is_nested(kind):
+        yield from _moments(column.flatten())
 
 
 def unkept(kind: pa.DataType) -> str:

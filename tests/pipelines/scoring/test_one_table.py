@@ -23,6 +23,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import run
 from pipelines.scoring.output import Output
+from pipelines.sources.arrow_types import is_text
 from pipelines.sources.listing import find_shards
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
@@ -171,14 +172,14 @@ def is_same(found: pa.Scalar, given: pa.Scalar) -> bool:
     value, other = given.as_py(), found.as_py()
     if value is None or other is None:
         # An empty field of CSV is null where the output has no texts.
-        return value is other or (value == "" and not pa.types.is_string(to))
+        return value is other or (value == "" and not is_text(to))
     if isinstance(value, list):
         return len(value) == len(other) and all(map(is_same, found.values, given.values))
     if isinstance(value, dict):
         return all(is_same(found[name], given[name]) for name in value) and all(
             other[name] is None for name in other.keys() - value.keys()
         )
-    if pa.types.is_temporal(kind) and not pa.types.is_string(to):
+    if pa.types.is_temporal(kind) and not is_text(to):
         return moment(found) == moment(given)
     if isinstance(value, float) and math.isnan(value):
         return str(other) == "nan"
@@ -213,8 +214,11 @@ def is_written(text: str, value: pa.Scalar) -> bool:
         return text.encode() == written
     if isinstance(written, uuid.UUID):
         return False
+    if isinstance(written, float) and math.isnan(written):
+        return text == "nan"
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return not text.startswith("00") and float(text) == float(written)
+        digits = 1e-6 if kind == pa.float32() else 0
+        return not text.startswith("00") and math.isclose(float(text), written, rel_tol=digits)
     if pa.types.is_timestamp(kind):
         same = pa.scalar(text.replace("+0900", "+09:00")).cast(kind)
         return bool(same.value == value.value)

@@ -1,5 +1,7 @@
 """A plan's file: equal plans give equal bytes, it reads back the same, and damage is noticed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from pipelines.errors import Failure
 from pipelines.scoring.plan import Plan
 from pipelines.scoring.planner import make_plan
+from pipelines.scoring.sealed_parquet import SHA256, parquet_content
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 from testing.properties import examples
@@ -41,6 +44,17 @@ def test_the_file_says_the_same_again(counts, part_rows, word):
     read = Plan.from_bytes(content, "plan.parquet")
     assert read == made
     assert read.to_bytes() == content
+
+
+def test_a_plan_of_a_version_without_notes_is_read():
+    made = make([Counted(3, pa.schema([("text", pa.string()), ("id", pa.null())]))])
+    assert made.notes
+    file = pq.ParquetFile(pa.BufferReader(made.to_bytes()))
+    metadata = {key: value.decode() for key, value in file.metadata.metadata.items()}
+    del metadata[b"notes"], metadata[SHA256]
+    table = file.read().replace_schema_metadata(None)
+    older = Plan.from_bytes(parquet_content(table, metadata).to_pybytes(), "plan.parquet")
+    assert older == replace(made, notes=())
 
 
 def damaged(content):

@@ -11,6 +11,7 @@ import pyarrow.parquet.encryption as pqe
 import pytest
 
 from pipelines.errors import BadShard
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.parquet import count_small_parquet
 from pipelines.sources.parquet_columns import ENCRYPTED, column_types, unkept
 from pipelines.sources.shard import Shard
@@ -53,9 +54,9 @@ def test_encrypted_columns_and_files_are_refused_by_name(encrypted):
     kind, shard = encrypted
     if kind in ("footer", "all"):
         with pytest.raises(BadShard, match=r"a\.parquet is encrypted: write it without encryption"):
-            shard.count("utf-8")
+            shard.count(ReadOptions())
         return
-    counted = shard.count("utf-8")
+    counted = shard.count(ReadOptions())
     problems = dict(zip(counted.schema.names, map(unkept, counted.schema.types), strict=True))
     assert problems == {"id": "", "text": "", "a": ""} | {
         "text" if kind == "text" else "a": "encrypted"
@@ -64,8 +65,8 @@ def test_encrypted_columns_and_files_are_refused_by_name(encrypted):
         with pytest.raises(BadShard, match="column 'text' is encrypted, not text"):
             counted.require_text(shard.path, "text")
         with pytest.raises(BadShard, match=r"a\.parquet is encrypted"):
-            list(shard.rows(["text"], "utf-8"))
-    assert [rows.table["id"].to_pylist() for rows in shard.rows(["id"], "utf-8")] == [[1, 2]]
+            list(shard.rows(["text"], ReadOptions()))
+    assert [rows.table["id"].to_pylist() for rows in shard.rows(["id"], ReadOptions())] == [[1, 2]]
 
 
 def test_a_small_file_in_a_bucket_is_looked_at_too(encrypted):
@@ -113,16 +114,40 @@ def test_old_timestamps_reach_from_year_1_to_9999(tmp_path):
     table = pa.table({"text": ["hi", "you"], "at": pa.array(moments, pa.timestamp("us"))})
     pq.write_table(table, path, use_deprecated_int96_timestamps=True)
     shard = Shard(str(path), path.stat().st_size, 1)
-    assert shard.count("utf-8").schema.field("at").type == pa.timestamp("us")
-    (rows,) = shard.rows(["at"], "utf-8")
+    assert shard.count(ReadOptions()).schema.field("at").type == pa.timestamp("us")
+    (rows,) = shard.rows(["at"], ReadOptions())
     assert rows.table["at"].to_pylist() == moments
+
+
+@pytest.mark.parametrize("nanoseconds", [2_000, 2_001])
+@pytest.mark.parametrize("shape", ["plain", "list", "struct", "map"])
+def test_old_timestamps_with_nanoseconds_are_refused_and_not_cut(tmp_path, shape, nanoseconds):
+    moments = pa.array([None, 3_000, nanoseconds], pa.timestamp("ns"))
+    offsets, keys = pa.array([0, 1, 3], pa.int32()), pa.array(["a", "b", "c"])
+    column = {
+        "plain": moments,
+        "list": pa.ListArray.from_arrays(offsets, moments),
+        "struct": pa.StructArray.from_arrays([keys, moments], ["k", "v"]),
+        "map": pa.MapArray.from_arrays(offsets, keys, moments),
+    }[shape]
+    table = pa.table({"n": range(len(column)), "at": column})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, use_deprecated_int96_timestamps=True, row_group_size=1)
+    shard = Shard(str(path), path.stat().st_size, 1)
+    if nanoseconds % 1000:
+        with pytest.raises(BadShard, match=r"a\.parquet: column 'at' has nanoseconds as INT96"):
+            list(shard.rows(["n"], ReadOptions(), optional=["at"]))
+    else:
+        found = pa.concat_tables(rows.table for rows in shard.rows(["at"], ReadOptions()))
+        assert len(found) == len(column)
+    assert sum(len(rows.table) for rows in shard.rows(["n"], ReadOptions())) == len(column)
 
 
 def test_uuids_and_json_stay_what_they_are(tmp_path):
     ids = [uuid.UUID(int=1), None]
     table = pa.table({"id": pa.array(ids, pa.uuid()), "json": pa.array(["{}", None], pa.json_())})
     pq.write_table(table, tmp_path / "a.parquet")
-    (rows,) = Shard(str(tmp_path / "a.parquet"), 1, 1).rows(None, "utf-8")
+    (rows,) = Shard(str(tmp_path / "a.parquet"), 1, 1).rows(None, ReadOptions())
     assert rows.table.schema.types == [pa.uuid(), pa.json_()]
     assert rows.table["id"].to_pylist() == ids
 
