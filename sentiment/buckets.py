@@ -3,7 +3,9 @@
 import datetime
 import functools
 import os
+import socket
 import time
+import urllib.parse
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -21,7 +23,14 @@ GOOGLE_RETRY_TIME = datetime.timedelta(minutes=1)
 """How long a request is retried. Google's library would retry for a quarter of an hour."""
 
 OWN_ATTEMPTS = 6
-"""Attempts of `retried`, for what Arrow tries only once: 6 s in all."""
+"""Attempts of `retried`, for what Arrow tries only once: 6 s of pauses in all."""
+
+REGION_SECONDS = 6.0
+"""After so long, the request that asks for a bucket's region is not tried again. Without a network
+each try takes 6 s."""
+
+REACH_SECONDS = 10.0
+"""How long `require_server` tries."""
 
 
 class _S3(pafs.S3FileSystem):
@@ -33,8 +42,7 @@ class _S3(pafs.S3FileSystem):
 
     def __init__(self, region: str) -> None:
         # If it is given a region, Arrow ignores the variables that name another server.
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-        scheme, _, host = endpoint.rpartition("://")
+        scheme, _, host = _s3_endpoint().rpartition("://")
         super().__init__(
             region=region,
             scheme=scheme or "https",
@@ -60,7 +68,11 @@ def bucket(scheme: str, name: str) -> pafs.FileSystem:
     Raises what Arrow raises if there is no such bucket, or if it finds no credentials.
     """
     if scheme == "s3":
-        filesystem, _ = retried(lambda: pafs.FileSystem.from_uri(f"s3://{name}"), is_outage)
+        until = time.monotonic() + REGION_SECONDS
+        filesystem, _ = retried(
+            lambda: pafs.FileSystem.from_uri(f"s3://{name}"),
+            lambda error: is_outage(error) and time.monotonic() < until,
+        )
         return _S3(filesystem.region)
     user, _, name = name.rpartition("@")
     filesystem = pafs.GcsFileSystem(anonymous=bool(user), retry_time_limit=GOOGLE_RETRY_TIME)
@@ -69,6 +81,48 @@ def bucket(scheme: str, name: str) -> pafs.FileSystem:
         if filesystem.get_file_info(name).type == pafs.FileType.NotFound:
             raise FileNotFoundError(f"bucket '{name}' not found")
     return filesystem
+
+
+def require_server(scheme: str) -> None:
+    """Raise OSError within REACH_SECONDS if nothing answers where buckets of a scheme are.
+
+    A request would be retried for a minute. Where another program decides where requests go (a
+    proxy, AWS for a bucket's region), nothing is checked.
+    """
+    address = _server(scheme)
+    if address is None:
+        return
+    until = time.monotonic() + REACH_SECONDS
+    while True:
+        try:
+            socket.create_connection(address, timeout=max(until - time.monotonic(), 1)).close()
+        except OSError as error:
+            if time.monotonic() + 1 >= until:
+                host, port = address
+                reason = error.strerror or str(error)
+                raise OSError(f"no connection to {host}, port {port}: {reason}") from error
+            time.sleep(1)
+        else:
+            return
+
+
+def _server(scheme: str) -> tuple[str, int] | None:
+    """Host and port of the server that has the buckets of a scheme; None: not known."""
+    if any(name.lower() in ("https_proxy", "http_proxy", "all_proxy") for name in os.environ):
+        return None
+    if scheme == "s3":
+        url = _s3_endpoint()
+    else:
+        url = os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT", "https://storage.googleapis.com")
+    if not url:
+        return None
+    parts = urllib.parse.urlsplit(url if "://" in url else f"https://{url}")
+    return (parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443))
+
+
+def _s3_endpoint() -> str:
+    """The server of S3 buckets that the environment names; "": AWS."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
 
 
 def retried(work: Callable[[], Result], retryable: Callable[[BaseException], bool]) -> Result:

@@ -16,6 +16,20 @@ from sentiment.arrow_errors import is_misread, without_details
 from sentiment.buckets import bucket, retried
 from sentiment.errors import InputError, on_one_line
 
+_HADOOP = "copy the files there, for example by `hdfs dfs -get` or `hadoop distcp`"
+_AZURE = "copy the files there, for example by `azcopy`"
+_DOWNLOAD = "download the files first"
+_OTHER_SCHEMES = {
+    "s3a": "write s3://{rest}, which is the same bucket",
+    "s3n": "write s3://{rest}, which is the same bucket",
+    "gcs": "write gs://{rest}, which is the same bucket",
+    **dict.fromkeys(("hdfs", "viewfs", "webhdfs"), _HADOOP),
+    **dict.fromkeys(("abfs", "abfss", "wasb", "wasbs", "adl", "az", "azure"), _AZURE),
+    **dict.fromkeys(("http", "https", "ftp", "hf"), _DOWNLOAD),
+    "dbfs": "write /dbfs/... on a machine that mounts it",
+}
+"""Schemes of other tools, and what to do instead."""
+
 
 def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a local path or URI (`s3://`, `gs://`, `file://`) and the path in it.
@@ -28,6 +42,11 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in path:
         return pafs.LocalFileSystem(), absolute(path)
     scheme, _, rest = path.partition("://")
+    if scheme in _OTHER_SCHEMES:
+        raise InputError(
+            f"{_without_secrets(path)} is not a usable path or URI: {scheme}:// is not supported, "
+            f"only local paths, s3:// and gs://: {_OTHER_SCHEMES[scheme].format(rest=rest)}"
+        )
     host = rest.partition("/")[0]
     bucket_name = host.removeprefix("anonymous@") if scheme == "gs" else host
     if ":" in host or "@" in bucket_name or "?" in rest:

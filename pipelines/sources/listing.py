@@ -19,6 +19,7 @@ from pipelines.sources.shard_file import first_bytes, unavailable
 from pipelines.sources.tables import require_no_table
 from pipelines.sources.where import Where
 from sentiment import storage
+from sentiment.buckets import require_server
 from sentiment.errors import InputError, on_one_line
 
 CONCURRENT_LISTINGS = 16
@@ -49,6 +50,11 @@ class Found:
     aside: dict[str, list[str]]
     """The other files, by kind: an extension, NO_EXTENSION or DOCUMENT. Hidden files (a dot or an
     underscore before the name) and checksums (`.crc`) are not among them."""
+
+    @property
+    def aside_counts(self) -> dict[str, int]:
+        """The number of files that are no shards, by kind."""
+        return {kind: len(paths) for kind, paths in self.aside.items()}
 
     @property
     def remark(self) -> str:
@@ -179,6 +185,9 @@ def _files(
 ) -> list[pafs.FileInfo]:
     """The shards of one path; adds other files to `aside`."""
     try:
+        scheme = path.partition("://")[0]
+        if scheme in ("s3", "gs"):
+            require_server(scheme)
         filesystem, inner = storage.resolve(path)
         info = filesystem.get_file_info(inner)
         if info.type == pafs.FileType.File:

@@ -163,7 +163,7 @@ def test_what_a_bucket_refuses_is_said_in_one_line(
 
 def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
     (shard,) = find_shards([s3.uri("corpus", "shard-1.parquet")], "--input")
-    settings = {"encoding": "utf-8", "text_column": "SentimentText"}
+    settings = {"encoding": "utf-8", "text_column": "SentimentText", "keep_columns": None}
     counted = inspect_shard(shard, settings)
     model = checkpoint.load(str(job / "model"))
     encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)

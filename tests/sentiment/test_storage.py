@@ -45,6 +45,22 @@ def test_a_uri_that_cannot_be_used_is_named(uri):
     assert str(caught.value).startswith(uri)
 
 
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("hdfs://nn:8020/texts", "hdfs:// is not supported, .*: copy the files there"),
+        ("abfss://c@acct.dfs.core.windows.net/texts", "abfss:// is not supported, .*azcopy"),
+        ("s3a://bucket/texts", "s3a:// is not supported, .*: write s3://bucket/texts, which is"),
+        ("gcs://bucket/texts", "write gs://bucket/texts"),
+        ("https://host/a.csv", "https:// is not supported, .*: download the files"),
+    ],
+)
+def test_a_uri_of_another_tool_says_what_to_write_instead(uri, said):
+    with pytest.raises(InputError, match=said) as caught:
+        storage.resolve(uri)
+    assert "AWS_" not in str(caught.value)
+
+
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_what_is_written_is_read(scheme, tmp_path):
     path = f"{scheme}{tmp_path}/a/b.bin"

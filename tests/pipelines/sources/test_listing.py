@@ -2,6 +2,8 @@
 
 import errno
 import os
+import socket
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 from pipelines.errors import Unavailable
 from pipelines.sources.listing import find, find_labelled, find_shards, require_apart
 from pipelines.sources.options import ReadOptions
+from sentiment import buckets
 from sentiment.errors import InputError
 from testing.faulty_files import Faults, faulty
 
@@ -298,3 +301,17 @@ def test_an_output_inside_the_input_is_refused(tree):
             require_apart([given], [], output)
     require_apart(["s3://b/in"], [], "s3://b/in2")
     require_apart(["s3://b/in"], [], "gs://b/in/x")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_server_that_does_not_answer_is_told_soon(scheme, monkeypatch):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setattr(buckets, "REACH_SECONDS", 1.5)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://{address}")
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"cannot be listed: no connection to 127\.0\.0\.1"):
+            find_shards([f"{scheme}://bucket/texts"], "--input")
+        assert time.monotonic() - began < 15
