@@ -78,7 +78,7 @@ def _score(config: ScoreConfig) -> None:
     require_apart(paths, found.shards, directory)
     shards = Shards.of(found.shards)
     if found.remark:
-        say(printable(found.remark))
+        warn(printable(found.remark))
     output = overwrite(directory) if config.overwrite else Output(directory)
     storage.require_writable(output.directory, "--output")
     settings = config.settings(checkpoint.model_hash)
@@ -97,7 +97,8 @@ def _score(config: ScoreConfig) -> None:
     from pipelines.scoring.ray_executor import RayExecutor
 
     executor = RayExecutor(config, shards, output.directory)
-    _run_and_report(config, checkpoint, output, shards, executor)
+    summary = RunSummary(found.aside_counts)
+    _run_and_report(config, checkpoint, output, shards, executor, summary)
 
 
 def _run_and_report(
@@ -106,6 +107,7 @@ def _run_and_report(
     output: Output,
     shards: Shards,
     executor: Executor,
+    summary: RunSummary,
 ) -> None:
     """Run the job; print its totals and write its report."""
     say(
@@ -113,7 +115,6 @@ def _run_and_report(
         f"model {checkpoint.model_hash[:12]} of {config.checkpoints_dir} "
         f"({len(checkpoint.words):,} words)"
     )
-    summary = RunSummary()
     drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
     try:
         totals = run(config, checkpoint, output, shards, executor, summary)
@@ -212,7 +213,8 @@ def _score_missing(
             output.save()
         # On a full disk there is no record; the error that is under way says why.
         with suppress(OSError):
-            output.record(record.contents(checkpoint.model_hash), record.began_ms)
+            contents = record.contents(checkpoint.model_hash) | {"left_aside": summary.left_aside}
+            output.record(contents, record.began_ms)
     if record.failed_parts:
         output.look()  # Raises if another program has overwritten the output.
         rest = ", and the rest was not tried" if failed_in_a_row == MAX_FAILED_IN_A_ROW else ""

@@ -245,9 +245,11 @@ class _PieceReader:
         texts = rows.table[self._reader.text_column]
         tokens = self._reader.encoder(texts)
         reasons: dict[int, str] = {}
+        is_utf8 = self._shard.is_parquet or self._reader.options.is_utf8
+        encoding = "UTF-8" if is_utf8 else self._reader.options.encoding
         for index in tokens.invalid.tolist():
             null = not texts[index].is_valid
-            reasons[index] = "the text is null" if null else "the text is not valid UTF-8"
+            reasons[index] = "the text is null" if null else f"the text is not valid {encoding}"
         columns = self._cast_kept(rows.table, reasons)
         self._reject(rows, texts, reasons)
 

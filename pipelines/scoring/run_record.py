@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +20,9 @@ MAX_COURSE_POINTS = 400
 class RunSummary:
     """What a run has done, which may score missing parts several times."""
 
-    def __init__(self) -> None:
+    def __init__(self, left_aside: Mapping[str, int] | None = None) -> None:
+        self.left_aside = dict(left_aside or {})
+        """Files of the input that are no shards: their number, by kind."""
         self._began = time.monotonic()
         self.counts: Counter[str] = Counter()
         """Sums of `PartCounts` over the parts that the run has written, by name."""

@@ -68,13 +68,14 @@ class LabelledReader:
                 where = f"{shard.path}, row {rows.numbers[index]}: {self.text_column}"
                 if not texts[int(index)].is_valid:
                     raise BadShard(f"{where} is null")
-                raise BadShard(
-                    f"{where} is not valid UTF-8: pass --encoding (latin-1, cp1252, ...)"
-                )
+                is_utf8 = shard.is_parquet or self._options.is_utf8
+                encoding = "UTF-8" if is_utf8 else self.encoding
+                other = "latin-1, cp1252, ..." if is_utf8 else "latin-1 takes any byte"
+                raise BadShard(f"{where} is not valid {encoding}: pass --encoding ({other})")
             yield LabelledRows(rows.numbers, texts, labels, tokens)
 
 
-_LABELS = {"0": 0, "0.0": 0, "False": 0, "1": 1, "1.0": 1, "True": 1}
+_LABELS = {"0": 0, "0.0": 0, "False": 0, "false": 0, "1": 1, "1.0": 1, "True": 1, "true": 1}
 
 
 def _labels(rows: Rows, column: str, path: str) -> np.ndarray:

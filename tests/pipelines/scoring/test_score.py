@@ -1,5 +1,6 @@
 """What scoring makes of every kind of input, and what it refuses."""
 
+import bz2
 import gzip
 import json
 import re
@@ -476,3 +477,71 @@ def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
     staging.mkdir(parents=True)
     assert scorer(part).error == ""
     assert (tmp_path / "part-000000.parquet").exists()
+
+
+def lake(root: Path) -> list[str]:
+    """A directory of shards in every format, a row each but one; the ids of the good rows."""
+    rows = {
+        "a.csv": b"id,text\n1,what a day\n",
+        "B.CSV": b"id,text\n2,what a day\n",
+        "c.csv.bz2": bz2.compress(b"id,text\n3,what a day\n"),
+        "d.CSV.GZ": gzip.compress(b"id,text\n4,what a day\n"),
+        "g.tsv": b"id\ttext\n5,5\twhat a day\n",
+        "semicolons.csv": b"sep=;\nid;text\n6;what a day\n",
+        "k.jsonl": b'{"id": 7, "text": "what a day", "year": "1999"}\n{"id": 8, "te',
+        "l.txt": b"what a day\n",
+        "m.csv": "id,text\n9,caf\u00e9\n".encode("utf-16"),
+        "year=2024/n.json": b'{"text": "what a day", "id": "10"}\n',
+        "000000_0": b"id,text\n11,what a day\n",
+        "book.xlsx": b"PK",
+        "_SUCCESS": b"",
+    }
+    for name, content in rows.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for number, name in enumerate(["e.parquet.gzip", "h.parq", "i.pq", "j.PARQUET", "part-0"], 12):
+        pq.write_table(pa.table({"id": [str(number)], "text": ["what a day"]}), root / name)
+    return [*map(str, range(1, 5)), "5,5", "6", "7", "9", *map(str, range(10, 17))]
+
+
+def test_a_lake_of_every_format_is_one_table(tmp_path, capsys):
+    save_checkpoint(tmp_path / "model")
+    ids = lake(tmp_path / "lake")
+    model, corpus, output = (str(tmp_path / name) for name in ("model", "lake", "scored"))
+    flags = {"checkpoints_dir": model, "input": (corpus,), "output": output}
+    main(ScoreConfig(**flags, format="csv", max_rejected="10%"))
+    said = capsys.readouterr().out
+    assert f"1 file is no shard and was left aside: 1 .xlsx ({corpus}/book.xlsx)" in said
+    scored = pads.dataset(output, format="parquet").to_table()
+    assert scored.schema.names[:3] == ["id", "year", "positive_probability"]
+    by_id = {row["id"]: row["year"] for row in scored.to_pylist()}
+    assert by_id == dict.fromkeys([*ids, None]) | {"7": "1999", "10": "2024"}
+    assert len(scored) == len(by_id)
+    (rejected,) = pads.dataset(f"{output}/_rejected", format="parquet").to_table().to_pylist()
+    assert (rejected["row"], rejected["raw"]) == (2, b'{"id": 8, "te')
+    (record,) = (tmp_path / "scored" / "_manifest").glob("run-*.json")
+    assert json.loads(record.read_text())["left_aside"] == {".xlsx": 1}
+    with pytest.raises(InputError, match=r"another format \(csv, now None\)"):
+        main(ScoreConfig(**flags))
+    with pytest.raises(InputError, match="the next run would read what this one writes"):
+        main(ScoreConfig(**{**flags, "output": f"{corpus}/scored"}))
+
+
+def test_some_of_a_lake_is_scored(tmp_path, capsys):
+    save_checkpoint(tmp_path / "model")
+    for day, text in (("01", "hi"), ("02", "you")):
+        directory = tmp_path / "in" / "year=2024" / f"day={day}"
+        directory.mkdir(parents=True)
+        (directory / "a.jsonl").write_text(f'{{"tweet": {{"text": "{text}", "id": 1}}}}\n')
+    config = ScoreConfig(
+        checkpoints_dir=str(tmp_path / "model"),
+        input=(f"{tmp_path}/in/year=*/day=*/*.jsonl",),
+        where=("day>1",),
+        output=str(tmp_path / "scored"),
+        text_column="tweet.text",
+        keep_columns=("tweet.id", "day"),
+    )
+    main(config)
+    (row,) = pads.dataset(config.output, format="parquet").to_table().to_pylist()
+    assert (row["tweet.id"], row["day"]) == ("1", "02")

@@ -1,5 +1,6 @@
 """Labelled rows: read in every encoding and type; the first bad row is named."""
 
+import gzip
 import io
 
 import numpy as np
@@ -204,3 +205,43 @@ def test_strings_that_are_not_utf8_are_refused_by_row(tmp_path, column, kind):
     said = "is '\xff not UTF-8" if column == "label" else "is not valid UTF-8"
     with pytest.raises(BadShard, match=f"row 2: {column} {said}"):
         read(shard)
+
+
+def test_a_byte_that_the_encoding_lacks_is_named(tmp_path):
+    shard = write(tmp_path / "a.csv", b"label,text\n1,caf\xe9\n0,broken \x9d\n")
+    reader = LabelledReader("text", "label", "cp1252")
+    with pytest.raises(
+        BadShard, match=r"row 2: text is not valid cp1252: .*latin-1 takes any byte"
+    ):
+        list(reader.read(shard, Tokenizer().tokens))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"label": 1, "text": "good"}\n{"label": "0", "text": "bad", "x": [1]}\n'),
+        (
+            "a.ndjson.gz",
+            gzip.compress(b'{"label": true, "text": "good"}\n{"label":0,"text":"bad"}\n'),
+        ),
+        ("a.tsv", b"label\ttext\n1\tgood\n0\tbad\n"),
+        ("a.csv", b"sep=;\nlabel;text\n1;good\n0;bad\n"),
+    ],
+    ids=["json", "gzip", "tab", "semicolon"],
+)
+def test_what_can_be_scored_can_be_learnt_from(tmp_path, name, content):
+    shard = write(tmp_path / name, content)
+    READER.require_columns(shard)
+    (rows,) = READER.read(shard, Tokenizer().tokens)
+    assert [text.as_py() for text in rows.texts] == [b"good", b"bad"]
+    assert rows.labels.tolist() in ([1, 0],)
+    with pytest.raises(BadShard, match="no column 'stars'"):
+        LabelledReader("text", "stars", "utf-8").require_columns(shard)
+
+
+def test_labels_may_come_from_directories(tmp_path):
+    (tmp_path / "label=1").mkdir()
+    shard = write(tmp_path / "label=1" / "a.txt", b"good\nfine\n")
+    READER.require_columns(shard)
+    (rows,) = READER.read(shard, Tokenizer().tokens)
+    assert rows.labels.tolist() == [1, 1]
