@@ -122,8 +122,8 @@ def follow(
         of_planned.put(np.arange(len(step.unknown)), counts.take(step.unknown))
         of_again = count_shards(step.again, settings, executor, output.directory)
         of_planned.put(len(step.unknown) + np.arange(len(step.again)), of_again)
-        # One output is one table: its first plan decides the columns.
-        kept = output.plans[0].schema if output.plans else None
+        # One output is one table: its first plan that has rows decides the columns.
+        kept = next((plan.schema for plan in output.plans if len(plan.parts)), None)
         plan = make_plan(planned, of_planned, settings, output.next_part, kept)
         with writing(output):
             output.add(replace(plan, changes=step.changes))

@@ -246,7 +246,7 @@ class Plan:
     shards: Shards
     parts: Parts
     schema: pa.Schema
-    """Schema of the columns that are kept from the input. That of the first plan holds for all."""
+    """Schema of the columns that are kept from the input. The first plan with rows decides it."""
     unreadable: dict[int, str]
     """Indices of the shards that could not be opened, each with the reason."""
     notes: tuple[str, ...] = ()

@@ -82,7 +82,7 @@ def make_plan(
         counts: row count and schema of each shard, or the reason why it cannot be scored.
         settings: what the output's bytes follow from, besides the shards.
         first_part: number of the first part; 0 in the first plan of an output.
-        kept: schema of the columns that the output keeps; None: this is its first plan, which
+        kept: schema of the columns that the output keeps; None: it has no rows yet, and this plan
             decides that.
 
     Raises InputError if no type holds a kept column, if --keep_columns names a column that no

@@ -143,7 +143,9 @@ def count_parquet(source: pa.NativeFile, path: str, options: ReadOptions) -> Cou
                 tail = source.read_at(footer_bytes, size - footer_bytes)
             is_whole = 8 < footer_bytes <= len(tail)
             file = _open(pa.BufferReader(tail) if is_whole else source, path)
-            counted = _counted(file.metadata, path, size)
+            # A signature follows what is parsed.
+            is_signed = footer_bytes != file.metadata.serialized_size + 8
+            counted = _counted(file.metadata, path, size, is_signed)
             return replace(counted, digest=_digest(size, tail[-footer_bytes:]))
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
@@ -199,13 +201,15 @@ def _digest(size: int, footer: bytes) -> bytes:
     return digest.value()
 
 
-def _counted(metadata: pq.FileMetaData, path: str, size: int) -> Counted:
+def _counted(
+    metadata: pq.FileMetaData, path: str, size: int, may_be_encrypted: bool = True
+) -> Counted:
     """Rows, schema and row groups, by the footer. Raises BadShard for absurd rows."""
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     rows = sum(groups)
     if min(groups, default=0) < 0 or rows > MAX_ROWS_PER_BYTE * size:
         raise BadShard(f"{path} claims {rows:,} rows in {size:,} bytes: its footer is damaged")
-    return Counted(rows, column_types(metadata, size), groups=groups)
+    return Counted(rows, column_types(metadata, size, may_be_encrypted), groups=groups)
 
 
 def _open(source: pa.NativeFile, path: str) -> pq.ParquetFile:

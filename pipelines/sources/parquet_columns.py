@@ -27,12 +27,12 @@ VARIANT = "Variant"
 _FIRST_BYTES = 1024
 
 
-def column_types(metadata: pq.FileMetaData, size: int) -> pa.Schema:
+def column_types(metadata: pq.FileMetaData, size: int, may_be_encrypted: bool = True) -> pa.Schema:
     """The columns of a Parquet file of `size` bytes, with plain types (`plain_type`).
 
     A column that cannot be kept as what it is has the type `arrow.opaque`, which says why not: one
-    of UNKEPT_TYPES, VARIANT or ENCRYPTED. Nothing is read but the footer. Raises what Arrow raises
-    of a damaged one.
+    of UNKEPT_TYPES, VARIANT or ENCRYPTED. `may_be_encrypted`: whether to look for the latter, which
+    takes time. Nothing is read but the footer. Raises what Arrow raises of a damaged one.
     """
     file = pq.ParquetFile(
         pa.PythonFile(_Unread(size), "r"),
@@ -42,7 +42,7 @@ def column_types(metadata: pq.FileMetaData, size: int) -> pa.Schema:
         coerce_int96_timestamp_unit=INT96_UNIT,
     )
     leaves = (str(file.schema.column(i).logical_type) for i in range(len(file.schema)))
-    has_encrypted = _is_encrypted(file, None)
+    has_encrypted = may_be_encrypted and _is_encrypted(file, None)
     fields = []
     for field in file.schema_arrow:
         stored = [leaf.partition("(")[0] for leaf in islice(leaves, _leaf_count(field.type))]
