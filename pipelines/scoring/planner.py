@@ -106,7 +106,9 @@ def make_plan(
     if unreadable and not is_read.any() and is_first:
         raise InputError(unreadable[min(unreadable)])
     # In the order of the shards, whoever counted them.
-    in_order = Counter(counts.schema_indices[is_read].tolist())
+    # An empty file says little of types: a header without rows is all texts.
+    has_rows = is_read & (counts.rows > 0)
+    in_order = Counter(counts.schema_indices[has_rows if has_rows.any() else is_read].tolist())
     schemas = [counts.schemas[number] for number in in_order]
     if kept is None:
         kept = kept_schema(schemas, settings)

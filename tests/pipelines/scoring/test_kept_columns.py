@@ -71,6 +71,14 @@ def test_types_that_parquet_stores_alike_are_not_worth_a_word():
     assert plan({"a": pa.large_string(), "b": pa.list_(pa.large_string())}, kept=kept).notes == ()
 
 
+def test_a_shard_without_rows_decides_no_type():
+    schemas = [pa.schema([("text", pa.string()), ("n", k)]) for k in (pa.string(), pa.int64())]
+    listed = [Shard(f"{i}.parquet", 1, 1) for i in range(2)]
+    for rows, kind in (([0, 1], pa.int64()), ([1, 1], pa.string()), ([0, 0], pa.string())):
+        counts = [Counted(n, schema) for n, schema in zip(rows, schemas, strict=True)]
+        assert make_plan(listed, counts, SETTINGS, 0).schema.field("n").type == kind
+
+
 def test_few_lines_are_said_of_many_columns():
     made = plan({f"c{i}": pa.null() for i in range(500)})
     assert len(made.notes) == 21
