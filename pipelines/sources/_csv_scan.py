@@ -4,8 +4,8 @@ Eight bytes are looked at at a time: `words[i]` is the unsigned number in bytes 
 """
 
 import numpy as np
-from numba import njit
 
+from pipelines.sources.numba_internals import scanner
 from pipelines.sources.rows import MAX_BATCH_ROWS
 
 NONE = 256
@@ -87,21 +87,23 @@ def gather(
     offsets = np.empty(int(np.count_nonzero(is_chosen)) + 1, np.int32)
     room = _room(spans, is_chosen)
     # Eight bytes are written at a time, of which the last may be too many.
-    values = np.empty(room + 8, np.uint8)
+    values = np.empty(room + 9, np.uint8)
     view = np.frombuffer(data, np.uint8)
-    wide = np.ndarray((room + 1,), np.uint64, values, strides=(1,))
+    wide = np.ndarray((room + 2,), np.uint64, values, strides=(1,))
     used = _gather(view, _words(data), spans, is_chosen, quote, escape, offsets, values, wide)
     return offsets, values[:used]
 
 
 def _words(data: bytes) -> np.ndarray:
-    """uint64[bytes - 7]: the eight bytes from each byte on, as a number."""
-    if len(data) < 8:
-        return _words(data.ljust(8))[:0]
-    return np.ndarray((len(data) - 7,), np.uint64, data, strides=(1,))
+    """uint64[at least 2]: the eight bytes from each byte on, as a number.
+
+    Of fewer than two words Numba would take the array for another type, and compile again.
+    """
+    padded = data.ljust(9)
+    return np.ndarray((len(padded) - 7,), np.uint64, padded, strides=(1,))
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _find(data, words, i, a, b, c):
     """The first place from `i` on with one of three bytes (NONE: no byte), or the end."""
     patterns_a, patterns_b, patterns_c = (
@@ -109,7 +111,7 @@ def _find(data, words, i, a, b, c):
         np.uint64(b & 255) * _ONES,
         np.uint64(c & 255) * _ONES,
     )
-    while i < len(words):
+    while i + 8 <= len(data):
         word = words[i]
         x, y, z = word ^ patterns_a, word ^ patterns_b, word ^ patterns_c
         # In each byte that is 0 the highest bit; higher up there may be others.
@@ -123,7 +125,7 @@ def _find(data, words, i, a, b, c):
     return i
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _scan(
     data, words, i, last, delimiter, quote, escape, skips, slots, starts, ends, fields, flags, spans
 ):
@@ -208,11 +210,11 @@ def _scan(
     return rows, consumed
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _find2(data, words, i, a, b):
     """The first place from `i` on with one of two bytes, or the end."""
     patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
-    while i < len(words):
+    while i + 8 <= len(data):
         word = words[i]
         x, y = word ^ patterns_a, word ^ patterns_b
         found = (((x - _ONES) & ~x) | ((y - _ONES) & ~y)) & _HIGH
@@ -225,12 +227,12 @@ def _find2(data, words, i, a, b):
     return i
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _find4(data, words, i, a, b):
     """The first place from `i` on with one of two bytes or a line break, or the end."""
     patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
     patterns_c, patterns_d = np.uint64(_LF) * _ONES, np.uint64(_CR) * _ONES
-    while i < len(words):
+    while i + 8 <= len(data):
         word = words[i]
         x, y = word ^ patterns_a, word ^ patterns_b
         z, w = word ^ patterns_c, word ^ patterns_d
@@ -246,7 +248,7 @@ def _find4(data, words, i, a, b):
     return i
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _scan_lines(data, words, i, last, starts, ends):
     """Fill the arrays line by line; return the number of lines, and where the next call begins."""
     n = len(data)
@@ -266,7 +268,7 @@ def _scan_lines(data, words, i, last, starts, ends):
     return lines, min(start, n)
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _room(spans, is_chosen):
     """Bytes of the chosen values, with quotes and escapes inside."""
     room = 0
@@ -277,12 +279,14 @@ def _room(spans, is_chosen):
     return room
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _gather(data, words, spans, is_chosen, quote, escape, offsets, values, wide):
     """Fill `offsets` and `values`; return the number of bytes used."""
     used = 0
     chosen = 0
     offsets[0] = 0
+    first = escape if quote == NONE else quote
+    second = first if escape == NONE else escape
     for row in range(len(spans)):
         if not is_chosen[row]:
             continue
@@ -299,17 +303,26 @@ def _gather(data, words, spans, is_chosen, quote, escape, offsets, values, wide)
         else:
             i = -1 - i
             while i < stop:
-                byte = data[i]
-                if i + 1 < stop:
-                    after = data[i + 1]
-                    if byte == quote and after == quote:
-                        i += 1
-                    elif byte == escape and (quote == NONE or after in (quote, escape)):
-                        i += 1
-                        byte = after
-                values[used] = byte
-                used += 1
-                i += 1
+                plain = min(_find2(data, words, i, first, second), stop)
+                if plain + 8 <= len(data):
+                    for j in range(0, plain - i, 8):
+                        wide[used + j] = words[i + j]
+                else:
+                    for j in range(plain - i):
+                        values[used + j] = data[i + j]
+                used += plain - i
+                i = plain
+                if i < stop:
+                    byte = data[i]
+                    if i + 1 < stop:
+                        after = data[i + 1]
+                        is_escape = byte == escape and (quote == NONE or after in (quote, escape))
+                        if is_escape or (byte == quote and after == quote):
+                            byte = after
+                            i += 1
+                    values[used] = byte
+                    used += 1
+                    i += 1
         chosen += 1
         offsets[chosen] = used
     return used

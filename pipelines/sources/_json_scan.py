@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numba import njit
 
+from pipelines.sources.numba_internals import scanner
 from pipelines.sources.rows import MAX_BATCH_ROWS, MAX_COLUMNS
 
 MAX_DEPTH = 500
@@ -145,6 +145,10 @@ def split_rows(
         ends,
         flags,
         spans,
+        np.empty(MAX_DEPTH, np.bool_),
+        np.empty(MAX_DEPTH, np.int64),
+        np.empty(MAX_DEPTH, np.int64),
+        np.empty(1024, np.uint8),
     )
     if keys is not None:
         keys.names += [data[start:end] for start, end in new[:found].tolist()]
@@ -168,8 +172,8 @@ def gather(
     offsets, is_valid = np.empty(chosen + 1, np.int32), np.empty(chosen, np.bool_)
     room = _room(spans, is_chosen)
     # Eight bytes are written at a time, of which the last may be too many.
-    values = np.empty(room + 8, np.uint8)
-    wide = np.ndarray((room + 1,), np.uint64, values, strides=(1,))
+    values = np.empty(room + 9, np.uint8)
+    wide = np.ndarray((room + 2,), np.uint64, values, strides=(1,))
     view = np.frombuffer(data, np.uint8)
     used = _gather(view, _words(data), spans, is_chosen, offsets, is_valid, values, wide)
     return offsets, values[:used], is_valid
@@ -179,16 +183,18 @@ _NO_TABLE, _NO_KEYS = np.zeros(0, np.uint64), np.zeros((0, 2), np.int64)
 
 
 def _words(data: bytes) -> np.ndarray:
-    """uint64[bytes - 7]: the eight bytes from each byte on, as a number."""
-    if len(data) < 8:
-        return _words(data.ljust(8))[:0]
-    return np.ndarray((len(data) - 7,), np.uint64, data, strides=(1,))
+    """uint64[at least 2]: the eight bytes from each byte on, as a number.
+
+    Of fewer than two words Numba would take the array for another type, and compile again.
+    """
+    padded = data.ljust(9)
+    return np.ndarray((len(padded) - 7,), np.uint64, padded, strides=(1,))
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _string_end(data, words, i):
     """The first place from `i` on with a quote, a backslash or a control character, or the end."""
-    while i < len(words):
+    while i + 8 <= len(data):
         word = words[i]
         x, y = word ^ _QUOTES, word ^ _BACKSLASHES
         # In each byte that is found the highest bit; higher up there may be others.
@@ -202,12 +208,12 @@ def _string_end(data, words, i):
     return i
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _is_hex(byte):
     return 48 <= byte <= 57 or 65 <= byte <= 70 or 97 <= byte <= 102
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _string(data, words, i):
     """The end of the string whose first byte is at `i`, and whether it has escapes.
 
@@ -237,7 +243,7 @@ def _string(data, words, i):
             return -1 - (i + 1), has_escapes
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _digits(data, i):
     """The first place from `i` on that is no digit."""
     while i < len(data) and 48 <= data[i] <= 57:
@@ -245,7 +251,7 @@ def _digits(data, i):
     return i
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _literal(data, i, word):
     """The end of a word that is at `i`, or `-1 - place` of the first byte that differs."""
     for j in range(len(word)):
@@ -259,7 +265,7 @@ _TRUE, _FALSE, _NULL, _NAN, _INFINITY = (
 )
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _number(data, i):
     """The end of the number at `i`, or `-1 - place` of the first byte that cannot be."""
     if data[i] == 45:
@@ -284,7 +290,7 @@ def _number(data, i):
     return end
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _child(data, start, end, has_escapes, node, children, keys, text, scratch):
     """The child of a node with this key, or -1."""
     if children[node] == children[node + 1]:
@@ -309,7 +315,7 @@ def _child(data, start, end, has_escapes, node, children, keys, text, scratch):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _is_new(data, start, end, table):
     """Whether a key is not in a table of hashes; it is from now on."""
     code = _FNV_START
@@ -326,7 +332,7 @@ def _is_new(data, start, end, table):
     return True
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _scan(
     data,
     words,
@@ -343,6 +349,10 @@ def _scan(
     ends,
     flags,
     spans,
+    is_object,
+    nodes,
+    begun,
+    scratch,
 ):
     """Fill the arrays row by row; return the number of rows, where the next call begins, and the
     number of new keys."""
@@ -350,10 +360,6 @@ def _scan(
     rows = 0
     consumed = i
     found = 0
-    is_object = np.empty(MAX_DEPTH, np.bool_)
-    nodes = np.empty(MAX_DEPTH, np.int64)
-    begun = np.empty(MAX_DEPTH, np.int64)
-    scratch = np.empty(1024, np.uint8)
     while rows < len(starts):
         while i < n and (data[i] == _LF or data[i] == _CR or data[i] == _BLANK or data[i] == _TAB):
             i += 1
@@ -512,7 +518,7 @@ def _scan(
     return rows, consumed, found
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _room(spans, is_chosen):
     """Bytes of the chosen values, with escapes."""
     room = 0
@@ -522,7 +528,7 @@ def _room(spans, is_chosen):
     return room
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _gather(data, words, spans, is_chosen, offsets, is_valid, values, wide):
     """Fill the arrays; return the number of bytes used."""
     used = 0
@@ -549,7 +555,7 @@ def _gather(data, words, spans, is_chosen, offsets, is_valid, values, wide):
     return used
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _unit(data, i):
     """The number in the four hexadecimal digits at `i`."""
     unit = 0
@@ -559,7 +565,7 @@ def _unit(data, i):
     return unit
 
 
-@njit(cache=True, nogil=True)
+@scanner
 def _unescape(data, i, stop, values, used):
     """Write a valid string without its escapes, as UTF-8; return where it ends.
 
