@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipelines.scoring.counts import Counts
 from pipelines.scoring.known import KnownShards
 from pipelines.scoring.shards import Shards, digest_column
+from pipelines.sources.names import file_name, partitions
 from pipelines.sources.shard_file import DIGEST_BYTES
 
 
@@ -58,7 +59,7 @@ class Findings:
     moved: np.ndarray
     """The listed shards that they are."""
     known_changed: np.ndarray
-    """Known shards that have another content now."""
+    """Known shards that have another content now, or are elsewhere and read in another way."""
     changed: np.ndarray
     """The listed shards that they are."""
     absent: np.ndarray
@@ -89,15 +90,23 @@ def find_changes(
     """
     unknown = listed.take(found.unknown).with_digests(counts.digests)
     at_path = known.find(unknown.paths)
-    moves = _moves(known, found.unseen, unknown, at_path, exists)
-    is_moved = np.zeros(len(unknown), bool)
-    is_moved[list(moves)] = True
-    is_changed = ~is_moved & (at_path >= 0)
-    is_new = ~is_moved & (at_path < 0)
-    known_moved = np.array(list(moves.values()), np.int64)
-    absent = np.setdiff1d(found.unseen, np.concatenate([known_moved, at_path[is_changed]]))
+    same = _same_content(known, found.unseen, unknown, at_path, exists)
+    known_of = np.full(len(unknown), -1)
+    known_of[list(same)] = list(same.values())
+    # Of another directory `key=value`, or under another extension, bytes are other rows.
+    paths = unknown.paths.to_pylist()
+    is_moved = np.array(
+        [
+            k >= 0 and _is_read_alike(paths[u], known.shards.paths[k].as_py())
+            for u, k in enumerate(known_of.tolist())
+        ],
+        bool,
+    )
+    known_of = np.where(is_moved | (at_path < 0), known_of, at_path)
+    is_changed = ~is_moved & (known_of >= 0)
+    absent = np.setdiff1d(found.unseen, known_of)
 
-    new = np.flatnonzero(is_new)
+    new = np.flatnonzero(known_of < 0)
     gone = _Gone(known, known_rows, absent, exists)
     is_compacted = gone.looks_like(unknown.take(new), counts.rows[new])
     is_copy = _is_copy(known, unknown.digests[new]) & (counts.rows[new] > 0)
@@ -105,15 +114,22 @@ def find_changes(
         new=found.unknown[new],
         copies=found.unknown[new[is_copy]],
         compacted=found.unknown[new[is_compacted]],
-        known_moved=known_moved,
-        moved=found.unknown[list(moves)],
-        known_changed=at_path[is_changed],
+        known_moved=known_of[is_moved],
+        moved=found.unknown[is_moved],
+        known_changed=known_of[is_changed],
         changed=found.unknown[is_changed],
         absent=absent,
     )
 
 
-def _moves(
+def _is_read_alike(path: str, other: str) -> bool:
+    """Whether the same bytes are the same rows at both paths."""
+    return path == other or (
+        partitions(path) == partitions(other) and file_name(path) == file_name(other)
+    )
+
+
+def _same_content(
     known: KnownShards, unseen: np.ndarray, unknown: Shards, at_path: np.ndarray, exists: Exists
 ) -> dict[int, int]:
     """The known shard that each unknown one is, by index; of those that have the same content.

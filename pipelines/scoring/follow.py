@@ -183,11 +183,14 @@ def _decide(
     stale = Stale(
         _paths(listed, findings.changed[~is_followed]), _paths(listed, findings.new[is_refused])
     )
+    planned = listed.paths.take(pa.array(listed_to_plan))
+    gone = known.shards.paths.take(pa.array(followed))
+    gone = gone.filter(pc.invert(pc.is_in(gone, planned)))
     digests = counts.digests[np.searchsorted(found.unknown, findings.moved)]
     changes = Changes(
         known.shards.paths.take(pa.array(findings.known_moved)),
         listed.take(findings.moved).with_digests(digests),
-        known.shards.paths.take(pa.array(absent)),
+        gone,
         np.sort(pieces.numbers[retired]),
     )
     return _Step(

@@ -167,6 +167,13 @@ def test_other_settings_are_named(output, name):
         output.require_same(SETTINGS | {name: "other"})
 
 
+def test_a_setting_that_was_given_and_now_is_not_is_named(directory):
+    output = Output(str(directory))
+    add(output, settings=SETTINGS | {"delimiter": ";"})
+    with pytest.raises(InputError, match=r"started with another delimiter \(;, now None\)"):
+        output.require_same(SETTINGS)
+
+
 def test_settings_survive_the_file(directory):
     settings = SETTINGS | {"keep_columns": ["id"]}
     output = Output(str(directory))
