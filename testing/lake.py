@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.executor import Executor, LocalExecutor
 from pipelines.scoring.job import run
 from pipelines.scoring.output import Output
 from pipelines.sources.listing import find_shards
@@ -43,7 +43,7 @@ class Lake:
             path.write_text("\n".join(["id,text", *(f"{i},word{i}" for i in ids), ""]))
         return path
 
-    def night(self, *inputs: Path, **flags: object) -> str:
+    def night(self, *inputs: Path, executor: Executor | None = None, **flags: object) -> str:
         """Run the job; what it says."""
         inputs = inputs or (self.corpus,)
         config = ScoreConfig(
@@ -58,7 +58,7 @@ class Lake:
         shards = find_shards(config.input, "--input")
         with redirect_stdout(io.StringIO()) as said:
             try:
-                run(config, self.model, output, shards, LocalExecutor())
+                run(config, self.model, output, shards, executor or LocalExecutor())
             finally:
                 self.read = sorted(set(self.parts()) - before)
         assert (self.scored / "_SUCCESS").exists()

@@ -31,13 +31,20 @@ class Difference:
     """int64[n]: indices of current known shards that are not listed as they were."""
 
 
-def difference(known: KnownShards, listed: Shards) -> Difference:
-    """Compare a listing with the known shards."""
+def difference(
+    known: KnownShards, listed: Shards, is_unreadable_unknown: bool = False
+) -> Difference:
+    """Compare a listing with the known shards.
+
+    With `is_unreadable_unknown`, a shard that could not be opened counts as unknown.
+    """
     same = known.find(listed.paths)
     at = np.maximum(same, 0)
     shards = known.shards
     if len(shards):
         is_same = (shards.sizes[at] == listed.sizes) & (shards.modified[at] == listed.modified)
+        if is_unreadable_unknown:
+            is_same &= ~known.is_unreadable[at]
         same[~is_same] = -1
     is_unseen = known.is_current.copy()
     is_unseen[same[same >= 0]] = False

@@ -24,6 +24,7 @@ class OutputSettings(TypedDict):
     max_tokens: int
     part_rows: int
     with_source: NotRequired[bool]
+    limit: NotRequired[int]
 
 
 def read_options(settings: OutputSettings) -> ReadOptions:
@@ -93,6 +94,12 @@ class ScoreConfig:
     """Score shards again that have changed, and remove the rows of those that are gone."""
     keep_stale: bool = False
     """Accept that scored shards have changed: their rows stay as they are, without --sync."""
+    retry_rejected: bool = False
+    """Score parts with rejected rows again, and look again at shards that could not be read."""
+    limit: int | None = None
+    """Score only the first rows, so many, into an --output of their own; None: all."""
+    dry_run: bool = False
+    """Show what would be read, planned and kept, and about how long it takes; write nothing."""
     overwrite: bool = False
     """Remove what an earlier job of this program wrote to --output, and start again."""
     max_attempts: int = 3
@@ -131,6 +138,9 @@ class ScoreConfig:
         if self.quiet and (self.verbose or self.show_samples):
             other = "--verbose" if self.verbose else "--show_samples"
             raise InputError(f"--quiet and {other} exclude each other: pass one of them")
+        require(self.limit is None or self.limit >= 1, "limit", self.limit, "at least 1")
+        if self.dry_run and self.overwrite:
+            raise InputError("--dry_run writes nothing: pass it without --overwrite")
         if self.sync and self.keep_stale:
             raise InputError("--sync and --keep_stale exclude each other: pass one of them")
         require(self.wait_minutes > 0, "wait_minutes", self.wait_minutes, "more than 0")
@@ -176,4 +186,6 @@ class ScoreConfig:
             settings["format"] = self.format
         if self.with_source:
             settings["with_source"] = True
+        if self.limit is not None:
+            settings["limit"] = self.limit
         return settings

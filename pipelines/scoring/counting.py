@@ -73,11 +73,12 @@ def inspect_shard(
 
 
 def count_shards(
-    shards: Sequence[Shard], settings: OutputSettings, executor: Executor, output: str
+    shards: Sequence[Shard], settings: OutputSettings, executor: Executor, output: str | None
 ) -> Counts:
     """Count the rows of shards, in tasks of the executor.
 
-    What an earlier process has counted and kept in the directory `output` is not counted again.
+    What an earlier process has counted and kept in the directory `output` is not counted again;
+    None: nothing is kept.
     Raises Failure if a shard cannot be read now, for a reason outside it, or if nothing can be kept
     in `output`.
     """
@@ -241,7 +242,7 @@ class _Kept:
     They are no more than a memory: whatever is wrong with them, shards are counted again.
     """
 
-    def __init__(self, output: str, settings: OutputSettings) -> None:
+    def __init__(self, output: str | None, settings: OutputSettings) -> None:
         self._output = output
         self._settings = json.dumps(dict(sorted(settings.items()))).encode()
         self._began = self._written_at = time.monotonic()
@@ -252,7 +253,7 @@ class _Kept:
         counts = Counts.none_of(len(shards))
         paths: list[str] = []
         with suppress(OSError):
-            paths = _kept_files(self._output)
+            paths = _kept_files(self._output) if self._output else []
         for path in paths:
             try:
                 source = pa.BufferReader(storage.read(path))
@@ -277,7 +278,7 @@ class _Kept:
 
     def write(self) -> None:
         """Write what is new to a file of its own. Raises Failure."""
-        if not self._new:
+        if not self._new or not self._output:
             return
         table = pa.concat_tables(self._new).unify_dictionaries()
         table = table.replace_schema_metadata({_KEPT_SETTINGS: self._settings})

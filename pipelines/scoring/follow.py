@@ -21,7 +21,7 @@ from pipelines.scoring.counts import Counts
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.known import KnownShards
 from pipelines.scoring.output import Output, writing
-from pipelines.scoring.plan import Changes
+from pipelines.scoring.plan import Changes, Plan
 from pipelines.scoring.planner import make_plan
 from pipelines.scoring.shards import Shards
 from pipelines.sources.shard_file import unavailable
@@ -69,10 +69,13 @@ class Stale:
         return problems
 
 
-def is_up_to_date(output: Output, shards: Shards, sync: bool) -> bool:
-    """Whether every shard is known as it is; with `sync`, also whether no other one is known."""
+def is_up_to_date(config: ScoreConfig, output: Output, shards: Shards) -> bool:
+    """Whether there is nothing to plan and nothing to try again."""
     found = difference(output.known, shards)
-    return not len(found.unknown) and not (sync and len(found.unseen))
+    is_known = not len(found.unknown) or bool(config.limit and output.plans)
+    if config.retry_rejected and output.has_rejected:
+        return False
+    return is_known and not (config.sync and len(found.unseen))
 
 
 def say_absent(output: Output, shards: Shards) -> None:
@@ -100,41 +103,104 @@ def follow(
     again. Raises InputError and Failure.
     """
     stale = Stale()
-    while True:
-        found = difference(output.known, shards)
-        paths = shards.paths.take(pa.array(found.unknown)).to_pylist()
-        is_stale = [path in stale.paths for path in paths]
-        found = replace(found, unknown=found.unknown[~np.array(is_stale, bool)])
-        if not len(found.unknown) and not (config.sync and len(found.unseen)):
-            say_absent(output, shards)
-            return stale
-        if len(found.unknown):
-            say(f"Counting the rows of {quantity(len(found.unknown), 'shard')} ...")
-        unknown = shards.take(found.unknown)
-        counts = count_shards(unknown, settings, executor, output.directory)
-        step = _decide(config, output, shards, found, counts)
-        _say(step, output.known, shards)
+    retries = config.retry_rejected
+    while step := next_step(config, settings, shards, output, executor, stale, retries):
+        retries = False
+        say_step(step, output.known, shards)
         stale.add(step.stale)
-        planned = Shards.concatenate([unknown.take(step.unknown), step.again])
-        if not len(planned) and not step.changes:
-            continue
-        of_planned = Counts.none_of(len(planned))
-        of_planned.put(np.arange(len(step.unknown)), counts.take(step.unknown))
-        of_again = count_shards(step.again, settings, executor, output.directory)
-        of_planned.put(len(step.unknown) + np.arange(len(step.again)), of_again)
-        # One output is one table: its first plan that has rows decides the columns.
-        kept = next((plan.schema for plan in output.plans if len(plan.parts)), None)
-        plan = make_plan(planned, of_planned, settings, output.next_part, kept)
-        with writing(output):
-            output.add(replace(plan, changes=step.changes))
-            output.remove_retired()
-        for note in plan.notes:
-            say(printable(note))
-        forget_counts(output.directory)
+        if step.plan is not None:
+            with writing(output):
+                output.add(step.plan)
+                output.remove_retired()
+            for note in step.plan.notes:
+                say(printable(note))
+            forget_counts(output.directory)
+    say_absent(output, shards)
+    return stale
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
+    """What was found, and the plan that follows from it."""
+
+    findings: Findings
+    plan: Plan | None
+    """None: nothing is to be planned."""
+    stale: Stale
+    """What the plan leaves as it is."""
+
+
+def next_step(
+    config: ScoreConfig,
+    settings: OutputSettings,
+    shards: Shards,
+    output: Output,
+    executor: Executor,
+    stale: Stale,
+    retries_unreadable: bool = False,
+) -> Step | None:
+    """Look at what is not known yet, and is not known to be stale; None: there is nothing.
+
+    With `retries_unreadable`, shards that could not be opened are looked at again, though they are
+    as they were. With `--dry_run` nothing is written. Raises InputError and Failure.
+    """
+    found = difference(output.known, shards, retries_unreadable)
+    paths = _paths(shards, found.unknown)
+    is_stale = np.array([path in stale.paths for path in paths], bool)
+    found = replace(found, unknown=found.unknown[~is_stale])
+    if config.limit and output.plans:
+        return None
+    if not len(found.unknown) and not (config.sync and len(found.unseen)):
+        return None
+    kept_in = None if config.dry_run else output.directory
+    if len(found.unknown):
+        say(f"Counting the rows of {quantity(len(found.unknown), 'shard')} ...")
+    if config.limit:
+        chosen, counts = _first_rows(shards.take(found.unknown), settings, executor, config.limit)
+        found = replace(found, unknown=found.unknown[:chosen])
+    else:
+        counts = count_shards(shards.take(found.unknown), settings, executor, kept_in)
+    decision = _decide(config, output, shards, found, counts)
+    unknown = shards.take(found.unknown[decision.unknown])
+    planned = Shards.concatenate([unknown, decision.again])
+    if not len(planned) and not decision.changes:
+        return Step(decision.findings, None, decision.stale)
+    of_planned = Counts.none_of(len(planned))
+    of_planned.put(np.arange(len(unknown)), counts.take(decision.unknown))
+    of_again = count_shards(decision.again, settings, executor, kept_in)
+    of_planned.put(len(unknown) + np.arange(len(decision.again)), of_again)
+    # One output is one table: its first plan that has rows decides the columns.
+    kept = next((plan.schema for plan in output.plans if len(plan.parts)), None)
+    plan = make_plan(planned, of_planned, settings, output.next_part, kept)
+    return Step(decision.findings, replace(plan, changes=decision.changes), decision.stale)
+
+
+def _first_rows(
+    shards: Shards, settings: OutputSettings, executor: Executor, limit: int
+) -> tuple[int, Counts]:
+    """How many of the first shards have `limit` rows, and their counts, of no more rows than that.
+
+    Few shards are counted: twice as many each time.
+    """
+    number = 1
+    while True:
+        first = shards[:number]
+        counts = count_shards(first, settings, executor, None)
+        sums = np.cumsum(counts.rows.clip(0))
+        if not len(first) or sums[-1] >= limit or number >= len(shards):
+            break
+        number *= 2
+    last = int(np.searchsorted(sums, limit))
+    if last == len(sums):
+        return len(sums), counts
+    counts.rows[last] -= sums[last] - limit
+    # The rest of its last row group is not read.
+    counts.groups.pop(last, None)
+    return last + 1, counts.take(np.arange(last + 1))
+
+
+@dataclass(frozen=True)
+class _Decision:
     """What is planned, and what is not."""
 
     findings: Findings
@@ -148,7 +214,7 @@ class _Step:
 
 def _decide(
     config: ScoreConfig, output: Output, listed: Shards, found: Difference, counts: Counts
-) -> _Step:
+) -> _Decision:
     known = output.known
 
     def exists(indices: np.ndarray) -> np.ndarray:
@@ -193,7 +259,7 @@ def _decide(
         gone,
         np.sort(pieces.numbers[retired]),
     )
-    return _Step(
+    return _Decision(
         findings,
         np.searchsorted(found.unknown, np.sort(listed_to_plan)),
         known.shards.take(np.setdiff1d(again, findings.known_moved)),
@@ -259,7 +325,7 @@ def _require_gone(absent: Shards, exist: np.ndarray) -> None:
         )
 
 
-def _say(step: _Step, known: KnownShards, listed: Shards) -> None:
+def say_step(step: Step, known: KnownShards, listed: Shards) -> None:
     """Print what was found, in a line for each kind."""
     findings = step.findings
 
@@ -279,8 +345,9 @@ def _say(step: _Step, known: KnownShards, listed: Shards) -> None:
             f"Copies: {shards} with the content of another shard, each scored on its own "
             f"(first: {first(listed, findings.copies)})"
         )
-    if len(step.changes.retired):
-        say(f"Scored again to follow the input: {quantity(len(step.changes.retired), 'part')}")
+    retired = 0 if step.plan is None else len(step.plan.changes.retired)
+    if retired:
+        say(f"Scored again to follow the input: {quantity(retired, 'part')}")
 
 
 def _paths(shards: Shards, indices: np.ndarray) -> list[str]:

@@ -23,6 +23,7 @@ from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
 from pipelines.scoring.planner import require_columns
+from pipelines.scoring.preview import preview
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.run_record import RunRecord, RunSummary
 from pipelines.scoring.scorer import PartScorer
@@ -80,12 +81,15 @@ def _score(config: ScoreConfig) -> None:
     if found.remark:
         warn(printable(found.remark))
     output = overwrite(directory) if config.overwrite else Output(directory)
-    storage.require_writable(output.directory, "--output")
     settings = config.settings(checkpoint.model_hash)
     output.require_same(settings)
+    if config.dry_run:
+        preview(config, checkpoint, output, shards, _executor(config, shards, output))
+        return
+    storage.require_writable(output.directory, "--output")
     say_damage(output.directory, output.mend_here())
     output.remove_partial()
-    if output.complete and is_up_to_date(output, shards, config.sync):
+    if output.complete and is_up_to_date(config, output, shards):
         say_absent(output, shards)
         warn(f"Nothing to do: every shard of the input is scored in {config.output}")
         return
@@ -93,12 +97,15 @@ def _score(config: ScoreConfig) -> None:
     if not output.plans:
         require_columns(shards, settings)
 
+    executor, summary = _executor(config, shards, output), RunSummary(found.aside_counts)
+    _run_and_report(config, checkpoint, output, shards, executor, summary)
+
+
+def _executor(config: ScoreConfig, shards: Shards, output: Output) -> Executor:
     # Ray takes seconds to load: only if there is work.
     from pipelines.scoring.ray_executor import RayExecutor
 
-    executor = RayExecutor(config, shards, output.directory)
-    summary = RunSummary(found.aside_counts)
-    _run_and_report(config, checkpoint, output, shards, executor, summary)
+    return RayExecutor(config, shards, output.directory)
 
 
 def _run_and_report(
@@ -153,6 +160,10 @@ def run(
     try:
         with closing(executor):
             say_damage(output.directory, output.mend(executor))
+            if config.retry_rejected:
+                with writing(output):
+                    again = output.remove_rejected()
+                say(f"Scored again for their rejected rows: {quantity(again, 'part')}")
             while True:
                 stale = follow(config, settings, Shards.of(shards), output, executor)
                 _score_missing(config, checkpoint, output, executor, summary)

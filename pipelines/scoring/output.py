@@ -263,6 +263,29 @@ class Output:
         """Those of one plan."""
         return Totals.of([self.plans[number]], [self._names_of(number)], self._manifest)
 
+    @property
+    def has_rejected(self) -> bool:
+        """Whether a part has rejected rows, or a shard could not be opened."""
+        return bool(self._with_rejected()) or any(plan.unreadable for plan in self.plans)
+
+    def remove_rejected(self) -> int:
+        """Remove the parts that have rejected rows, and return their number: they are missing now.
+
+        Raises OSError.
+        """
+        names = self._with_rejected()
+        if names:
+            self._remove_parts(names)
+            self.save()
+            self.look()
+        return len(names)
+
+    def _with_rejected(self) -> list[str]:
+        table = self._manifest.table
+        names = table["name"].filter(pc.greater(table["rejected"], 0))
+        parts: list[str] = names.filter(pc.is_in(names, self._names)).to_pylist()
+        return parts
+
     def mend(self, executor: Executor) -> dict[str, str]:
         """Verify parts that are not recorded as they are; remove damaged ones.
 
@@ -498,7 +521,7 @@ class Output:
         return checks
 
     def _remove_damaged(self, damaged: Mapping[str, str]) -> None:
-        """Remove parts, `_SUCCESS` first, and their records. Raises OSError."""
+        """Remove damaged parts, each with what is wrong. Raises OSError."""
         if not damaged:
             return
         self._damages.update(list(damaged))
@@ -506,12 +529,16 @@ class Output:
             if times > MAX_DAMAGES:
                 path = self._path(f"{name}.parquet")
                 raise Failure(f"{path} {damaged.get(name, 'is damaged')}, again and again")
-        files = [f"{name}.parquet" for name in damaged]
+        self._remove_parts(list(damaged))
+
+    def _remove_parts(self, names: list[str]) -> None:
+        """Remove parts, `_SUCCESS` first, and their records. Raises OSError."""
+        files = [f"{name}.parquet" for name in names]
         with self._locked():
             self._remove_success()
             fence.remove(self.directory, [*files, *(f"_rejected/{file}" for file in files)])
-        self._manifest.drop(damaged)
-        self._unsaved += damaged
+        self._manifest.drop(names)
+        self._unsaved += names
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

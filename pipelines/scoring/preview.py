@@ -1,0 +1,126 @@
+"""What a job would do (`--dry_run`): what it reads, plans and keeps, and how long it may take."""
+
+import time
+from collections import Counter
+from contextlib import closing
+
+import pyarrow as pa
+
+from pipelines.console.terminal import printable, quantity
+from pipelines.scoring.config import ScoreConfig, read_options
+from pipelines.scoring.executor import Executor
+from pipelines.scoring.follow import Stale, next_step, say_absent, say_step
+from pipelines.scoring.kept_columns import ADDED
+from pipelines.scoring.output import Output
+from pipelines.scoring.part_data import PartTask
+from pipelines.scoring.plan import Plan
+from pipelines.scoring.reader import PartReader
+from pipelines.scoring.shards import Shards
+from pipelines.sources.names import file_name, partitions
+from pipelines.sources.rows import Span
+from sentiment.checkpoint import Checkpoint
+from sentiment.model.inference import inference
+from sentiment.text.tokenizer import Tokenizer
+
+MEASURED_ROWS = 5_000
+"""Rows that are read and scored, on one core, to tell how long the job takes."""
+
+
+def preview(
+    config: ScoreConfig,
+    checkpoint: Checkpoint,
+    output: Output,
+    shards: Shards,
+    executor: Executor,
+) -> None:
+    """Print what the job would do, and write nothing.
+
+    Raises InputError if it would refuse a flag or a shard, and Failure if a shard cannot be read.
+    """
+    settings = config.settings(checkpoint.model_hash)
+    _print_input(shards)
+    with closing(executor):
+        step = next_step(config, settings, shards, output, executor, Stale(), config.retry_rejected)
+    if step is not None:
+        say_step(step, output.known, shards)
+    else:
+        say_absent(output, shards)
+    plan = None if step is None else step.plan
+    if output.plans:
+        missing = quantity(output.missing_parts, "part")
+        print(f"Output: {quantity(output.planned_parts, 'part')}, of which {missing} missing")
+    if plan is None:
+        print("Plan: nothing new")
+    else:
+        rows = int(plan.parts.rows.sum())
+        parts = quantity(len(plan.parts), "part")
+        unreadable = quantity(len(plan.unreadable), "shard")
+        print(f"Plan: {quantity(rows, 'row')} in {parts}; {unreadable} could not be read")
+        for reason in list(plan.unreadable.values())[:3]:
+            print(f"  {printable(reason)}")
+        for note in plan.notes:
+            print(printable(note))
+        print(_columns_line(plan.schema))
+        if rows:
+            print(_time_line(config, checkpoint, plan))
+    print("Nothing was written")
+
+
+def _print_input(shards: Shards) -> None:
+    """Print the number and size of shards, by format, and the partition columns."""
+    names = [file_name(path) for path in shards.paths.to_pylist()]
+    kinds = Counter(
+        " ".join([name.format or "told by content", *filter(None, [name.compression])])
+        for name in names
+    )
+    by_kind = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
+    size = shards.sizes.sum() / 1e6
+    print(f"Input: {quantity(len(shards), 'shard')}, {size:,.1f} MB: {by_kind}")
+    values: dict[str, set[str | None]] = {}
+    for path in shards.paths.to_pylist():
+        for key, value in partitions(path).items():
+            values.setdefault(key, set()).add(value)
+    for key, found in values.items():
+        print(printable(f"Partition column: {key}, {quantity(len(found), 'value')}"))
+
+
+def _columns_line(schema: pa.Schema) -> str:
+    kept = [f"{field.name} {field.type}" for field in schema]
+    return printable(f"Columns: {', '.join([*kept, *ADDED])}")
+
+
+def _time_line(config: ScoreConfig, checkpoint: Checkpoint, plan: Plan) -> str:
+    """How long the plan takes about, by the speed of its first rows on this machine."""
+    read = PartReader(
+        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.words),
+        text_column=config.text_column,
+        schema=plan.schema,
+        options=read_options(config.settings(checkpoint.model_hash)),
+        max_tokens=config.max_tokens,
+    )
+    infer = inference(checkpoint.weights, checkpoint.bigrams)
+    task = _first_rows(PartTask.of(plan.parts[0], plan.shards))
+    seconds = 0.0
+    for _ in range(2):  # At first, modules load.
+        began = time.perf_counter()
+        part = read(task)
+        infer(part.ids, part.offsets)
+        seconds = time.perf_counter() - began
+    rate = task.rows / seconds
+    rows = int(plan.parts.rows.sum())
+    measured = f"measured on the first {quantity(task.rows, 'row')}"
+    return (
+        f"Time: about {rows / rate:,.0f} s of one core, {rate:,.0f} rows/s ({measured}); "
+        "divided by the number of actors, plus the start of Ray"
+    )
+
+
+def _first_rows(task: PartTask) -> PartTask:
+    """The first rows of a part, as a part."""
+    left, pieces = MEASURED_ROWS, []
+    for shard, span in task.pieces:
+        if left > 0:
+            rows = min(span.rows, left)
+            pieces.append((shard, Span(span.first, rows, span.mark_row, span.mark_byte)))
+            left -= rows
+    return PartTask(task.name, tuple(pieces))
