@@ -8,6 +8,9 @@ import numpy as np
 from pipelines.errors import BadShard
 from pipelines.sources.rows import MAX_RAW_BYTES, MAX_ROW_BYTES, BadRow, Span, too_few_rows
 
+MARK_BYTES = 8 * 2**20
+"""Bytes between two marks. A plan holds them all."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -67,8 +70,6 @@ class Located:
     """Number of rows of the shard before it."""
     byte: int
     """Offset of its first row in the file."""
-    begins_chunk: bool
-    """Whether no block before it is of the same chunk of the file."""
 
 
 def blocks(
@@ -91,23 +92,27 @@ def blocks(
 
     Raises BadShard for a row longer than MAX_ROW_BYTES.
     """
+    waiting: list[bytes] = [pending]
+    enough = 0
     for chunk, is_last in chunks:
-        pending = pending + chunk if pending else chunk
-        begin, is_first = 0, True
-        while True:
-            block = scan(pending, begin, is_last)
-            if not len(block):
-                begin = block.next
-                break
-            yield Located(block, rows_before, position + int(block.starts[0]), is_first)
+        waiting.append(chunk)
+        if sum(map(len, waiting)) < enough and not is_last:
+            continue
+        pending = b"".join(waiting)
+        begin = 0
+        while len(block := scan(pending, begin, is_last)):
+            yield Located(block, rows_before, position + int(block.starts[0]))
             rows_before += len(block)
-            begin, is_first = block.next, False
+            begin = block.next
+        begin = block.next
         if not begin and len(pending) > MAX_ROW_BYTES:
             raise BadShard(
                 f"{path}, from byte {position} on: a row longer than {MAX_ROW_BYTES >> 20} MiB; "
                 "is there a quote that is not closed?"
             )
-        pending = pending[begin:]
+        # A long row is not scanned again for each chunk that it has.
+        enough = 0 if begin else 2 * len(pending)
+        waiting = [pending[begin:]]
         position += begin
 
 
@@ -132,12 +137,12 @@ def cut_to(located: Iterator[Located], span: Span | None, path: str) -> Iterator
 
 
 def count(located: Iterator[Located]) -> tuple[int, list[tuple[int, int]]]:
-    """Number of rows, and marks: (number of rows before a row, byte offset of that row), one for
-    each chunk."""
+    """Number of rows, and marks: (number of rows before a row, byte offset of that row), about one
+    for each MARK_BYTES."""
     rows = 0
-    marks = []
+    marks: list[tuple[int, int]] = []
     for one in located:
         rows = one.rows_before + len(one.block)
-        if one.begins_chunk:
+        if not marks or one.byte >= marks[-1][1] + MARK_BYTES:
             marks.append((one.rows_before, one.byte))
     return rows, marks

@@ -15,8 +15,11 @@ from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.shard_file import is_shortage
 from sentiment.errors import on_one_line
 
-CHUNK_BYTES = 8 * 2**20
-"""Bytes read at a time."""
+CHUNK_BYTES = 2**20
+"""Bytes that are parsed at a time. They stay in the processor's cache."""
+
+REQUEST_BYTES = 8 * 2**20
+"""Bytes that are read from a bucket at a time, which takes time for each request."""
 
 FIRST_CHUNK_BYTES = 64 * 2**10
 """Bytes read first: a reader that then seeks to its rows needs the header only."""
@@ -39,8 +42,11 @@ class TextFile:
     def __init__(self, source: pa.NativeFile, path: str, encoding: str) -> None:
         self._source, self.path = source, path
         self._position = 0
-        first = self._read(FIRST_CHUNK_BYTES)
-        while len(first) < FIRST_BYTES and (more := self._read(FIRST_CHUNK_BYTES)):
+        self._left = memoryview(b"")
+        """Bytes that have been read from a bucket, and are not parsed yet."""
+        size = min(FIRST_CHUNK_BYTES, CHUNK_BYTES)
+        first = self._read(size)
+        while len(first) < FIRST_BYTES and (more := self._read(size)):
             first += more
         if wrong := wrong_kind(path, first):
             raise wrong
@@ -68,17 +74,15 @@ class TextFile:
             yield self._utf8(chunk, decoder), is_last
             if is_last:
                 return
-            chunk = self._read(CHUNK_BYTES)
+            chunk = self._next()
 
     def chunks_from(self, position: int) -> Iterator[tuple[bytes, bool]]:
         """The text from a byte of the file on; of files in UTF-8 that are not compressed."""
         self._source.seek(position)
         self._position = position
-        while True:
-            chunk = self._read(CHUNK_BYTES)
-            yield chunk, not chunk
-            if not chunk:
-                return
+        while chunk := self._next():
+            yield chunk, False
+        yield b"", True
 
     def _utf8(self, chunk: bytes, decoder: codecs.IncrementalDecoder | None) -> bytes:
         if decoder is None:
@@ -88,9 +92,18 @@ class TextFile:
         except UnicodeError as error:
             raise BadShard(f"{self.path} is not {self.encoding}: {error}") from None
 
+    def _next(self) -> bytes:
+        """The next CHUNK_BYTES at most; b"": the file ends."""
+        if "://" not in self.path:
+            return self._read(CHUNK_BYTES)
+        if not self._left:
+            self._left = memoryview(self._read(REQUEST_BYTES))
+        chunk, self._left = self._left[:CHUNK_BYTES].tobytes(), self._left[CHUNK_BYTES:]
+        return chunk
+
     def _read(self, size: int) -> bytes:
         try:
-            chunk: bytes = self._source.read(min(size, CHUNK_BYTES))
+            chunk: bytes = self._source.read(size)
         except (OSError, pa.ArrowInvalid) as error:
             if is_shortage(error):
                 raise

@@ -83,6 +83,7 @@ def read(
     source = pa.BufferReader(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "MARK_BYTES", 0)
         for rows in csv_rows.read_csv(source, "some.csv", columns, options, span, optional):
             fields = zip(*(column.to_pylist() for column in rows.table.columns), strict=True)
             good |= dict(zip(rows.numbers.tolist(), map(list, fields), strict=True))
@@ -94,6 +95,7 @@ def count(content, chunk=CHUNK_BYTES):
     """Columns, row count and marks, read `chunk` bytes at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "MARK_BYTES", 0)
         counted = csv_rows.count_csv(pa.BufferReader(content), "some.csv", ReadOptions())
         return counted.schema.names, counted.rows, list(counted.marks)
 
@@ -375,8 +377,7 @@ def test_quoted_newlines_across_real_chunks(tmp_path):
     table = pa.table({"id": np.arange(len(texts)), "text": pa.array(texts, pa.binary())})
     path = tmp_path / "large.csv"
     pacsv.write_csv(table.set_column(1, "text", table["text"].cast(pa.string())), path)
-    assert path.stat().st_size > 2 * CHUNK_BYTES
-    assert CHUNK_BYTES == 8 * 2**20
+    assert path.stat().st_size > 2 * blocks.MARK_BYTES
     counted = shard(path).count(ReadOptions())
     assert counted.rows == len(texts)
     assert len(counted.marks) >= 3

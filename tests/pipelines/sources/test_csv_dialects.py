@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import BadShard
-from pipelines.sources import decoding
+from pipelines.sources import blocks, decoding
 from pipelines.sources.csv import count_csv, csv_schema, read_csv
 from pipelines.sources.options import ReadOptions
 from testing.properties import examples
@@ -23,6 +23,7 @@ def read(content, wanted=None, chunk=decoding.CHUNK_BYTES, **flags):
     options, source = ReadOptions(**flags), pa.BufferReader(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "MARK_BYTES", 0)
         for rows in read_csv(source, "a.csv", wanted, options):
             fields = zip(*(column.to_pylist() for column in rows.table.columns), strict=True)
             texts = [[value.decode() for value in row] for row in fields]

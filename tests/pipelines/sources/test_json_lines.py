@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.errors import BadShard
-from pipelines.sources import _json_scan, decoding
+from pipelines.sources import _json_scan, blocks, decoding
 from pipelines.sources.json_lines import count_json_lines, json_lines_schema, read_json_lines
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
@@ -35,6 +35,7 @@ def read(content, columns, optional=(), span=None, chunk=decoding.CHUNK_BYTES, e
     source, options = pa.BufferReader(content), ReadOptions(encoding=encoding)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "MARK_BYTES", 0)
         for rows in read_json_lines(source, "a.jsonl", columns, options, span, optional):
             assert rows.table.column_names == list(dict.fromkeys([*columns, *optional]))
             fields = zip(*(column.to_pylist() for column in rows.table.columns), strict=True)
@@ -46,6 +47,7 @@ def read(content, columns, optional=(), span=None, chunk=decoding.CHUNK_BYTES, e
 def count(content, fields=(), chunk=decoding.CHUNK_BYTES):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "MARK_BYTES", 0)
         options = ReadOptions(fields=tuple(fields))
         return count_json_lines(pa.BufferReader(content), "a.jsonl", options)
 

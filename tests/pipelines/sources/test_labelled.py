@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import BadShard
-from pipelines.sources import decoding
+from pipelines.sources import blocks, decoding
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
@@ -143,6 +143,7 @@ def test_the_row_is_counted_from_the_beginning_of_the_file(tmp_path_factory, row
     shard = write(path, b"label,text\n" + b"".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", data.draw(st.integers(1, 100)))
+        patch.setattr(blocks, "MARK_BYTES", 0)
         with pytest.raises(InputError) as caught:
             read(shard)
     assert str(caught.value) == f"{shard.path}, row {bad}: {problem}"

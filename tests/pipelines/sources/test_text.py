@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import BadShard
-from pipelines.sources import decoding
+from pipelines.sources import blocks, decoding
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from pipelines.sources.text import count_text, read_text
@@ -22,6 +22,7 @@ def read(content, span=None, chunk=decoding.CHUNK_BYTES):
     texts = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "MARK_BYTES", 0)
         source = pa.BufferReader(content)
         for rows in read_text(source, "a.txt", ["text"], ReadOptions(), span):
             texts |= dict(zip(rows.numbers.tolist(), rows.table["text"].to_pylist(), strict=True))
@@ -36,6 +37,7 @@ def test_lines_are_those_of_python(text, chunk, data):
     assert read(content, chunk=chunk) == dict(enumerate(lines, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "MARK_BYTES", 0)
         counted = count_text(pa.BufferReader(content), "a.txt", ReadOptions())
     assert counted.rows == len(lines)
     edges = sorted({0, len(lines)} | data.draw(st.sets(st.integers(0, len(lines)), max_size=3)))
