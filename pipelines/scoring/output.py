@@ -227,8 +227,8 @@ class Output:
     def unreadable(self) -> pa.Table:
         """The shards that could not be opened, as a table with the schema REJECTED."""
         rows = [
-            {"shard": plan.shards[index].path, "row": None, "reason": reason, "raw": None}
-            for plan in self.plans
+            {"shard": plan.shards[index].path, "reason": reason, "plan": number}
+            for number, plan in enumerate(self.plans)
             for index, reason in plan.unreadable.items()
         ]
         return pa.Table.from_pylist(rows, REJECTED)

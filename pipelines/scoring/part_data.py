@@ -26,11 +26,13 @@ REJECTED = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("raw", pa.large_binary()),
         pa.field("raw_bytes", pa.int64()),
+        pa.field("plan", pa.int64()),
     ]
 )
 """Schema of the files in `_rejected/`. Rows are counted from 1; null: all rows of a shard, or all
 of them that a part has. `raw` is the row (CSV) or text (Parquet), or its first 64 KiB, and null
-beyond 64 MiB of a part; `raw_bytes` is its length, which is always there."""
+beyond 64 MiB of a part; `raw_bytes` is its length, which is always there. `plan` is the number of
+the plan that has the row: there is one for each night with new shards."""
 
 BINS = 20
 """Bins of the histogram of probabilities, of equal width. The upper half is positive."""

@@ -74,7 +74,11 @@ class PartReader:
         with closing(_contents(task)) as contents:
             for (shard, span), content in zip(task.pieces, contents, strict=True):
                 piece = _PieceReader(
-                    self, shard, MAX_KEPT_BYTES - kept_bytes, MAX_REJECTED_BYTES - raw_bytes
+                    self,
+                    task.plan,
+                    shard,
+                    MAX_KEPT_BYTES - kept_bytes,
+                    MAX_REJECTED_BYTES - raw_bytes,
                 )
                 piece.read(span, content)
                 pieces.append(piece)
@@ -184,9 +188,14 @@ class _PieceReader:
     """Reads the rows of a piece, and sorts them into rows that can be scored and rejected rows."""
 
     def __init__(
-        self, reader: PartReader, shard: Shard, max_kept_bytes: int, max_raw_bytes: int
+        self,
+        reader: PartReader,
+        plan: int,
+        shard: Shard,
+        max_kept_bytes: int,
+        max_raw_bytes: int,
     ) -> None:
-        self._reader, self._shard = reader, shard
+        self._reader, self._plan, self._shard = reader, plan, shard
         self._max_kept_bytes, self._max_raw_bytes = max_kept_bytes, max_raw_bytes
         self._clear()
 
@@ -226,7 +235,9 @@ class _PieceReader:
             self.reasons[kind_of(str(error).replace(path, "the shard"))] = span.rows
             reason = f"{error} (rows {span.first + 1} to {span.last})"
             self.rejected.append(
-                pa.Table.from_pylist([{"shard": path, "reason": reason}], REJECTED)
+                pa.Table.from_pylist(
+                    [{"shard": path, "reason": reason, "plan": self._plan}], REJECTED
+                )
             )
 
     def _read(self, span: Span, content: pa.Buffer | None) -> None:
@@ -312,6 +323,7 @@ class _PieceReader:
                 pa.array([reason[:MAX_REASON_CHARACTERS] for reason in said], pa.string()),
                 pa.chunked_array([*raw.chunks, *content], pa.large_binary()),
                 pa.chunked_array([*raw_bytes.cast(pa.int64()).chunks, *lengths], pa.int64()),
+                pa.repeat(pa.scalar(self._plan, pa.int64()), len(numbers)),
             ],
             schema=REJECTED,
         ).sort_by("row")

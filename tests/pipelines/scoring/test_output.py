@@ -48,7 +48,7 @@ SETTINGS = {
 }
 COUNTS = {"rows": 9, "rejected": 1, "truncated": 0, "positive": 4, "tokens": 70}
 OLD = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3)]
-RAW = {"raw": None, "raw_bytes": None}
+RAW = {"raw": None, "raw_bytes": None, "plan": 0}
 NEW = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3, 5)]
 
 

@@ -136,6 +136,7 @@ def test_what_was_rejected_is_scored_again_on_demand(lake):
     part = next(path for path in lake.scored.glob("_rejected/part-*"))
     said = lake.night(max_rejected="100%", retry_rejected=True)
     assert "Scored again for their rejected rows: 1 part" in said
+    assert pq.read_table(part)["plan"].to_pylist() == [0]
     after = tree(lake)
     again = lake.scored / part.name
     assert after[again][1] == before[again][1]
