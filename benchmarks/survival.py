@@ -1,10 +1,13 @@
-"""Kill a process of a program at a random moment, run the same command again, and compare.
+"""Trouble a program at a random moment, run the same command again, and compare.
 
     python -m benchmarks.survival score --kills 10
+    python -m benchmarks.survival score --rows 10000 --part_rows 2 --kills 40 --seed 1
     python -m benchmarks.survival train --kills 3 --victims driver raylet
 
-The result must equal that of an uninterrupted run, byte for byte. For scoring: parts and rejected
-rows. For training: weights, optimizer state and the metrics of every step.
+A process is killed, the input is away for a while, or finished parts are damaged. The result must
+equal that of an uninterrupted run, byte for byte. For scoring: parts and rejected rows, and no part
+that was there is written again, unless it was damaged. For training: weights, optimizer state and
+the metrics of every step.
 """
 
 import json
@@ -30,8 +33,8 @@ from testing.programs import contents, scoring, words
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-PART_ROWS = 10_000
-"""Rows in a part of scoring."""
+AWAY_SECONDS = 4.0
+"""How long the input is away: longer than the first pause before a part is tried again."""
 STEPS = 400
 """Steps of training."""
 
@@ -53,6 +56,14 @@ class Victim:
         return all(word in " ".join(command) for word in self.words)
 
 
+class Outage:
+    """The input's directory is away for a while."""
+
+
+class Damage:
+    """Of a finished output a part is removed, one loses its end, and a byte of one changes."""
+
+
 @dataclass(frozen=True)
 class SurvivalConfig:
     """Kill processes of a program at random moments and compare the results."""
@@ -63,12 +74,26 @@ class SurvivalConfig:
     """Kills of each kind of process."""
     rows: int = 200_000
     """Rows to score. Training uses a fiftieth of them."""
+    part_rows: int = 10_000
+    """Rows in a part of scoring."""
     seed: int = 0
     """Seed of the random moments."""
     victims: tuple[str, ...] = ()
     """Kinds of process; none: all kinds of the program."""
     nodes: int = 2
     """Nodes of the local cluster of victim `node`, one CPU each. Training has a worker on each."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of one trial."""
+
+    struck: bool
+    """Whether the trouble came before the job had ended."""
+    ended: bool
+    """Whether the first run succeeded all the same."""
+    again: int
+    """Parts that were there, undamaged, and were written again."""
 
 
 class Job(ABC):
@@ -88,6 +113,10 @@ class Job(ABC):
     @abstractmethod
     def done(self, name: str) -> float:
         """Share of the work that a second run of the same command skips."""
+
+    def written(self, name: str) -> dict[str, int]:
+        """When each finished piece of work was written, by its name."""
+        return {}
 
     def start(self, name: str, **environment: str) -> subprocess.Popen:
         """Start the command."""
@@ -117,11 +146,14 @@ class Score(Job):
         "worker": Victim(("ray::",), -1),
         "raylet": Victim(("/raylet",)),
         "node": Victim(("/raylet",), elsewhere=True),
+        "outage": Outage(),
+        "damage": Damage(),
     }
 
-    def __init__(self, root: Path, rows: int) -> None:
+    def __init__(self, root: Path, rows: int, part_rows: int) -> None:
         super().__init__(root)
-        self._parts = rows // PART_ROWS
+        self._part_rows = part_rows
+        self._parts = rows // part_rows
         save_checkpoint(root / "model", hidden=128)
         write_shards(root / "corpus", rows=rows, shards=4)
         bad = "".join(f"{i},0,hi\n{i}\n" for i in range(500))
@@ -129,7 +161,8 @@ class Score(Job):
 
     def flags(self, name: str) -> Sequence[object]:
         """See `Job`."""
-        return scoring(self.root, self.root / name, PART_ROWS)
+        flags = scoring(self.root, self.root / name, self._part_rows)
+        return [*flags, "--max_rejected", "100%"]
 
     def done(self, name: str) -> float:
         """See `Job`."""
@@ -138,6 +171,25 @@ class Score(Job):
     def contents(self, name: str) -> dict[str, bytes]:
         """Parts, rejected rows and `_SUCCESS`."""
         return contents(self.root / name)
+
+    def written(self, name: str) -> dict[str, int]:
+        """When each part was written."""
+        times = {}
+        for path in (self.root / name).glob("part-*.parquet"):
+            with suppress(FileNotFoundError):
+                times[path.name] = path.stat().st_mtime_ns
+        return times
+
+    def damage(self, name: str, chance: random.Random) -> None:
+        """Damage three parts, each in another way."""
+        gone, short, changed = (
+            self.root / name / part for part in chance.sample(sorted(self.written(name)), 3)
+        )
+        gone.unlink()
+        short.write_bytes(short.read_bytes()[:-1])
+        content = bytearray(changed.read_bytes())
+        content[chance.randrange(len(content))] ^= 0xFF
+        changed.write_bytes(content)
 
 
 class Train(Job):
@@ -228,17 +280,48 @@ def cluster_of(nodes: int) -> Iterator[tuple["Cluster", int]]:
         cluster.shutdown()
 
 
+def run_in_an_outage(job: Job, name: str, moment: float, seconds: float) -> Trial:
+    """Run the job, take its input away for a while, and run the job again if it failed."""
+    corpus, away = job.root / "corpus", job.root / "away"
+    running = job.start(name)
+    time.sleep(moment * seconds)
+    struck = running.poll() is None
+    corpus.rename(away)
+    try:
+        there = job.written(name)
+        time.sleep(AWAY_SECONDS)
+    finally:
+        away.rename(corpus)
+    ended = running.wait(timeout=300) == 0
+    if not ended:
+        job.finish(name)
+    return Trial(struck, ended, _written_again(job, name, there))
+
+
+def run_and_damage(job: Score, name: str, chance: random.Random) -> Trial:
+    """Run the job, damage its output, and run it again."""
+    job.finish(name)
+    before = job.written(name)
+    job.damage(name, chance)
+    damaged = [part for part, when in before.items() if job.written(name).get(part) != when]
+    there = {part: when for part, when in before.items() if part not in damaged}
+    job.finish(name)
+    return Trial(True, True, _written_again(job, name, there))
+
+
+def _written_again(job: Job, name: str, there: dict[str, int]) -> int:
+    after = job.written(name)
+    return sum(after.get(part) != when for part, when in there.items())
+
+
 def run_and_strike(
     job: Job, name: str, victim: Victim, moment: float, seconds: float, nodes: int
-) -> tuple[bool, bool]:
+) -> Trial:
     """Run the job, kill a process, and run the job again if it failed.
 
     Args:
         moment: when to kill, from 0 to 1: a share of the `seconds` that the job takes, or, for a
             node, a share of the work. A new node replaces a killed one.
-
-    Returns:
-        Whether a process was killed, and whether the first run succeeded.
     """
     with ExitStack() as stack:
         environment, root, cluster = {}, None, None
@@ -252,12 +335,13 @@ def run_and_strike(
             return job.done(name) > moment if cluster else time.monotonic() > end
 
         struck = strike(running, root or running.pid, victim, is_time)
+        there = job.written(name)
         if struck and cluster:
             cluster.add_node(num_cpus=1)
         ended = running.wait(timeout=300) == 0
     if not ended:
         job.finish(name)
-    return struck, ended
+    return Trial(struck, ended, _written_again(job, name, there))
 
 
 def main(config: SurvivalConfig) -> None:
@@ -266,7 +350,7 @@ def main(config: SurvivalConfig) -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         job = (
-            Score(root, config.rows)
+            Score(root, config.rows, config.part_rows)
             if config.program == "score"
             else Train(root, config.rows // 50, config.nodes)
         )
@@ -280,15 +364,19 @@ def main(config: SurvivalConfig) -> None:
         print(f"{config.program}, uninterrupted: {seconds:.1f} s, {len(expected)} files")
         for kind in config.victims or job.victims:
             victim = job.victims[kind]
-            struck = ended = equal = 0
+            struck = ended = again = equal = 0
             for number in range(config.kills):
                 name = f"{kind.replace(' ', '-')}-{number}"
                 moment = moments.random()
-                was_struck, ended_well = run_and_strike(
-                    job, name, victim, moment, seconds, config.nodes
-                )
-                struck += was_struck
-                ended += ended_well
+                if isinstance(victim, Outage):
+                    trial = run_in_an_outage(job, name, moment, seconds)
+                elif isinstance(victim, Damage):
+                    trial = run_and_damage(job, name, moments)
+                else:
+                    trial = run_and_strike(job, name, victim, moment, seconds, config.nodes)
+                struck += trial.struck
+                ended += trial.ended
+                again += trial.again
                 contents = job.contents(name)
                 equal += contents == expected
                 if contents != expected:
@@ -296,8 +384,8 @@ def main(config: SurvivalConfig) -> None:
                     different = {n for n in names if expected.get(n) != contents.get(n)}
                     print(f"{name} differs in {', '.join(sorted(different))}", flush=True)
             print(
-                f"{kind:12} {struck:3} killed, {ended:3} runs succeeded without a second run, "
-                f"{equal} of {config.kills} equal",
+                f"{kind:12} {struck:3} struck, {ended:3} runs succeeded without a second run, "
+                f"{again} parts written again, {equal} of {config.kills} equal",
                 flush=True,
             )
 
