@@ -186,7 +186,7 @@ def test_scoring_again_has_nothing_to_do_and_other_flags_are_refused(trained, sc
     assert run("score", *same).stdout.startswith("Nothing to do")
     other = run("score", *same, "--max_tokens", 5, code=2)
     assert "started with another max_tokens (512, now 5)" in other.stderr
-    foreign = run("score", *same, "--output", root / "corpus", code=2)
+    foreign = run("score", *same, "--output", root / "checkpoints", code=2)
     assert "is not empty" in foreign.stderr
     assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
