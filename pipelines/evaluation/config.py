@@ -23,7 +23,7 @@ class EvaluateConfig:
     label_column: str | None = None
     """Column that holds the labels; None: as in training."""
     encoding: str | None = None
-    """Encoding of CSV shards; None: as in training."""
+    """Encoding of text files; None: as in training."""
     baseline: bool = False
     """Also train TF-IDF + logistic regression on the training texts (in memory), and compare it on
     the same rows."""

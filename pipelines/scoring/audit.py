@@ -22,7 +22,7 @@ from pipelines.scoring.output import Output
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.status import open_output
 from pipelines.scoring.verify import verify
-from pipelines.sources.listing import find_shards
+from pipelines.sources.listing import find
 from sentiment import storage
 from sentiment.errors import UNREADABLE
 
@@ -43,7 +43,9 @@ class VerifyConfig:
     output: Positional[str]
     """Directory or URI of the output."""
     input: tuple[str, ...] = field(default=())
-    """Files, directories or URIs that were scored; none: only the output is checked."""
+    """Files, directories, patterns or URIs that were scored; none: only the output is checked."""
+    where: tuple[str, ...] = field(default=())
+    """The conditions on key=value directories that they were scored with."""
 
 
 def main(config: VerifyConfig) -> None:
@@ -55,7 +57,9 @@ def main(config: VerifyConfig) -> None:
     problems = [*_problems_of_parts(output), *_problems_of_totals(output)]
     checked = f"{quantity(output.planned_parts, 'part')}, {quantity(output.planned_rows, 'row')}"
     if config.input:
-        shards = Shards.of(find_shards([storage.absolute(p) for p in config.input], "--input"))
+        paths = [storage.absolute(path) for path in config.input]
+        has_format = any("format" in plan.settings for plan in output.plans)
+        shards = Shards.of(find(paths, "--input", config.where, has_format).shards)
         problems += _problems_of_input(output, shards)
         checked += f", {quantity(len(shards), 'shard')} of the input"
     for problem in problems[:MAX_PROBLEMS_SHOWN]:

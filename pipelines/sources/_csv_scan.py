@@ -105,12 +105,9 @@ def _words(data: bytes) -> np.ndarray:
 
 @scanner
 def _find(data, words, i, a, b, c):
-    """The first place from `i` on with one of three bytes (NONE: no byte), or the end."""
-    patterns_a, patterns_b, patterns_c = (
-        np.uint64(a & 255) * _ONES,
-        np.uint64(b & 255) * _ONES,
-        np.uint64(c & 255) * _ONES,
-    )
+    """The first place from `i` on with one of three bytes, or the end."""
+    patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
+    patterns_c = np.uint64(c) * _ONES
     while i + 8 <= len(data):
         word = words[i]
         x, y, z = word ^ patterns_a, word ^ patterns_b, word ^ patterns_c
@@ -156,7 +153,10 @@ def _scan(
                 value = i
                 stop = -1
                 while stop < 0:
-                    i = _find2(data, words, i, quote, quoted_escape)
+                    if quoted_escape == quote:
+                        i = _find1(data, words, i, quote)
+                    else:
+                        i = _find2(data, words, i, quote, quoted_escape)
                     if i >= n:
                         break
                     if data[i] == quote:
@@ -183,7 +183,10 @@ def _scan(
                     i = _find(data, words, i, delimiter, _LF, _CR)
             else:
                 while True:
-                    i = _find4(data, words, i, delimiter, unquoted_escape)
+                    if unquoted_escape == delimiter:
+                        i = _find(data, words, i, delimiter, _LF, _CR)
+                    else:
+                        i = _find4(data, words, i, delimiter, unquoted_escape)
                     if i < n and data[i] == escape and quote == NONE:
                         is_complex = True
                         i += 2
@@ -208,6 +211,22 @@ def _scan(
         rows += 1
         consumed = i
     return rows, consumed
+
+
+@scanner
+def _find1(data, words, i, a):
+    """The first place from `i` on with a byte, or the end."""
+    patterns = np.uint64(a) * _ONES
+    while i + 8 <= len(data):
+        x = words[i] ^ patterns
+        found = (x - _ONES) & ~x & _HIGH
+        if found:
+            lowest = (found & (~found + np.uint64(1))) >> _7
+            return i + np.int64((lowest * _PLACES) >> _56)
+        i += 8
+    while i < len(data) and data[i] != a:
+        i += 1
+    return i
 
 
 @scanner
@@ -303,7 +322,10 @@ def _gather(data, words, spans, is_chosen, quote, escape, offsets, values, wide)
         else:
             i = -1 - i
             while i < stop:
-                plain = min(_find2(data, words, i, first, second), stop)
+                if first == second:
+                    plain = min(_find1(data, words, i, first), stop)
+                else:
+                    plain = min(_find2(data, words, i, first, second), stop)
                 if plain + 8 <= len(data):
                     for j in range(0, plain - i, 8):
                         wide[used + j] = words[i + j]

@@ -23,13 +23,13 @@ class TrainConfig:
         "cluster": "num_workers",
     }
     data_dir: str = "data/crowdflower"
-    """Directory or URI of labelled CSV (.csv, .csv.gz) and Parquet shards, in any mix."""
+    """Directory or URI of labelled CSV, JSON lines and Parquet shards, in any mix."""
     text_column: str = "SentimentText"
     """Name of the text column."""
     label_column: str = "Sentiment"
     """Name of the label column: 0 is negative, 1 is positive."""
     encoding: str = "utf-8"
-    """Encoding of the CSV shards, by its Python name: utf-8, latin-1, utf-16, ..."""
+    """Encoding of text files, by its Python name: utf-8, latin-1, utf-16, ..."""
     stopwords_file: str | None = ENGLISH
     """File of words to ignore, one per line; english: the list of this package; None: no words."""
     n_samples: int | None = None
