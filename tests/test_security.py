@@ -302,7 +302,7 @@ BOMBS = {
 }
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(9)
 @pytest.mark.process
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_csv_bomb_is_scored_in_bounded_memory(model, tmp_path, bomb):
@@ -314,7 +314,7 @@ def test_a_csv_bomb_is_scored_in_bounded_memory(model, tmp_path, bomb):
     assert peak < most
 
 
-@pytest.mark.slow(20)
+@pytest.mark.slow(13)
 @pytest.mark.process
 @pytest.mark.parametrize("kind", ["kept", "text"])
 def test_a_parquet_bomb_is_scored_in_bounded_memory(model, tmp_path, kind):

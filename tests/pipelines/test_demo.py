@@ -27,7 +27,7 @@ TWEETS = 4000
 
 # Bounds on a trained model hold with room, but training rounds otherwise on other CPUs.
 pytestmark = [
-    *(pytest.mark.slow(4), pytest.mark.ray, pytest.mark.process),
+    *(pytest.mark.slow(5), pytest.mark.ray, pytest.mark.process),
     *(pytest.mark.registry, pytest.mark.cpu, pytest.mark.timeout(600)),
 ]
 

@@ -23,7 +23,7 @@ from testing.generated import save_checkpoint, write_shards
 from testing.programs import scoring
 from testing.waiting import free_ports, wait_until
 
-pytestmark = [pytest.mark.slow(27), pytest.mark.ray, pytest.mark.process]
+pytestmark = [pytest.mark.slow(45), pytest.mark.ray, pytest.mark.process]
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -30,7 +30,7 @@ from testing.generated import write_job
 from testing.programs import contents, run, scoring, start, wait_for_parts, words
 from testing.waiting import wait_until
 
-pytestmark = [pytest.mark.slow(22), pytest.mark.ray, pytest.mark.process]
+pytestmark = [pytest.mark.slow(14), pytest.mark.ray, pytest.mark.process]
 
 
 PARTS = 88
