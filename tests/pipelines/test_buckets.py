@@ -19,7 +19,7 @@ from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.plan import Part, Piece
 from pipelines.scoring.reader import PartReader
-from pipelines.sources.listing import find_shards
+from pipelines.sources.listing import find, find_shards
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from sentiment import buckets, checkpoint, storage
@@ -228,6 +228,24 @@ def test_a_listing_leaves_out_what_is_hidden(s3):
         storage.write(s3.uri("hidden", name), b"text\n")
     shards = find_shards([s3.uri("hidden")], "--input")
     assert [shard.path for shard in shards] == [s3.uri("hidden", n) for n in ("a.csv", "sub/c.csv")]
+
+
+def test_patterns_and_directories_with_values(s3):
+    names = ("y=1/a.csv", "y=2/b.jsonl", "y=2/n%20o/c.csv", "000000_0", "d.xlsx", "_x/e.csv")
+    for name in names:
+        storage.write(s3.uri("lake", name), b"text\na\n")
+
+    def paths(pattern, *where):
+        found = find([s3.uri("lake", pattern)], "--input", where).shards
+        return [shard.path.removeprefix(s3.uri("lake") + "/") for shard in found]
+
+    assert paths("y=*/*.csv") == ["y=1/a.csv"]
+    assert paths("**/*.csv") == ["y=1/a.csv", "y=2/n%20o/c.csv"]
+    assert paths("y=[23]") == ["y=2/b.jsonl", "y=2/n%20o/c.csv"]
+    assert paths("", "y>1") == ["y=2/b.jsonl", "y=2/n%20o/c.csv"]
+    assert find([s3.uri("lake")], "--input").aside_counts == {"without extension": 1, ".xlsx": 1}
+    (shard,) = find([s3.uri("lake", "y=1", "*")], "--input").shards
+    assert shard.count(ReadOptions()).schema.names == ["text", "y"]
 
 
 def test_patience_does_not_wear_out(s3, monkeypatch):
