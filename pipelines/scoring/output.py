@@ -18,6 +18,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +50,9 @@ PARTS_PER_CHECK = 16
 
 MAX_CHECKS_HERE, MAX_BYTES_CHECKED_HERE = 64, 256 * 2**20
 """Parts and bytes that the driver verifies itself: to start Ray takes seconds."""
+
+CONCURRENT_FILES = 16
+"""Plans and records that are read at the same time: a bucket takes time for each."""
 
 MAX_DAMAGES = 3
 """Times that a run mends the same part."""
@@ -115,13 +119,14 @@ class Output:
                 for entry in storage.entries(self._path("_manifest"))
             }
             self._require_plans(files)
-            taken = len(self._as_written)
-            while (name := plan_file(len(self._as_written))) in files:
-                self._take(name, files[name])
-            if len(self._as_written) > taken:
+            numbers = itertools.count(len(self._as_written))
+            new = list(itertools.takewhile(files.__contains__, map(plan_file, numbers)))
+            for name, content in self._read_all(new, files):
+                self._as_written.append(Plan.from_bytes(content, self._path("_manifest", name)))
+                self.digests.append(_digest(content))
+            if new:
                 self._bring_up_to_date()
-            for number in range(len(self.plans)):
-                self._read_manifest(number, files)
+            self._read_manifests(files)
         self._compare()
 
     @property
@@ -417,12 +422,15 @@ class Output:
                 "removed parts of it to follow the input: run the same command again"
             )
 
-    def _take(self, name: str, size_and_time: tuple[int, int]) -> None:
-        path = self._path("_manifest", name)
-        content = storage.read(path)
-        self._as_written.append(Plan.from_bytes(content, path))
-        self.digests.append(_digest(content))
-        self._read[name] = size_and_time
+    def _read_all(
+        self, names: Sequence[str], files: Mapping[str, tuple[int, int]]
+    ) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of files in `_manifest/`, read side by side: a night adds two."""
+        with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
+            paths = [self._path("_manifest", name) for name in names]
+            for name, content in zip(names, pool.map(storage.read, paths), strict=True):
+                yield name, content
+                self._read[name] = files[name]
 
     def _bring_up_to_date(self) -> None:
         """Set what follows from all plans together."""
@@ -436,19 +444,23 @@ class Output:
         self._plan_of_part = np.repeat(np.arange(len(parts)), parts)
         self._index_in_plan = np.concatenate([np.arange(n) for n in parts])
 
-    def _read_manifest(self, number: int, files: Mapping[str, tuple[int, int]]) -> None:
-        """Read the records of a plan's parts, unless that was done."""
-        name = _manifest_name(number)
-        if name in files and files[name] != self._read.get(name):
-            content = storage.read(self._path("_manifest", name))
+    def _read_manifests(self, files: Mapping[str, tuple[int, int]]) -> None:
+        """Read the records of finished parts, of those plans whose records are not as they were."""
+        number_of = {_manifest_name(number): number for number in range(len(self.plans))}
+        changed = [name for name in number_of if files.get(name) != self._read.get(name)]
+        records = []
+        for name, content in self._read_all([name for name in changed if name in files], files):
+            number = number_of[name]
             pieces = np.diff(self.plans[number].parts.starts)
             names = self._names_of(number)
-            self._manifest.add_older(manifest.read(content, self.digests[number], names, pieces))
-            self._read[name] = files[name]
+            records.append(manifest.read(content, self.digests[number], names, pieces))
+        if records:
+            self._manifest.add_older(pa.concat_tables(records))
 
     def _names_of(self, number: int) -> pa.Array:
         """string[parts]: of a plan."""
-        return self._names.filter(pa.array(self._plan_of_part == number))
+        first, last = np.searchsorted(self._plan_of_part, [number, number + 1]).tolist()
+        return self._names[first:last]
 
     def _compare(self) -> None:
         self._comparison: Comparison = compare(
