@@ -352,8 +352,10 @@ def test_ctrl_c_twice_does_not_wait_for_training_to_stop(tmp_path, cluster):
     log = tmp_path / "log"
     with running(training(tmp_path, workers=1), log, **cluster) as job:
         wait_until(lambda: "steps of 100 rows" in log.read_text(), 100, "the start of training")
-        for _ in range(2):
+        began = time.monotonic()
+        while job.poll() is None and time.monotonic() - began < 5:
+            # On a busy machine two may count as one; and the first alone ends it, given time.
             job.send_signal(signal.SIGINT)
-            time.sleep(0.3)
-        assert job.wait(timeout=5) == 130
+            time.sleep(0.05)
+        assert job.wait(timeout=0) == 130
     assert log.read_text().splitlines()[-1] == "error: interrupted twice"
