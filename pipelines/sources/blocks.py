@@ -111,7 +111,7 @@ def blocks(
                 "is there a quote that is not closed?"
             )
         # A long row is not scanned again for each chunk that it has.
-        enough = 0 if begin else 2 * len(pending)
+        enough = 0 if begin else min(2 * len(pending), MAX_ROW_BYTES + 1)
         waiting = [pending[begin:]]
         position += begin
 

@@ -245,6 +245,14 @@ def test_an_unclosed_quote_is_found_before_memory_is_full(monkeypatch):
         read(b"text,id\n" + rows + b'"' + rows, chunk=1000)
 
 
+def test_a_row_that_is_too_long_is_found_wherever_the_file_ends(monkeypatch):
+    monkeypatch.setattr(blocks, "MAX_ROW_BYTES", 5000)
+    for length in (5200, 6000, 9000):
+        with pytest.raises(InputError, match=r"a row longer"):
+            read(b"text\n" + b"a" * length, chunk=100)
+    assert len(read(b"text\n" + b"a" * 4900, chunk=100)[0]) == 1
+
+
 def test_a_header_with_a_quote_that_is_not_closed_is_refused():
     with pytest.raises(InputError, match="a quote in its first line is not closed"):
         read(b'"text,id\na,1\n')
