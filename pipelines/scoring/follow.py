@@ -145,8 +145,8 @@ def next_step(
     as they were. With `--dry_run` nothing is written. Raises InputError and Failure.
     """
     found = difference(output.known, shards, retries_unreadable)
-    paths = _paths(shards, found.unknown)
-    is_stale = np.array([path in stale.paths for path in paths], bool)
+    skipped = stale.paths
+    is_stale = np.array([path in skipped for path in _paths(shards, found.unknown)], bool)
     found = replace(found, unknown=found.unknown[~is_stale])
     if config.limit and output.plans:
         return None
