@@ -75,14 +75,15 @@ class Shard:
             if counted is None:
                 with opened(self.path) as source:
                     counted = form.count(source, self.path, options)
-            return self._complete(counted, counted.digest)
+            return replace(counted, schema=self._with_partitions(counted.schema))
         digest = Digest()
         with opened(self.path, digest=digest) as source:
             counted = form.count(source, self.path, options)
         if file_name(self.path).compression is not None:
             # Marks count bytes after decompression.
             counted = replace(counted, marks=())
-        return self._complete(counted, digest.value())
+        schema = self._with_partitions(counted.schema)
+        return replace(counted, schema=schema, digest=digest.value())
 
     def schema(self, options: ReadOptions) -> pa.Schema:
         """Read the schema only. Raises what `rows` raises."""
@@ -113,17 +114,6 @@ class Shard:
                 f"pass --format {', '.join(FORMAT_NAMES)}"
             )
         return FORMATS[options.format]
-
-    def _complete(self, counted: Counted, digest: bytes) -> Counted:
-        """With the columns that directories give. A file that moves to a directory with other
-        values has other rows, so its digest is another one."""
-        values = partitions(self.path)
-        if values:
-            both = Digest()
-            both.add(digest)
-            both.add(repr(sorted(values.items())).encode())
-            digest = both.value()
-        return replace(counted, schema=self._with_partitions(counted.schema), digest=digest)
 
     def _with_partitions(self, schema: pa.Schema) -> pa.Schema:
         for name in partitions(self.path):

@@ -212,13 +212,3 @@ def test_directories_with_values_give_columns(tmp_path):
 def test_impossible_options_are_refused(flags, problem):
     with pytest.raises(InputError, match=problem):
         ReadOptions(**flags)
-
-
-def test_a_file_that_moves_to_a_directory_with_other_values_is_another(tmp_path):
-    digests = [
-        write(tmp_path / name / "a.csv", b"text\na\n").count(ReadOptions()).digest
-        for name in ("x", "y", "k=1", "y/k=1", "k=2", "k=__HIVE_DEFAULT_PARTITION__")
-    ]
-    same = [digests.index(digest) for digest in digests]
-    assert same == [0, 0, 2, 2, 4, 5]
-    assert {len(digest) for digest in digests} == {16}
