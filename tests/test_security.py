@@ -336,6 +336,7 @@ def test_millions_of_bad_rows_are_held_a_part_at_a_time(tmp_path):
     path = compressed(tmp_path / "bad.csv.gz", b"id,text\n", b"x\n" * (MEBIBYTE // 2), 16)
     code = """
 import sys
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 found = Shard(sys.argv[1], 0, 0).rows(["text"], ReadOptions(), Span(4_000_000, 100_000))

@@ -281,7 +281,9 @@ class _PieceReader:
         head_lengths = np.minimum(lengths, self._reader.max_tokens)
         self.truncated += int(np.count_nonzero(lengths[is_scored] > head_lengths[is_scored]))
         head_lengths[~is_scored] = 0
-        self.ids.append(tokens.heads(head_lengths))
+        ids = tokens.heads(head_lengths)
+        # A view would hold the whole array behind it, which has room for a token in each byte.
+        self.ids.append(ids if ids.base is None else ids.copy())
         self.lengths.append(head_lengths[is_scored])
 
     def _cast_kept(self, table: pa.Table, reasons: dict[int, str]) -> list[pa.ChunkedArray]:

@@ -459,7 +459,7 @@ class Jobs(RuleBasedStateMachine):
         assert job.is_over
         output = Output(str(self.scored))
         assert output.complete
-        assert is_up_to_date(output, Shards.of(job.shards), sync=False)
+        assert is_up_to_date(self.config, output, Shards.of(job.shards))
         planned = {shard.path for made in output.plans for shard in made.shards}
         scored, rejected = self.rows()
         mine = {i: t for i, t in self.good.items() if self.path_of(i) in planned}
@@ -531,7 +531,7 @@ class Jobs(RuleBasedStateMachine):
 
 
 Jobs.TestCase.settings = settings(
-    examples(40),
+    examples(25),
     stateful_step_count=15,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
