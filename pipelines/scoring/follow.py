@@ -144,12 +144,12 @@ def next_step(
     With `retries_unreadable`, shards that could not be opened are looked at again, though they are
     as they were. With `--dry_run` nothing is written. Raises InputError and Failure.
     """
+    if config.limit and output.plans:
+        return None
     found = difference(output.known, shards, retries_unreadable)
     skipped = stale.paths
     is_stale = np.array([path in skipped for path in _paths(shards, found.unknown)], bool)
     found = replace(found, unknown=found.unknown[~is_stale])
-    if config.limit and output.plans:
-        return None
     if not len(found.unknown) and not (config.sync and len(found.unseen)):
         return None
     kept_in = None if config.dry_run else output.directory
@@ -180,23 +180,23 @@ def _first_rows(
 ) -> tuple[int, Counts]:
     """How many of the first shards have `limit` rows, and their counts, of no more rows than that.
 
-    Few shards are counted: twice as many each time.
+    Few shards are counted, each once: in all twice as many each time.
     """
-    number = 1
-    while True:
-        first = shards[:number]
-        counts = count_shards(first, settings, executor, None)
-        sums = np.cumsum(counts.rows.clip(0))
-        if not len(first) or sums[-1] >= limit or number >= len(shards):
-            break
-        number *= 2
-    last = int(np.searchsorted(sums, limit))
-    if last == len(sums):
-        return len(sums), counts
-    counts.rows[last] -= sums[last] - limit
-    # The rest of its last row group is not read.
-    counts.groups.pop(last, None)
-    return last + 1, counts.take(np.arange(last + 1))
+    counts = Counts.none_of(len(shards))
+    counted = rows = 0
+    while rows < limit and counted < len(shards):
+        more = np.arange(counted, min(max(2 * counted, 1), len(shards)))
+        counts.put(more, count_shards(shards.take(more), settings, executor, None))
+        counted += len(more)
+        rows = int(counts.rows[:counted].clip(0).sum())
+    if rows > limit:
+        sums = np.cumsum(counts.rows[:counted].clip(0))
+        last = int(np.searchsorted(sums, limit))
+        counts.rows[last] -= sums[last] - limit
+        # The rest of its last row group is not read.
+        counts.groups.pop(last, None)
+        counted = last + 1
+    return counted, counts.take(np.arange(counted))
 
 
 @dataclass(frozen=True)

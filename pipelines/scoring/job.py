@@ -15,7 +15,7 @@ from pipelines.console.terminal import printable, quantity, quietly, say, warn
 from pipelines.errors import Failure
 from pipelines.reports.drift import drift_warnings
 from pipelines.scoring.commit import PartWriter
-from pipelines.scoring.config import ScoreConfig, read_options
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import say_damage, say_how_to_read, say_run, say_totals
 from pipelines.scoring.follow import follow, is_up_to_date, say_absent
@@ -264,17 +264,7 @@ def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> Part
     """What reads, scores and writes the parts of all plans."""
     encoder = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
-    readers = [
-        PartReader(
-            encoder=encoder,
-            text_column=config.text_column,
-            schema=plan.schema,
-            options=read_options(config.settings(checkpoint.model_hash)),
-            max_tokens=config.max_tokens,
-            with_source=config.with_source,
-        )
-        for plan in output.plans
-    ]
+    readers = [PartReader.of(config, encoder, plan.schema) for plan in output.plans]
     writer = PartWriter(output.directory, output.staging, output.writer)
     scorer = PartScorer(infer, writer, tuple(output.digests), checkpoint.model_hash)
     attempts = config.max_attempts

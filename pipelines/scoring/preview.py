@@ -7,7 +7,7 @@ from contextlib import closing
 import pyarrow as pa
 
 from pipelines.console.terminal import printable, quantity
-from pipelines.scoring.config import ScoreConfig, read_options
+from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.follow import Stale, next_step, say_absent, say_step
 from pipelines.scoring.kept_columns import ADDED
@@ -60,9 +60,11 @@ def preview(
             print(f"  {printable(reason)}")
         for note in plan.notes:
             print(printable(note))
-        print(_columns_line(plan.schema))
+        encoder = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
+        read = PartReader.of(config, encoder, plan.schema)
+        print(_columns_line(read.columns))
         if rows:
-            print(_time_line(config, checkpoint, plan))
+            print(_time_line(read, checkpoint, plan))
     print("Nothing was written")
 
 
@@ -89,15 +91,8 @@ def _columns_line(schema: pa.Schema) -> str:
     return printable(f"Columns: {', '.join([*kept, *ADDED])}")
 
 
-def _time_line(config: ScoreConfig, checkpoint: Checkpoint, plan: Plan) -> str:
+def _time_line(read: PartReader, checkpoint: Checkpoint, plan: Plan) -> str:
     """How long the plan takes about, by the speed of its first rows on this machine."""
-    read = PartReader(
-        encoder=Tokenizer(checkpoint.stop_words).encoder(checkpoint.words),
-        text_column=config.text_column,
-        schema=plan.schema,
-        options=read_options(config.settings(checkpoint.model_hash)),
-        max_tokens=config.max_tokens,
-    )
     infer = inference(checkpoint.weights, checkpoint.bigrams)
     task = _first_rows(PartTask.of(plan.parts[0], plan.shards))
     seconds = 0.0

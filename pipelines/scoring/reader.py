@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 
 from pipelines.errors import BadShard, ShardChanged, Unavailable
 from pipelines.scoring.cast import cast_column
+from pipelines.scoring.config import ScoreConfig, read_options
 from pipelines.scoring.kept_columns import SOURCE
 from pipelines.scoring.part_data import REJECTED, PartTask, TokenizedPart
 from pipelines.scoring.totals import MAX_REASONS_PER_PART, kind_of, most_frequent
@@ -57,6 +58,15 @@ class PartReader:
     max_tokens: int
     with_source: bool = False
     """Whether the columns SOURCE come after the kept ones."""
+
+    @staticmethod
+    def of(config: ScoreConfig, encoder: Encoder, schema: pa.Schema) -> "PartReader":
+        """What reads as the flags say; `schema` is that of the kept columns."""
+        # How shards are read does not depend on the model.
+        options = read_options(config.settings(""))
+        return PartReader(
+            encoder, config.text_column, schema, options, config.max_tokens, config.with_source
+        )
 
     @property
     def columns(self) -> pa.Schema:

@@ -23,7 +23,7 @@ class Counted:
     """Parquet: the rows of each row group."""
     digest: bytes = b""
     """16 bytes that the content is known by: of the whole file, or of the size and footer of a
-    Parquet file, and of the values that its directories give. b"": only the schema was read."""
+    Parquet file. b"": only the schema was read."""
 
     def require_text(self, path: str, column: str) -> None:
         """Raise BadShard unless the column exists and holds text."""

@@ -61,9 +61,9 @@ def read_json_lines(
         raise ValueError("the columns of JSON lines are known when the file has been read")
     names = list(dict.fromkeys([*columns, *optional]))
     columns_of_rows = _Columns(names)
-    for block, rows_before in cut_to(
-        _located(source, path, options, columns_of_rows, None, span), span, path
-    ):
+    file = TextFile(source, path, options.encoding)
+    located = _blocks(file, path, columns_of_rows, None, span)
+    for block, rows_before in cut_to(located, span, path):
         yield columns_of_rows.parse(block, len(dict.fromkeys(columns)), rows_before)
 
 
@@ -157,19 +157,6 @@ def _array(data: bytes, spans: np.ndarray, is_good: np.ndarray) -> pa.Array:
         validity = pa.py_buffer(np.packbits(is_valid, bitorder="little"))
     buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(values)]
     return pa.BinaryArray.from_buffers(pa.binary(), len(is_valid), buffers)
-
-
-def _located(
-    source: pa.NativeFile,
-    path: str,
-    options: ReadOptions,
-    columns: _Columns,
-    keys: Keys | None,
-    span: Span | None,
-) -> Iterator[Located]:
-    """The rows of the file, or those from the span's mark on."""
-    file = TextFile(source, path, options.encoding)
-    return _blocks(file, path, columns, keys, span)
 
 
 def _blocks(

@@ -69,6 +69,8 @@ def test_a_dry_run_shows_what_a_job_would_do_and_writes_nothing(lake):
     assert "Plan: 16 rows in 2 parts; 0 shards could not be read" in said
     assert "Columns: id string, day string, positive_probability, sentiment" in said
     assert "measured on the first 8 rows" in said
+    columns = "id string, day string, source_shard string, source_row int64, positive_probability"
+    assert f"Columns: {columns}, sentiment" in dry_run(lake, with_source=True)
     assert not lake.scored.exists()
 
 
