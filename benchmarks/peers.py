@@ -28,6 +28,7 @@ import sentiment
 from benchmarks.tokenize import read_texts
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
 from pipelines.sources.listing import find_labelled
 from sentiment.text.tokenizer import Tokenizer
 
@@ -61,7 +62,8 @@ def read_labelled(
     directory: str, text_column: str, label_column: str
 ) -> tuple[list[str], np.ndarray]:
     """Read texts and `labels: int[n]` (0 or 1) from a directory of shards."""
-    reader = LabelledReader(text_column, label_column, "utf-8")
+    classes = LabelMap.of_classes((NEGATIVE, POSITIVE))
+    reader = LabelledReader(text_column, label_column, "utf-8", classes)
     tokenize = Tokenizer().tokens
     texts, labels = [], []
     for shard in find_labelled(directory, "--train, --test"):

@@ -14,6 +14,9 @@ import pytest
 
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.split import Split
+from pipelines.training.cache_steps import count_shard
+from pipelines.training.corpus_classes import CorpusClasses, decide_classes
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint, texts_and_labels
@@ -89,31 +92,44 @@ def test_every_block_runs_and_prints_what_stands_below_it(here):
     assert pq.read_metadata("joined.parquet").num_rows == 599
 
 
+def counted(directory: Path) -> CorpusClasses:
+    """The classes of a corpus, or the error that training ends with."""
+    reader = LabelledReader("review", "liked", "utf-8")
+    shards = find_labelled(str(directory), "--data_dir")
+    counts = [count_shard(shard, reader, Tokenizer(), Split(0, 0.2)) for shard in shards]
+    return decide_classes(counts, reader, "1%")
+
+
 @pytest.mark.parametrize(
-    ("rows", "said"), re.findall(r"^\| (.+?) \| `(reviews\.csv.+)` \|$", DOCUMENT, re.MULTILINE)
+    ("rows", "said"),
+    re.findall(r"^\| (.+?) \| `(reviews\..+|--label_column.+)` \|$", DOCUMENT, re.MULTILINE),
 )
 def test_what_cannot_be_learnt_from_is_refused_as_it_says(tmp_path, rows, said):
     contents = {
-        "`liked` is 2": b"1,hi\n2,hi\n",
-        "`liked` is `yes`": b"1,hi\nyes,hi\n",
-        "`liked` is empty": b"1,hi\n,hi\n",
         "a row lacks a field": b"1,hi\n1\n",
-        "a text in Latin-1": b"1,hi\n1,caf\xe9\n",
+        "a text in Latin-1": b"1,hi\n0,caf\xe9\n",
+        "one only": b"1,hi\n1,hi\n",
+        "none": b",hi\n",
     }
-    (tmp_path / "reviews.csv").write_bytes(b"liked,review\n" + contents[rows])
-    (shard,) = find_labelled(str(tmp_path), "--data_dir")
-    with pytest.raises(InputError) as caught:
-        list(LabelledReader("review", "liked", "utf-8").read(shard, Tokenizer().tokens))
-    assert str(caught.value) == f"{tmp_path}/{said}"
+    if rows == "a text is null":
+        table = pa.table({"liked": [1, 0], "review": ["hi", None]})
+        pq.write_table(table, tmp_path / "reviews.parquet")
+    else:
+        (tmp_path / "reviews.csv").write_bytes(b"liked,review\n" + contents[rows])
+    with pytest.raises(InputError, match=re.escape(said)):
+        counted(tmp_path)
 
 
-def test_what_it_says_of_labels_is_so(tmp_path):
-    content = "liked,review\n0,a\n1.0,a\nTrue,a\nFalse,a\n1,\n"
-    (tmp_path / "reviews.csv").write_text(content)
-    (shard,) = find_labelled(str(tmp_path), "--data_dir")
-    for table in (None, pa.table({"liked": [False, True], "review": ["a", ""]})):
-        if table:
-            pq.write_table(table, tmp_path / "reviews.parquet")
-            (_, shard) = find_labelled(str(tmp_path), "--data_dir")
-        read = LabelledReader("review", "liked", "utf-8").read(shard, Tokenizer().tokens)
-        assert [rows.labels.tolist() for rows in read] in ([[0, 1, 1, 0, 1]], [[0, 1]])
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ("0 1.0 True FALSE no Positive", ("negative", "positive")),
+        ("-1 1", ("negative", "positive")),
+        ("0 4.0", ("negative", "positive")),
+        ("10 9.0 b A", ("9", "10", "a", "b")),
+    ],
+)
+def test_what_it_says_of_labels_is_so(tmp_path, labels, classes):
+    rows = "".join(f"{label},hi\n" for label in labels.split())
+    (tmp_path / "reviews.csv").write_text(f"liked,review\n{rows}")
+    assert counted(tmp_path).names == classes

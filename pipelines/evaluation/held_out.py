@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from sentiment.checkpoint import Checkpoint
@@ -18,9 +19,11 @@ class LabelledTexts:
 
     texts: list[str]
     labels: np.ndarray
-    """int8[n]: 0 negative, 1 positive."""
+    """int16[n]: the class."""
     lengths: np.ndarray
     """int64[n]: tokens of each text, without stop words."""
+    left_out: LeftOut
+    """The rows of the corpus, of any part, that cannot be used."""
 
 
 def read_labelled(
@@ -40,13 +43,17 @@ def read_labelled(
     """
     tokenize = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
     texts: list[str] = []
-    labels, lengths = [np.empty(0, np.int8)], [np.empty(0, np.int64)]
+    labels, lengths = [np.empty(0, np.int16)], [np.empty(0, np.int64)]
+    left_out: list[LeftOut] = []
     for shard in find_labelled(data_dir, "--data_dir"):
         for rows in reader.read(shard, tokenize):
             chosen = np.ones(len(rows.labels), bool)
             if split is not None:
                 chosen = np.isin(split(rows.tokens.hashes), parts)
             texts += rows.texts.filter(pa.array(chosen)).cast(pa.large_string()).to_pylist()
-            labels.append(rows.labels[chosen])
+            labels.append(rows.labels[chosen].astype(np.int16))
+            left_out.append(rows.left_out)
             lengths.append(np.diff(rows.tokens.offsets)[chosen])
-    return LabelledTexts(texts, np.concatenate(labels), np.concatenate(lengths))
+    return LabelledTexts(
+        texts, np.concatenate(labels), np.concatenate(lengths), LeftOut.merged(left_out)
+    )

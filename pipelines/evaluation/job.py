@@ -41,6 +41,8 @@ def evaluate(config: EvaluateConfig) -> None:
     if not rows.texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
     print(f"{len(rows.texts):,} {kind} of {printable(data_dir)}\n", flush=True)
+    if str(rows.left_out):
+        print(f"{printable(str(rows.left_out))}\n", flush=True)
 
     probabilities = {MODEL: Predictor(checkpoint).predict(rows.texts)}
     if config.baseline:
@@ -82,6 +84,7 @@ def _read_rows(
         config.text_column or record.reader.text_column,
         config.label_column or record.reader.label_column,
         config.encoding or record.reader.encoding,
+        record.reader.labels,
     )
     return read_labelled(config.data_dir, reader, checkpoint)
 

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipelines.console.flags import require_encoding
 from pipelines.reports.training_run import Text, TrainingRun
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
 from pipelines.sources.split import Split
 from sentiment.errors import InputError
 
@@ -21,6 +22,7 @@ class _Flags:
     encoding: Text
     random_state: Annotated[int, Field(strict=True, ge=0, lt=2**31)]
     test_size: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    labels: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def read_training_record(training: Mapping[str, Any]) -> TrainingRecord:
     return TrainingRecord(
         run,
         flags.data_dir,
-        LabelledReader(flags.text_column, flags.label_column, flags.encoding),
+        LabelledReader(
+            flags.text_column,
+            flags.label_column,
+            flags.encoding,
+            LabelMap.parse(flags.labels) or LabelMap.of_classes((NEGATIVE, POSITIVE)),
+        ),
         Split(flags.random_state, flags.test_size, reading.sample_below),
     )

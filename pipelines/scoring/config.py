@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NotRequired, TypedDict
 
-from pipelines.console.flags import require
+from pipelines.console.flags import rejected_limit, require
 from pipelines.sources.options import ReadOptions
 from sentiment.errors import InputError
 from sentiment.predictor import MAX_TOKENS
@@ -148,20 +148,8 @@ class ScoreConfig:
         self.rejected_limit(0)
 
     def rejected_limit(self, planned_rows: int) -> float:
-        """Rows that may be rejected, by `--max_rejected`, of `planned_rows`; inf: any number.
-
-        Raises InputError unless the flag is a number or a percentage.
-        """
-        is_percentage = self.max_rejected.endswith("%")
-        try:
-            limit = float(self.max_rejected.removesuffix("%"))
-        except ValueError:
-            limit = -1.0
-        wanted = "a number or a share (1%)"
-        require(0 <= limit < float("inf"), "max_rejected", self.max_rejected, wanted)
-        if not is_percentage:
-            return limit
-        return limit * planned_rows / 100 if limit < 100 else float("inf")
+        """Rows that may be rejected, by `--max_rejected`, of `planned_rows`; inf: any number."""
+        return rejected_limit(self.max_rejected, planned_rows)
 
     def settings(self, model_hash: str) -> OutputSettings:
         """What the output's bytes follow from, besides the shards, with this model."""

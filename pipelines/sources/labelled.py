@@ -1,5 +1,6 @@
-"""Labelled rows: texts, labels and tokens of a shard, or an error that names the first bad row."""
+"""Labelled rows: texts, labels and tokens of a shard; rows that cannot be used are counted."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -7,28 +8,37 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from pipelines.errors import BadShard
-from pipelines.sources.arrow_types import is_text
+from pipelines.sources.counted import Counted
+from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, read_labels
+from pipelines.sources.labels import LabelMap
+from pipelines.sources.left_out import MAX_FIRST, LeftOut
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Rows, choose_columns
-from pipelines.sources.shard import Counted, Shard
+from pipelines.sources.shard import Shard
 from sentiment.text.tokenizer import TokenIds, Tokens
 
 TokensT = TypeVar("TokensT", Tokens, TokenIds)
 
+_UNNAMED = -3
+"""Code of rows whose label no class has."""
+
 
 @dataclass(frozen=True)
 class LabelledRows(Generic[TokensT]):
-    """A batch of labelled rows of a shard."""
+    """A batch of labelled rows of a shard, without those that are left out."""
 
     numbers: np.ndarray
     """int64[rows]: the row number of each row in its shard, from 1."""
     texts: pa.ChunkedArray
     """The text column: string or binary, no nulls, valid UTF-8."""
+    values: tuple[str, ...]
+    """The classes, if the reader has a LabelMap; else the distinct labels of the batch."""
     labels: np.ndarray
-    """int8[rows]: 0 (negative) or 1 (positive)."""
+    """int64[rows]: the place of each row's label in `values`."""
     tokens: TokensT
     """The tokens or token ids of each text."""
+    left_out: LeftOut
+    """The rows between these and after them that are left out."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class LabelledReader:
     text_column: str
     label_column: str
     encoding: str
+    labels: LabelMap | None = None
+    """The labels of each class; None: labels stay as they are in the column, but normalized."""
 
     @property
     def _options(self) -> ReadOptions:
@@ -53,62 +65,79 @@ class LabelledReader:
     ) -> Iterator[LabelledRows[TokensT]]:
         """Read and tokenize a shard, a batch at a time.
 
-        Raises BadShard if a column has an unsuitable type, and for the first row that is
-        malformed, whose label is not 0 or 1, or whose text is null or not valid UTF-8. The message
-        names the file and the row.
+        Rows are left out that have no label or none of a class, that are malformed, or whose text
+        is null or not valid UTF-8.
+
+        Raises BadShard if a column has an unsuitable type, or a label is too long for one.
         """
         for rows in shard.rows([self.text_column, self.label_column], self._options):
-            for bad in rows.bad[:1]:
-                raise BadShard(f"{shard.path}, row {bad.number}: {bad.reason}")
             Counted(len(rows.table), rows.table.schema).require_text(shard.path, self.text_column)
-            texts = rows.table[self.text_column]
-            labels = _labels(rows, self.label_column, shard.path)
-            tokens = tokenize(texts)
-            for index in tokens.invalid[:1]:
-                where = f"{shard.path}, row {rows.numbers[index]}: {self.text_column}"
-                if not texts[int(index)].is_valid:
-                    raise BadShard(f"{where} is null")
-                is_utf8 = shard.is_parquet or self._options.is_utf8
-                encoding = "UTF-8" if is_utf8 else self.encoding
-                other = "latin-1, cp1252, ..." if is_utf8 else "latin-1 takes any byte"
-                raise BadShard(f"{where} is not valid {encoding}: pass --encoding ({other})")
-            yield LabelledRows(rows.numbers, texts, labels, tokens)
+            yield self._labelled(shard, rows, tokenize)
+
+    def _labelled(
+        self, shard: Shard, rows: Rows, tokenize: Callable[[pa.Array], TokensT]
+    ) -> LabelledRows[TokensT]:
+        where = f"{shard.path}: column {self.label_column!r}"
+        labels = read_labels(rows.table[self.label_column], where)
+        values, codes = labels.values, labels.codes
+        unnamed: dict[str, int] = {}
+        if self.labels is not None:
+            classes = self.labels.indices(values)
+            # The last two are picked by NOT_TEXT and NO_LABEL, which are negative.
+            coded = np.concatenate([np.where(classes < 0, _UNNAMED, classes), [NOT_TEXT, NO_LABEL]])
+            times = np.bincount(codes[codes >= 0], minlength=len(values))
+            unnamed = {
+                value: int(times[index])
+                for index, value in enumerate(values)
+                if classes[index] < 0 and times[index]
+            }
+            values, codes = self.labels.names, coded[codes]
+
+        rejected = {bad.number: ("malformed", bad.reason) for bad in rows.bad}
+
+        def reject(is_bad: np.ndarray, reason: str, remedy: str = "") -> None:
+            said = f"{reason}: {remedy}" if remedy else reason
+            rejected.update((int(number), (reason, said)) for number in rows.numbers[is_bad])
+
+        texts = rows.table[self.text_column]
+        is_null = texts.is_null().to_numpy()
+        bad_encoding, remedy = self._invalid(shard)
+        reject(codes == NOT_TEXT, f"{self.label_column} {bad_encoding}", remedy)
+        reject(is_null & (codes >= 0), f"{self.text_column} is null")
+        is_used = (codes >= 0) & ~is_null
+        tokens = tokenize(_chosen(texts, is_used))
+        if len(tokens.invalid):
+            is_invalid = np.zeros(len(codes), bool)
+            is_invalid[np.flatnonzero(is_used)[tokens.invalid]] = True
+            reject(is_invalid, f"{self.text_column} {bad_encoding}", remedy)
+            is_used &= ~is_invalid
+            tokens = tokenize(_chosen(texts, is_used))
+        first = [
+            f"{shard.path}, row {number}: {said}"
+            for number, (_, said) in sorted(rejected.items())[:MAX_FIRST]
+        ]
+        left_out = LeftOut(
+            int(np.count_nonzero(codes == NO_LABEL)),
+            unnamed,
+            dict(Counter(reason for reason, _ in rejected.values())),
+            tuple(first),
+        )
+        return LabelledRows(
+            rows.numbers[is_used],
+            _chosen(texts, is_used),
+            values,
+            codes[is_used],
+            tokens,
+            left_out,
+        )
+
+    def _invalid(self, shard: Shard) -> tuple[str, str]:
+        """What a value of invalid bytes is, and what to do."""
+        is_utf8 = shard.is_parquet or self._options.is_utf8
+        encoding = "UTF-8" if is_utf8 else self.encoding
+        other = "latin-1, cp1252, ..." if is_utf8 else "latin-1 takes any byte"
+        return f"is not valid {encoding}", f"pass --encoding ({other})"
 
 
-_LABELS = {"0": 0, "0.0": 0, "False": 0, "false": 0, "1": 1, "1.0": 1, "True": 1, "true": 1}
-
-
-def _labels(rows: Rows, column: str, path: str) -> np.ndarray:
-    """The labels of a column of any type, int8[rows]; BadShard for the first that is invalid."""
-    values = rows.table[column].combine_chunks()
-    try:
-        values = values.dictionary_encode()
-    except pa.ArrowNotImplementedError:
-        raise BadShard(f"{path}: column {column!r} is {values.type}, not labels 0 and 1") from None
-    invalid = -1
-    distinct = [_LABELS.get(_shown(value).strip(), invalid) for value in _values(values.dictionary)]
-    null_index = len(distinct)
-    indices = values.indices.cast(pa.int64()).fill_null(null_index)
-    labels: np.ndarray = np.array([*distinct, invalid], np.int8)[indices]
-    for index in np.flatnonzero(labels == invalid)[:1]:
-        (value,) = _values(rows.table[column][int(index) : int(index) + 1])
-        shown = "null" if value is None else repr(_shown(value)[:80])
-        raise BadShard(f"{path}, row {rows.numbers[index]}: {column} is {shown}, not 0 or 1")
-    return labels
-
-
-def _values(column: pa.Array | pa.ChunkedArray) -> list[object]:
-    """The values of a column; texts as bytes, since Arrow does not check that they are UTF-8."""
-    plain = column.cast(pa.large_binary()) if is_text(column.type) else column
-    values: list[object] = plain.to_pylist()
-    return values
-
-
-def _shown(value: object) -> str:
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        # Latin-1 decodes any byte, so an invalid label can be shown in a message.
-        return value.decode("latin-1")
+def _chosen(texts: pa.ChunkedArray, is_used: np.ndarray) -> pa.ChunkedArray:
+    return texts if is_used.all() else texts.filter(pa.array(is_used))

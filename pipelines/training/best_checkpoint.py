@@ -60,7 +60,10 @@ def _training_record(
     return {
         "flags": asdict(config),
         "rows": corpus.rows,
-        "positive": corpus.positive,
+        "classes": list(corpus.classes),
+        "labels": corpus.labels,
+        "positive": {name: rows[-1] for name, rows in corpus.labels.items()},
+        "left_out": asdict(corpus.left_out),
         "sample_below": corpus.sample_below,
         "longest": corpus.longest,
         # Scoring compares its texts with these; tokens are counted before texts are cut.

@@ -2,7 +2,7 @@
 
 That order is a shuffle that does not depend on the sharding. A prepared corpus is a directory:
 
-    train-00000.arrow ...       Arrow IPC, one record batch: hash (uint64), label (int8), ids (list)
+    train-00000.arrow ...       Arrow IPC, one batch: hash (uint64), label (int16), ids (list)
     validation-00000.arrow ...
     corpus.json                 a `Corpus`; written last: a directory without it is not complete
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.left_out import require_few_rejected
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import TRAIN, Split
 from pipelines.training.cache_executors import LocalCacheExecutor, RayCacheExecutor
@@ -33,13 +34,14 @@ from pipelines.training.cache_steps import (
     sample_shard,
     write_file,
 )
+from pipelines.training.corpus_classes import decide_classes
 from pipelines.training.prepared_corpus import Corpus
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 
-FORMAT = 3
+FORMAT = 4
 CORPUS = "corpus.json"
 
 FILE_ROWS = 2**17
@@ -58,6 +60,7 @@ def prepare(
     n_samples: int | None,
     min_share: float,
     cache_dir: str,
+    max_rejected: str = "1%",
 ) -> Corpus:
     """The prepared corpus: from the cache if it is there, else prepared now.
 
@@ -69,8 +72,11 @@ def prepare(
         n_samples: rows to use at most; None: all.
         min_share: share of the training texts that a token must exceed to get an id.
         cache_dir: directory or URI of prepared corpora.
+        max_rejected: labelled rows that may be left out because they cannot be used, a number or a
+            share.
 
-    Raises InputError, which names file and row, for the first row that cannot be used.
+    Raises InputError for a shard that cannot be used, for labels that are no classes, and if more
+    rows are rejected than may be.
     """
     settings = {
         "format": FORMAT,
@@ -85,15 +91,15 @@ def prepare(
     directory = storage.join(cache_dir, key)
     path = storage.join(directory, CORPUS)
     try:
-        content = json.loads(storage.read(path))
+        corpus = Corpus.from_json(directory, storage.read(path))
     except FileNotFoundError:
-        corpus = _make(shards, reader, stop_words, split, n_samples, min_share, directory)
-        content = asdict(corpus)
-        del content["directory"]
-        storage.write(path, json.dumps(content).encode())
+        corpus = _make(
+            shards, reader, stop_words, split, n_samples, min_share, directory, max_rejected
+        )
+        storage.write(path, corpus.to_json())
         return corpus
-    content["vocabulary"] = tuple(content["vocabulary"])
-    return Corpus(directory=directory, **content)
+    require_few_rejected(corpus.left_out, corpus.usable, max_rejected)
+    return corpus
 
 
 def _make(
@@ -104,6 +110,7 @@ def _make(
     n_samples: int | None,
     min_share: float,
     directory: str,
+    max_rejected: str,
 ) -> Corpus:
     """Prepare the corpus in three passes over the shards: sample, count, encode."""
     tokenizer = Tokenizer(stop_words)
@@ -114,8 +121,8 @@ def _make(
 
     counts = executor.count(lambda shard: count_shard(shard, reader, tokenizer, split))
     _require_good(counts)
-    rows = {name: sum(count.rows[name] for count in counts) for name in SPLITS.values()}
-    positive = {name: sum(count.positive[name] for count in counts) for name in SPLITS.values()}
+    classes = decide_classes(counts, reader, max_rejected)
+    rows = classes.rows
     longest = max(counts, key=lambda count: count.longest)
     distinct = sum(count.distinct_tokens for count in counts)
     frequencies = vocabulary.merge(executor.frequencies(distinct, rows["train"], min_share))
@@ -129,7 +136,7 @@ def _make(
     encoder = tokenizer.encoder(tokens)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / FILE_ROWS)
     written = executor.write(
-        lambda shard: encode_shard(shard, reader, encoder, split, files),
+        lambda shard: encode_shard(shard, classes.reader, encoder, split, files),
         lambda table: write_file(table, files, directory),
         files,
     )
@@ -137,7 +144,10 @@ def _make(
     return Corpus(
         directory=directory,
         rows=rows,
-        positive=positive,
+        classes=classes.names,
+        labels=classes.labels,
+        usable=int(classes.counted.sum()),
+        left_out=classes.left_out,
         longest=longest.longest,
         longest_row=longest.longest_row,
         sample_below=split.sample_below,

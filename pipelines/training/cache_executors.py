@@ -4,6 +4,7 @@ Both have the same methods, and give the same corpus.
 """
 
 import math
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -100,11 +101,12 @@ class RayCacheExecutor:
         def count(row: dict[str, Any]) -> dict[str, Any]:
             counts = step(Shard(**row))
             table = ipc.to_bytes(counts.frequencies)
-            return asdict(replace(counts, frequencies=None)) | {"frequencies": table}
+            # As bytes: of dicts with other keys in each row Arrow would make one struct.
+            return {"counts": pickle.dumps(replace(counts, frequencies=None)), "frequencies": table}
 
         self._counted = self._shards.map(count).materialize()
         rows = rows_of(self._counted.drop_columns(["frequencies"]))
-        return [ShardCounts(**row, frequencies=None) for row in rows]
+        return [pickle.loads(row["counts"]) for row in rows]
 
     def frequencies(self, distinct_tokens: int, texts: int, min_share: float) -> Iterable[pa.Table]:
         """See LocalCacheExecutor. Only tokens that are frequent enough come to this process."""

@@ -11,14 +11,19 @@ import pyarrow as pa
 
 from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import require_few
+from pipelines.sources.left_out import LeftOut
 from pipelines.sources.shard import Shard
-from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
+from pipelines.sources.split import LEFT_OUT, TEST, TRAIN, VALIDATION, Split
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import UNKNOWN, Encoder, Tokenizer
 
 SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+
+SIDES = LEFT_OUT + 1
+"""The sides of a split, with that of the rows which a sample leaves out."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,10 @@ class ShardCounts:
     """Why the shard cannot be used; empty if it can."""
     is_outage: bool
     """Whether that is no fault of the shard's."""
-    rows: dict[str, int]
-    """Rows in `train`, `validation` and `test`."""
-    positive: dict[str, int]
-    """Rows with label 1 in each of them."""
+    labels: dict[str, list[int]]
+    """Rows with each label in train, validation and test, and of those left out of a sample."""
+    left_out: LeftOut
+    """The rows that are not learnt from."""
     longest: int
     """Tokens of the longest text."""
     longest_row: str
@@ -84,16 +89,21 @@ def sample_shard(
 def count_shard(
     shard: Shard, reader: LabelledReader, tokenizer: Tokenizer, split: Split
 ) -> ShardCounts:
-    """Count a shard's rows by split and label, and the training texts that each token is in."""
-    counts, positive = dict.fromkeys(SPLITS.values(), 0), dict.fromkeys(SPLITS.values(), 0)
+    """Count a shard's rows by label and split, and the training texts that each token is in."""
+    labels: dict[str, np.ndarray] = {}
+    left_out = LeftOut()
     longest, longest_row, error, is_outage = 0, "", "", False
     frequencies: list[pa.Table] = []
     try:
         for rows in reader.read(shard, tokenizer.tokens):
             sides = split(rows.tokens.hashes)
-            for side, name in SPLITS.items():
-                counts[name] += int(np.count_nonzero(sides == side))
-                positive[name] += int(np.count_nonzero(rows.labels[sides == side]))
+            left_out = LeftOut.merged([left_out, rows.left_out])
+            cells = rows.labels * SIDES + sides
+            counted = np.bincount(cells, minlength=len(rows.values) * SIDES).reshape(-1, SIDES)
+            for value, by_side in zip(rows.values, counted, strict=True):
+                labels[value] = labels.get(value, 0) + by_side
+            totals = {value: int(by_side.sum()) for value, by_side in labels.items()}
+            require_few(totals, f"{shard.path}: column {reader.label_column!r}")
             lengths = np.diff(rows.tokens.tokens.offsets.to_numpy())
             if len(lengths) and lengths.max() > longest:
                 row = int(lengths.argmax())
@@ -105,7 +115,14 @@ def count_shard(
         error, is_outage = str(cause), isinstance(cause, Failure)
     merged = vocabulary.merge(frequencies)
     return ShardCounts(
-        error, is_outage, counts, positive, longest, longest_row, len(merged), merged
+        error=error,
+        is_outage=is_outage,
+        labels={value: by_side.tolist() for value, by_side in labels.items()},
+        left_out=left_out,
+        longest=longest,
+        longest_row=longest_row,
+        distinct_tokens=len(merged),
+        frequencies=merged,
     )
 
 
@@ -116,7 +133,7 @@ def encode_shard(
 
     Args:
         shard: to read.
-        reader: of the shard.
+        reader: of the shard, with the labels of each class.
         encoder: from text to token ids.
         split: assigns texts to train, validation and test.
         files: number of files of each split.
@@ -125,7 +142,7 @@ def encode_shard(
 
         file   int64: split code * files + number of the file
         hash   uint64: hash of the text
-        label  int8: 0 or 1
+        label  int16: the class
         ids    large_list<int32>: token ids
     """
     for rows in reader.read(shard, encoder):
@@ -137,7 +154,7 @@ def encode_shard(
             {
                 "file": sides * files + number,
                 "hash": tokens.hashes,
-                "label": rows.labels,
+                "label": rows.labels.astype(np.int16),
                 "ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
             }
         )

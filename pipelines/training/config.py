@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipelines.console.flags import require, require_encoding
+from pipelines.console.flags import rejected_limit, require, require_encoding
+from pipelines.sources.labels import LabelMap
 from sentiment.errors import InputError
 from sentiment.text.vocabulary import MIN_SHARE
 
@@ -27,9 +28,16 @@ class TrainConfig:
     text_column: str = "SentimentText"
     """Name of the text column."""
     label_column: str = "Sentiment"
-    """Name of the label column: 0 is negative, 1 is positive."""
+    """Name of the label column: numbers, words or booleans, two or more classes."""
+    labels: tuple[str, ...] = ()
+    """Labels of each class, such as negative=1,2 positive=4,5; rows with other labels are left out.
+    Without it 0/1, false/true, no/yes, neg/pos, -1/1 and 0/4 are negative/positive; else each label
+    is a class."""
     encoding: str = "utf-8"
     """Encoding of text files, by its Python name: utf-8, latin-1, utf-16, ..."""
+    max_rejected: str = "1%"
+    """Stop if more of the labelled rows cannot be used (null or malformed): a number, or a share.
+    Those are left out."""
     stopwords_file: str | None = ENGLISH
     """File of words to ignore, one per line; english: the list of this package; None: no words."""
     n_samples: int | None = None
@@ -118,6 +126,8 @@ class TrainConfig:
             f"at least --num_workers ({self.num_workers})",
         )
         require_encoding(self.encoding)
+        LabelMap.parse(self.labels)
+        rejected_limit(self.max_rejected, 0)
         if self.run_name is not None:
             plain = self.run_name.replace("-", "").replace("_", "").replace(".", "").isalnum()
             require(

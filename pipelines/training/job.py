@@ -7,6 +7,7 @@ import time
 
 from pipelines.console.terminal import say
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import LabelMap
 from pipelines.sources.listing import find_labelled
 from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import require_same_flags
@@ -22,7 +23,8 @@ def main(config: TrainConfig) -> None:
     """
     stop_words = read_stop_words(config.stopwords_file)
     shards = find_labelled(config.data_dir, "--data_dir")
-    reader = LabelledReader(config.text_column, config.label_column, config.encoding)
+    labels = LabelMap.parse(config.labels)
+    reader = LabelledReader(config.text_column, config.label_column, config.encoding, labels)
     reader.require_columns(shards[0])
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)

@@ -1,6 +1,12 @@
 """Corpus: counts, vocabulary and files of a prepared corpus, as `corpus.json` holds them."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from pipelines.sources.labels import shown
+from pipelines.sources.left_out import LeftOut
 
 
 @dataclass(frozen=True)
@@ -11,8 +17,14 @@ class Corpus:
     """Path or URI of its files."""
     rows: dict[str, int]
     """Rows in `train`, `validation` and `test`."""
-    positive: dict[str, int]
-    """Rows with label 1 in each of them."""
+    classes: tuple[str, ...]
+    """Names of the classes, in order."""
+    labels: dict[str, list[int]]
+    """Rows of each class in `train`, `validation` and `test`."""
+    usable: int
+    """Rows that can be learnt from, those that a sample leaves out included."""
+    left_out: LeftOut
+    """The others."""
     longest: int
     """Tokens of the longest text."""
     longest_row: str
@@ -27,6 +39,30 @@ class Corpus:
     """Of the training texts: pairs of a number of tokens and how many texts have it, ascending."""
     files: dict[str, list[str]]
     """Names of the files of `train` and `validation`, in order."""
+
+    def to_json(self) -> bytes:
+        """The content of `corpus.json`: all but the directory."""
+        content = asdict(self)
+        del content["directory"]
+        return json.dumps(content).encode()
+
+    @staticmethod
+    def from_json(directory: str, content: bytes) -> "Corpus":
+        """The corpus of a directory, from what its `corpus.json` holds."""
+        fields = json.loads(content)
+        fields["vocabulary"], fields["classes"] = map(
+            tuple, (fields["vocabulary"], fields["classes"])
+        )
+        left_out = fields.pop("left_out")
+        left_out["first"] = tuple(left_out["first"])
+        return Corpus(directory=directory, left_out=LeftOut(**left_out), **fields)
+
+    def description(self) -> list[str]:
+        """Lines that say which classes there are, and which rows are left out."""
+        rows = np.sum([self.labels[name] for name in self.labels], axis=0)
+        by_class = dict(zip(self.classes, rows.tolist(), strict=True))
+        lines = [f"{len(self.classes):,} classes: {shown(by_class)}", str(self.left_out)]
+        return [line for line in lines if line]
 
     @property
     def key(self) -> str:

@@ -8,7 +8,7 @@ from pipelines.cluster.datasets import import_ray_data
 from pipelines.cluster.resources import resources_per_worker
 from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import require_shared
-from pipelines.console.terminal import quantity, say
+from pipelines.console.terminal import printable, quantity, say
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import Split
@@ -65,8 +65,17 @@ def run(
         say(f"Preparing {quantity(len(shards), 'shard')} of {config.data_dir} ...")
         split = Split(config.random_state, config.test_size)
         corpus = prepare(
-            shards, reader, stop_words, split, config.n_samples, config.min_share, cache
+            shards,
+            reader,
+            stop_words,
+            split,
+            config.n_samples,
+            config.min_share,
+            cache,
+            config.max_rejected,
         )
+        for line in corpus.description():
+            say(printable(line))
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         require_same_corpus(config, corpus.key, directory)
         settings = add_bigrams_and_vectors(settings, config, directory)

@@ -27,7 +27,10 @@ FREE_FLAGS = ("run_name", "use_gpu", "verbose")
 
 def run_flags(config: TrainConfig) -> dict[str, Any]:
     """The flags that must be the same when a run is resumed."""
-    return {name: value for name, value in asdict(config).items() if name not in FREE_FLAGS}
+    flags = {name: value for name, value in asdict(config).items() if name not in FREE_FLAGS}
+    # As the file has them: tuples are lists there.
+    as_read: dict[str, Any] = json.loads(json.dumps(flags))
+    return as_read
 
 
 def has_checkpoints(run: str) -> bool:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.run_directory import run_flags
@@ -63,11 +65,11 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
             f"--batch_size {config.batch_size}: {config.data_dir} has {train} rows to train and "
             f"{validation} to validate; use a smaller --batch_size or more rows"
         )
-    if corpus.positive["train"] in (0, train):
-        only = int(corpus.positive["train"] > 0)
+    if np.count_nonzero(corpus.labels["train"]) < 2:
+        only = corpus.classes[int(np.argmax(corpus.labels["train"]))]
         raise InputError(
             f"--label_column {config.label_column}: every training row of {config.data_dir} "
-            f"is labelled {only}; a classifier needs both 0 and 1"
+            f"is labelled {only}; a classifier needs rows of two classes"
         )
     longest = config.sequence_len or max(corpus.longest, 1)
     if longest < corpus.longest and not config.truncate:

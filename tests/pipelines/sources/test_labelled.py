@@ -1,9 +1,9 @@
-"""Labelled rows: read in every encoding and type; the first bad row is named."""
+"""Labelled rows: read in every encoding and type; what is left out is counted and named."""
 
+import datetime
 import gzip
 import io
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pipelines.errors import BadShard
 from pipelines.sources import blocks, decoding
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import LabelMap
+from pipelines.sources.left_out import LeftOut
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
@@ -37,19 +39,22 @@ def read(shard, reader=READER):
     """Texts, labels and tokens of a shard."""
     texts, labels, tokens = [], [], []
     for rows in reader.read(shard, Tokenizer().tokens):
-        assert rows.labels.dtype == np.int8
-        assert len(rows.numbers) == len(rows.texts) == len(rows.labels)
+        assert len(rows.numbers) == len(rows.texts) == len(rows.labels) == len(rows.tokens.hashes)
         texts += rows.texts.to_pylist()
-        labels += rows.labels.tolist()
+        labels += [rows.values[label] for label in rows.labels]
         tokens += rows.tokens.tokens.to_pylist()
     return texts, labels, tokens
+
+
+def left_out(shard, reader=READER) -> LeftOut:
+    return LeftOut.merged(rows.left_out for rows in reader.read(shard, Tokenizer().tokens))
 
 
 def test_csv(tmp_path):
     rows = b'id,label,text\r\n1,0,bad\r\n2, 1 ,"so, good\n"\r\n3,1.0,\r\n4,False,x'
     texts, labels, tokens = read(write(tmp_path / "a.csv", rows))
     assert texts == [b"bad", b"so, good\n", b"", b"x"]
-    assert labels == [0, 1, 1, 0]
+    assert labels == ["0", "1", "1", "false"]
     assert tokens == [["bad"], ["so", ",", "good"], [], ["x"]]
 
 
@@ -58,7 +63,8 @@ def test_ids_instead_of_tokens(tmp_path):
     encoder = Tokenizer().encoder([*SPECIALS, "good"])
     (rows,) = READER.read(shard, encoder)
     ids = rows.tokens
-    assert (rows.labels.tolist(), ids.ids.tolist(), ids.offsets.tolist()) == ([1], [2, 1], [0, 2])
+    assert (rows.values, rows.labels.tolist()) == (("1",), [0])
+    assert (ids.ids.tolist(), ids.offsets.tolist()) == ([2, 1], [0, 2])
 
 
 TYPES = [
@@ -75,50 +81,59 @@ def test_labels_of_all_types(tmp_path, kind):
     values = pa.array(labels).cast(pa.int64() if plain == pa.bool_() else pa.string()).cast(plain)
     if pa.types.is_dictionary(kind):
         values = values.dictionary_encode().cast(kind)
-    assert read(write_parquet(tmp_path / "a.parquet", values))[1] == labels
+    words = ["false", "true"] if plain == pa.bool_() else ["0", "1"]
+    found = read(write_parquet(tmp_path / "a.parquet", values))[1]
+    assert found == [words[label] for label in labels]
 
 
-BAD = {
-    "int": (pa.array([0, 1, 2]), 3, "'2'"),
-    "negative": (pa.array([-1, 1]), 1, "'-1'"),
-    "float": (pa.array([1.0, 0.5]), 2, "'0.5'"),
-    "nan": (pa.array([1.0, float("nan")]), 2, "'nan'"),
-    "string": (pa.array(["1", "positive"]), 2, "'positive'"),
-    "empty": (pa.array(["1", ""]), 2, "''"),
-    "long": (pa.array(["1", "1" * 1000]), 2, repr("1" * 80)),
-    "binary": (pa.array([b"1", b"\xff"]), 2, "'ÿ'"),
-    "dictionary": (pa.array(["1", "0", "x"]).dictionary_encode(), 3, "'x'"),
-    "null": (pa.array([1, None, 0]), 2, "null"),
-    "null string": (pa.array(["1", None]), 2, "null"),
-    "null bool": (pa.array([True, None]), 2, "null"),
-    "null in a dictionary": (pa.array(["1", None]).dictionary_encode(), 2, "null"),
-    "nulls": (pa.nulls(2), 1, "null"),
-    "a full dictionary": (
-        pa.DictionaryArray.from_arrays(
-            pa.array([0, None], pa.int8()), [str(i + 1) for i in range(128)]
-        ),
-        2,
-        "null",
+NAN = float("nan")
+WITHOUT = {
+    "float": pa.array([1.0, NAN, 0.5]),
+    "string": pa.array(["1", " ", "0.50"]),
+    "nan as pandas writes it": pa.array(["1", "NaN", ".5"]),
+    "null": pa.array([1, None, 0]),
+    "null string": pa.array(["1", None, "0"]),
+    "null bool": pa.array([True, None, False]),
+    "null in a dictionary": pa.array(["1", None, "0"]).dictionary_encode(),
+    "a full dictionary": pa.DictionaryArray.from_arrays(
+        pa.array([0, None, 1], pa.int8()), [str(i + 1) for i in range(128)]
     ),
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_label_is_named(tmp_path, case):
-    labels, row, shown = BAD[case]
-    shard = write_parquet(tmp_path / "bad.parquet", labels)
-    with pytest.raises(InputError) as caught:
-        read(shard)
-    assert str(caught.value) == f"{shard.path}, row {row}: label is {shown}, not 0 or 1"
+@pytest.mark.parametrize("case", WITHOUT)
+def test_rows_without_a_label_are_left_out_and_counted(tmp_path, case):
+    shard = write_parquet(tmp_path / "a.parquet", WITHOUT[case])
+    assert read(shard)[0] == ["text 0", "text 2"]
+    assert left_out(shard) == LeftOut(unlabelled=1)
+    every = write_parquet(tmp_path / "b.parquet", pa.nulls(2))
+    assert read(every) == ([], [], [])
+    assert left_out(every) == LeftOut(unlabelled=2)
 
 
-NO_LABELS = [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"1" * 16], pa.uuid())]
+def test_with_a_map_labels_are_classes_and_other_values_are_counted(tmp_path):
+    labels = LabelMap.parse(["bad=1,2", "Good=4, 5"])
+    reader = LabelledReader("text", "label", "utf-8", labels)
+    stars = pa.array([5, 3, 1, None, 4, 3, 2])
+    shard = write_parquet(tmp_path / "a.parquet", stars)
+    (rows,) = reader.read(shard, Tokenizer().tokens)
+    assert (rows.values, rows.labels.tolist()) == (("bad", "Good"), [1, 0, 1, 0])
+    assert rows.numbers.tolist() == [1, 3, 5, 7]
+    assert rows.left_out == LeftOut(unlabelled=1, unnamed={"3": 2})
+
+
+NO_LABELS = [
+    pa.array([datetime.date(2024, 1, 1)]),
+    pa.array([[1]]),
+    pa.array([{"a": 1}]),
+    pa.array([b"1" * 16], pa.uuid()),
+]
 
 
 @pytest.mark.parametrize("labels", NO_LABELS, ids=str)
 def test_columns_that_cannot_be_labels_are_named(tmp_path, labels):
     shard = write_parquet(tmp_path / "bad.parquet", labels)
-    with pytest.raises(InputError, match=r"bad\.parquet: column 'label' is .*, not labels 0 and 1"):
+    with pytest.raises(InputError, match=r"bad\.parquet: column 'label' is .*, not labels"):
         read(shard)
 
 
@@ -126,14 +141,14 @@ def test_columns_that_cannot_be_labels_are_named(tmp_path, labels):
 @given(st.integers(1, 60), st.data())
 def test_the_row_is_counted_from_the_beginning_of_the_file(tmp_path_factory, rows, data):
     bad = data.draw(st.integers(1, rows))
-    line, problem = data.draw(
+    encoding = "is not valid UTF-8: pass --encoding (latin-1, cp1252, ...)"
+    line, reason, problem = data.draw(
         st.sampled_from(
             [
-                (b"2,text", "label is '2', not 0 or 1"),
-                (b",text", "label is '', not 0 or 1"),
-                (b"1,\xff", "text is not valid UTF-8: pass --encoding (latin-1, cp1252, ...)"),
-                (b"1", "1 field where the header has 2"),
-                (b"1,a,b", "3 fields where the header has 2"),
+                (b"1,\xff", "text is not valid UTF-8", f"text {encoding}"),
+                (b"\xff,text", "label is not valid UTF-8", f"label {encoding}"),
+                (b"1", "malformed", "1 field where the header has 2"),
+                (b"1,a,b", "malformed", "3 fields where the header has 2"),
             ]
         )
     )
@@ -144,35 +159,45 @@ def test_the_row_is_counted_from_the_beginning_of_the_file(tmp_path_factory, row
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "CHUNK_BYTES", data.draw(st.integers(1, 100)))
         patch.setattr(blocks, "MARK_BYTES", 0)
-        with pytest.raises(InputError) as caught:
-            read(shard)
-    assert str(caught.value) == f"{shard.path}, row {bad}: {problem}"
+        found = left_out(shard)
+        texts = read(shard)[0]
+    assert found == LeftOut(rejected={reason: 1}, first=(f"{shard.path}, row {bad}: {problem}",))
+    assert texts == [b"text\n%d" % i for i in range(rows) if i != bad - 1]
 
 
 @pytest.mark.parametrize(
-    ("texts", "problem"),
+    ("texts", "reason"),
     [
-        (pa.array(["a", None]), "row 2: text is null"),
-        (pa.nulls(2), "row 1: text is null"),
-        (pa.array([b"a", b"\xc3"]), "row 2: text is not valid UTF-8"),
-        (pa.array(["a", None]).dictionary_encode(), "row 2: text is null"),
-        (pa.array([1, 2]), "column 'text' is int64, not text"),
+        (pa.array(["a", None, "b", None]), "text is null"),
+        (pa.array([b"a", b"\xc3", b"b", b"\xff"]), "text is not valid UTF-8"),
+        (pa.array(["a", None, "b", None]).dictionary_encode(), "text is null"),
     ],
     ids=str,
 )
-def test_a_bad_text_is_named(tmp_path, texts, problem):
-    shard = write_parquet(tmp_path / "bad.parquet", pa.array([1, 0]), texts)
-    with pytest.raises(InputError) as caught:
+def test_rows_whose_text_cannot_be_used_are_left_out(tmp_path, texts, reason):
+    shard = write_parquet(tmp_path / "bad.parquet", pa.array([1, 0, 2, None]), texts)
+    found = left_out(shard)
+    assert (found.unlabelled, found.rejected) == (1, {reason: 1})
+    assert found.first[0].startswith(f"{shard.path}, row 2: {reason}")
+    assert read(shard)[1:] == (["1", "2"], [["a"], ["b"]])
+
+
+def test_a_text_column_of_another_type_is_refused(tmp_path):
+    shard = write_parquet(tmp_path / "bad.parquet", pa.array([1, 0]), pa.array([1, 2]))
+    with pytest.raises(InputError, match=r"bad\.parquet: column 'text' is int64, not text"):
         read(shard)
-    assert str(caught.value).startswith(shard.path)
-    assert problem in str(caught.value)
+
+
+def test_a_column_of_long_texts_is_no_label_column(tmp_path):
+    shard = write_parquet(tmp_path / "a.parquet", pa.array(["x" * 101, "b"]))
+    with pytest.raises(InputError, match=r"'label' has a label of 101 characters, more than 100"):
+        read(shard)
 
 
 def test_other_encodings(tmp_path):
     shard = write(tmp_path / "a.csv", "label,text\n1,déjà vu\n".encode("latin-1"))
     assert read(shard, LabelledReader("text", "label", "latin-1"))[2] == [["déjà", "vu"]]
-    with pytest.raises(InputError, match="row 1: text is not valid UTF-8"):
-        read(shard)
+    assert left_out(shard).rejected == {"text is not valid UTF-8": 1}
 
 
 def test_columns_are_required(tmp_path):
@@ -193,7 +218,7 @@ def test_columns_are_required(tmp_path):
 
 @pytest.mark.parametrize("column", ["label", "text"])
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
-def test_strings_that_are_not_utf8_are_refused_by_row(tmp_path, column, kind):
+def test_strings_that_are_not_utf8_are_named_by_row(tmp_path, column, kind):
     """Arrow's string columns may hold any bytes."""
     values = pa.array([b"1", b"\xff not UTF-8, and longer than a view holds", b"0"])
     if kind == pa.string_view():
@@ -203,18 +228,18 @@ def test_strings_that_are_not_utf8_are_refused_by_row(tmp_path, column, kind):
         invalid = pa.Array.from_buffers(kind, 3, binary.buffers())
     labels = {"labels": invalid} if column == "label" else {"labels": [1, 0, 0], "texts": invalid}
     shard = write_parquet(tmp_path / "a.parquet", **labels)
-    said = "is '\xff not UTF-8" if column == "label" else "is not valid UTF-8"
-    with pytest.raises(BadShard, match=f"row 2: {column} {said}"):
-        read(shard)
+    found = left_out(shard)
+    assert found.rejected == {f"{column} is not valid UTF-8": 1}
+    assert found.first[0].startswith(f"{shard.path}, row 2: {column} is not valid UTF-8")
+    assert len(read(shard)[0]) == 2
 
 
 def test_a_byte_that_the_encoding_lacks_is_named(tmp_path):
     shard = write(tmp_path / "a.csv", b"label,text\n1,caf\xe9\n0,broken \x9d\n")
     reader = LabelledReader("text", "label", "cp1252")
-    with pytest.raises(
-        BadShard, match=r"row 2: text is not valid cp1252: .*latin-1 takes any byte"
-    ):
-        list(reader.read(shard, Tokenizer().tokens))
+    (said,) = left_out(shard, reader).first
+    assert "row 2: text is not valid cp1252: " in said
+    assert "latin-1 takes any byte" in said
 
 
 @pytest.mark.parametrize(
@@ -235,7 +260,7 @@ def test_what_can_be_scored_can_be_learnt_from(tmp_path, name, content):
     READER.require_columns(shard)
     (rows,) = READER.read(shard, Tokenizer().tokens)
     assert [text.as_py() for text in rows.texts] == [b"good", b"bad"]
-    assert rows.labels.tolist() in ([1, 0],)
+    assert [rows.values[label] for label in rows.labels] in (["1", "0"], ["true", "0"])
     with pytest.raises(BadShard, match="no column 'stars'"):
         LabelledReader("text", "stars", "utf-8").require_columns(shard)
 
@@ -245,4 +270,4 @@ def test_labels_may_come_from_directories(tmp_path):
     shard = write(tmp_path / "label=1" / "a.txt", b"good\nfine\n")
     READER.require_columns(shard)
     (rows,) = READER.read(shard, Tokenizer().tokens)
-    assert rows.labels.tolist() == [1, 1]
+    assert (rows.values, rows.labels.tolist()) == (("1",), [0, 0])

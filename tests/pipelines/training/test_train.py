@@ -265,10 +265,10 @@ def test_misuse_is_said_in_one_line_before_anything_starts(content, flags, said,
 @pytest.mark.parametrize(
     ("rows", "flags", "said"),
     [
-        (["1,good", "2,bad"], {}, "a.csv, row 2: Sentiment is '2', not 0 or 1"),
+        (["1,good", "x,bad"], {"labels": ("b=0", "g=2")}, "--labels g=2: no row has such a label"),
         (["1,good", "0"], {}, "a.csv, row 2: 1 field where the header has 2"),
         (["1,good", "0,b\xe4d"], {}, "a.csv, row 2: SentimentText is not valid UTF-8"),
-        ([f"1,word1 word2 {i}" for i in range(200)], {}, "labelled 1; a classifier needs both"),
+        ([f"1,word1 word2 {i}" for i in range(200)], {}, "every label is 1 (200 rows)"),
         (["1,word1 word2", "0,word3"] * 4, {}, "--batch_size 20"),
         ([f"1,a b c w{i % 9} {i}" for i in range(99)], {"sequence_len": 3}, "row 1 has 5 tokens"),
     ],
@@ -277,7 +277,7 @@ def test_rows_that_cannot_be_learnt_from_are_named(rows, flags, said, tmp_path, 
     data = tmp_path / "data"
     data.mkdir()
     lines = ["Sentiment,SentimentText", *rows, *(f"0,w{i % 9} {i}" for i in range(9))]
-    if "both" in said:
+    if "every" in said:
         lines = ["Sentiment,SentimentText", *rows]
     (data / "a.csv").write_bytes("\n".join(lines).encode("latin-1"))
     with pytest.raises(InputError, match=re.escape(said)):

@@ -1,0 +1,207 @@
+"""LabelMap: which values of a label column each class has, by `--labels` or by recognition.
+
+Values are compared in one form (`normalized`): `Positive` is `positive`, and 1.0 is `1`. Classes
+that `--labels` does not name are named by that form.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+
+from sentiment.errors import InputError
+
+MAX_CLASSES = 1000
+
+NEGATIVE, POSITIVE = "negative", "positive"
+
+MAX_VALUE_CHARACTERS = 100
+"""Longest label, and longest name of a class."""
+
+_PLAIN = (
+    frozenset({"0", "false", "no", "neg", NEGATIVE}),
+    frozenset({"1", "true", "yes", "pos", POSITIVE}),
+)
+"""Values that mean negative or positive where a column has no others."""
+
+_PAIRS = (("-1", "1"), ("0", "4"))
+"""Pairs of values that mean the same where a column has just these two."""
+
+_FEW_VALUES, _ROWS_OF_A_CLASS = 20, 5
+"""A column with more values than these, and fewer rows of each on average, holds no classes."""
+
+_SHOWN_VALUES = 10
+
+_WHICH_FLAG = (
+    "--labels NAME=VALUE,VALUE NAME=VALUE names the classes to learn, --soft_labels takes numbers "
+    "as probabilities"
+)
+
+_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?")
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The classes, and the values that each one has in the label column."""
+
+    names: tuple[str, ...]
+    """Of the classes, 2 to MAX_CLASSES, in order."""
+    values: tuple[tuple[str, ...], ...]
+    """The values of each class, normalized. No value has two classes."""
+
+    @staticmethod
+    def parse(texts: Sequence[str]) -> "LabelMap | None":
+        """The map that `--labels` gives; None without texts.
+
+        Args:
+            texts: such as "negative=1,2" and "positive=4,5". A name alone is its own value. A name
+                without values ("neutral=") says that there is no such class.
+
+        Raises InputError for texts that cannot be read, and for fewer than two classes.
+        """
+        if not texts:
+            return None
+        names: list[str] = []
+        values: list[tuple[str, ...]] = []
+        class_of: dict[str, str] = {}
+        for text in texts:
+            name, equals, listed = (part.strip() for part in text.partition("="))
+            if not name or len(name) > MAX_VALUE_CHARACTERS:
+                raise InputError(
+                    f"--labels {text!r}: write NAME=VALUE,VALUE, with a name of 1 to "
+                    f"{MAX_VALUE_CHARACTERS} characters"
+                )
+            if equals and not listed:
+                continue
+            own = [normalized(value) for value in (listed if equals else name).split(",")]
+            if "" in own:
+                raise InputError(f"--labels {text!r}: a value is empty")
+            for value in own:
+                if value in class_of:
+                    raise InputError(
+                        f"--labels: the value {value} is named twice, for {class_of[value]} and "
+                        f"for {name}"
+                    )
+                class_of[value] = name
+            if normalized(name) in map(normalized, names):
+                raise InputError(f"--labels: the class {name} is named twice")
+            names.append(name)
+            values.append(tuple(own))
+        if not 2 <= len(names) <= MAX_CLASSES:
+            raise InputError(
+                f"--labels names {len(names):,} classes with values; a classifier has 2 to "
+                f"{MAX_CLASSES:,}: write them like --labels negative=1,2 positive=4,5"
+            )
+        return LabelMap(tuple(names), tuple(values))
+
+    @staticmethod
+    def recognized(values: Iterable[str]) -> "LabelMap":
+        """The map that these values of a column tell: two plain ones, or each its own class."""
+        present = set(values)
+        pair = _pair(present)
+        if pair is not None:
+            own = tuple(tuple(sorted(present & side, key=_place)) for side in pair)
+            return LabelMap((NEGATIVE, POSITIVE), own)
+        names = sorted(present, key=_place)
+        return LabelMap(tuple(names), tuple((name,) for name in names))
+
+    @staticmethod
+    def of_classes(names: tuple[str, ...]) -> "LabelMap":
+        """The map that is recognized in the columns which give these classes."""
+        if names == (NEGATIVE, POSITIVE):
+            negative, positive = (
+                (*sorted(plain), *(pair[side] for pair in _PAIRS if pair[side] not in plain))
+                for side, plain in enumerate(_PLAIN)
+            )
+            return LabelMap(names, (negative, positive))
+        return LabelMap(names, tuple((normalized(name),) for name in names))
+
+    def indices(self, values: Sequence[str]) -> np.ndarray:
+        """The class of each value, int64[values]; -1 for a value that no class has."""
+        class_of = {value: index for index, own in enumerate(self.values) for value in own}
+        return np.array([class_of.get(value, -1) for value in values], np.int64)
+
+
+def normalized(text: str) -> str:
+    """The form in which labels are compared: trimmed, in lower case, numbers without `.0`."""
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        number = Decimal(text).normalize()
+        return format(number, "f") if number else "0"
+    return text.lower()
+
+
+def require_classes(rows: Mapping[str, int], column: str) -> None:
+    """Raise InputError, which shows the values, unless they can be the classes of a corpus.
+
+    Args:
+        rows: rows with each value of the label column.
+        column: its name.
+    """
+    flag = f"--label_column {column}"
+    if len(rows) < 2:
+        found = f"every label is {shown(rows)}" if rows else "no row has a label"
+        raise InputError(f"{flag}: {found}; a classifier needs rows of two classes")
+    if len(rows) > _FEW_VALUES and sum(rows.values()) < _ROWS_OF_A_CLASS * len(rows):
+        raise InputError(
+            f"{flag}: {len(rows):,} values in {sum(rows.values()):,} rows are no classes: "
+            f"{shown(rows)}; {_WHICH_FLAG}"
+        )
+    require_few(rows, flag)
+
+
+def require_few(rows: Mapping[str, int], where: str) -> None:
+    """Raise InputError, which begins with `where`, if there are more values than classes may be."""
+    if len(rows) > MAX_CLASSES:
+        raise InputError(
+            f"{where} has more than {MAX_CLASSES:,} values: {shown(rows)}; {_WHICH_FLAG}"
+        )
+
+
+def require_rows(labels: LabelMap, rows: Mapping[str, int], unnamed: Mapping[str, int]) -> None:
+    """Raise InputError, which shows what there is, if a class of `--labels` has no rows.
+
+    Args:
+        labels: the map.
+        rows: rows of each class.
+        unnamed: rows with each value that no class has.
+    """
+    for name, values in zip(labels.names, labels.values, strict=True):
+        if not rows.get(name):
+            others = (
+                f"the labels that it does not name are {shown(unnamed)}"
+                if unnamed
+                else ("no label is left that it does not name")
+            )
+            raise InputError(
+                f"--labels {name}={','.join(values)}: no row has such a label; {others}, and its "
+                f"classes have {shown(rows) or 'no rows'}"
+            )
+
+
+def shown(rows: Mapping[str, int]) -> str:
+    """The most frequent values with their rows: `1 (20 rows), 2 (1 row), ...`."""
+    most = sorted(rows, key=lambda value: (-rows[value], _place(value)))
+    listed = [f"{value} ({rows[value]:,} row{'s' * (rows[value] != 1)})" for value in most]
+    rest = ["..."] if len(most) > _SHOWN_VALUES else []
+    return ", ".join(listed[:_SHOWN_VALUES] + rest)
+
+
+def _pair(present: set[str]) -> tuple[frozenset[str], frozenset[str]] | None:
+    """The values that mean negative and positive, if these values are plain ones."""
+    for negative, positive in _PAIRS:
+        if present == {negative, positive}:
+            return frozenset({negative}), frozenset({positive})
+    both = all(present & plain for plain in _PLAIN)
+    return _PLAIN if both and present <= _PLAIN[0] | _PLAIN[1] else None
+
+
+def _place(value: str) -> tuple[bool, float, str]:
+    """Sorts numbers by size, then words."""
+    try:
+        number = float(value)
+    except ValueError:
+        return True, 0.0, value
+    return (True, 0.0, value) if np.isnan(number) else (False, number, value)

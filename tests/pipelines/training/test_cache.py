@@ -1,0 +1,140 @@
+"""The prepared corpus: the same for labels in any form; which rows are left out, and when not."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import LabelMap
+from pipelines.sources.left_out import LeftOut
+from pipelines.sources.listing import find_labelled
+from pipelines.sources.split import Split
+from pipelines.training.cache import prepare
+from pipelines.training.prepared_corpus import Corpus
+from sentiment.errors import InputError
+from testing.generated import texts_and_labels
+
+TEXTS, LABELS = texts_and_labels(400)
+
+
+def write(directory: Path, *labels: list | pa.Array, texts=TEXTS) -> Path:
+    """Shards with equal parts of the rows, one for each of these columns; lists become CSV."""
+    directory.mkdir()
+    size = len(texts) // len(labels)
+    for number, column in enumerate(labels):
+        part = slice(number * size, (number + 1) * size)
+        table = pa.table({"y": column[part], "text": texts[part]})
+        if isinstance(column, list):
+            pacsv.write_csv(table, directory / f"{number}.csv")
+        else:
+            pq.write_table(table, directory / f"{number}.parquet")
+    return directory
+
+
+def prepared(directory: Path, labels=(), max_rejected="1%", n_samples=None) -> Corpus:
+    reader = LabelledReader("text", "y", "utf-8", LabelMap.parse(labels))
+    shards, cache = find_labelled(str(directory), "--data_dir"), str(directory / "_prepared")
+    split = Split(0, 0.2)
+    return prepare(shards, reader, (), split, n_samples, 0.001, cache, max_rejected)
+
+
+def files(corpus: Corpus) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(corpus.directory).glob("*.arrow")}
+
+
+def labels_of(corpus: Corpus) -> list[int]:
+    found = []
+    for name in (*corpus.files["train"], *corpus.files["validation"]):
+        with pa.ipc.open_file(Path(corpus.directory, name)) as file:
+            found += file.read_all()["label"].to_pylist()
+    return found
+
+
+WORDS = [("No", "yes ")[label] for label in LABELS]
+FORMS = {
+    "words": [WORDS],
+    "booleans": [pa.array(LABELS == 1)],
+    "integers and words": [pa.array(LABELS), WORDS],
+    "floats, booleans as text, a dictionary": [
+        pa.array(LABELS.astype(float)),
+        [("FALSE", "TRUE")[label] for label in LABELS],
+        pa.array(WORDS).dictionary_encode(),
+        pa.array(LABELS, pa.int32()).cast(pa.decimal128(12, 2)),
+    ],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_cache_is_the_same_whatever_the_form_of_the_labels(tmp_path, form):
+    numbers = prepared(write(tmp_path / "numbers", pa.array(LABELS)))
+    other = prepared(write(tmp_path / "other", *FORMS[form]))
+    assert files(other) == files(numbers)
+    assert other.classes == numbers.classes == ("negative", "positive")
+    assert other.labels == numbers.labels
+    assert other.rows == {name: sum(rows) for name, rows in other.labels.items()}
+    assert sum(map(sum, other.labels.values())) == 400
+    positive = numbers.labels["train"][1] + numbers.labels["validation"][1]
+    assert sum(labels_of(other)) == positive
+
+
+def test_stars_are_mapped_or_are_five_classes(tmp_path):
+    stars = [1 + 3 * int(label) + number % 2 for number, label in enumerate(LABELS)]
+    stars[:40] = [3] * 40
+    directory = write(tmp_path / "stars", pa.array(stars), stars)
+    each = prepared(directory)
+    assert each.classes == ("1", "2", "3", "4", "5")
+    assert sorted(set(labels_of(each))) == [0, 1, 2, 3, 4]
+    assert each.left_out == LeftOut()
+    mapped = prepared(directory, ("good=4,5", "bad=1,2"))
+    assert mapped.classes == ("good", "bad")
+    assert mapped.left_out == LeftOut(unnamed={"3": 40})
+    assert sum(map(sum, mapped.labels.values())) == 360
+    assert [sum(each.labels[name][3:]) for name in each.labels] == [
+        mapped.labels[name][0] for name in mapped.labels
+    ]
+    with pytest.raises(InputError, match=r"--labels good=6: no row .* 3 \(40 rows\)"):
+        prepared(directory, ("bad=1,2,4,5", "good=6"))
+
+
+def test_a_corpus_that_is_there_is_the_one_that_was_prepared(tmp_path):
+    texts = [*TEXTS[:-2], None, None]
+    directory = write(tmp_path / "corpus", pa.array([None, *LABELS[1:]]), texts=texts)
+    first = prepared(directory)
+    assert first.left_out.unlabelled == 1
+    assert first.left_out.rejected == {"text is null": 2}
+    assert first.description() == [
+        f"2 classes: {first.description()[0].partition(': ')[2]}",
+        "Rows left out: 1 without a label; 2 that cannot be used: 2 text is null; "
+        f"{directory}/0.parquet, row 399: text is null",
+    ]
+    assert prepared(directory) == first
+    for _ in range(2):
+        with pytest.raises(InputError, match="2 of 399 labelled rows cannot be used, more than"):
+            prepared(directory, max_rejected="1")
+
+
+def test_too_many_bad_rows_stop_before_a_cache_is_written(tmp_path):
+    directory = write(tmp_path / "corpus", pa.array(LABELS), texts=[*TEXTS[:-9], *[None] * 9])
+    with pytest.raises(InputError, match=r"9 of 400 labelled .* --max_rejected 2.3% leaves them"):
+        prepared(directory)
+    assert not list(directory.glob("_prepared/*/*"))
+    assert prepared(directory, max_rejected="2.3%").usable == 391
+
+
+def test_the_classes_are_those_of_the_whole_corpus_not_of_a_sample(tmp_path):
+    labels = [*[0, 4] * 199, 2, 2]
+    corpus = prepared(write(tmp_path / "corpus", labels), n_samples=20)
+    assert corpus.classes == ("0", "2", "4")
+    assert sum(corpus.rows.values()) == 20
+    assert corpus.usable == 400
+
+
+def test_ids_are_no_labels(tmp_path):
+    with pytest.raises(InputError, match=r"--label_column y: 400 values in 400 rows are no cl"):
+        prepared(write(tmp_path / "few", [*range(400)]))
+    many = write(tmp_path / "many", [*range(2000)], texts=TEXTS * 5)
+    with pytest.raises(InputError, match=r"0\.csv: column 'y' has more than 1,000 values"):
+        prepared(many)
