@@ -28,7 +28,7 @@ import sentiment
 from benchmarks.tokenize import read_texts
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.sources.labelled import LabelledReader
-from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
+from pipelines.sources.labels import LabelMap
 from pipelines.sources.listing import find_labelled
 from sentiment.text.tokenizer import Tokenizer
 
@@ -62,15 +62,15 @@ def read_labelled(
     directory: str, text_column: str, label_column: str
 ) -> tuple[list[str], np.ndarray]:
     """Read texts and `labels: int[n]` (0 or 1) from a directory of shards."""
-    classes = LabelMap.of_classes((NEGATIVE, POSITIVE))
-    reader = LabelledReader(text_column, label_column, "utf-8", classes)
+    reader = LabelledReader(text_column, label_column, "utf-8")
     tokenize = Tokenizer().tokens
     texts, labels = [], []
     for shard in find_labelled(directory, "--train, --test"):
         for rows in reader.read(shard, tokenize):
             texts += rows.texts.cast(pa.large_string()).to_pylist()
-            labels.append(rows.labels)
-    return texts, np.concatenate(labels)
+            labels.append(np.array(rows.values)[rows.labels])
+    values, places = np.unique(np.concatenate(labels), return_inverse=True)
+    return texts, LabelMap.recognized(values.tolist()).indices(values.tolist())[places]
 
 
 def fasttext(texts: list[str], labels: np.ndarray) -> Predict:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from pipelines.console.flags import require, require_encoding
+from pipelines.sources.labels import LabelMap
+from sentiment.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class EvaluateConfig:
     """Column that holds the texts; None: as in training."""
     label_column: str | None = None
     """Column that holds the labels; None: as in training."""
+    labels: tuple[str, ...] = ()
+    """Labels of each of the model's classes, such as negative=1,2 positive=4,5; (): as in training,
+    or in other columns and files those that the classes' names tell."""
     encoding: str | None = None
     """Encoding of text files; None: as in training."""
     baseline: bool = False
@@ -32,5 +37,11 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require(self.samples >= 0, "samples", self.samples, "at least 0")
+        LabelMap.parse(self.labels)
+        for name in ("text_column", "encoding"):
+            if self.data_dir is None and getattr(self, name) is not None:
+                raise InputError(
+                    f"--{name} needs --data_dir: held-out rows are read as in training"
+                )
         if self.encoding is not None:
             require_encoding(self.encoding)

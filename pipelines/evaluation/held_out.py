@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
@@ -22,38 +23,63 @@ class LabelledTexts:
     """int16[n]: the class."""
     lengths: np.ndarray
     """int64[n]: tokens of each text, without stop words."""
+    label_map: LabelMap
+    """The labels of each class."""
     left_out: LeftOut
-    """The rows of the corpus, of any part, that cannot be used."""
+    """The rows of the corpus, of any part, that have no class or cannot be used."""
 
 
 def read_labelled(
     data_dir: str,
     reader: LabelledReader,
     checkpoint: Checkpoint,
+    known: LabelMap,
     split: Split | None = None,
     parts: tuple[int, ...] = (),
 ) -> LabelledTexts:
     """Read the rows of `data_dir` that `split` puts into `parts`; without a split, all rows.
 
     Args:
-        checkpoint: Its stop words and vocabulary tokenize the texts.
-        parts: Any of `TRAIN`, `VALIDATION`, `TEST`.
+        reader: if it has a LabelMap, that of the model's classes; else labels are recognized.
+        checkpoint: its stop words and vocabulary tokenize the texts.
+        known: the model's classes and the labels they may have (`LabelMap.fitting`).
+        parts: any of `TRAIN`, `VALIDATION`, `TEST`.
 
-    Raises InputError as `LabelledReader.read` does.
+    Raises InputError as `LabelledReader.read` does, and if no label is that of a class.
     """
     tokenize = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
+    values: dict[str, int] = {}
+    labels, lengths, chosen = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, bool)]
     texts: list[str] = []
-    labels, lengths = [np.empty(0, np.int16)], [np.empty(0, np.int64)]
     left_out: list[LeftOut] = []
     for shard in find_labelled(data_dir, "--data_dir"):
         for rows in reader.read(shard, tokenize):
-            chosen = np.ones(len(rows.labels), bool)
+            is_chosen = np.ones(len(rows.labels), bool)
             if split is not None:
-                chosen = np.isin(split(rows.tokens.hashes), parts)
-            texts += rows.texts.filter(pa.array(chosen)).cast(pa.large_string()).to_pylist()
-            labels.append(rows.labels[chosen].astype(np.int16))
+                is_chosen = np.isin(split(rows.tokens.hashes), parts)
+            places = [values.setdefault(value, len(values)) for value in rows.values]
+            labels.append(np.array(places, np.int64)[rows.labels])
+            chosen.append(is_chosen)
+            lengths.append(np.diff(rows.tokens.offsets)[is_chosen])
+            texts += rows.texts.filter(pa.array(is_chosen)).cast(pa.large_string()).to_pylist()
             left_out.append(rows.left_out)
-            lengths.append(np.diff(rows.tokens.offsets)[chosen])
+    every = np.concatenate(labels)
+    counted = np.bincount(every, minlength=len(values)).tolist()
+    rows_of = dict(zip(values, counted, strict=True))
+    if reader.labels is None:
+        label_map = known.fitting(rows_of, reader.label_column)
+        class_of = label_map.indices(list(values))
+    else:
+        label_map = reader.labels
+        class_of = np.array([label_map.names.index(name) for name in values], np.int64)
+    unnamed = {value: rows_of[value] for value, c in zip(values, class_of, strict=True) if c < 0}
+    left_out.append(LeftOut(unnamed=unnamed))
+    classes = class_of[every[np.concatenate(chosen)]]
+    has_class = classes >= 0
     return LabelledTexts(
-        texts, np.concatenate(labels), np.concatenate(lengths), LeftOut.merged(left_out)
+        [text for text, has in zip(texts, has_class, strict=True) if has],
+        classes[has_class].astype(np.int16),
+        np.concatenate(lengths)[has_class],
+        label_map,
+        LeftOut.merged(left_out),
     )

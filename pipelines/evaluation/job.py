@@ -6,6 +6,7 @@ Loads neither Ray nor TensorFlow.
 import hashlib
 import posixpath
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from pipelines.evaluation.training_record import TrainingRecord, read_training_r
 from pipelines.reports.evaluation_results import MODEL, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
-from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
 from pipelines.sources.split import TEST, TRAIN, VALIDATION
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
 from sentiment.predictor import Predictor
+
+CLASSES = (NEGATIVE, POSITIVE)
 
 REGRESSION, MAJORITY = "TF-IDF + logistic regression", "majority class"
 
@@ -36,18 +39,21 @@ def evaluate(config: EvaluateConfig) -> None:
     checkpoint = load(config.checkpoints_dir)
     record = read_training_record(checkpoint.training)
     data_dir = record.data_dir if config.data_dir is None else config.data_dir
-    rows = _read_rows(config, checkpoint, record)
+    known = record.reader.labels or LabelMap.of_names(CLASSES)
+    rows = _read_rows(config, checkpoint, record, known)
     kind = "held-out rows" if config.data_dir is None else "rows"
     if not rows.texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
     print(f"{len(rows.texts):,} {kind} of {printable(data_dir)}\n", flush=True)
+    if rows.label_map != known:
+        print(f"Labels: {printable(str(rows.label_map))}\n", flush=True)
     if str(rows.left_out):
         print(f"{printable(str(rows.left_out))}\n", flush=True)
 
     probabilities = {MODEL: Predictor(checkpoint).predict(rows.texts)}
     if config.baseline:
         learnt = read_labelled(
-            record.data_dir, record.reader, checkpoint, record.split, (TRAIN, VALIDATION)
+            record.data_dir, record.reader, checkpoint, known, record.split, (TRAIN, VALIDATION)
         )
         try:
             predict = logistic_regression(learnt.texts, learnt.labels)
@@ -75,18 +81,24 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def _read_rows(
-    config: EvaluateConfig, checkpoint: Checkpoint, record: TrainingRecord
+    config: EvaluateConfig, checkpoint: Checkpoint, record: TrainingRecord, known: LabelMap
 ) -> LabelledTexts:
     """The rows to evaluate on: those held out, or all of --data_dir."""
-    if config.data_dir is None:
-        return read_labelled(record.data_dir, record.reader, checkpoint, record.split, (TEST,))
-    reader = LabelledReader(
-        config.text_column or record.reader.text_column,
-        config.label_column or record.reader.label_column,
-        config.encoding or record.reader.encoding,
-        record.reader.labels,
+    labels = LabelMap.parse(config.labels)
+    reader = replace(
+        record.reader,
+        text_column=config.text_column or record.reader.text_column,
+        label_column=config.label_column or record.reader.label_column,
+        encoding=config.encoding or record.reader.encoding,
     )
-    return read_labelled(config.data_dir, reader, checkpoint)
+    if labels is not None:
+        reader = replace(reader, labels=labels.of_classes(known.names))
+    elif config.data_dir is not None or config.label_column is not None:
+        # Other labels than those of training: they are recognized.
+        reader = replace(reader, labels=None)
+    if config.data_dir is None:
+        return read_labelled(record.data_dir, reader, checkpoint, known, record.split, (TEST,))
+    return read_labelled(config.data_dir, reader, checkpoint, known)
 
 
 def _write_files(results: EvaluationResults, directory: str) -> str:

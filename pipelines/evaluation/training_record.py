@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipelines.console.flags import require_encoding
 from pipelines.reports.training_run import Text, TrainingRun
 from pipelines.sources.labelled import LabelledReader
-from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
+from pipelines.sources.labels import LabelMap
 from pipelines.sources.split import Split
 from sentiment.errors import InputError
 
@@ -71,7 +71,7 @@ def read_training_record(training: Mapping[str, Any]) -> TrainingRecord:
             flags.text_column,
             flags.label_column,
             flags.encoding,
-            LabelMap.parse(flags.labels) or LabelMap.of_classes((NEGATIVE, POSITIVE)),
+            LabelMap.parse(flags.labels),
         ),
         Split(flags.random_state, flags.test_size, reading.sample_below),
     )

@@ -108,15 +108,59 @@ class LabelMap:
         return LabelMap(tuple(names), tuple((name,) for name in names))
 
     @staticmethod
-    def of_classes(names: tuple[str, ...]) -> "LabelMap":
-        """The map that is recognized in the columns which give these classes."""
-        if names == (NEGATIVE, POSITIVE):
-            negative, positive = (
-                (*sorted(plain), *(pair[side] for pair in _PAIRS if pair[side] not in plain))
-                for side, plain in enumerate(_PLAIN)
+    def of_names(names: tuple[str, ...]) -> "LabelMap":
+        """The map by the names of the classes, as `recognized` gives them."""
+        values: list[tuple[str, ...]] = [(normalized(name),) for name in names]
+        for short, name in (("neg", NEGATIVE), ("pos", POSITIVE)):
+            if name in names and short not in names:
+                values[names.index(name)] = (name, short)
+        return LabelMap(names, tuple(values))
+
+    def of_classes(self, names: tuple[str, ...]) -> "LabelMap":
+        """The same labels for classes that have these names, in their order.
+
+        Raises InputError if this map has a class that is not among them.
+        """
+        own = {
+            normalized(name): values for name, values in zip(self.names, self.values, strict=True)
+        }
+        for name in self.names:
+            if normalized(name) not in map(normalized, names):
+                raise InputError(
+                    f"--labels {name}=...: the model has no such class; its classes are "
+                    f"{_listed(names)}"
+                )
+        return LabelMap(names, tuple(own.get(normalized(name), ()) for name in names))
+
+    def fitting(self, rows: Mapping[str, int], column: str) -> "LabelMap":
+        """The map of these classes to use where a column has these values.
+
+        It is this map if it names all values. Else the values may be a pair that is recognized.
+        Else it is this map, and the other values have no class.
+
+        Args:
+            rows: rows with each value.
+            column: its name, for the message.
+
+        Raises InputError, which shows the values, if none has a class.
+        """
+        is_known = self.indices(list(rows)) >= 0
+        if _pair(set(rows)) and {NEGATIVE, POSITIVE} <= set(self.names) and not is_known.all():
+            return LabelMap.recognized(rows).of_classes(self.names)
+        if len(rows) and not is_known.any():
+            raise InputError(
+                f"--label_column {column}: no label is one of the model's classes "
+                f"({_listed(self.names)}): {shown(rows)}; "
+                f"--labels {self.names[0]}=VALUE,VALUE {self.names[1]}=VALUE ... says which"
             )
-            return LabelMap(names, (negative, positive))
-        return LabelMap(names, tuple((normalized(name),) for name in names))
+        return self
+
+    def __str__(self) -> str:
+        """As `--labels` has it."""
+        return " ".join(
+            f"{name}={','.join(values)}"
+            for name, values in zip(self.names, self.values, strict=True)
+        )
 
     def indices(self, values: Sequence[str]) -> np.ndarray:
         """The class of each value, int64[values]; -1 for a value that no class has."""
@@ -187,6 +231,11 @@ def shown(rows: Mapping[str, int]) -> str:
     listed = [f"{value} ({rows[value]:,} row{'s' * (rows[value] != 1)})" for value in most]
     rest = ["..."] if len(most) > _SHOWN_VALUES else []
     return ", ".join(listed[:_SHOWN_VALUES] + rest)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names."""
+    return ", ".join([*names[:_SHOWN_VALUES], *(["..."] if len(names) > _SHOWN_VALUES else [])])
 
 
 def _pair(present: set[str]) -> tuple[frozenset[str], frozenset[str]] | None:

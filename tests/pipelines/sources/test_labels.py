@@ -64,9 +64,10 @@ def test_pairs_are_negative_and_positive(values, negative, positive):
         found = LabelMap.recognized(order)
         assert found.names == NEGATIVE_POSITIVE
         assert found.values == (tuple(negative.split()), tuple(positive.split()))
-    for value in values.split():
-        known = LabelMap.of_classes(NEGATIVE_POSITIVE)
-        assert known.indices([value]) == found.indices([value])
+        assert (
+            str(found)
+            == f"negative={','.join(found.values[0])} positive={positive.replace(' ', ',')}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_other_values_are_each_a_class(values, names):
     found = LabelMap.recognized(values.split())
     assert found.names == tuple(names.split())
     assert found.indices(names.split()).tolist() == list(range(len(found.names)))
-    assert LabelMap.of_classes(found.names) == found
+    assert LabelMap.of_names(found.names).indices(names.split()).min() >= 0
 
 
 @given(st.sets(WORDS.map(normalized), min_size=2, max_size=20), st.randoms())
@@ -234,3 +235,49 @@ def test_indices_are_classes():
     labels = LabelMap(("a", "b"), (("1", "2"), ("3",)))
     found = labels.indices(["3", "1", "4", "2"])
     assert (found.dtype, found.tolist()) == (np.int64, [1, 0, -1, 0])
+
+
+THREE = ("negative", "neutral", "positive")
+STARS = LabelMap.parse(["negative=1,2", "positive=4,5"])
+
+
+@pytest.mark.parametrize(
+    ("known", "values", "expected"),
+    [
+        (LabelMap.of_names(NEGATIVE_POSITIVE), "0 1", "negative=0 positive=1"),
+        (LabelMap.of_names(NEGATIVE_POSITIVE), "0 4", "negative=0 positive=4"),
+        (LabelMap.of_names(NEGATIVE_POSITIVE), "positive neutral neg", None),
+        (LabelMap.of_names(NEGATIVE_POSITIVE), "positive", None),
+        (LabelMap.of_names(THREE), "no yes", "negative=no neutral= positive=yes"),
+        (LabelMap.of_names(THREE), "negative neutral positive", None),
+        (LabelMap.of_names(("1", "2")), "1 2", None),
+        (LabelMap.of_names(("a", "b")), "a b c", None),
+        (STARS, "1 2 4 5", None),
+        (STARS, "1 2 3 4 5", None),
+        (STARS, "0 1", "negative=0 positive=1"),
+        (LabelMap.parse(["positive=0", "negative=1"]), "0 1", None),
+    ],
+)
+def test_labels_of_other_texts_are_fitted_to_the_models_classes(known, values, expected):
+    found = known.fitting(dict.fromkeys(values.split(), 1), "y")
+    assert str(found) == (expected or str(known))
+    assert found.names == known.names
+
+
+def test_labels_that_fit_no_class_are_refused_with_the_flag():
+    with pytest.raises(InputError) as caught:
+        LabelMap.of_names(NEGATIVE_POSITIVE).fitting({"2": 5, "4": 7}, "stars")
+    assert str(caught.value) == (
+        "--label_column stars: no label is one of the model's classes (negative, positive): "
+        "4 (7 rows), 2 (5 rows); "
+        "--labels negative=VALUE,VALUE positive=VALUE ... says which"
+    )
+    known = LabelMap.of_names(THREE)
+    assert known.fitting({}, "y") == known
+
+
+def test_a_map_takes_the_order_of_the_models_classes():
+    found = LabelMap.parse(["Positive=5", "negative=1"]).of_classes(THREE)
+    assert found == LabelMap(THREE, (("1",), (), ("5",)))
+    with pytest.raises(InputError, match="the model has no such class; its"):
+        LabelMap.parse(["good=5", "negative=1"]).of_classes(THREE)

@@ -1,0 +1,115 @@
+"""Labelled texts to evaluate on: their labels become the model's classes, or are left out."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.held_out import read_labelled
+from pipelines.evaluation.job import evaluate
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.labels import LabelMap
+from pipelines.sources.left_out import LeftOut
+from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
+from sentiment.errors import InputError
+from testing.evaluation_results import save_trained
+from testing.generated import save_checkpoint, texts_and_labels, write_shards
+
+BINARY = LabelMap.of_names(("negative", "positive"))
+THREE = LabelMap.of_names(("negative", "neutral", "positive"))
+TEXTS, _ = texts_and_labels(300)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_checkpoint(tmp_path_factory.mktemp("models") / "model")
+
+
+def write(directory, labels, texts=TEXTS):
+    """Two shards, of which the second has the first labels last."""
+    directory.mkdir(exist_ok=True)
+    for number, part in enumerate((slice(0, 150), slice(150, 300))):
+        table = pa.table({"y": labels[part], "text": texts[part]})
+        pq.write_table(table, directory / f"{number}.parquet")
+    return str(directory)
+
+
+def cycled(*labels):
+    return [labels[number * len(labels) // 300] for number in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("known", "labels", "classes", "unnamed"),
+    [
+        (BINARY, (1, 0), (1, 0), {}),
+        (BINARY, ("yes", "no"), (1, 0), {}),
+        (BINARY, ("Positive", "neutral", "NEG"), (1, None, 0), {"neutral": 100}),
+        (THREE, ("Positive", "neutral", "NEG"), (2, 1, 0), {}),
+        (THREE, (4, 0), (2, 0), {}),
+    ],
+)
+def test_labels_are_recognized_over_all_shards(model, tmp_path, known, labels, classes, unnamed):
+    directory = write(tmp_path / "texts", cycled(*labels))
+    reader = LabelledReader("text", "y", "utf-8")
+    found = read_labelled(directory, reader, model, known)
+    expected = cycled(*classes)
+    assert found.labels.tolist() == [label for label in expected if label is not None]
+    assert found.labels.dtype == np.int16
+    assert found.texts == [t for t, c in zip(TEXTS, expected, strict=True) if c is not None]
+    assert len(found.lengths) == len(found.texts)
+    assert found.left_out == LeftOut(unnamed=unnamed)
+
+
+def test_with_a_map_the_labels_are_those_of_training(model, tmp_path):
+    directory = write(tmp_path / "texts", cycled(5, 3, 1))
+    stars = LabelMap.parse(["good=4,5", "bad=1,2"])
+    reader = LabelledReader("text", "y", "utf-8", stars)
+    found = read_labelled(directory, reader, model, stars)
+    assert found.labels.tolist() == [0] * 100 + [1] * 100
+    assert found.left_out == LeftOut(unnamed={"3": 100})
+
+
+def test_the_parts_of_a_split_are_all_rows(model, tmp_path):
+    directory = write(tmp_path / "texts", cycled(1, 0), [*TEXTS[:-1], None])
+    reader, split = LabelledReader("text", "y", "utf-8"), Split(0, 0.3)
+    parts = [
+        read_labelled(directory, reader, model, BINARY, split, (part,))
+        for part in (TRAIN, VALIDATION, TEST)
+    ]
+    assert sorted(text for part in parts for text in part.texts) == sorted(TEXTS[:-1])
+    for part in parts:
+        assert part.left_out.rejected == {"text is null": 1}
+        expected = {text: int(number < 150) for number, text in enumerate(TEXTS)}
+        assert part.labels.tolist() == [expected[text] for text in part.texts]
+
+
+def test_evaluate_reads_other_labels_and_says_which_are_which(tmp_path, capsys):
+    write_shards(tmp_path / "corpus", rows=300, shards=2)
+    directory = str(tmp_path / "model")
+    save_trained(directory, tmp_path / "corpus")
+    others = {"text_column": "text", "label_column": "y", "samples": 0}
+
+    words = write(tmp_path / "words", cycled("pos", "neutral", "neg"))
+    evaluate(EvaluateConfig(directory, words, **others))
+    said = capsys.readouterr().out
+    assert "200 rows of" in said
+    assert "Rows left out: 100 with a label that no class has: neutral (100 rows)" in said
+
+    signs = write(tmp_path / "signs", cycled(-1, 1))
+    evaluate(EvaluateConfig(directory, signs, **others))
+    assert "Labels: negative=-1 positive=1" in capsys.readouterr().out
+
+    stars = write(tmp_path / "stars", cycled(1, 2, 3, 4, 5))
+    with pytest.raises(InputError, match=r"--label_column y: no label is one of the model's clas"):
+        evaluate(EvaluateConfig(directory, stars, **others))
+    labels = ("negative=1,2", "positive=4,5")
+    evaluate(EvaluateConfig(directory, stars, **others, labels=labels))
+    assert "240 rows of" in capsys.readouterr().out
+
+
+def test_flags_of_other_texts_need_other_texts():
+    with pytest.raises(InputError, match="--text_column needs --data_dir"):
+        EvaluateConfig("model", text_column="text")
+    with pytest.raises(InputError, match="--labels names 1 classes"):
+        EvaluateConfig("model", labels=("a=1",))
