@@ -111,7 +111,7 @@ def keras_predict(weights: dict[str, np.ndarray], batch_size: int) -> Score:
         as_long = pad(ids, offsets[:-1], lengths)
         padded[:, : as_long.shape[1]] = as_long
         logits = model.predict([padded, lengths], batch_size=batch_size, verbose=0)
-        return np.asarray(keras.ops.softmax(logits))[:, 1]
+        return np.asarray(keras.ops.softmax(logits))
 
     return score
 
@@ -138,12 +138,12 @@ def tensorflow_graph(weights: dict[str, np.ndarray]) -> Score:
             h = tf.sigmoid(o) * tf.tanh(c)
             total += h * tf.cast(step < lengths, tf.float32)[:, None]
         mean = total / tf.cast(tf.maximum(lengths, 1), tf.float32)[:, None]
-        return tf.nn.softmax(mean @ dense + bias)[:, 1]
+        return tf.nn.softmax(mean @ dense + bias)
 
     def score(ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         lengths = np.diff(offsets).astype(np.int32)
         order = np.argsort(lengths, kind="stable")
-        scores = np.empty(len(lengths), np.float32)
+        scores = np.empty((len(lengths), 2), np.float32)
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
             scores[rows] = probabilities(pad(ids, offsets[rows], lengths[rows]), lengths[rows])

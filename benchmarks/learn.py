@@ -163,7 +163,7 @@ def _compare(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> 
     runs = []
     for seed in seeds:
         directory, seconds = trained(RECOMMENDED, seed)
-        metrics = measure(labels, sentiment.load(directory).predict(texts))
+        metrics = measure(labels, sentiment.load(directory).predict_proba(texts)[:, 1])
         runs.append(_values(metrics, seconds))
         yield _row(f"ours, seed {seed}", runs[-1])
     yield _row("ours, mean", np.mean(runs, axis=0))

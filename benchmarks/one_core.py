@@ -50,7 +50,7 @@ def main(config: OneCoreBenchmark) -> None:
         tables = []
         for rows in shard.rows(None, ReadOptions()):
             tokens = encode(rows.table["text"])
-            probabilities = infer(tokens.ids, tokens.offsets)
+            probabilities = infer(tokens.ids, tokens.offsets)[:, 1].copy()
             answers = pc.if_else(pa.array(probabilities >= 0.5), "positive", "negative")
             table = rows.table.drop_columns("text")
             table = table.append_column("positive_probability", pa.array(probabilities))

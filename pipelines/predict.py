@@ -1,4 +1,4 @@
-"""Probabilities of a few texts, from the arguments or from the lines of standard input.
+"""Classes of a few texts, from the arguments or from the lines of standard input.
 
     python -m pipelines.predict --checkpoints_dir checkpoints/demo "what a day" "oh no :("
 
@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tyro.conf import Positional
 
 import sentiment
@@ -20,10 +21,10 @@ from pipelines.console.terminal import printable
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Print the probability that each text is positive: a line per text, separated by a tab.
+    """Print the class of each text, its probability and the text: a line per text, tabs in between.
 
-    It is the probability that `pipelines.score` computes by default, which truncates texts longer
-    than 512 tokens."""
+    They are what `pipelines.score` computes by default, which truncates texts longer than 512
+    tokens."""
 
     checkpoints_dir: str
     """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
@@ -42,15 +43,22 @@ def main(config: PredictConfig) -> None:
         with suppress(UnicodeDecodeError):
             for text in texts:
                 valid.append(text.decode())
-        for line, probability in zip(valid, model.predict(valid), strict=True):
+        for line, winner, probability in zip(valid, *_answers(model, valid), strict=True):
             line = line.replace("\n", " ")
             # Through a pipe the text goes as it came.
             line = printable(line) if output.isatty() else line
-            output.write(f"{probability:.6f}\t{line}\n".encode())
+            output.write(f"{winner}\t{probability:.6f}\t{line}\n".encode())
         output.flush()
         printed += len(valid)
         if len(valid) < len(texts):
             raise sentiment.InputError(f"{place} {printed + 1} is not valid UTF-8")
+
+
+def _answers(model: sentiment.Predictor, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each text, and its probability."""
+    probabilities = model.predict_proba(texts)
+    winners = model.winners(probabilities)
+    return np.array(model.classes, object)[winners], probabilities[np.arange(len(texts)), winners]
 
 
 def load() -> command.Program[Any]:

@@ -1,9 +1,10 @@
-"""The model as a library: texts -> tokens, token ids and probabilities. Imports no Ray.
+"""The model as a library: texts -> token ids, classes and probabilities. Imports no Ray.
 
     import sentiment
 
     model = sentiment.load("checkpoints/demo")
-    model.predict(["what a day :)", "oh no"])  # float32, the probability of being positive
+    model.predict(["what a day :)", "oh no"])  # ["positive", "negative"]
+    model.predict_proba(["what a day :)"])  # float32[1, classes], in the order of model.classes
 
 A checkpoint or text that cannot be used raises a `sentiment.InputError`.
 """

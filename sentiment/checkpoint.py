@@ -4,6 +4,8 @@
     vocabulary.txt        one token per line, then bigrams: two tokens with a blank in between. A
                           line's number, from 0, is the id
     stopwords.txt         one token per line
+    classes.json          names of the classes and the threshold. A model with the classes negative
+                          and positive and no threshold has no such file
     training.json         how the model was trained: flags, split, metrics. Predictions do not
                           depend on it
     checkpoint.json       format, model hash, and the SHA-256 of each file above; written last
@@ -14,7 +16,7 @@ Loading runs no code from these files and needs no TensorFlow.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,14 +25,18 @@ import safetensors
 import safetensors.numpy
 
 from sentiment import storage
+from sentiment.classes import BINARY, Classes
 from sentiment.errors import UNREADABLE, InputError, on_one_line
 from sentiment.text.bigrams import Bigrams
 from sentiment.text.tokenizer import SPECIALS
 
-FORMAT = 2
+BINARY_FORMAT, FORMAT = 2, 3
+"""Format of checkpoints without classes.json, whose classes are negative and positive; and of those
+with it."""
+
 MANIFEST = "checkpoint.json"
 _WEIGHTS, _VOCABULARY, _STOP_WORDS = "weights.safetensors", "vocabulary.txt", "stopwords.txt"
-_TRAINING = "training.json"
+_TRAINING, _CLASSES = "training.json", "classes.json"
 _MAX_FILE_BYTES = {_WEIGHTS: 4 * 2**30, _VOCABULARY: 64 * 2**20}
 _MAX_OTHER_FILE_BYTES = 16 * 2**20
 """Files are parsed in memory. JSON takes many times its size there."""
@@ -45,7 +51,11 @@ numbers, with hidden rounded up to whole vectors. A small file can make a large 
 _MAX_LANES = 16
 """float32 numbers in the longest vector of any machine."""
 
-_HASHED_FILES = (_WEIGHTS, _VOCABULARY, _STOP_WORDS)
+_HASHED_FILES = {
+    BINARY_FORMAT: (_WEIGHTS, _VOCABULARY, _STOP_WORDS),
+    FORMAT: (_WEIGHTS, _VOCABULARY, _STOP_WORDS, _CLASSES),
+}
+"""Files that predictions depend on, by format."""
 
 
 FORWARD, BACKWARD = "lstm", "backward"
@@ -59,7 +69,11 @@ def lstms(weights: Iterable[str]) -> tuple[str, ...]:
 
 
 def weight_shapes(
-    vocabulary: int, embedding: int, hidden: int, names: tuple[str, ...] = (FORWARD,)
+    vocabulary: int,
+    embedding: int,
+    hidden: int,
+    names: tuple[str, ...] = (FORWARD,),
+    classes: int = 2,
 ) -> dict[str, tuple[int, ...]]:
     """The shape of each weight by name.
 
@@ -68,6 +82,7 @@ def weight_shapes(
         embedding: E.
         hidden: H.
         names: of the LSTMs.
+        classes: K.
     """
     lstm_shapes = {
         f"{name}/{weight}": shape
@@ -78,7 +93,7 @@ def weight_shapes(
             ("bias", (4 * hidden,)),
         )
     }
-    dense = {"dense/kernel": (len(names) * hidden, 2), "dense/bias": (2,)}
+    dense = {"dense/kernel": (len(names) * hidden, classes), "dense/bias": (classes,)}
     return {"embedding": (vocabulary, embedding), **lstm_shapes, **dense}
 
 
@@ -103,13 +118,14 @@ class Checkpoint:
 
     weights: Mapping[str, np.ndarray]
     """embedding: float32[V, E], lstm/kernel: float32[E, 4H], lstm/recurrent_kernel: float32[H, 4H],
-    lstm/bias: float32[4H], dense/kernel: float32[H, 2], dense/bias: float32[2]. The gates are in
-    Keras's order i, f, c, o. A bidirectional model also has backward/kernel, ..., and its
-    dense/kernel is float32[2H, 2]."""
+    lstm/bias: float32[4H], dense/kernel: float32[H, K], dense/bias: float32[K] for K classes. The
+    gates are in Keras's order i, f, c, o. A bidirectional model also has backward/kernel, ..., and
+    its dense/kernel is float32[2H, K]."""
     vocabulary: tuple[str, ...]
     """Words, then bigrams: see `sentiment.text.bigrams`."""
     stop_words: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    classes: Classes = BINARY
     bigrams: Bigrams = field(init=False, repr=False, compare=False)
     """Finds the vocabulary's bigrams in texts."""
 
@@ -121,7 +137,7 @@ class Checkpoint:
         shapes = {name: value.shape for name, value in self.weights.items()}
         embedding, hidden = self._size("embedding", 1), self._size("lstm/recurrent_kernel", 0)
         names = lstms(shapes)
-        expected = weight_shapes(len(self.vocabulary), embedding, hidden, names)
+        expected = weight_shapes(len(self.vocabulary), embedding, hidden, names, len(self.classes))
         for name in sorted(expected.keys() | shapes.keys()):
             if shapes.get(name) != expected.get(name):
                 raise InputError(
@@ -156,8 +172,15 @@ class Checkpoint:
             _STOP_WORDS: _lines(self.stop_words),
             _TRAINING: _json(self.training),
         }
+        if self.classes != BINARY:
+            contents[_CLASSES] = _json(asdict(self.classes))
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        manifest = {"format": FORMAT, "model_hash": _model_hash(digests), "files": digests}
+        version = FORMAT if _CLASSES in contents else BINARY_FORMAT
+        manifest = {
+            "format": version,
+            "model_hash": _model_hash(version, digests),
+            "files": digests,
+        }
         return contents | {MANIFEST: _json(manifest)}
 
     @property
@@ -167,7 +190,8 @@ class Checkpoint:
 
     @cached_property
     def model_hash(self) -> str:
-        """SHA-256 in hex of all that predictions depend on: weights, vocabulary, stop words."""
+        """SHA-256 in hex of all that predictions depend on: weights, vocabulary, stop words and
+        classes."""
         return str(json.loads(self.files()[MANIFEST])["model_hash"])
 
 
@@ -188,6 +212,8 @@ def load(directory: str) -> Checkpoint:
     manifest = _manifest(directory)
     parts = []
     for name, parse in _PARSERS.items():
+        if name == _CLASSES and manifest["format"] == BINARY_FORMAT:
+            continue
         content = _read(directory, name)
         if content is None:
             raise InputError(f"checkpoint {directory} is incomplete: {name} is missing; {_AGAIN}")
@@ -234,22 +260,35 @@ def _manifest(directory: str) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(content)
         version = manifest["format"]
         is_unchanged = content == _json(manifest)
-        is_whole = is_unchanged and manifest["model_hash"] == _model_hash(manifest["files"])
+        is_known = version in _HASHED_FILES
+        is_whole = (
+            is_unchanged
+            and is_known
+            and manifest["model_hash"] == _model_hash(version, manifest["files"])
+        )
     except UNREADABLE as error:
         raise damaged from error
-    if isinstance(version, int) and version != FORMAT:
+    if isinstance(version, int) and not is_known:
         raise InputError(
-            f"checkpoint {directory} has format {version}; this version reads format {FORMAT}: "
-            "update the package, or train again"
+            f"checkpoint {directory} has format {version}; this version reads formats "
+            f"{BINARY_FORMAT} and {FORMAT}: update the package, or train again"
         )
-    if version != FORMAT or not is_whole:
+    if not is_whole:
         raise damaged
     return manifest
 
 
-def _model_hash(digests: Mapping[str, str]) -> str:
-    lines = "".join(f"{name} {digests[name]}\n" for name in _HASHED_FILES)
-    return hashlib.sha256(f"format {FORMAT}\n{lines}".encode()).hexdigest()
+def _model_hash(version: int, digests: Mapping[str, str]) -> str:
+    lines = "".join(f"{name} {digests[name]}\n" for name in _HASHED_FILES[version])
+    return hashlib.sha256(f"format {version}\n{lines}".encode()).hexdigest()
+
+
+def _classes(content: bytes) -> Classes:
+    fields = dict(json.loads(content))
+    names, threshold = fields.pop("names"), fields.pop("threshold")
+    if fields or not isinstance(names, list) or not isinstance(threshold, float | None):
+        raise InputError("it is not a list of names and a threshold")
+    return Classes(tuple(names), threshold)
 
 
 def _lines(tokens: tuple[str, ...]) -> bytes:
@@ -285,6 +324,7 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
     _VOCABULARY: _tokens,
     _STOP_WORDS: _tokens,
     _TRAINING: json.loads,
+    _CLASSES: _classes,
 }
 """Parser of each file, in the order of the arguments of `Checkpoint`."""
 

@@ -1,7 +1,7 @@
-"""Predictor: texts -> probabilities with a loaded checkpoint, on one CPU core."""
+"""Predictor: texts -> classes and probabilities with a loaded checkpoint, on one CPU core."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from sentiment.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    Texts: TypeAlias = Sequence[str] | np.ndarray | pd.Series | pa.Array | pa.ChunkedArray
 
 MAX_TOKENS = 512
 """Default of `max_tokens`: longer texts are truncated to their first tokens."""
@@ -34,25 +36,43 @@ class Predictor:
         return self._checkpoint.model_hash
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the columns of `predict_proba`."""
+        return self._checkpoint.classes.names
+
+    @property
     def vocabulary(self) -> tuple[str, ...]:
         """The entry of each id: two special tokens, words, then bigrams such as `not good`."""
         return self._checkpoint.vocabulary
 
-    def predict(
-        self,
-        texts: "Sequence[str] | np.ndarray | pd.Series | pa.Array | pa.ChunkedArray",
-        max_tokens: int = MAX_TOKENS,
-    ) -> npt.NDArray[np.float32]:
-        """The probability that each text is positive.
+    def predict(self, texts: "Texts", max_tokens: int = MAX_TOKENS) -> npt.NDArray[np.object_]:
+        """The name of each text's class: str[n], as objects.
 
-        A text's probability has the same bits as in `pipelines.score`, whatever the other texts.
+        Arguments and errors as for `predict_proba`.
+        """
+        winners = self.winners(self.predict_proba(texts, max_tokens))
+        return np.array(self.classes, object)[winners]
+
+    def winners(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Which class wins each text, as an index into `classes`: float32[n, classes] to int64[n].
+
+        The most probable class wins; of two classes the second one from the model's threshold on.
+        """
+        return self._checkpoint.classes.winners(probabilities)
+
+    def predict_proba(
+        self, texts: "Texts", max_tokens: int = MAX_TOKENS
+    ) -> npt.NDArray[np.float32]:
+        """The probability of each class for each text.
+
+        A text's probabilities have the same bits as in `pipelines.score`, whatever the other texts.
 
         Args:
             texts: n str in one dimension; or an Arrow array of n strings, or of UTF-8 bytes.
             max_tokens: longer texts are truncated to this many tokens.
 
         Returns:
-            float32[n], in the order of the texts.
+            float32[n, classes], in the order of the texts and of `classes`.
 
         Raises InputError (a ValueError) that names a text that is null (None, NaN), not a str or
         not valid Unicode; TypeError if `texts` is one string or does not have one dimension.

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from sentiment.checkpoint import FORMAT, Checkpoint, save, weight_shapes
+from sentiment.checkpoint import BINARY_FORMAT, FORMAT, Checkpoint, save, weight_shapes
+from sentiment.classes import Classes
 from sentiment.text.tokenizer import SPECIALS
 
 POSITIVE = ("lovely", "great", "sunny", "yay", ":)", "thanks", "win")
@@ -43,29 +44,36 @@ def write_shards(directory: Path, rows: int, shards: int, seed: int = 0) -> pa.T
     return table
 
 
-def save_checkpoint(directory: Path, seed: int = 0, hidden: int = 8) -> Checkpoint:
+def save_checkpoint(
+    directory: Path, seed: int = 0, hidden: int = 8, classes: Classes | None = None
+) -> Checkpoint:
     """Save a model of random weights that knows the words of the generated texts."""
+    classes = classes or Classes()
     vocabulary = (*SPECIALS, *POSITIVE, *NEGATIVE, *NEUTRAL)
     random = np.random.default_rng(seed)
-    shapes = weight_shapes(len(vocabulary), 5, hidden)
+    shapes = weight_shapes(len(vocabulary), 5, hidden, classes=len(classes))
     # By the square root of what comes in, as training begins: larger weights amplify roundings.
     weights = {
         name: (random.normal(size=shape) / np.sqrt(shape[0])).astype("f4")
         for name, shape in shapes.items()
     }
-    checkpoint = Checkpoint(weights, vocabulary)
+    checkpoint = Checkpoint(weights, vocabulary, classes=classes)
     save(checkpoint, str(directory))
     return checkpoint
 
 
 def vouch(directory: Path, **more: str) -> None:
     """Write the manifest that goes with a checkpoint's other files: what a forger can do."""
-    names = ("weights.safetensors", "vocabulary.txt", "stopwords.txt", "training.json")
+    answering = ["weights.safetensors", "vocabulary.txt", "stopwords.txt"]
+    if (directory / "classes.json").exists():
+        answering.append("classes.json")
+    names = [*answering, "training.json"]
     digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
-    answer = "".join(f"{name} {digests[name]}\n" for name in names[:3])
+    version = FORMAT if "classes.json" in digests else BINARY_FORMAT
+    answer = "".join(f"{name} {digests[name]}\n" for name in answering)
     manifest = {
-        "format": FORMAT,
-        "model_hash": hashlib.sha256(f"format {FORMAT}\n{answer}".encode()).hexdigest(),
+        "format": version,
+        "model_hash": hashlib.sha256(f"format {version}\n{answer}".encode()).hexdigest(),
         "files": digests | more,
     }
     content = json.dumps(manifest, indent=1, sort_keys=True) + "\n"

@@ -90,7 +90,7 @@ def texts(tmp_path) -> pa.Table:
 
 def require_answers(root: Path, output: str, texts: pa.Table, tolerance: float) -> None:
     """Those that the model in `model/` gives."""
-    expected = sentiment.load(str(root / "model")).predict(texts["text"].to_pylist())
+    expected = sentiment.load(str(root / "model")).predict_proba(texts["text"].to_pylist())[:, 1]
     scored = pq.read_table(root / output).sort_by("id")
     assert scored["id"].to_pylist() == texts["id"].to_pylist()
     np.testing.assert_allclose(scored["positive_probability"], expected, rtol=0, atol=tolerance)

@@ -149,7 +149,7 @@ def test_predict_steers_no_terminal(model):
         os.close(ours)
     assert done.returncode == 0
     assert "lovely" in shown
-    assert_shown_safely(shown.replace("\r\n", "\n").replace("\t", " ", 1))
+    assert_shown_safely(shown.replace("\r\n", "\n").replace("\t", " ", 2))
 
 
 # Checkpoints.

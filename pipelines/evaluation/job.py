@@ -50,7 +50,7 @@ def evaluate(config: EvaluateConfig) -> None:
     if str(rows.left_out):
         print(f"{printable(str(rows.left_out))}\n", flush=True)
 
-    probabilities = {MODEL: Predictor(checkpoint).predict(rows.texts)}
+    probabilities = {MODEL: Predictor(checkpoint).predict_proba(rows.texts)[:, 1]}
     if config.baseline:
         learnt = read_labelled(
             record.data_dir, record.reader, checkpoint, known, record.split, (TRAIN, VALIDATION)

@@ -31,7 +31,7 @@ class PartScorer:
     def __call__(self, part: TokenizedPart) -> PartResult:
         """Score a part and write its files. Raises Unavailable or Failure if they cannot be."""
         name = part.task.name
-        probabilities = self.infer(part.ids, part.offsets)
+        probabilities = self.infer(part.ids, part.offsets)[:, 1].copy()
         is_positive = probabilities >= 0.5
         answers = pc.if_else(pa.array(is_positive), "positive", "negative")
         added = {"positive_probability": pa.array(probabilities), "sentiment": answers}

@@ -54,14 +54,14 @@ class GPUInference:
         self.load_seconds = 0.0
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """The probability that each text is positive.
+        """The probability of each class for each text.
 
         Args:
             ids: int32[tokens], the token ids of all texts, one text after another.
             offsets: int64[n + 1], where each text begins in `ids`, and the end of the last.
 
         Returns:
-            float32[n], in the order of the texts.
+            float32[n, K], in the order of the texts.
 
         Raises:
             InputError: the GPU's answers are not the kernel's, or XLA cannot compile.
@@ -149,12 +149,12 @@ class _FoldedLSTM:
         signature = [flat, flat, column, starts, flat]
         # No `if` or `for` depends on a tensor; autograph would write files for nothing.
         self._read = tf.function(self._padded, input_signature=signature, autograph=False)
-        self._compute = tf.function(self._positive, jit_compile=True, autograph=False)
+        self._compute = tf.function(self._softmax, jit_compile=True, autograph=False)
 
     def probabilities(
         self, ids: np.ndarray, pairs: np.ndarray, offsets: np.ndarray, batch_size: int
     ) -> np.ndarray:
-        """The probability that each text is positive, float32[n].
+        """The probability of each class for each text, float32[n, K].
 
         Args:
             ids: int32[tokens], the words of all texts, one text after another.
@@ -183,7 +183,7 @@ class _FoldedLSTM:
                 starts[: len(batch)], sizes[: len(batch)] = offsets[batch], lengths[batch]
                 tokens = self._read(*flat, column, starts, sizes)
                 batches.append((batch, self._compute(tokens, sizes, np.int32(sizes.max()))))
-        probabilities = np.empty(len(lengths), np.float32)
+        probabilities = np.empty((len(lengths), len(self._dense[1])), np.float32)
         # Reading a result waits for the GPU: every batch is on its way before the first is read.
         for batch, result in batches:
             probabilities[batch] = result.numpy()[: len(batch)]
@@ -223,13 +223,13 @@ class _FoldedLSTM:
             tokens_by_direction.append(tuple(tokens))
         return tokens_by_direction
 
-    def _positive(
+    def _softmax(
         self,
         tokens_by_direction: list[tuple["tf.Tensor", ...]],
         lengths: "tf.Tensor",
         longest: "tf.Tensor",
     ) -> "tf.Tensor":
-        """float32[n], the probability that each text of a batch is positive.
+        """float32[n, K], the probability of each class for each text of a batch.
 
         Args:
             tokens_by_direction: as `_padded` returns.
@@ -244,7 +244,7 @@ class _FoldedLSTM:
         ]
         mean = tf.concat(totals, axis=1) / tf.cast(tf.maximum(lengths, 1), tf.float32)[:, None]
         kernel, bias = self._dense
-        return tf.nn.softmax(tf.matmul(mean, kernel) + bias)[:, 1]
+        return tf.nn.softmax(tf.matmul(mean, kernel) + bias)
 
 
 def _summed_outputs(
@@ -280,7 +280,7 @@ def _summed_outputs(
 
 
 def require_close(answers: np.ndarray, reference: np.ndarray) -> None:
-    """Raise an InputError if probabilities of the GPU, float32[n], are not those of the kernel."""
+    """Raise an InputError if the GPU's probabilities, float32[n, K], are not the kernel's."""
     difference = float(np.abs(answers - reference).max(initial=0.0))
     # Not "difference > TOLERANCE": a NaN is no answer.
     if not difference <= TOLERANCE:

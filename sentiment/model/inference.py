@@ -15,14 +15,14 @@ class Inference(Protocol):
     """Seconds this process took to load the model; 0 until it is loaded."""
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """The probability that each text is positive.
+        """The probability of each class for each text.
 
         Args:
             ids: int32[tokens], the token ids of all texts, one text after another.
             offsets: int64[n + 1], where each text begins in `ids`, and the end of the last.
 
         Returns:
-            float32[n], in the order of the texts.
+            float32[n, classes], in the order of the texts.
         """
 
 

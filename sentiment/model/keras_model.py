@@ -1,6 +1,6 @@
 """The model in Keras 3: token ids -> logits. Used for training, and as the reference for scoring.
 
-Embedding -> dropout -> LSTM -> dropout -> mean over the text's own tokens -> dense over 2 classes.
+Embedding -> dropout -> LSTM -> dropout -> mean over the text's own tokens -> dense over K classes.
 If a word ends a bigram, the bigram's embedding is added to the word's. A bidirectional model has a
 second LSTM that reads each text from its last token to its first; the dense layer takes both means.
 
@@ -18,11 +18,9 @@ from sentiment.checkpoint import BACKWARD, FORWARD, lstms
 from sentiment.model.lstm import summed_outputs
 from sentiment.model.tensorflow_internals import tensorflow_variable
 
-CLASSES = 2
-
 
 class SentimentLSTM(keras.Model):
-    """The classifier; class 1 is positive.
+    """The classifier.
 
     Padding never counts. A forward LSTM's output at a token does not depend on the tokens after
     it, and the mean is over the text's own tokens. So a text has the same probability alone, padded
@@ -37,6 +35,7 @@ class SentimentLSTM(keras.Model):
         dropout_keep_prob: float = 1.0,
         seed: int = 0,
         bidirectional: bool = False,
+        classes: int = 2,
     ) -> None:
         """A model with random weights.
 
@@ -48,6 +47,7 @@ class SentimentLSTM(keras.Model):
                 1: no dropout.
             seed: of the random weights.
             bidirectional: whether there is a second LSTM, which reads texts backwards.
+            classes: K.
         """
         super().__init__(name="sentiment_lstm")
         self.dropout_keep_prob = dropout_keep_prob
@@ -69,7 +69,7 @@ class SentimentLSTM(keras.Model):
             for name, seed_offset in [(FORWARD, 0), (BACKWARD, 1000)][: 1 + bidirectional]
         ]
         glorot = keras.initializers.GlorotUniform(seed=seed + 3)
-        self.dense = keras.layers.Dense(CLASSES, kernel_initializer=glorot, name="dense")
+        self.dense = keras.layers.Dense(classes, kernel_initializer=glorot, name="dense")
         self.build([(None, None), (None,)])
 
     def build(self, input_shape: object) -> None:
@@ -89,7 +89,7 @@ class SentimentLSTM(keras.Model):
                 lengths: int32[n], tokens of each text, 0 allowed.
 
         Returns:
-            float32[n, 2], as for `logits`.
+            float32[n, K], as for `logits`.
         """
         ids, bigram_ids, lengths = inputs
         of_bigrams = tf.where((bigram_ids > 0)[:, :, None], self.embedding(bigram_ids), 0.0)
@@ -113,7 +113,7 @@ class SentimentLSTM(keras.Model):
                 instead of Keras's layer. Dropout masks are the same. Results differ by rounding.
 
         Returns:
-            float32[n, 2]. For a text without tokens, the mean is 0 and the logits are the dense
+            float32[n, K]. For a text without tokens, the mean is 0 and the logits are the dense
             layer's bias.
         """
         seed = None if self.dropout_keep_prob == 1.0 else dropout_seed
@@ -192,14 +192,14 @@ class SentimentLSTM(keras.Model):
     def probabilities(
         self, ids: np.ndarray, bigram_ids: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:
-        """The probability that each text of a batch is positive: float32[n].
+        """The probability of each class for each text of a batch: float32[n, K].
 
         Args:
             ids: int32[n, length], as for `call`.
             bigram_ids: int32[n, length], as for `call`.
             lengths: int32[n].
         """
-        return np.asarray(self._positive(ids, bigram_ids, lengths))
+        return np.asarray(self._softmax(ids, bigram_ids, lengths))
 
     # Without a graph, each token of a batch takes a dozen operations started from Python on a CPU,
     # and a batch of 0 texts raises an error.
@@ -207,8 +207,8 @@ class SentimentLSTM(keras.Model):
         input_signature=[tf.TensorSpec([None] * axes, tf.int32) for axes in (2, 2, 1)],
         autograph=False,
     )
-    def _positive(self, ids: tf.Tensor, bigram_ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(self([ids, bigram_ids, lengths]))[:, 1]
+    def _softmax(self, ids: tf.Tensor, bigram_ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(self([ids, bigram_ids, lengths]))
 
     def export(self) -> dict[str, np.ndarray]:
         """The weights by their names in a checkpoint, in the order of `trainable_variables`."""
@@ -237,8 +237,13 @@ def from_weights(weights: dict[str, np.ndarray]) -> SentimentLSTM:
     """The model with a checkpoint's weights, for inference."""
     vocabulary_size, embedding_size = weights["embedding"].shape
     hidden_size = len(weights["lstm/recurrent_kernel"])
-    bidirectional = len(lstms(weights)) == 2
-    model = SentimentLSTM(vocabulary_size, embedding_size, hidden_size, bidirectional=bidirectional)
+    model = SentimentLSTM(
+        vocabulary_size,
+        embedding_size,
+        hidden_size,
+        bidirectional=len(lstms(weights)) == 2,
+        classes=len(weights["dense/bias"]),
+    )
     model.restore(weights)
     return model
 

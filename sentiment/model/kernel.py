@@ -16,8 +16,8 @@ a text's probability has the same bits in any batch and with vectors of any widt
 A bidirectional model is two such LSTMs, the second over reversed texts. The mean of the outputs
 does not depend on their order.
 
-Sizes: n texts, V words and bigrams, E numbers per embedding, H units. `numba_internals` describes
-slots, panels and the layout of the arrays.
+Sizes: n texts, V words and bigrams, E numbers per embedding, H units, K classes. `numba_internals`
+describes slots, panels and the layout of the arrays.
 """
 
 import math
@@ -57,7 +57,10 @@ _FLUSH_TOKENS = 64
 """Outputs that are summed in float32 before the sum is added to a float64. A float32 sum of 100,000
 outputs would be wrong in the third digit."""
 
-_ARRAYS = ("_table", "_recurrent", "_dense")
+_MAX_EXPONENT = 600.0
+"""exp of it is finite, also when 1,000 of them are added up."""
+
+_ARRAYS = ("_table", "_recurrent", "_dense", "_bias")
 
 
 class LSTMKernel:
@@ -73,7 +76,9 @@ class LSTMKernel:
     _recurrent: np.ndarray
     """float32[LSTMs * panels * H * 4 * LANES], read-only."""
     _dense: np.ndarray
-    """float64[LSTMs * H], read-only."""
+    """float64[LSTMs, K - 1, H], read-only."""
+    _bias: np.ndarray
+    """float64[K - 1], read-only."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], bigrams: Bigrams | None = None) -> None:
         """Fold the weights, and compile or load compiled code.
@@ -107,12 +112,15 @@ class LSTMKernel:
             names, np.split(table, len(names)), np.split(recurrent, len(names)), strict=True
         ):
             self._fold_lstm(name, table_of_lstm, recurrent_of_lstm)
-        # Softmax over two classes is the sigmoid of the difference of their logits.
-        dense = np.subtract(*weights["dense/kernel"].T[::-1].astype(np.float64))
+        # Softmax depends on the differences of the logits alone: here those to the last class.
+        logits = weights["dense/kernel"].T.astype(np.float64)
+        dense = logits[:-1] - logits[-1]
+        by_direction = np.stack(np.split(dense, len(names), axis=1))
         self._table = _frozen(table, table.dtype)
         self._recurrent = _frozen(recurrent, recurrent.dtype)
-        self._dense = _frozen(dense, dense.dtype)
-        self._bias = float(np.subtract(*weights["dense/bias"][::-1].astype(np.float64)))
+        self._dense = _frozen(by_direction, by_direction.dtype)
+        bias = weights["dense/bias"].astype(np.float64)
+        self._bias = _frozen(bias[:-1] - bias[-1], bias.dtype)
 
     def _fold_lstm(self, name: str, table: np.ndarray, recurrent: np.ndarray) -> None:
         """Fill the table and the recurrent kernel of one LSTM."""
@@ -151,14 +159,14 @@ class LSTMKernel:
         return self._table.nbytes
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """The probability that each text is positive.
+        """The probability of each class for each text.
 
         Args:
             ids: int32[tokens], the words' ids of all texts, one text after another.
             offsets: int64[n + 1], where each text begins in `ids`, and the end of the last.
 
         Returns:
-            float32[n], in the order of the texts.
+            float32[n, K], in the order of the texts.
 
         Raises ValueError for ids that are not in the vocabulary, and for offsets outside the ids.
         """
@@ -169,20 +177,20 @@ class LSTMKernel:
         size = self._width // 4 * SLOTS
         state = (*(_aligned(size) for _ in range(4)), _aligned(size, np.float64))
         gates = _aligned(4 * PANEL_FLOATS)
-        logits = np.zeros(len(offsets) - 1)
+        logits = np.zeros((len(offsets) - 1, len(self._bias)))
         for direction in range(self._directions):
             if direction == 1:
                 reverse = np.repeat(offsets[:-1] + offsets[1:] - 1, np.diff(offsets))
                 reverse -= np.arange(len(tokens))
                 tokens = _frozen(tokens[reverse], np.int32)
                 bigram_ids = None if bigram_ids is None else bigram_ids[reverse]
-            table, recurrent, dense = (
+            table, recurrent = (
                 np.split(array, self._directions)[direction]
-                for array in (self._table, self._recurrent, self._dense)
+                for array in (self._table, self._recurrent)
             )
-            model = (table, recurrent, dense)
+            model = (table, recurrent, self._dense[direction])
             _add_logits(tokens, bigram_ids, bigram_rows, offsets, model, state, gates, logits)
-        probabilities = np.empty(len(logits), np.float32)
+        probabilities = np.empty((len(logits), len(self._bias) + 1), np.float32)
         _fill_probabilities(logits, self._bias, probabilities)
         return probabilities
 
@@ -299,20 +307,41 @@ def _output(o, c):
 
 @njit(cache=True)
 def _fill_probabilities(logits, bias, probabilities):
-    """probabilities: float32[n] = sigmoid(logits: float64[n] + bias: float64)."""
+    """The softmax over K classes.
+
+    Args:
+        logits: float64[n, K - 1], less the bias and the last class's logit.
+        bias: float64[K - 1], less the last class's bias.
+        probabilities: float32[n, K], is filled.
+    """
+    last = len(bias)
+    powers = np.empty(last + 1)
     for text in range(len(logits)):
-        probabilities[text] = 1 / (1 + math.exp(-(logits[text] + bias)))
+        largest = 0.0
+        for k in range(last):
+            powers[k] = logits[text, k] + bias[k]
+            largest = max(largest, powers[k])
+        # No exponential overflows. Below the limit nothing is subtracted, so nothing is rounded.
+        excess = max(largest - _MAX_EXPONENT, 0.0)
+        powers[last] = 0
+        total = 0.0
+        for k in range(last + 1):
+            powers[k] = math.exp(powers[k] - excess)
+            total += powers[k]
+        for k in range(last + 1):
+            probabilities[text, k] = powers[k] / total
 
 
 # The parts of `_add_logits`. Numba copies them into it: as calls they would take a third more time.
 @njit(inline="always", error_model="numpy")
-def _mean_logit(total, recent, dense, slot, length):
-    """The dense layer over the mean of a text's outputs."""
-    logit = 0.0
-    for k in range(len(dense)):
-        j = (k // LANES * SLOTS + slot) * LANES + k % LANES
-        logit += (total[j] + recent[j]) * dense[k]
-    return logit / length
+def _add_mean_logits(total, recent, dense, slot, length, logits):
+    """Add the dense layer over the mean of a text's outputs to its `logits`: float64[K - 1]."""
+    for k in range(len(logits)):
+        logit = 0.0
+        for unit in range(dense.shape[1]):
+            j = (unit // LANES * SLOTS + slot) * LANES + unit % LANES
+            logit += (total[j] + recent[j]) * dense[k, unit]
+        logits[k] += logit / length
 
 
 @njit(inline="always", error_model="numpy")
@@ -375,7 +404,7 @@ def _add_logits(
     logits,
     intrinsics=SOURCE_HASH,
 ):
-    """Run one LSTM over texts, and add its share to each text's logit.
+    """Run one LSTM over texts, and add its share to each text's logits.
 
     Texts without tokens are skipped.
 
@@ -386,16 +415,16 @@ def _add_logits(
         bigram_row: int64[SLOTS], working memory; None if `bigram_ids` is None.
         offsets: int64[n + 1].
         model: table: float32[(V + 1) * panels * 4 * LANES], recurrent: float32[panels * H * 4 *
-            LANES] and dense: float64[H].
+            LANES] and dense: float64[K - 1, H].
         state: h, next_h, cell and recent: float32[panels * SLOTS * LANES], and total: float64 of
             the same size; working memory.
         gates: float32[4 * SLOTS * LANES], working memory.
-        logits: float64[n].
+        logits: float64[n, K - 1].
         intrinsics: not passed; see `numba_internals.SOURCE_HASH`.
     """
     table, recurrent, dense = model
     h, next_h, cell, recent, total = state
-    units, texts = len(dense), len(logits)
+    units, texts = dense.shape[1], len(logits)
     panels = (units + LANES - 1) // LANES
     width = panels * 4 * LANES
     zero_row = len(table) - width
@@ -414,7 +443,7 @@ def _add_logits(
             while at[s] == end[s]:
                 if text[s] >= 0:
                     length = offsets[text[s] + 1] - offsets[text[s]]
-                    logits[text[s]] += _mean_logit(total, recent, dense, s, length)
+                    _add_mean_logits(total, recent, dense, s, length, logits[text[s]])
                     text[s] = -1
                 while next_text < texts and offsets[next_text] == offsets[next_text + 1]:
                     next_text += 1

@@ -169,7 +169,9 @@ def require_every_row_once(root: Path, output: str, model: str = "model", atol: 
     corpus = pq.read_table(root / "corpus.parquet")
     scored = pa.concat_tables(map(pq.read_table, sorted((root / output).glob("part-*"))))
     assert scored["id"].to_pylist() == corpus["id"].cast("string").to_pylist()
-    expected = sentiment.load(str(root / model)).predict(corpus["SentimentText"].to_pylist()[::20])
+    expected = sentiment.load(str(root / model)).predict_proba(
+        corpus["SentimentText"].to_pylist()[::20]
+    )[:, 1]
     found = scored["positive_probability"].to_numpy()[::20]
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 

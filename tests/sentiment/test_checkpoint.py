@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sentiment import checkpoint, storage
 from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, weight_shapes
+from sentiment.classes import BINARY, Classes
 from sentiment.errors import InputError
 from testing.generated import vouch
 from testing.properties import examples
@@ -25,20 +26,23 @@ FILES = (
     "vocabulary.txt",
     "stopwords.txt",
     "training.json",
+    "classes.json",
     "checkpoint.json",
 )
+THREE = Classes(("negative", "neutral", "sehr schön 😀"))
 WORDS = ("good", "don't", ":))", "日", "cafe\u0301", "<url>", "👩🏽\u200d🚀")
 
 
-def weights(vocabulary: int, embedding: int = 3, hidden: int = 2, seed: int = 0):
+def weights(vocabulary: int, embedding: int = 3, hidden: int = 2, seed: int = 0, classes: int = 2):
     random = np.random.default_rng(seed)
-    shapes = weight_shapes(vocabulary, embedding, hidden)
+    shapes = weight_shapes(vocabulary, embedding, hidden, classes=classes)
     return {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def model(words=WORDS, stop_words=("a", "the"), training=None, seed=0) -> Checkpoint:
+def model(words=WORDS, stop_words=("a", "the"), training=None, seed=0, classes=THREE) -> Checkpoint:
     vocabulary = ("<pad>", "<unk>", *words)
-    return Checkpoint(weights(len(vocabulary), seed=seed), vocabulary, stop_words, training or {})
+    its = weights(len(vocabulary), seed=seed, classes=len(classes))
+    return Checkpoint(its, vocabulary, stop_words, training or {}, classes)
 
 
 def assert_equal(one: Checkpoint, other: Checkpoint) -> None:
@@ -91,19 +95,22 @@ token = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     training=st.dictionaries(st.text(), st.integers() | st.text() | st.none()),
     embedding=st.integers(1, 5),
     hidden=st.integers(1, 5),
+    classes=st.sampled_from([BINARY, Classes(threshold=0.25), Classes(("b", "a")), THREE]),
 )
-@example(["\u2028", "a\x85b", "\r", "\x1c", "\ufeff", "\0"], ["\u2029"], {}, 1, 1)
-def test_what_is_saved_is_loaded(tmp_path_factory, words, stop_words, training, embedding, hidden):
+@example(["\u2028", "a\x85b", "\r", "\x1c", "\ufeff", "\0"], ["\u2029"], {}, 1, 1, BINARY)
+def test_what_is_saved_is_loaded(
+    tmp_path_factory, words, stop_words, training, embedding, hidden, classes
+):
     vocabulary = tuple(dict.fromkeys(["<pad>", "<unk>", *words]))
-    before = Checkpoint(
-        weights(len(vocabulary), embedding, hidden), vocabulary, tuple(stop_words), training
-    )
+    its = weights(len(vocabulary), embedding, hidden, classes=len(classes))
+    before = Checkpoint(its, vocabulary, tuple(stop_words), training, classes)
     directory = str(tmp_path_factory.mktemp("checkpoint"))
     checkpoint.save(before, directory)
     after = checkpoint.load(directory)
     assert_equal(before, after)
     assert before.files() == after.files()
-    assert before.files() == {name: storage.read(f"{directory}/{name}") for name in FILES}
+    names = [name for name in FILES if name != "classes.json" or classes != BINARY]
+    assert before.files() == {name: storage.read(f"{directory}/{name}") for name in names}
 
 
 @pytest.mark.parametrize("names", [(FORWARD,), (FORWARD, BACKWARD)])
@@ -127,6 +134,39 @@ def test_uris_and_directories_that_are_not_there_yet(tmp_path):
     assert sorted(os.listdir(tmp_path / "a" / "b")) == sorted(FILES)
 
 
+def test_models_of_two_classes_keep_the_hash_that_they_had():
+    zeros = {name: np.zeros(shape, "f4") for name, shape in weight_shapes(3, 1, 1).items()}
+    one = Checkpoint(zeros, ("<pad>", "<unk>", "good"), ("the",))
+    assert one.model_hash == "709ed37b24cb2199885bf1ee452fe23743765402674f72070c7db1b2c9f10b27"
+    assert dataclasses.replace(one, classes=Classes(threshold=0.6)).model_hash != one.model_hash
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"names": ["a", "b"], "threshold": None}, "dense/"),
+        ({"names": ["a", "b", "c"], "threshold": 0.5}, "a threshold is for two classes"),
+        ({"names": ["a", "a", "c"], "threshold": None}, "'a' is named twice"),
+        ({"names": ["a", "b", " "], "threshold": None}, "printable"),
+        ({"names": ["a", "b", "c\n"], "threshold": None}, "printable"),
+        ({"names": ["a", "b", "c" * 201], "threshold": None}, "200"),
+        ({"names": ["a", "b", 3], "threshold": None}, "printable"),
+        ({"names": ["a"], "threshold": None}, "1 classes"),
+        ({"names": "abc", "threshold": None}, "list of names"),
+        ({"names": ["a", "b", "c"]}, "threshold"),
+        ({"names": ["a", "b", "c"], "threshold": None, "more": 1}, "list of names"),
+        (["names", "threshold"], "classes.json"),
+        (3, "classes.json"),
+        ("names", "classes.json"),
+    ],
+)
+def test_classes_that_are_none_are_refused(saved, tmp_path, content, said):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "classes.json").write_text(json.dumps(content))
+    vouch(tmp_path)
+    refusal(tmp_path, said)
+
+
 def test_the_same_model_has_the_same_bytes_however_its_weights_lie_in_memory():
     one = model()
     turned = {name: np.asfortranarray(one.weights[name]) for name in reversed(one.weights)}
@@ -145,6 +185,7 @@ def test_the_hash_is_of_what_the_model_answers():
         dataclasses.replace(one, vocabulary=(*one.vocabulary[:2], *one.vocabulary[:1:-1])),
         dataclasses.replace(one, stop_words=("a",)),
         dataclasses.replace(one, stop_words=()),
+        dataclasses.replace(one, classes=Classes(("negative", "neutral", "positive"))),
     ]
     assert len({each.model_hash for each in [one, *others]}) == 1 + len(others)
     assert dataclasses.replace(one, training={"steps": 2}).model_hash == one.model_hash
@@ -205,7 +246,7 @@ def test_a_uri_of_no_kind_that_can_be_read(uri):
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
-        (b'{"format": 1}', "has format 1; this version reads format 2"),
+        (b'{"format": 1}', "has format 1; this version reads formats 2 and 3"),
         (b'{"format": 0, "files": []}', "has format 0"),
         (b'{"format": "1"}', "cannot be read"),
         (b'{"format": 2}', "cannot be read"),

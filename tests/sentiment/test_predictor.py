@@ -51,7 +51,9 @@ def test_it_is_what_scoring_gives(model, directory, tmp_path, chosen):
     texts = (str(tmp_path / "texts.parquet"),)
     main(ScoreConfig(input=texts, **paths, **chosen))
     scored = pq.read_table(tmp_path / "scored" / "part-000000.parquet")
-    assert same(model.predict(TEXTS, **chosen), scored["positive_probability"].to_numpy())
+    found = model.predict_proba(TEXTS, **chosen)
+    assert same(found[:, 1], scored["positive_probability"].to_numpy())
+    assert model.predict(TEXTS, **chosen).tolist() == scored["sentiment"].to_pylist()
     footer = pq.read_metadata(tmp_path / "scored" / "part-000000.parquet").metadata
     assert model.model_hash in footer[b"sentiment.part"].decode()
 
@@ -59,15 +61,16 @@ def test_it_is_what_scoring_gives(model, directory, tmp_path, chosen):
 @pytest.mark.process
 def test_it_is_what_the_program_for_a_few_texts_gives(model, directory):
     shown = run("predict", "--checkpoints_dir", directory, *TEXTS).stdout.splitlines()
-    assert shown == [f"{p:.6f}\t{t}" for p, t in zip(model.predict(TEXTS), TEXTS, strict=True)]
+    answers = zip(model.predict(TEXTS), model.predict_proba(TEXTS).max(axis=1), TEXTS, strict=True)
+    assert shown == [f"{winner}\t{p:.6f}\t{text}" for winner, p, text in answers]
 
 
 def test_a_longer_text_is_scored_on_its_beginning(model):
     words = LONG.split()
     head = " ".join(words[:512])
-    whole = model.predict([LONG], max_tokens=len(words))
-    assert same(model.predict([LONG]), model.predict([head]))
-    assert not same(model.predict([LONG]), whole)
+    whole = model.predict_proba([LONG], max_tokens=len(words))
+    assert same(model.predict_proba([LONG]), model.predict_proba([head]))
+    assert not same(model.predict_proba([LONG]), whole)
 
 
 @pytest.mark.parametrize(
@@ -91,25 +94,26 @@ def test_a_longer_text_is_scored_on_its_beginning(model):
     ids=lambda given: type(given).__name__,
 )
 def test_every_kind_of_column_gives_the_same(model, given):
-    assert same(model.predict(given), model.predict(TEXTS))
+    assert same(model.predict_proba(given), model.predict_proba(TEXTS))
 
 
 @pytest.mark.parametrize("nothing", [[], np.array([], object), pa.array([], pa.string())])
 def test_of_nothing_comes_nothing(model, nothing):
-    assert same(model.predict(nothing), np.empty(0, np.float32))
+    assert same(model.predict_proba(nothing), np.empty((0, 2), np.float32))
+    assert model.predict(nothing).shape == (0,)
 
 
 @given(st.lists(st.text() | st.lists(st.sampled_from(POSITIVE + NEGATIVE)).map(" ".join)))
 def test_a_text_has_one_answer_whatever_comes_with_it(model, texts):
     try:
-        together = model.predict(texts)
+        together = model.predict_proba(texts)
     except sentiment.InputError as error:
         position = int(re.match(r"texts\[(\d+)\] is not valid Unicode", str(error))[1])
         with pytest.raises(UnicodeEncodeError):
             texts[position].encode()
         return
-    alone = [model.predict([text]) for text in texts]
-    assert same(together, np.concatenate([np.empty(0, np.float32), *alone]))
+    alone = [model.predict_proba([text]) for text in texts]
+    assert same(together, np.concatenate([np.empty((0, 2), np.float32), *alone]))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +135,7 @@ def test_a_text_has_one_answer_whatever_comes_with_it(model, texts):
 )
 def test_what_is_no_text_is_named(model, texts, said):
     with pytest.raises(sentiment.InputError, match=re.escape(said)) as caught:
-        model.predict(texts)
+        model.predict_proba(texts)
     assert len(str(caught.value)) < 140
     assert isinstance(caught.value, ValueError)
 
@@ -150,12 +154,12 @@ def test_what_is_no_text_is_named(model, texts, said):
 )
 def test_what_is_no_column_of_texts_is_a_type_error(model, texts, said):
     with pytest.raises(TypeError, match=re.escape(said)):
-        model.predict(texts)
+        model.predict_proba(texts)
 
 
 def test_some_token_must_count(model):
     with pytest.raises(sentiment.InputError, match="max_tokens is 0; it must be at least 1"):
-        model.predict(TEXTS, max_tokens=0)
+        model.predict_proba(TEXTS, max_tokens=0)
 
 
 def test_a_directory_that_is_no_checkpoint_is_named(tmp_path):
@@ -170,11 +174,14 @@ def test_it_knows_its_name_and_words(model, directory):
 
 def test_threads_share_it(model):
     with ThreadPoolExecutor(4) as threads:
-        assert all(same(p, model.predict(TEXTS)) for p in threads.map(model.predict, [TEXTS] * 16))
+        assert all(
+            same(p, model.predict_proba(TEXTS))
+            for p in threads.map(model.predict_proba, [TEXTS] * 16)
+        )
 
 
 def test_it_can_be_pickled(model):
-    assert same(pickle.loads(pickle.dumps(model)).predict(TEXTS), model.predict(TEXTS))
+    assert same(pickle.loads(pickle.dumps(model)).predict_proba(TEXTS), model.predict_proba(TEXTS))
 
 
 @pytest.mark.process
@@ -185,7 +192,7 @@ import sys
 import sentiment
 
 assert "numba" not in sys.modules and "pyarrow" not in sys.modules
-print(sentiment.load({str(tmp_path)!r}).predict(["what a lovely day :)"]).dtype)
+print(sentiment.load({str(tmp_path)!r}).predict_proba(["what a lovely day :)"]).dtype)
 assert not {{"ray", "tensorflow", "keras", "sklearn", "pandas"}} & set(sys.modules)
 """
     command = [sys.executable, "-c", code]

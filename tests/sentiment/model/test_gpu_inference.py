@@ -43,7 +43,7 @@ def test_answers_beyond_the_tolerance_are_refused():
     require_close(reference + np.float32(TOLERANCE / 2), reference)
     # As TF32 answers: a small difference in one text.
     wrong = reference.copy()
-    wrong[17] += np.float32(3e-5)
+    wrong[17, 1] += np.float32(3e-5)
     with pytest.raises(
         InputError, match=r"differ from the CPU's by up to 3e-05.*without --use_gpu"
     ):

@@ -44,14 +44,13 @@ def infer(request):
 def test_probabilities_are_those_of_the_formulas(infer, texts):
     found = infer(*flat(texts))
     assert found.dtype == np.float32
-    assert found.shape == (len(texts),)
-    expected = np.array([forward(WEIGHTS, text)[1] for text in texts])
+    expected = np.array([forward(WEIGHTS, text) for text in texts]).reshape(len(texts), 2)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_no_texts_and_empty_texts(infer):
-    assert infer(*flat([])).shape == (0,)
-    bias = forward(WEIGHTS, [])[1]
+    assert infer(*flat([])).shape == (0, 2)
+    bias = forward(WEIGHTS, [])
     np.testing.assert_allclose(infer(*flat([[], [], []])), [bias] * 3, atol=1e-6)
 
 
@@ -73,15 +72,17 @@ def test_the_batch_size_does_not_matter(batch_size):
     np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
-@pytest.mark.parametrize(("embedding", "hidden"), [(1, 1), (3, 16), (40, 17), (75, 75)])
-def test_kernel_and_keras_agree_for_models_of_any_size(embedding, hidden):
-    shapes = weight_shapes(VOCABULARY, embedding, hidden, BOTH)
+@pytest.mark.parametrize(
+    ("embedding", "hidden", "classes"), [(1, 1, 2), (3, 16, 3), (40, 17, 25), (75, 75, 2)]
+)
+def test_kernel_and_keras_agree_for_models_of_any_size(embedding, hidden, classes):
+    shapes = weight_shapes(VOCABULARY, embedding, hidden, BOTH, classes)
     weights = random_weights(shapes, scale=0.3)
     texts = generated(60, 30)
     kernel = inference(weights, PAIRS)(*flat(texts))
     reference = inference(weights, PAIRS, use_gpu=True)(*flat(texts))
     np.testing.assert_allclose(kernel, reference, atol=1e-5)
-    some = [forward(weights, text)[1] for text in texts[:10]]
+    some = [forward(weights, text) for text in texts[:10]]
     np.testing.assert_allclose(kernel[:10], some, atol=1e-5)
 
 
@@ -95,5 +96,5 @@ def test_order_and_company_do_not_matter(infer):
 
 def test_a_text_far_longer_than_the_others(infer):
     texts = [[1, 2], generated(1, 3000, seed=5)[0], [3]]
-    expected = [forward(WEIGHTS, text)[1] for text in texts]
+    expected = [forward(WEIGHTS, text) for text in texts]
     np.testing.assert_allclose(infer(*flat(texts)), expected, atol=1e-5)

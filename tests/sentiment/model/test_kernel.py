@@ -1,6 +1,7 @@
 """The kernel computes Keras's LSTM, to the last bit the same in any batch and vector width."""
 
 import copy
+import math
 import os
 import pickle
 import subprocess
@@ -24,13 +25,22 @@ from sentiment.text.tokenizer import SPECIALS
 from testing.properties import examples
 
 
-def weights(vocabulary, embedding, hidden, seed=0, scale=0.5, recurrence=1.0, names=("lstm",)):
+def weights(
+    vocabulary,
+    embedding,
+    hidden,
+    seed=0,
+    scale=0.5,
+    recurrence=1.0,
+    names=("lstm",),
+    classes=2,
+):
     """Normally distributed weights.
 
     Up to a recurrence of 1 or so roundings die away in time; from 4 on they grow: chaos.
     """
     random = np.random.default_rng(seed)
-    shapes = weight_shapes(vocabulary, embedding, hidden, names)
+    shapes = weight_shapes(vocabulary, embedding, hidden, names, classes)
     recurrent = [f"{name}/recurrent_kernel" for name in names]
     scales = dict.fromkeys(shapes, scale) | dict.fromkeys(recurrent, recurrence / hidden**0.5)
     return {
@@ -79,8 +89,9 @@ def reference(weights, ids, offsets, pairs=None):
         totals = [_total(w, name, ways[name]) for name in lstms(w)]
         logits = np.concatenate(totals) / max(end - start, 1) @ w["dense/kernel"]
         logits += w["dense/bias"]
-        probabilities.append(sigmoid(logits[1] - logits[0]))
-    return np.array(probabilities)
+        powers = np.exp(logits - logits.max())
+        probabilities.append(powers / powers.sum())
+    return np.array(probabilities).reshape(len(offsets) - 1, len(w["dense/bias"]))
 
 
 def _total(w, name, inputs):
@@ -114,14 +125,16 @@ seeds = st.integers(0, 2**32 - 1)
     hidden=st.sampled_from([1, 7, 8, 15, 16, 17, 75, 80, 128]) | st.integers(1, 100),
     embedding=st.integers(1, 20),
     vocabulary=st.integers(1, 30),
+    classes=st.sampled_from([2, 3, 10, 1000]),
     lengths=lengths,
     seed=seeds,
 )
-def test_it_computes_the_formulas(hidden, embedding, vocabulary, lengths, seed):
-    w = weights(vocabulary, embedding, hidden, seed)
+def test_it_computes_the_formulas(hidden, embedding, vocabulary, classes, lengths, seed):
+    w = weights(vocabulary, embedding, hidden, seed, classes=classes)
     batch = texts(vocabulary, lengths, seed)
     found = LSTMKernel(w)(*batch)
     assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(found, reference(w, *batch), rtol=0, atol=1e-5)
 
 
@@ -131,12 +144,13 @@ def test_it_computes_the_formulas(hidden, embedding, vocabulary, lengths, seed):
     words=st.integers(3, 12),
     bigrams=st.integers(0, 60),
     names=st.sampled_from([("lstm",), ("lstm", "backward")]),
+    classes=st.integers(2, 4),
     lengths=lengths,
     seed=seeds,
 )
-def test_it_adds_bigrams_and_reads_both_ways(hidden, words, bigrams, names, lengths, seed):
+def test_it_adds_bigrams_and_reads_both_ways(hidden, words, bigrams, names, classes, lengths, seed):
     vocabulary, pairs = with_bigrams(words, bigrams, seed)
-    w = weights(len(vocabulary), 7, hidden, seed, names=names)
+    w = weights(len(vocabulary), 7, hidden, seed, names=names, classes=classes)
     batch = texts(words, lengths, seed)
     kernel = LSTMKernel(w, Bigrams(vocabulary))
     found = kernel(*batch)
@@ -151,15 +165,15 @@ def test_it_adds_bigrams_and_reads_both_ways(hidden, words, bigrams, names, leng
 
 @pytest.mark.parametrize("names", [("lstm",), ("lstm", "backward")])
 @pytest.mark.parametrize(
-    ("vocabulary", "embedding", "hidden"),
-    [(3, 1, 1), (9, 3, 7), (50, 8, 8), (1000, 75, 75), (30, 20, 80), (30, 10, 101)],
+    ("vocabulary", "embedding", "hidden", "classes"),
+    [(3, 1, 1, 3), (9, 3, 7, 2), (50, 8, 8, 25), (1000, 75, 75, 2), (30, 20, 80, 3)],
 )
-def test_it_answers_as_keras(vocabulary, embedding, hidden, names):
+def test_it_answers_as_keras(vocabulary, embedding, hidden, classes, names):
     from sentiment.model.keras_model import from_weights
 
     entries, _ = with_bigrams(vocabulary, 4 * vocabulary)
     bigrams = Bigrams(entries)
-    w = weights(len(entries), embedding, hidden, seed=hidden, names=names)
+    w = weights(len(entries), embedding, hidden, seed=hidden, names=names, classes=classes)
     lengths = np.random.default_rng(hidden).integers(0, 40, 100, dtype=np.int32)
     lengths[:3] = 0, 1, 150
     ids, offsets = texts(vocabulary, lengths)
@@ -183,7 +197,7 @@ def test_neither_order_nor_company_changes_a_bit(kernel, lengths, seed):
     together = kernel(ids, offsets)
     cut = np.split(ids, offsets[1:-1]) if lengths else []
     for text, expected in zip(cut, together, strict=True):
-        assert kernel(text, np.array([0, len(text)])) == expected
+        assert kernel(text, np.array([0, len(text)])).tobytes() == expected.tobytes()
     order = np.random.default_rng(seed).permutation(len(lengths))
     shuffled = np.concatenate([ids[:0], *(cut[n] for n in order)])
     ends = np.cumsum([0, *(lengths[n] for n in order)])
@@ -269,7 +283,7 @@ def test_large_weights_give_what_the_formulas_give(scale):
     batch = texts(30, [0, 1, 2, 9, 300])
     found, expected = LSTMKernel(w)(*batch), reference(w, *batch)
     # Others hang on float32's rounding of gates that are between open and shut.
-    clear = np.minimum(expected, 1 - expected) < 1e-12
+    clear = expected.min(axis=1) < 1e-12
     assert clear.any()
     np.testing.assert_allclose(found[clear], expected[clear], rtol=0, atol=1e-5)
 
@@ -278,15 +292,39 @@ def test_texts_without_tokens_get_the_bias_alone(kernel):
     bias = WEIGHTS["dense/bias"].astype(np.float64)
     expected = np.float32(sigmoid(bias[1] - bias[0]))
     found = kernel(np.array([4, 4], np.int32), np.array([0, 0, 0, 1, 1, 2, 2]))
-    np.testing.assert_allclose(found[[0, 1, 3, 5]], expected, rtol=1e-6)
-    assert found[2] == found[4]
-    assert kernel(np.empty(0, np.int32), np.zeros(100, np.int64)).shape == (99,)
+    np.testing.assert_allclose(found[[0, 1, 3, 5], 1], expected, rtol=1e-6)
+    np.testing.assert_array_equal(found[2], found[4])
+    assert kernel(np.empty(0, np.int32), np.zeros(100, np.int64)).shape == (99, 2)
+
+
+@pytest.mark.parametrize(
+    ("bias", "expected"),
+    [
+        ([3e38, -3e38, 0], [1, 0, 0]),
+        ([-3e38, 3e38, 3e38], [0, 0.5, 0.5]),
+        ([0, 700, 701, 701], [0, 0.155362, 0.422319, 0.422319]),
+        ([5, 5, -2000], [0.5, 0.5, 0]),
+        ([-800, -800, -800 + np.log(2)], [0.25, 0.25, 0.5]),
+    ],
+)
+def test_logits_of_any_size_give_probabilities(bias, expected):
+    w = weights(5, 3, 4, classes=len(bias)) | {"dense/bias": np.array(bias, np.float32)}
+    (found,) = LSTMKernel(w)(np.zeros(0, np.int32), np.array([0, 0]))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_two_classes_answer_as_the_sigmoid_of_their_difference():
+    """To the last bit: so did models before there could be more classes."""
+    for bias in np.linspace(-20, 20, 2001):
+        w = {"dense/bias": np.array([0, bias], np.float32)}
+        (found,) = LSTMKernel(weights(5, 3, 4) | w)(np.zeros(0, np.int32), np.array([0, 0]))
+        assert found[1] == np.float32(1 / (1 + math.exp(-float(np.float32(bias)))))
 
 
 @pytest.mark.parametrize("offsets", [[0], [3]])
 def test_no_texts_no_probabilities(kernel, offsets):
     found = kernel(np.arange(3, dtype=np.int32), np.array(offsets))
-    assert found.shape == (0,)
+    assert found.shape == (0, 2)
     assert found.dtype == np.float32
 
 
@@ -297,7 +335,7 @@ def test_ids_that_are_not_in_the_vocabulary_are_refused(kernel, bad):
     with pytest.raises(ValueError, match="not in a vocabulary of 50"):
         kernel(ids, np.array([0, 2, 4]))
     # But of a slice of a column, only what is in it counts.
-    assert kernel(ids, np.array([0, 2])).shape == (1,)
+    assert kernel(ids, np.array([0, 2])).shape == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_margins_are_the_models_for_all_rows_in_order():
     ours = trainer()
     batches = [batch(1), batch(2, rows=5)]
     expected = np.concatenate(
-        [ours.model.probabilities(b.ids, pairs(b), b.lengths) for b in batches]
+        [ours.model.probabilities(b.ids, pairs(b), b.lengths)[:, 1] for b in batches]
     )
     margins = ours.margins([part(b) for b in batches], 0, 1)
     np.testing.assert_allclose(1 / (1 + np.exp(-margins)), expected, atol=1e-6)
