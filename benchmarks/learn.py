@@ -35,6 +35,7 @@ from benchmarks.score import Measurements, kept_or_temporary
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.training.validation import MAX_ROWS as VALIDATION_ROWS
 from sentiment import checkpoint
+from sentiment.classes import Classes
 from sentiment.metrics import BINS, Metrics, measure, share_interval
 from sentiment.text.vocabulary import MIN_SHARE
 
@@ -163,7 +164,7 @@ def _compare(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> 
     runs = []
     for seed in seeds:
         directory, seconds = trained(RECOMMENDED, seed)
-        metrics = measure(labels, sentiment.load(directory).predict_proba(texts)[:, 1])
+        metrics = measure(labels, sentiment.load(directory).predict_proba(texts), Classes())
         runs.append(_values(metrics, seconds))
         yield _row(f"ours, seed {seed}", runs[-1])
     yield _row("ours, mean", np.mean(runs, axis=0))
@@ -175,7 +176,10 @@ def _compare(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> 
         began = time.perf_counter()
         predict = learn(*train)
         seconds = time.perf_counter() - began
-        yield _row(name, _values(measure(labels, predict(texts)), seconds))
+        probabilities = predict(texts)
+        if probabilities.ndim == 1:  # Of the second class only.
+            probabilities = np.stack([1 - probabilities, probabilities], axis=1)
+        yield _row(name, _values(measure(labels, probabilities, Classes()), seconds))
 
 
 def _values(metrics: Metrics, seconds: float) -> list[float]:

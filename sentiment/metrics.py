@@ -1,7 +1,7 @@
-"""Metrics of predicted probabilities against 0/1 labels: accuracy, AUC, log loss, calibration.
+"""Metrics of predicted probabilities against labels: accuracy, F1, AUC, log loss, calibration.
 
-scikit-learn and SciPy compute what they have. Throughout, `labels: int[n]` are 0 or 1,
-`probabilities: float[n]` are of label 1, and n >= 1.
+scikit-learn and SciPy compute what they have. Throughout, `labels: int[n]` are numbers of classes,
+0 to K - 1, `probabilities: float[n, K]` are of each class, and n >= 1.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import sklearn.metrics
 from scipy.special import expit, logit
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import binomtest, norm
+
+from sentiment.classes import Classes
 
 BINS = 15
 """Number of equally wide bins of a calibration, as in Guo et al. 2017, "On Calibration of Modern
@@ -18,6 +20,8 @@ Neural Networks"."""
 CONFIDENCE = 0.95
 """Confidence level of all intervals."""
 
+_QUANTILE = float(norm.ppf((1 + CONFIDENCE) / 2))
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -25,63 +29,145 @@ class Metrics:
 
     rows: int
     accuracy: float
+    accuracy_interval: tuple[float, float]
+    """Confidence interval: Wilson's score."""
+    macro_f1: float
+    """Mean F1 of the classes that are labelled or answered."""
+    macro_f1_interval: tuple[float, float]
+    """By the delta method. (NaN, NaN) if `macro_f1` is 0 or 1."""
     auc: float
-    """Area under the ROC curve; NaN if only one class occurs."""
+    """Area under the ROC curve: of the second of two classes; of more classes, the mean of
+    `class_auc` over those that are labelled. NaN if only one class is labelled."""
+    auc_interval: tuple[float, float]
+    """By DeLong's variance. (NaN, NaN) if there are too few texts to tell."""
     log_loss: float
     """Mean cross-entropy in nats."""
     calibration_error: float
-    """See `Calibration.error`."""
+    """See `calibrate`."""
     confusion: np.ndarray
-    """int[2, 2]: rows by label, columns by predicted class, negative first."""
+    """int[K, K]: rows by label, columns by answer."""
+    precision: np.ndarray
+    """float64[K]; NaN for a class that is never answered."""
+    recall: np.ndarray
+    """float64[K]; NaN for a class that is never labelled."""
+    f1: np.ndarray
+    """float64[K]; NaN for a class that is neither labelled nor answered."""
+    class_auc: np.ndarray
+    """float64[K]: area under the ROC curve of each class against all others; NaN for a class of no
+    or all rows."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Mean probability and share of positive texts in `BINS` equally wide bins of [0, 1]."""
+    """Mean probability and share of texts where it came true, in `BINS` equal bins of [0, 1]."""
 
     rows: np.ndarray
     """int[BINS]: texts in each bin."""
     probability: np.ndarray
     """float64[BINS]: mean probability; NaN for an empty bin."""
-    positive: np.ndarray
-    """float64[BINS]: share of texts labelled positive; NaN for an empty bin."""
+    share: np.ndarray
+    """float64[BINS]: share of texts where it came true; NaN for an empty bin."""
 
     @property
     def error(self) -> float:
         """Expected calibration error (Naeini et al. 2015), from 0 (best) to 1.
 
-        |mean probability - share of positive texts| of each bin, weighted by the bin's rows.
+        |mean probability - share| of each bin, weighted by the bin's rows.
         """
-        differences = np.abs(self.probability - self.positive)
+        differences = np.abs(self.probability - self.share)
         return float(np.nansum(self.rows * differences) / self.rows.sum())
 
 
-def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
-    """Compute all metrics. A text is predicted positive from a probability of 0.5."""
-    probabilities = probabilities.astype(np.float64)
-    predicted = (probabilities >= 0.5).astype(int)
-    both_classes = labels.min() != labels.max()
+@dataclass(frozen=True)
+class PairedAccuracy:
+    """How two models, measured on the same rows, differ in accuracy."""
+
+    difference: float
+    """Accuracy of the second model minus that of the first."""
+    interval: tuple[float, float]
+    """Confidence interval of the difference (Bonett and Price 2012)."""
+    only_first: int
+    """Rows that only the first model answers rightly."""
+    only_second: int
+    p_value: float
+    """Of McNemar's exact test: the chance of so uneven counts if both are equally good."""
+
+
+def measure(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Metrics:
+    """Compute all metrics; `classes` says which class each text is answered with."""
+    answers, numbers = classes.winners(probabilities), np.arange(len(classes))
+    # float32 rows sum to one except for rounding, of which scikit-learn would warn.
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)
+    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
+        labels, answers, labels=numbers, zero_division=np.nan
+    )
+    confusion = sklearn.metrics.confusion_matrix(labels, answers, labels=numbers)
+    class_auc, auc, auc_interval = _areas(labels, probabilities)
     return Metrics(
         rows=len(labels),
-        accuracy=float(sklearn.metrics.accuracy_score(labels, predicted)),
-        auc=float(sklearn.metrics.roc_auc_score(labels, probabilities)) if both_classes else np.nan,
-        log_loss=float(sklearn.metrics.log_loss(labels, probabilities, labels=[0, 1])),
-        calibration_error=calibrate(labels, probabilities).error,
-        confusion=sklearn.metrics.confusion_matrix(labels, predicted, labels=[0, 1]),
+        accuracy=float(sklearn.metrics.accuracy_score(labels, answers)),
+        accuracy_interval=share_interval(np.trace(confusion), len(labels)),
+        macro_f1=float(np.nanmean(f1)),
+        macro_f1_interval=_macro_f1_interval(confusion),
+        auc=auc,
+        auc_interval=auc_interval,
+        log_loss=float(sklearn.metrics.log_loss(labels, exact, labels=numbers)),
+        calibration_error=calibrate(labels, probabilities, classes).error,
+        confusion=confusion,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        class_auc=class_auc,
     )
 
 
-def calibrate(labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
-    """Bin the texts by probability. scikit-learn's `calibration_curve` gives no counts."""
-    probabilities = probabilities.astype(np.float64)
-    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+def calibrate(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Calibration:
+    """Bin the texts by a probability, and count how often it came true.
+
+    Of two classes it is the probability of the second; of more it is that of the answer.
+    scikit-learn's `calibration_curve` gives no counts.
+    """
+    if len(classes) == 2:
+        probability, true = probabilities[:, 1], labels == 1
+    else:
+        answers = classes.winners(probabilities)
+        probability, true = probabilities[np.arange(len(labels)), answers], answers == labels
+    probability = probability.astype(np.float64)
+    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
     rows = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):  # 0 / 0 for an empty bin.
         return Calibration(
             rows,
-            np.bincount(bins, probabilities, BINS) / rows,
-            np.bincount(bins, labels, BINS) / rows,
+            np.bincount(bins, probability, BINS) / rows,
+            np.bincount(bins, true, BINS) / rows,
         )
+
+
+def compare_answers(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedAccuracy:
+    """Compare two models by their answers, `int[n]` numbers of classes."""
+    only_first = int(((first == labels) & (second != labels)).sum())
+    only_second = int(((first != labels) & (second == labels)).sum())
+    uneven = only_first + only_second
+    rows = len(labels) + 2
+    lost, won = (only_first + 1) / rows, (only_second + 1) / rows
+    margin = _QUANTILE * np.sqrt((won + lost - (won - lost) ** 2) / rows)
+    return PairedAccuracy(
+        (only_second - only_first) / len(labels),
+        (float(won - lost - margin), float(won - lost + margin)),
+        only_first,
+        only_second,
+        float(binomtest(only_second, uneven).pvalue) if uneven else 1.0,
+    )
+
+
+def most_confused(confusion: np.ndarray, number: int) -> list[tuple[int, int, int]]:
+    """The most frequent mistakes in `confusion: int[K, K]`: label, answer and rows of each."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    flat = wrong.ravel()
+    order = np.argsort(-flat, kind="stable")[:number]
+    return [(*divmod(int(at), len(wrong)), int(flat[at])) for at in order if flat[at]]
 
 
 def share_interval(hits: int, rows: int) -> tuple[float, float]:
@@ -90,24 +176,66 @@ def share_interval(hits: int, rows: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def auc_interval(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
-    """Confidence interval of the area under the ROC curve: DeLong et al. 1988, on the logit scale.
+def _macro_f1_interval(confusion: np.ndarray) -> tuple[float, float]:
+    """Confidence interval of the macro-F1 of `confusion: int[K, K]`, by the delta method.
 
-    The logit scale keeps it between 0 and 1. (NaN, NaN) if a class has fewer than two texts, or if
-    every positive text is above (or below) every negative one: the variance is unknown then.
+    Takahashi et al. 2022, "Confidence interval for micro-averaged F1 and macro-averaged F1 scores",
+    here on the logit scale, which keeps it between 0 and 1. (NaN, NaN) for a macro-F1 of 0 or 1.
     """
-    positive, negative = probabilities[labels == 1], probabilities[labels == 0]
-    if min(len(positive), len(negative)) < 2:
+    totals = confusion.sum(axis=0) + confusion.sum(axis=1)
+    occurs = np.flatnonzero(totals)
+    confusion, totals = confusion[np.ix_(occurs, occurs)], totals[occurs]
+    f1 = 2 * np.diag(confusion) / totals
+    # What a row of each label and answer adds to the sum of all F1, to first order.
+    slope = f1 / totals
+    influence = np.diag(2 / totals) - slope[:, None] - slope
+    variance = (confusion * influence**2).sum() / len(occurs) ** 2
+    return _logit_interval(float(f1.mean()), float(variance))
+
+
+def _areas(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, float, tuple[float, float]]:
+    """`Metrics.class_auc`, `.auc` and `.auc_interval`.
+
+    The variance is that of DeLong et al. 1988, of a mean over classes where there are more than
+    two. It is unknown, and the interval (NaN, NaN), if a class, or all that is not of it, has fewer
+    than two texts, or if the area is 0 or 1.
+    """
+    texts, number = probabilities.shape
+    by_class = np.full(number, np.nan)
+    if labels.min() == labels.max():
+        return by_class, np.nan, (np.nan, np.nan)
+    averaged = np.array([1]) if number == 2 else np.unique(labels)
+    influence = np.zeros(texts)
+    """Of each text on the sum of the averaged areas, to first order."""
+    for k in np.unique(labels):
+        of_class = labels == k
+        rows, others = int(of_class.sum()), int((~of_class).sum())
+        own, other = probabilities[of_class, k], probabilities[~of_class, k]
+        below_own, below_other = _share_below(own, other), _share_below(other, own)
+        by_class[k] = below_own.mean()
+        if k in averaged:
+            with np.errstate(divide="ignore", invalid="ignore"):  # A single text: NaN.
+                influence[of_class] += (below_own - by_class[k]) / np.sqrt(rows * (rows - 1))
+                influence[~of_class] -= (below_other - below_other.mean()) / np.sqrt(
+                    others * (others - 1)
+                )
+    auc = float(by_class[averaged].mean())
+    variance = float((influence**2).sum()) / len(averaged) ** 2
+    return by_class, auc, _logit_interval(auc, variance)
+
+
+def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each value the share of others that are smaller; an equal one counts half."""
+    others = np.sort(others)
+    smaller = np.searchsorted(others, values, "left")
+    return (smaller + np.searchsorted(others, values, "right")) / (2 * len(others))
+
+
+def _logit_interval(value: float, variance: float) -> tuple[float, float]:
+    """The interval around a value between 0 and 1, computed on the logit scale."""
+    if value <= 0 or value >= 1:
         return np.nan, np.nan
-    # By ranks (Sun and Xu 2014). For each positive text the share of negative texts below it, for
-    # each negative text the share of positive texts below it; a tie counts half.
-    ranks = rankdata(probabilities)
-    below_positive = (ranks[labels == 1] - rankdata(positive)) / len(negative)
-    below_negative = (ranks[labels == 0] - rankdata(negative)) / len(positive)
-    auc = below_positive.mean()
-    if auc in (0, 1):
-        return np.nan, np.nan
-    variance = below_positive.var(ddof=1) / len(positive)
-    variance += below_negative.var(ddof=1) / len(negative)
-    margin = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance) / (auc * (1 - auc))
-    return float(expit(logit(auc) - margin)), float(expit(logit(auc) + margin))
+    margin = _QUANTILE * np.sqrt(variance) / (value * (1 - value))
+    return float(expit(logit(value) - margin)), float(expit(logit(value) + margin))

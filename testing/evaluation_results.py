@@ -1,15 +1,17 @@
 """Training runs, checkpoints and evaluation results for tests of reports and evaluation."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from pipelines.reports.evaluation_results import MODEL, EvaluationResults
-from pipelines.reports.training_run import TrainingRun
+from pipelines.reports.evaluation_results import MAJORITY, MODEL, EvaluationResults
+from pipelines.reports.training_run import ClassCounts, TrainingRun
 from sentiment import checkpoint
 from sentiment.checkpoint import Checkpoint
+from sentiment.classes import Classes
 from testing.generated import save_checkpoint
 
 TRAINING = {
@@ -25,7 +27,8 @@ TRAINING = {
         "calibrate": False,
     },
     "rows": {"train": 760, "validation": 40, "test": 200},
-    "positive": {"train": 300, "validation": 15, "test": 80},
+    "classes": ["negative", "positive"],
+    "labels": {"train": [460, 300], "validation": [25, 15], "test": [120, 80]},
     "sample_below": None,
     "longest": 20,
     "best": {"step": 200, "validation_accuracy": 0.8, "validation_loss": 0.5},
@@ -51,24 +54,58 @@ def evaluated(
     name: str = "tweets",
     data_dir: str = "corpora/tweets",
     held_out: bool = True,
+    by_model: Mapping[str, np.ndarray] | None = None,
 ) -> EvaluationResults:
-    """The model's predictions for texts, and those of the majority class."""
-    labels = np.array(labels, np.int8)
-    probabilities = {
-        MODEL: np.array(probabilities, np.float32),
-        "majority class": np.full(len(labels), 0.4),
-    }
+    """The model's predictions for texts, and those of the majority class.
+
+    Of two classes, `probabilities` may be those of the second one. `by_model` replaces them by
+    those of several models.
+    """
+    labels, predicted = np.array(labels), np.array(probabilities, np.float32)
+    if predicted.ndim == 1:
+        predicted = np.stack([1 - predicted, predicted], axis=1)
+    shares = np.array(run.labels.train) / sum(run.labels.train)
+    by_model = by_model or {MODEL: predicted, MAJORITY: np.tile(shares, (len(labels), 1))}
     lengths = np.array([len(text.split()) for text in texts])
-    return EvaluationResults(
-        name, model, run, data_dir, held_out, texts, labels, lengths, probabilities
-    )
+    return EvaluationResults(name, model, run, data_dir, held_out, texts, labels, lengths, by_model)
 
 
-def save_trained(directory: str, corpus: Path) -> Checkpoint:
-    """Save a checkpoint as if trained on a corpus that is split as training splits it."""
-    save_checkpoint(corpus.parent / "seed")
-    seed = checkpoint.load(str(corpus.parent / "seed"))
-    flags = TRAINING["flags"] | {"data_dir": str(corpus)}
-    trained = replace(seed, training=TRAINING | {"flags": flags})
+def with_classes(model: Checkpoint, classes: Classes) -> Checkpoint:
+    """The model with these classes, and random weights for them."""
+    hidden = len(model.weights["dense/kernel"])
+    kernel = np.random.default_rng(0).normal(size=(hidden, len(classes))).astype("f4")
+    dense = {"dense/kernel": kernel, "dense/bias": np.zeros(len(classes), "f4")}
+    training = dict(model.training)
+    if training:
+        training |= {"classes": list(classes.names), "labels": asdict(run_of(classes).labels)}
+    return replace(model, weights={**model.weights, **dense}, classes=classes, training=training)
+
+
+def run_of(classes: Classes, rows: int = 1000) -> TrainingRun:
+    """A run that trained these classes, the first of which are the most frequent."""
+    shares = np.arange(len(classes), 0, -1) / np.arange(len(classes) + 1).sum()
+    labels = {
+        part: (shares * rows * share).round().astype(int).tolist()
+        for part, share in (("train", 0.76), ("validation", 0.04), ("test", 0.2))
+    }
+    return replace(RUN, classes=classes.names, labels=ClassCounts(**labels))
+
+
+def save_trained(
+    directory: str, corpus: Path, classes: Classes | None = None, seed: int = 0, **flags: object
+) -> Checkpoint:
+    """Save a checkpoint as if trained on a corpus that is split as training splits it.
+
+    Args:
+        classes: Of the model; None: negative and positive.
+        seed: Of its weights.
+        flags: That differ from those of `TRAINING`.
+    """
+    save_checkpoint(corpus.parent / "seed", seed)
+    model = checkpoint.load(str(corpus.parent / "seed"))
+    flags = TRAINING["flags"] | {"data_dir": str(corpus)} | flags
+    trained = replace(model, training=TRAINING | {"flags": flags})
+    if classes is not None:
+        trained = with_classes(trained, classes)
     checkpoint.save(trained, directory)
     return trained

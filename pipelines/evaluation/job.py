@@ -14,21 +14,18 @@ from pipelines.console.terminal import printable
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.held_out import LabelledTexts, read_labelled
-from pipelines.evaluation.results import print_confusion, print_metrics, print_samples
+from pipelines.evaluation.results import print_classes, print_metrics, print_samples
 from pipelines.evaluation.training_record import TrainingRecord, read_training_record
-from pipelines.reports.evaluation_results import MODEL, EvaluationResults
+from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
-from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
+from pipelines.reports.verdict import majority_warning, verdict
+from pipelines.sources.labels import LabelMap
 from pipelines.sources.split import TEST, TRAIN, VALIDATION
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
 from sentiment.predictor import Predictor
-
-CLASSES = (NEGATIVE, POSITIVE)
-
-REGRESSION, MAJORITY = "TF-IDF + logistic regression", "majority class"
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -37,9 +34,9 @@ def evaluate(config: EvaluateConfig) -> None:
     Raises InputError for a checkpoint, corpus or row that cannot be used, and for no rows at all.
     """
     checkpoint = load(config.checkpoints_dir)
-    record = read_training_record(checkpoint.training)
+    record = read_training_record(checkpoint)
     data_dir = record.data_dir if config.data_dir is None else config.data_dir
-    known = record.reader.labels or LabelMap.of_names(CLASSES)
+    known = record.reader.labels or LabelMap.of_names(checkpoint.classes.names)
     rows = _read_rows(config, checkpoint, record, known)
     kind = "held-out rows" if config.data_dir is None else "rows"
     if not rows.texts:
@@ -50,18 +47,17 @@ def evaluate(config: EvaluateConfig) -> None:
     if str(rows.left_out):
         print(f"{printable(str(rows.left_out))}\n", flush=True)
 
-    probabilities = {MODEL: Predictor(checkpoint).predict_proba(rows.texts)[:, 1]}
+    probabilities = {MODEL: Predictor(checkpoint).predict_proba(rows.texts)}
     if config.baseline:
         learnt = read_labelled(
             record.data_dir, record.reader, checkpoint, known, record.split, (TRAIN, VALIDATION)
         )
         try:
-            predict = logistic_regression(learnt.texts, learnt.labels)
-        except ValueError as error:  # scikit-learn says it well: no texts, no words or one label.
+            predict = logistic_regression(learnt.texts, learnt.labels, len(checkpoint.classes))
+        except ValueError as error:  # It says why: no texts, no words or one label.
             raise InputError(f"--baseline: {record.data_dir}: {error}") from error
         probabilities[REGRESSION] = predict(rows.texts)
-    # The share of positive training rows, as the probability of every text.
-    probabilities[MAJORITY] = np.full(len(rows.texts), record.positive_share)
+    probabilities[MAJORITY] = np.tile(record.shares, (len(rows.texts), 1))
 
     results = EvaluationResults(
         name=posixpath.basename(storage.absolute(config.checkpoints_dir).rstrip("/")),
@@ -75,8 +71,11 @@ def evaluate(config: EvaluateConfig) -> None:
         probabilities_by_model=probabilities,
     )
     print_metrics(results.metrics)
-    print_confusion(results.metrics[MODEL].confusion)
-    print_samples(rows.texts, rows.labels, results.probabilities, config.samples)
+    print(f"\n{verdict(results)}")
+    if warning := majority_warning(results):
+        print(warning)
+    print_classes(results.metrics[MODEL], checkpoint.classes.names)
+    print_samples(results, config.samples)
     print(f"\n{_write_files(results, config.checkpoints_dir)}")
 
 

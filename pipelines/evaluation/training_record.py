@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, TypeAdapter, ValidationError
 
 from pipelines.console.flags import require_encoding
-from pipelines.reports.training_run import Text, TrainingRun
+from pipelines.reports.training_run import Count, Text, TrainingRun
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.split import Split
+from sentiment.checkpoint import Checkpoint
+from sentiment.classes import Classes
 from sentiment.errors import InputError
 
 
@@ -34,6 +38,21 @@ class _Reading:
 
 
 @dataclass(frozen=True)
+class _RowCounts:
+    train: Count
+    validation: Count
+    test: Count
+
+
+@dataclass(frozen=True)
+class _PositiveRows:
+    """How older versions counted labels: rows, and how many of them are positive."""
+
+    rows: _RowCounts
+    positive: _RowCounts
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """How a model was trained, and how to read its corpus and split again."""
 
@@ -44,24 +63,29 @@ class TrainingRecord:
     split: Split
 
     @property
-    def positive_share(self) -> float:
-        """Share of positive rows among those that training used (train and validation)."""
-        rows, positive = self.run.rows, self.run.positive
-        return (positive.train + positive.validation) / max(rows.train + rows.validation, 1)
+    def shares(self) -> npt.NDArray[np.float64]:
+        """float64[K]: share of each class in the rows that training used (train and validation)."""
+        labels = self.run.labels
+        rows = np.add(labels.train, labels.validation, dtype=np.float64)
+        return rows / float(rows.sum())
 
 
-def read_training_record(training: Mapping[str, Any]) -> TrainingRecord:
-    """Check the content of training.json and give it types.
+def read_training_record(checkpoint: Checkpoint) -> TrainingRecord:
+    """Check the content of a checkpoint's training.json and give it types.
 
     Raises InputError, naming the entry, where one is missing or has an impossible value.
     """
+    training = checkpoint.training
     try:
+        if "positive" in training and "labels" not in training:
+            training = {**training, **_labels(training)}
         run = TypeAdapter(TrainingRun).validate_python(training)
         reading = TypeAdapter(_Reading).validate_python(training)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         entry = ".".join(map(str, first["loc"]))
-        raise InputError(f"training.json of the checkpoint: {entry}: {first['msg']}") from error
+        raise _impossible(entry, first["msg"]) from error
+    _require_classes(run, checkpoint.classes)
     flags = reading.flags
     require_encoding(flags.encoding)
     return TrainingRecord(
@@ -75,3 +99,25 @@ def read_training_record(training: Mapping[str, Any]) -> TrainingRecord:
         ),
         Split(flags.random_state, flags.test_size, reading.sample_below),
     )
+
+
+def _labels(training: Mapping[str, Any]) -> dict[str, Any]:
+    """`classes` and `labels` of a record that counts only positive rows."""
+    counts = TypeAdapter(_PositiveRows).validate_python(training)
+    rows, positive = vars(counts.rows), vars(counts.positive)
+    labels = {part: [rows[part] - positive[part], positive[part]] for part in rows}
+    return {"classes": Classes().names, "labels": labels}
+
+
+def _require_classes(run: TrainingRun, classes: Classes) -> None:
+    if tuple(run.classes) != classes.names:
+        raise _impossible("classes", "these are not the classes of the model")
+    for part, rows in vars(run.labels).items():
+        if len(rows) != len(classes):
+            raise _impossible(f"labels.{part}", f"{len(rows)} counts for {len(classes)} classes")
+    if not sum(run.labels.train) + sum(run.labels.validation):
+        raise _impossible("labels", "there are no rows to train on")
+
+
+def _impossible(entry: str, reason: str) -> InputError:
+    return InputError(f"training.json of the checkpoint: {entry}: {reason}")

@@ -2,34 +2,44 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from pipelines.reports.training_run import TrainingRun
 from sentiment.checkpoint import Checkpoint, lstms
-from sentiment.metrics import Metrics, auc_interval, measure, share_interval
+from sentiment.classes import Classes
+from sentiment.metrics import Metrics, measure
 
-MODEL = "this model"
+MODEL, REGRESSION, MAJORITY = "this model", "TF-IDF + logistic regression", "majority class"
+"""Names of models. The majority class predicts the training rows' share of each class."""
 
 COMPARISON_COLUMNS = (
     "model",
     "accuracy",
+    "interval",
+    "macro-F1",
     "interval",
     "AUC",
     "interval",
     "log loss",
     "calibration error",
 )
-"""Columns of `EvaluationResults.comparison`."""
+"""Columns of `comparison_row`."""
+
+CLASS_COLUMNS = ("class", "precision", "recall", "F1", "rows")
+"""Columns of `class_rows`."""
 
 INTERVALS = (
-    "Intervals are 95% confidence intervals: of accuracy by Wilson's score, of AUC (the area under "
-    "the ROC curve) by DeLong's variance on the logit scale. – means that there are too few texts "
-    "to tell. The calibration error is the expected calibration error over 15 bins of equal width."
+    "Intervals are 95% confidence intervals: of accuracy by Wilson's score, of macro-F1 by the "
+    "delta method, of AUC by DeLong's variance, both on the logit scale. – means that there are "
+    "too few texts to tell. Macro-F1 is the mean F1 of the classes."
 )
-"""Explains the columns."""
+"""Explains the columns, with `metric_notes`."""
+
+SHOWN_SHARES = 5
+"""Most classes whose share is shown on one line."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +56,29 @@ class EvaluationResults:
     """Whether the texts are those that training held out."""
     texts: Sequence[str]
     labels: np.ndarray
-    """int[n]: 0 negative, 1 positive."""
+    """int[n]: number of each text's class."""
     lengths: np.ndarray
     """int[n]: tokens of each text."""
     probabilities_by_model: Mapping[str, np.ndarray]
-    """float[n], of label 1, by the model's name; `MODEL` comes first."""
+    """float[n, K], by the model's name; `MODEL` comes first."""
+
+    @property
+    def classes(self) -> Classes:
+        """The model's K classes."""
+        return self.checkpoint.classes
 
     @property
     def probabilities(self) -> np.ndarray:
-        """float[n]: what this model predicts."""
+        """float[n, K]: what this model predicts."""
         return self.probabilities_by_model[MODEL]
+
+    @cached_property
+    def answers(self) -> dict[str, np.ndarray]:
+        """int[n]: number of the class that each text is answered with, by the model's name."""
+        return {
+            name: self._classes_for(name).winners(probabilities)
+            for name, probabilities in self.probabilities_by_model.items()
+        }
 
     @property
     def kind(self) -> str:
@@ -66,29 +89,18 @@ class EvaluationResults:
     def metrics(self) -> dict[str, Metrics]:
         """Metrics by the model's name."""
         return {
-            name: measure(self.labels, probabilities)
+            name: measure(self.labels, probabilities, self._classes_for(name))
             for name, probabilities in self.probabilities_by_model.items()
         }
 
     @cached_property
     def comparison(self) -> list[tuple[str, ...]]:
         """A row of `COMPARISON_COLUMNS` for each model."""
-        rows: list[tuple[str, ...]] = []
-        for name, metrics in self.metrics.items():
-            right = int(np.trace(metrics.confusion))
-            auc = auc_interval(self.labels, self.probabilities_by_model[name])
-            rows.append(
-                (
-                    name,
-                    format_number(metrics.accuracy, ".1%"),
-                    format_interval(share_interval(right, metrics.rows), ".1%"),
-                    format_number(metrics.auc, ".3f"),
-                    format_interval(auc, ".3f"),
-                    format_number(metrics.log_loss, ".3f"),
-                    format_number(metrics.calibration_error, ".3f"),
-                )
-            )
-        return rows
+        return [comparison_row(name, metrics) for name, metrics in self.metrics.items()]
+
+    def _classes_for(self, model: str) -> Classes:
+        # A threshold would turn the majority class into another one.
+        return replace(self.classes, threshold=None) if model == MAJORITY else self.classes
 
     def model_facts(self, corpus: str) -> list[tuple[str, str]]:
         """Names and values: what the model is and what it was trained on.
@@ -101,13 +113,13 @@ class EvaluationResults:
         reads = "reads texts forwards"
         if len(lstms(weights)) == 2:
             reads = "reads texts forwards and backwards"
-        rows, positive = run.rows, run.positive
+        names, labels = self.classes.names, run.labels
         return [
             ("corpus", corpus),
             ("columns", f"{flags['text_column']} (texts), {flags['label_column']} (labels)"),
-            ("training rows", _count(rows.train, positive.train)),
-            ("validation rows", _count(rows.validation, positive.validation)),
-            ("held-out rows", _count(rows.test, positive.test)),
+            ("training rows", _count(labels.train, names)),
+            ("validation rows", _count(labels.validation, names)),
+            ("held-out rows", _count(labels.test, names)),
             (
                 "vocabulary",
                 f"{len(checkpoint.words):,} tokens, {len(checkpoint.bigrams):,} bigrams",
@@ -123,6 +135,41 @@ class EvaluationResults:
         ]
 
 
+def comparison_row(name: str, metrics: Metrics) -> tuple[str, ...]:
+    """The cells of `COMPARISON_COLUMNS`."""
+    return (
+        name,
+        format_number(metrics.accuracy, ".1%"),
+        format_interval(metrics.accuracy_interval, ".1%"),
+        format_number(metrics.macro_f1, ".1%"),
+        format_interval(metrics.macro_f1_interval, ".1%"),
+        format_number(metrics.auc, ".3f"),
+        format_interval(metrics.auc_interval, ".3f"),
+        format_number(metrics.log_loss, ".3f"),
+        format_number(metrics.calibration_error, ".3f"),
+    )
+
+
+def class_rows(metrics: Metrics, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """A row of `CLASS_COLUMNS` for each class."""
+    shares = (metrics.precision, metrics.recall, metrics.f1)
+    return [
+        (name, *(format_number(share, ".1%") for share in scores), f"{rows:,}")
+        for name, *scores, rows in zip(names, *shares, metrics.confusion.sum(axis=1), strict=True)
+    ]
+
+
+def metric_notes(classes: Classes) -> str:
+    """Explains AUC and calibration error, which mean something else for more than two classes."""
+    bins = "The calibration error is the expected calibration error over 15 bins of equal width"
+    if len(classes) == 2:
+        return f"AUC is the area under the ROC curve. {bins}."
+    return (
+        "AUC is the mean over the classes of the area under the ROC curve of a class against the "
+        f"others. {bins} of the answer's probability."
+    )
+
+
 def format_number(value: float, spec: str) -> str:
     """The number, or `–` for NaN."""
     return "–" if math.isnan(value) else format(value, spec)
@@ -134,5 +181,14 @@ def format_interval(interval: tuple[float, float], spec: str) -> str:
     return "–" if math.isnan(low) else f"{low:{spec}} to {high:{spec}}"
 
 
-def _count(rows: int, positive: int) -> str:
-    return f"{rows:,} ({format_number(positive / rows if rows else math.nan, '.1%')} positive)"
+def _count(labels: Sequence[int], names: Sequence[str]) -> str:
+    """`1,000 (39.5% positive)`; of more than two classes, the shares of the most frequent ones."""
+    rows = sum(labels)
+    order = sorted(range(len(names)), key=lambda k: -labels[k])
+    shown = [1] if len(names) == 2 else order[:SHOWN_SHARES]
+    shares = [
+        f"{format_number(labels[k] / rows if rows else math.nan, '.1%')} {names[k]}" for k in shown
+    ]
+    if len(names) > SHOWN_SHARES:
+        shares.append("…")
+    return f"{rows:,} ({', '.join(shares)})"

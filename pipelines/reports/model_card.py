@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from sklearn.metrics import f1_score
 
 from pipelines.reports.evaluation_results import (
+    CLASS_COLUMNS,
     COMPARISON_COLUMNS,
     INTERVALS,
     MODEL,
     EvaluationResults,
+    class_rows,
+    metric_notes,
 )
 from pipelines.reports.page import shorten
 from pipelines.reports.training_run import train_command
+from pipelines.reports.verdict import verdict
+from sentiment.classes import Classes
 from sentiment.errors import on_one_line
 
 CARD = "README.md"
@@ -27,6 +31,9 @@ CARD = "README.md"
 MARK = "<!-- Written by pipelines.evaluate, which replaces it while this line is there. -->"
 
 MAX_CELL_CHARACTERS = 500
+
+MATRIX_CLASSES = 10
+"""Most classes whose confusion matrix is shown."""
 
 
 def model_card(results: EvaluationResults) -> bytes:
@@ -44,11 +51,11 @@ def model_card(results: EvaluationResults) -> bytes:
     }
     command = " \\\n    ".join(_one_line(word) for word in train_command(flags))
     longest_fence = max(map(len, re.findall("`+", command)), default=0)
+    names, metrics = results.classes.names, results.metrics[MODEL]
+    confusion_columns = ("", *(f"answered {name}" for name in names))
     confusion = [
-        (f"labelled {label}", *(f"{rows:,}" for rows in row))
-        for label, row in zip(
-            ("negative", "positive"), results.metrics[MODEL].confusion, strict=True
-        )
+        (f"labelled {name}", *(f"{rows:,}" for rows in row))
+        for name, row in zip(names, metrics.confusion, strict=True)
     ]
     return (
         environment.get_template("model_card.md.jinja")
@@ -59,10 +66,16 @@ def model_card(results: EvaluationResults) -> bytes:
             table=_table,
             facts=results.model_facts(_without_directory(results.run.flags["data_dir"])),
             rows=f"{len(results.labels):,}",
-            intervals=INTERVALS,
+            verdict=verdict(results),
+            intervals=f"{INTERVALS} {metric_notes(results.classes)}",
             comparison_columns=COMPARISON_COLUMNS,
             comparison=results.comparison,
-            confusion=confusion,
+            class_columns=CLASS_COLUMNS,
+            by_class=class_rows(metrics, names),
+            confusion_columns=confusion_columns,
+            # A wider table cannot be read.
+            confusion=confusion if len(names) <= MATRIX_CLASSES else [],
+            rule=_rule(results.classes),
             fence="`" * max(3, longest_fence + 1),
             command=command,
         )
@@ -73,10 +86,9 @@ def model_card(results: EvaluationResults) -> bytes:
 def _metadata(results: EvaluationResults) -> dict[str, Any]:
     """The card's YAML, with the metrics as a `model-index`."""
     metrics = results.metrics[MODEL]
-    predicted = results.probabilities >= 0.5
     measured = [
         ("accuracy", "Accuracy", metrics.accuracy),
-        ("f1", "F1", float(f1_score(results.labels, predicted, zero_division=0))),
+        ("f1", "Macro F1", metrics.macro_f1),
         ("roc_auc", "AUC", metrics.auc),
         ("log_loss", "Log loss", metrics.log_loss),
         ("expected_calibration_error", "Expected calibration error", metrics.calibration_error),
@@ -87,6 +99,7 @@ def _metadata(results: EvaluationResults) -> dict[str, Any]:
         "dataset": {"type": corpus, "name": corpus, "split": "test"},
         "metrics": [
             {"type": kind, "name": name, "value": round(value, 6)}
+            | ({"args": {"average": "macro"}} if kind == "f1" else {})
             for kind, name, value in measured
             if math.isfinite(value)
         ],
@@ -96,6 +109,17 @@ def _metadata(results: EvaluationResults) -> dict[str, Any]:
         "tags": ["sentiment-analysis", "lstm"],
         "model-index": [{"name": _one_line(results.name), "results": [result]}],
     }
+
+
+def _rule(classes: Classes) -> str:
+    """Which class a text is answered with, as Markdown."""
+    if len(classes) > 2:
+        return "A text is answered with its most probable class, whether or not one fits it."
+    first, second = map(_inline, classes.names)
+    return (
+        f"The model has two classes: a text is answered {second} from a probability of "
+        f"{classes.threshold or 0.5:g}, and {first} below, whether or not one of them fits it."
+    )
 
 
 def _without_directory(value: object) -> str:
@@ -119,5 +143,6 @@ def _inline(value: object) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([_inline(cell) for cell in row] for row in rows)]
+    head, *body = ([_inline(cell) for cell in row] for row in (columns, *rows))
+    lines = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

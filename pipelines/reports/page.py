@@ -48,6 +48,8 @@ class Table:
     rows: Sequence[Sequence[object]]
     align: str
     """A letter for each column: `l` for words, `r` for numbers, which are not wrapped."""
+    shades: Sequence[Sequence[float]] = ()
+    """For each row and column, -1 (orange) to 1 (blue): a heat map. None: no colours."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ Text = InstanceOf[str]
 
 
 @dataclass(frozen=True)
-class RowCounts:
-    """Rows of each part of the split."""
+class ClassCounts:
+    """Rows of each class, in the order of the classes, in each part of the split."""
 
-    train: Count
-    validation: Count
-    test: Count
+    train: Sequence[Count]
+    validation: Sequence[Count]
+    test: Sequence[Count]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ class TrainingRun:
 
     flags: Mapping[Text, object]
     """All flags of `pipelines.train`, without dashes."""
-    rows: RowCounts
-    positive: RowCounts
-    """Rows labelled 1."""
+    classes: Sequence[Text]
+    labels: ClassCounts
     longest: Count | None = None
     """Tokens of the longest training text."""
     best: ValidationPoint | None = None

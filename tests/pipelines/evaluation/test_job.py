@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.evaluation.config import EvaluateConfig
@@ -12,8 +15,9 @@ from pipelines.evaluation.job import evaluate
 from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.model_card import CARD, MARK
 from sentiment import checkpoint, storage
+from sentiment.classes import Classes
 from testing.evaluation_results import save_trained
-from testing.generated import write_shards
+from testing.generated import texts_and_labels, write_shards
 from tests.pipelines.reports.test_model_card import front
 from tests.pipelines.reports.test_page import Elements
 
@@ -69,6 +73,40 @@ def test_report_and_card_are_written_beside_the_model_without_ray_and_tensorflow
     assert re.fullmatch(r"report-others-[0-9a-f]{6}\.html", new)
     assert before == {name: (directory / name).read_bytes() for name in before}
     assert "60 rows of" in Elements((directory / new).read_bytes()).text
+
+
+def test_three_classes(tmp_path, capsys):
+    texts, labels = texts_and_labels(900)
+    names = np.array(["negative", "neutral", "positive"])
+    is_neutral = np.arange(900) % 3 == 0
+    texts = [
+        f"usual {n}" if usual else text
+        for n, (text, usual) in enumerate(zip(texts, is_neutral, strict=True))
+    ]
+    labels = names[np.where(is_neutral, 1, 2 * labels)]
+    corpus = tmp_path / "tweets"
+    corpus.mkdir()
+    pq.write_table(pa.table({"SentimentText": texts, "Sentiment": labels}), corpus / "a.parquet")
+    directory = tmp_path / "model"
+    model = save_trained(str(directory), corpus, Classes(tuple(names.tolist())))
+    evaluate(EvaluateConfig(str(directory), baseline=True))
+    printed = capsys.readouterr().out
+    table = {line[:30].strip(): line[30:].split() for line in printed.splitlines()}
+    assert float(table["TF-IDF + logistic regression"][0].rstrip("%")) > 60
+    # The first class is the most frequent one in what the record says of training.
+    assert re.search(r"^majority class +3\d\.\d%  +1\d\.\d%  +0\.500", printed, re.MULTILINE)
+    assert "The model loses to TF-IDF + logistic regression by" in printed
+    assert "The model hardly beats the majority class" in printed
+    assert re.search(r"^neutral( +\d+\.\d%){3} +\d+$", printed, re.MULTILINE)
+    assert re.search(r"^ +negative +neutral +positive$", printed, re.MULTILINE)
+    text = Elements((directory / "report.html").read_bytes()).text
+    assert "The model loses to TF-IDF + logistic regression by" in text
+    values = front((directory / CARD).read_bytes())["model-index"][0]["results"][0]["metrics"]
+    assert {"type": "f1", "name": "Macro F1", "args": {"average": "macro"}}.items() <= values[
+        1
+    ].items()
+    assert f"{values[1]['value']:.1%}" == table[MODEL][1]
+    assert checkpoint.load(str(directory)).model_hash == model.model_hash
 
 
 def test_a_readme_of_other_origin_stays(corpus, tmp_path, capsys):

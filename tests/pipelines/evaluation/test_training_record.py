@@ -2,28 +2,62 @@
 
 import copy
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from pipelines.evaluation.training_record import read_training_record
+from pipelines.evaluation.training_record import TrainingRecord, read_training_record
 from pipelines.sources.split import Split
+from sentiment.checkpoint import Checkpoint
+from sentiment.classes import Classes
 from sentiment.errors import InputError
-from testing.evaluation_results import RUN, TRAINING
+from testing.evaluation_results import RUN, TRAINING, with_classes
+from testing.generated import save_checkpoint
+
+OLD = {key: value for key, value in TRAINING.items() if key not in ("classes", "labels")} | {
+    "positive": {"train": 300, "validation": 15, "test": 80}
+}
+"""The same run, as older versions recorded it."""
 
 OPTIONAL = ("longest", "best", "losses", "validations", "versions")
 
 
-def test_what_training_wrote_is_read():
-    record = read_training_record(TRAINING)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Checkpoint:
+    return save_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def read(model):
+    def read(training: dict) -> TrainingRecord:
+        return read_training_record(replace(model, training=training))
+
+    return read
+
+
+def test_what_training_wrote_is_read(read):
+    record = read(TRAINING)
     assert record.run == RUN
     assert record.data_dir == "corpora/tweets"
     assert record.split == Split(0, 0.2, None)
     assert (record.reader.text_column, record.reader.label_column) == ("SentimentText", "Sentiment")
-    assert record.positive_share == 315 / 800
+    np.testing.assert_allclose(record.shares, [485 / 800, 315 / 800])
 
 
-def test_older_checkpoints_hold_less():
-    run = read_training_record({k: v for k, v in TRAINING.items() if k not in OPTIONAL}).run
+def test_a_record_of_three_classes_is_read(model):
+    three = with_classes(replace(model, training=TRAINING), Classes(("no", "so", "yes")))
+    record = read_training_record(three)
+    assert record.run.classes == ["no", "so", "yes"]
+    np.testing.assert_allclose(record.shares, [1 / 2, 1 / 3, 1 / 6], atol=0.01)
+
+
+def test_a_record_that_counts_positive_rows_is_read(read):
+    assert read(OLD).run.labels == read(TRAINING).run.labels == RUN.labels
+
+
+def test_older_checkpoints_hold_less(read):
+    run = read({k: v for k, v in TRAINING.items() if k not in OPTIONAL}).run
     assert (run.longest, run.best, run.losses, run.validations, run.versions) == (
         None,
         None,
@@ -51,11 +85,17 @@ def test_older_checkpoints_hold_less():
         ("sample_below", -1),
         ("sample_below", 2**64),
         ("sample_below", "0"),
-        ("rows", 3),
-        ("rows.train", "3"),
-        ("rows.train", 10**400),
-        ("rows", {"train": 3}),
-        ("positive.validation", -1),
+        ("classes", "ab"),
+        ("classes", ["negative", 1]),
+        ("classes", ["positive", "negative"]),
+        ("labels", 3),
+        ("labels", {"train": [3, 4]}),
+        ("labels.train", [3]),
+        ("labels.train", [3, 4, 5]),
+        ("labels.train", [3, "4"]),
+        ("labels.test", [3, 10**400]),
+        ("labels.validation", [-1, 3]),
+        ("labels", {"train": [0, 0], "validation": [0, 0], "test": [1, 1]}),
         ("longest", "20"),
         ("best", []),
         ("best", {"step": 3}),
@@ -72,23 +112,46 @@ def test_older_checkpoints_hold_less():
         ("versions", {"keras": 3}),
     ],
 )
-def test_impossible_values_are_refused_by_name(entry, value):
+def test_impossible_values_are_refused_by_name(read, entry, value):
     training = copy.deepcopy(TRAINING)
+    _replace(training, entry, value)
+    with pytest.raises(InputError, match=entry.rpartition(".")[2]):
+        read(training)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "named"),
+    [
+        ("rows", 3, "rows"),
+        ("rows.train", "3", "rows.train"),
+        ("rows.train", 10**400, "rows.train"),
+        ("rows", {"train": 3}, "rows.validation"),
+        ("positive", None, "positive"),
+        ("positive.validation", -1, "positive.validation"),
+        ("positive.train", 761, "labels.train"),
+    ],
+)
+def test_impossible_counts_of_an_old_record_are_refused_by_name(read, entry, value, named):
+    training = copy.deepcopy(OLD)
+    _replace(training, entry, value)
+    with pytest.raises(InputError, match=named):
+        read(training)
+
+
+def _replace(training: dict, entry: str, value: object) -> None:
     *parents, name = entry.split(".")
     holder = training
     for parent in parents:
         holder = holder[parent]
     holder[name] = value
-    with pytest.raises(InputError, match=name):
-        read_training_record(training)
 
 
-@pytest.mark.parametrize("name", ["flags", "rows", "positive", "sample_below"])
-def test_what_is_missing_is_named(name):
+@pytest.mark.parametrize("name", ["flags", "classes", "labels", "sample_below"])
+def test_what_is_missing_is_named(read, name):
     with pytest.raises(InputError, match=rf"training\.json.*: {name}: .*required"):
-        read_training_record({key: value for key, value in TRAINING.items() if key != name})
+        read({key: value for key, value in TRAINING.items() if key != name})
 
 
-def test_an_empty_record_is_refused():
+def test_an_empty_record_is_refused(read):
     with pytest.raises(InputError, match="flags"):
-        read_training_record({})
+        read({})

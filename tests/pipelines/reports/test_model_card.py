@@ -4,6 +4,7 @@ import re
 import shlex
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tyro
 import yaml
@@ -12,7 +13,8 @@ from markdown_it import MarkdownIt
 from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.model_card import model_card
 from pipelines.training.config import TrainConfig
-from testing.evaluation_results import RUN, evaluated
+from sentiment.classes import Classes
+from testing.evaluation_results import RUN, evaluated, run_of, with_classes
 from testing.hostile import HOSTILE
 
 
@@ -33,14 +35,14 @@ def test_the_card_has_the_metrics_as_hubs_read_them(results):
     assert result["dataset"] == {"type": "tweets", "name": "tweets", "split": "test"}
     metrics = results.metrics[MODEL]
     right, labelled, answered = (
-        metrics.confusion[1, 1],
-        metrics.confusion[1].sum(),
-        metrics.confusion[:, 1].sum(),
+        np.diag(metrics.confusion),
+        metrics.confusion.sum(axis=1),
+        metrics.confusion.sum(axis=0),
     )
     values = {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert values == {
         "accuracy": pytest.approx(metrics.accuracy, abs=1e-6),
-        "f1": pytest.approx(2 * right / (labelled + answered), abs=1e-6),
+        "f1": pytest.approx((2 * right / (labelled + answered)).mean(), abs=1e-6),
         "roc_auc": pytest.approx(metrics.auc, abs=1e-6),
         "log_loss": pytest.approx(metrics.log_loss, abs=1e-6),
         "expected_calibration_error": pytest.approx(metrics.calibration_error, abs=1e-6),
@@ -110,6 +112,21 @@ def test_a_card_of_one_class_has_no_auc(model):
     (entry,) = front(model_card(evaluated(model, ["a"], [1], [0.9])))["model-index"]
     kinds = {metric["type"] for metric in entry["results"][0]["metrics"]}
     assert kinds == {"accuracy", "f1", "log_loss", "expected_calibration_error"}
+
+
+@pytest.mark.parametrize("number", [3, 12])
+def test_a_card_of_more_classes(model, number):
+    names = ("a|b", "<b>", *(f"*class* {k}" for k in range(2, number)))
+    labels, classes = np.arange(number), Classes(names)
+    results = evaluated(
+        with_classes(model, classes), ["a"] * number, labels, np.eye(number), run=run_of(classes)
+    )
+    blocks = MarkdownIt("commonmark").enable("table").parse(model_card(results).decode())
+    cells = ["".join(c.content for c in block.children) for block in blocks if block.children]
+    assert "html_inline" not in {c.type for block in blocks for c in block.children or []}
+    for name in names:
+        assert name in cells
+        assert (f"labelled {name}" in cells) == (f"answered {name}" in cells) == (number == 3)
 
 
 def test_the_same_numbers_give_the_same_bytes(results):

@@ -1,6 +1,5 @@
 """The training report shows what was measured, for any texts, labels and history."""
 
-import base64
 import math
 import re
 import shlex
@@ -12,18 +11,14 @@ import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.reports.training_report import (
-    QUOTED_CHARACTERS,
-    WORST_TEXTS,
-    _by_length,
-    _lead,
-    training_report,
-)
+from pipelines.reports.evaluation_results import MODEL
+from pipelines.reports.prediction_sections import QUOTED_CHARACTERS, WORST_TEXTS, by_length
+from pipelines.reports.training_report import _lead, training_report
 from pipelines.reports.training_run import LossPoint, TrainingRun
 from pipelines.training.config import TrainConfig
-from sentiment.metrics import measure
+from sentiment.classes import Classes
 from testing.browser import look, needs_chromium
-from testing.evaluation_results import RUN, evaluated
+from testing.evaluation_results import RUN, evaluated, run_of, with_classes
 from testing.hostile import HOSTILE
 from tests.pipelines.reports.test_page import POLICY, Elements
 
@@ -32,7 +27,6 @@ CHARTS = [
     "Validation accuracy by step",
     "ROC curve",
     "Precision and recall",
-    "Confusion matrix",
     "Reliability diagram",
     "Accuracy by length",
 ]
@@ -45,7 +39,7 @@ def report(results) -> bytes:
 
 def test_the_report_says_what_was_measured(results, report):
     text = Elements(report).text
-    metrics = measure(results.labels, results.probabilities)
+    metrics = results.metrics[MODEL]
     assert f"<dd>{metrics.accuracy:.1%}</dd>" in report.decode()
     for value in (metrics.auc, metrics.log_loss, metrics.calibration_error):
         assert f"{value:.3f}" in text
@@ -53,15 +47,10 @@ def test_the_report_says_what_was_measured(results, report):
         assert words in text
     assert results.checkpoint.model_hash in text
     assert re.findall(r'alt="([^"]+)"', report.decode()) == CHARTS
-    svg = "".join(drawings(report))
-    for rows in metrics.confusion.flat:
-        assert f">{rows}<" in svg
-
-
-def drawings(report: bytes) -> list[str]:
-    """The SVG of each chart."""
-    encoded = re.findall(rb'src="data:image/svg\+xml;base64,([^"]+)"', report)
-    return [base64.b64decode(each).decode() for each in encoded]
+    for label, name in enumerate(("negative", "positive")):
+        counts = metrics.confusion[label]
+        cells = [f"{rows} · {rows / counts.sum():.1%}" for rows in counts]
+        assert re.search(rf"{name}\s+{cells[0]}\s+{cells[1]}", text)
 
 
 def test_the_flags_are_a_command_that_training_takes(results, report):
@@ -78,11 +67,12 @@ def test_the_same_numbers_give_the_same_bytes(results, report):
 
 def test_the_most_wrong_are_quoted_worst_first_and_cut(report):
     cells = re.findall(
-        r'<td class="r" dir="auto">([01])</td>\s*<td class="r" dir="auto">([\d.]+)</td>'
-        r'\s*<td class="l" dir="auto">([^<]*)</td>',
+        r'<td class="l" dir="auto">(\w+)</td>\s*<td class="l" dir="auto">(\w+)</td>'
+        r'\s*<td class="r" dir="auto">([\d.]+)</td>\s*<td class="l" dir="auto">([^<]*)</td>',
         report.decode(),
     )
-    off = [abs(int(label) - float(probability)) for label, probability, _ in cells]
+    off = [float(probability) for _, _, probability, _ in cells]
+    assert all(label != answer for label, answer, _, _ in cells)
     assert len(cells) == WORST_TEXTS
     assert off == sorted(off, reverse=True)
     assert min(off) >= 0.5
@@ -104,7 +94,7 @@ def test_the_most_wrong_are_quoted_worst_first_and_cut(report):
 )
 @pytest.mark.filterwarnings("error")
 def test_few_texts_and_one_class(model, texts, labels, probabilities):
-    bare = TrainingRun(RUN.flags, RUN.rows, RUN.positive)
+    bare = TrainingRun(RUN.flags, RUN.classes, RUN.labels)
     text = Elements(training_report(evaluated(model, texts, labels, probabilities, run=bare))).text
     assert "holds no history" in text
     assert ("Receiver operating" in text) == (len(set(labels)) == 2)
@@ -129,7 +119,7 @@ def test_a_history_that_is_not_whole(model, losses, validations):
 @given(st.lists(st.tuples(st.integers(0, 5000), st.booleans()), min_size=1))
 def test_every_text_is_in_the_bin_of_its_length(rows):
     tokens, right = map(np.array, zip(*rows, strict=True))
-    bins = list(_by_length(tokens, right))
+    bins = list(by_length(tokens, right))
     ranges = [[int(end) for end in name.split("–")] for name, _, _ in bins]
     assert ranges == sorted(ranges)
     for ends, (_, hits, texts) in zip(ranges, bins, strict=True):
@@ -165,9 +155,86 @@ def test_the_report_in_a_browser(report, model, tmp_path):
         assert frame["scroll_width"] == frame["width"]
         assert frame["scripts"] == 0
         assert not frame["hacked"]
-        charts = CHARTS if name != "single" else [CHARTS[i] for i in (0, 1, 4, 5, 6)]
+        charts = CHARTS if name != "single" else [CHARTS[i] for i in (0, 1, 4, 5)]
         assert [figure["title"] for figure in frame["figures"]] == charts
         for figure in frame["figures"]:
             assert figure["box"][0] > 300
             assert figure["drawn"] > 0.03
     assert "<script>hacked = true</script>" in looked.frames["wide"]["text"]
+
+
+def many(model, number: int, **named):
+    """Results of a model of many classes, whose names are hostile, on 40 texts for each."""
+    names = ("<script>hacked = true</script>", "ペット", "$x^2$ & 'y'", "-- %s {{ 7 * 7 }}")
+    classes = Classes((*names, *(f"class {k}" for k in range(4, number)))[:number])
+    random = np.random.default_rng(0)
+    labels = random.integers(0, number, 40 * number)
+    probabilities = random.dirichlet(np.ones(number), len(labels)) + np.eye(number)[labels] / 6
+    texts = ["<b>bold</b> text"] * len(labels)
+    return evaluated(
+        with_classes(model, classes),
+        texts,
+        labels,
+        probabilities / probabilities.sum(axis=1, keepdims=True),
+        run=run_of(classes),
+        **named,
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [3, 5, 12, 30])
+def test_a_report_of_many_classes(model, number):
+    results = many(model, number)
+    report = training_report(results)
+    elements, metrics = Elements(report), results.metrics[MODEL]
+    assert not {"script", "b"} & {tag for tag, _ in elements.tags}
+    for k, name in enumerate(results.classes.names):
+        shares = (metrics.precision[k], metrics.recall[k], metrics.f1[k])
+        scores = [f"{share:.1%}" for share in shares] + [f"{metrics.class_auc[k]:.3f}"]
+        counts = [f"{metrics.confusion.sum(axis=axis)[k]}" for axis in (1, 0)]
+        row = r"\s+".join(map(re.escape, (name, *counts, *scores)))
+        assert re.search(row, elements.text), name
+    assert ("Each class against the others" in elements.text) == (number <= 5)
+    assert ("In charts, class 1 is <script>" in elements.text) == (number <= 5)
+    assert ("Confusion matrix" in elements.text) == (number <= 12)
+    assert ("Most frequent confusions" in elements.text) == (number == 30)
+    assert "Each threshold" not in elements.text
+    assert f"Guessing gives {math.log(number):.2f}" in elements.text
+    assert "nan" not in elements.text
+
+
+def test_each_threshold_has_its_precision_and_recall(model):
+    probabilities = np.array([0.05, 0.15, 0.25, 0.65, 0.65, 0.85], np.float32)
+    strict = replace(model, classes=Classes(threshold=0.65))
+    report = training_report(evaluated(strict, ["a"] * 6, [0, 0, 1, 0, 1, 1], probabilities))
+    text = Elements(report).text
+    rows = {
+        "0.2": ("75.0%", "100.0%", "85.7%", "83.3%", "66.7%"),
+        "0.65": ("66.7%", "66.7%", "66.7%", "66.7%", "50.0%"),
+        "0.9": ("–", "0.0%", "0.0%", "50.0%", "0.0%"),
+    }
+    for threshold, shares in rows.items():
+        assert re.search(r"\s+".join(map(re.escape, (threshold, *shares))), text), threshold
+    assert "answered positive from a probability of 0.65" in text
+    assert re.findall(r"\n(0\.\d+)\n", text.partition("Each threshold")[2])[:10] == [
+        *("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.65", "0.7", "0.8", "0.9")
+    ]
+
+
+@pytest.mark.process
+@needs_chromium
+def test_reports_of_many_classes_in_a_browser(model, tmp_path):
+    pages = {
+        f"{number}-{width}": (POLICY.sub(b"", training_report(many(model, number))), width)
+        for number, width in ((3, 1000), (3, 360), (12, 360), (30, 1000))
+    }
+    looked = look(tmp_path, pages, dark=True)
+    assert looked.console == []
+    assert looked.requests == []
+    for name, frame in looked.frames.items():
+        assert frame["scroll_width"] == frame["width"], name
+        assert not frame["hacked"]
+        curves = ["ROC curve", "Precision and recall"] if name.startswith("3-") else []
+        shown = [figure["title"] for figure in frame["figures"]]
+        assert shown == [*CHARTS[:2], *curves, *CHARTS[4:]]
+        assert all(figure["drawn"] > 0.03 for figure in frame["figures"])

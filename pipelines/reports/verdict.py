@@ -1,0 +1,79 @@
+"""What a comparison of models comes to, in a sentence."""
+
+from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
+from sentiment.metrics import PairedAccuracy, compare_answers
+
+NEAR_MAJORITY = 0.05
+"""A macro-F1 that is at most this much above that of the majority class shows little."""
+
+LIKELY_CHANCE = 0.05
+"""P-value from which a difference may be chance."""
+
+
+def verdict(results: EvaluationResults) -> str:
+    """How this model does compared with logistic regression, or else with the majority class."""
+    rival = REGRESSION if REGRESSION in results.metrics else MAJORITY
+    ours, theirs = results.metrics[MODEL], results.metrics[rival]
+    if rival == MAJORITY:
+        points = _points(ours.accuracy - theirs.accuracy)
+        than = f"{abs(points):.1f} points {'more' if points > 0 else 'less'} than"
+        if not points:
+            than = "as many as"
+        return (
+            f"The model is right for {ours.accuracy:.1%} of the texts, {than} the majority class."
+        )
+    f1 = _points(ours.macro_f1 - theirs.macro_f1)
+    paired = compare_answers(results.labels, results.answers[rival], results.answers[MODEL])
+    macro_f1 = f"macro-F1 is {abs(f1):.1f} points {'higher' if f1 > 0 else 'lower'}"
+    return (
+        f"The model {difference(paired, rival)}; {macro_f1 if f1 else 'macro-F1 is the same'}. "
+        f"{_chance(paired, _overlap(ours.accuracy_interval, theirs.accuracy_interval))}"
+    )
+
+
+def difference(paired: PairedAccuracy, rival: str) -> str:
+    """`beats RIVAL by 0.7 points of accuracy`, of a second model against a first, the rival."""
+    points = _points(paired.difference)
+    if not points:
+        return f"is as accurate as {rival}"
+    verb = "beats" if points > 0 else "loses to"
+    return f"{verb} {rival} by {abs(points):.1f} points of accuracy"
+
+
+def format_p(p_value: float) -> str:
+    """`p = 0.012`, or `p < 0.001`."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def majority_warning(results: EvaluationResults) -> str:
+    """One line if the model hardly beats the majority class, by accuracy or macro-F1; else ""."""
+    ours, majority = results.metrics[MODEL], results.metrics[MAJORITY]
+    answer = results.classes.names[int(results.answers[MAJORITY][0])]
+    weak = []
+    low, high = ours.accuracy_interval
+    if low <= majority.accuracy:
+        weak.append(
+            f"its accuracy is {ours.accuracy:.1%} ({low:.1%} to {high:.1%}), and to answer "
+            f"{answer!r} every time gives {majority.accuracy:.1%}"
+        )
+    if ours.macro_f1 <= majority.macro_f1 + NEAR_MAJORITY:
+        weak.append(f"its macro-F1 is {ours.macro_f1:.1%}, and that gives {majority.macro_f1:.1%}")
+    return f"The model hardly beats the majority class: {'; '.join(weak)}." if weak else ""
+
+
+def _chance(paired: PairedAccuracy, overlap: bool) -> str:
+    intervals = "overlap" if overlap else "do not overlap"
+    chance = "may be chance" if paired.p_value >= LIKELY_CHANCE else "is hardly chance"
+    return (
+        f"The intervals of their accuracies {intervals}; by McNemar's test on the same texts the "
+        f"difference {chance} ({format_p(paired.p_value)})."
+    )
+
+
+def _points(difference: float) -> float:
+    """The difference of shares in points, as it is shown."""
+    return round(100 * difference, 1)
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
