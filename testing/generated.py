@@ -45,9 +45,16 @@ def write_shards(directory: Path, rows: int, shards: int, seed: int = 0) -> pa.T
 
 
 def save_checkpoint(
-    directory: Path, seed: int = 0, hidden: int = 8, classes: Classes | None = None
+    directory: Path,
+    seed: int = 0,
+    hidden: int = 8,
+    classes: Classes | None = None,
+    sureness: float = 1.0,
 ) -> Checkpoint:
-    """Save a model of random weights that knows the words of the generated texts."""
+    """Save a model of random weights that knows the words of the generated texts.
+
+    `sureness`: by how much the last layer is multiplied. A sure model has texts of every class.
+    """
     classes = classes or Classes()
     vocabulary = (*SPECIALS, *POSITIVE, *NEGATIVE, *NEUTRAL)
     random = np.random.default_rng(seed)
@@ -57,6 +64,7 @@ def save_checkpoint(
         name: (random.normal(size=shape) / np.sqrt(shape[0])).astype("f4")
         for name, shape in shapes.items()
     }
+    weights["dense/kernel"] *= np.float32(sureness)
     checkpoint = Checkpoint(weights, vocabulary, classes=classes)
     save(checkpoint, str(directory))
     return checkpoint

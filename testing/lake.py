@@ -54,7 +54,7 @@ class Lake:
             **flags,
         )
         output = Output(str(self.scored))
-        output.require_same(config.settings(self.model.model_hash))
+        output.require_same(config.settings(self.model.model_hash, self.model.classes.names))
         before = set(self.parts())
         shards = find_shards(config.input, "--input")
         with redirect_stdout(io.StringIO()) as said:

@@ -82,7 +82,7 @@ def test_every_block_runs_and_prints_what_stands_below_it(here):
         elif language == "text":
             # What share is positive depends on the model, and the seconds on the machine.
             said, wanted = (
-                re.sub(r"[\d.]+(% positive| s$)", r"\1", s, flags=re.MULTILINE)
+                re.sub(r"[\d.]+(% (?:negative|positive)| s$)", r"\1", s, flags=re.MULTILINE)
                 for s in (printed, block)
             )
             assert said == wanted or (block.startswith("\n") and said.endswith(wanted))

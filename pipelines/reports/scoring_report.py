@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.console.terminal import quantity
+from pipelines.reports.class_shares import most_frequent, trained_rows
 from pipelines.reports.drift import Drift, share
 from pipelines.reports.page import BLUE, GREY, ORANGE, Chart, Section, Table, draw_chart, page
 from pipelines.reports.scoring_results import ScoringResults, ScoringRun
 from sentiment import storage
+from sentiment.classes import Classes
 
 if TYPE_CHECKING:  # Loads where a chart is drawn.
     from matplotlib.axes import Axes
@@ -24,6 +26,9 @@ if TYPE_CHECKING:  # Loads where a chart is drawn.
 
 SHARDS_SHOWN = 20
 """If there are more shards: the distribution, and half this many of either extreme."""
+
+CLASSES_LISTED = 20
+"""Classes in the table of their shares, the most frequent."""
 
 REASONS_SHOWN, UNREADABLE_SHOWN = 20, 10
 
@@ -54,7 +59,10 @@ def scoring_report(results: ScoringResults) -> bytes:
         lead += "The output was complete when this page was written."
     facts = [
         ("rows scored", f"{counts['rows']:,}"),
-        ("positive", _percent(counts["positive"], counts["rows"])),
+        *(
+            (results.checkpoint.classes.names[i], _percent(results.class_rows[i], counts["rows"]))
+            for i in most_frequent(results.class_rows)
+        ),
         ("rows rejected", f"{counts['rejected']:,}"),
         ("shards that could not be read", f"{len(unreadable):,}"),
         ("texts truncated", f"{counts['truncated']:,}"),
@@ -62,12 +70,13 @@ def scoring_report(results: ScoringResults) -> bytes:
     ]
     sections = [
         _drift(results),
-        _probabilities(results.histogram),
+        _classes(results),
+        _probabilities(results.histogram, results.checkpoint.classes),
         _shards(results),
         _rejected(results),
         *_columns(results.column_notes),
         _runs(results.runs),
-        _reading(results.directory, bool(counts["rejected"] or unreadable)),
+        _reading(results, bool(counts["rejected"] or unreadable)),
         _settings(results),
     ]
     return page(f"Scored: {_end(results.directory)}", lead, sections, facts)
@@ -78,8 +87,6 @@ def _drift(results: ScoringResults) -> Section:
     counts, training = results.counts, results.checkpoint.training
     drift = Drift.of(counts, training)
     trained = training.get("learnt", {})
-    trained_rows = training.get("rows", {}).get("train")
-    trained_positive = share(training.get("positive", {}).get("train"), trained_rows)
     rows = [
         ("Tokens not in the vocabulary", _shown(drift.unknown), _shown(drift.trained_unknown)),
         ("Truncated texts", _shown(drift.truncated), _shown(drift.trained_truncated)),
@@ -87,11 +94,6 @@ def _drift(results: ScoringResults) -> Section:
             "Tokens per text",
             _shown(share(counts["tokens"], counts["rows"]), ".1f"),
             _shown(share(trained.get("tokens"), trained.get("rows")), ".1f"),
-        ),
-        (
-            "Positive texts (predicted here, labelled in training)",
-            _percent(counts["positive"], counts["rows"]),
-            _shown(trained_positive),
         ),
     ]
     return Section(
@@ -104,69 +106,115 @@ def _drift(results: ScoringResults) -> Section:
     )
 
 
-def _probabilities(histogram: np.ndarray) -> Section:
+def _classes(results: ScoringResults) -> Section:
+    """The share of each class, here and among the training labels."""
+    rows, names = results.class_rows, results.checkpoint.classes.names
+    trained = trained_rows(results.checkpoint.training, len(names))
+    cells = [
+        (
+            names[i],
+            f"{rows[i]:,}",
+            _percent(rows[i], rows.sum()),
+            _shown(None if trained is None else trained[i] / trained.sum()),
+        )
+        for i in most_frequent(rows, CLASSES_LISTED)
+    ]
+    caption = "All classes" if len(cells) == len(rows) else f"The most frequent of {len(rows):,}"
+    columns = ("class", "rows", "these texts", "training labels")
+    return Section(
+        "Classes",
+        "The share of each class: of the rows that are predicted to be of it here, and of the rows "
+        "that were labelled so in training.",
+        tables=[Table(caption, columns, cells, "lrrr")],
+    )
+
+
+def _probabilities(histogram: np.ndarray, classes: Classes) -> Section:
+    """The histogram of the second of two classes, or of the winner among more."""
     bins = len(histogram)
+    if len(classes) == 2:
+        threshold = 0.5 if classes.threshold is None else classes.threshold
+        title = f"Rows by {classes.names[1]} probability"
+        caption = f"Rows are predicted {classes.names[1]} from {threshold:g}."
+        text = f"The model is sure of rows near 0 and 1, and unsure of rows near {threshold:g}."
+    else:
+        threshold = 0.0
+        title = "Rows by the probability of their class"
+        caption = "A row has the class that is most probable."
+        text = "The model is sure of rows near 1."
+    is_second = np.arange(bins) >= np.floor(threshold * bins)
 
     def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
-        _bars(axes, histogram, [ORANGE] * (bins // 2) + [BLUE] * (bins - bins // 2))
-        axes.set_xlabel("positive probability")
+        _bars(axes, histogram, [BLUE if second else ORANGE for second in is_second])
+        axes.set_xlabel("probability")
         axes.set_ylabel("rows")
 
-    drawn = draw_chart(
-        "Rows by positive probability",
-        f"Rows in {bins} bins. Rows are predicted positive from 0.5.",
-        draw,
-    )
-    return Section(
-        "Probabilities",
-        "The model is sure of rows near 0 and 1, and unsure of rows near 0.5.",
-        charts=[drawn] if histogram.any() else [],
-    )
+    drawn = draw_chart(title, f"Rows in {bins} bins. {caption}", draw)
+    return Section("Probabilities", text, charts=[drawn] if histogram.any() else [])
 
 
 def _shards(results: ScoringResults) -> Section:
     """All shards if they are few, else the distribution of their shares and the extremes."""
-    rows, positive = results.shard_counts.T
-    scored = np.flatnonzero(rows)
-    shares = positive[scored] / rows[scored]
-    overall = positive.sum() / max(rows.sum(), 1)
+    names, counts = results.checkpoint.classes.names, results.shard_counts
+    scored = np.flatnonzero(counts[:, 0])
+    rows = counts[scored, 0]
+    # Of too many classes the rows of each are not counted by shard.
+    shown = most_frequent(results.class_rows) if counts.shape[1] == len(names) else []
+    by_class = np.concatenate(
+        [(rows - counts[scored, 1:].sum(axis=1))[:, None], counts[scored, 1:]], axis=1
+    )
 
     def table(caption: str, places: np.ndarray) -> Table:
         cells = [
-            (_end(results.shards[i]), f"{rows[i]:,}", _percent(positive[i], rows[i]))
-            for i in scored[places]
+            (
+                _end(results.shards[scored[i]]),
+                f"{rows[i]:,}",
+                *(_percent(by_class[i, number], rows[i]) for number in shown),
+            )
+            for i in places
         ]
-        return Table(caption, ("shard", "rows scored", "positive"), cells, "lrr")
+        columns = ("shard", "rows scored", *(names[number] for number in shown))
+        return Table(caption, columns, cells, "lr" + "r" * len(shown))
 
     if len(scored) <= SHARDS_SHOWN:
-        shown = [table("All shards with scored rows", np.arange(len(scored)))]
-        return Section("Shards", "Share of positive rows in each shard.", tables=shown)
+        tables = [table("All shards with scored rows", np.arange(len(scored)))]
+        return Section("Shards", "Share of the classes in each shard.", tables=tables)
+    if not shown:
+        order = np.argsort(-rows, kind="stable")[:SHARDS_SHOWN]
+        return Section(
+            "Shards",
+            f"{len(scored):,} shards have scored rows.",
+            tables=[table("The largest shards", order)],
+        )
+    overall = results.class_rows / results.class_rows.sum()
+    shares = by_class / rows[:, None]
+    drawn_class = 1 if len(names) == 2 else int(results.class_rows.argmax())
 
     def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
-        _bars(axes, np.histogram(shares, len(results.histogram), (0, 1))[0], BLUE)
-        axes.axvline(overall, color=GREY, linestyle="--")
-        axes.set_xlabel("share of positive rows")
+        heights, _ = np.histogram(shares[:, drawn_class], len(results.histogram), (0, 1))
+        _bars(axes, heights, BLUE)
+        axes.axvline(overall[drawn_class], color=GREY, linestyle="--")
+        axes.set_xlabel("share of the shard's rows")
         axes.set_ylabel("shards")
 
+    name = names[drawn_class]
     drawn = draw_chart(
-        "Shards by their share of positive rows", "The dashed line is the overall share.", draw
+        f"Shards by their share of {name} rows",
+        f"Shards by their share of {name} rows. The dashed line is the overall share.",
+        draw,
     )
-    # In standard errors, so that tiny shards do not fill the tables.
-    errors = np.sqrt(max(overall * (1 - overall), 1e-12) / rows[scored])
-    order = np.argsort((shares - overall) / errors, kind="stable")
-    half = SHARDS_SHOWN // 2
+    # In standard errors, so that tiny shards do not fill the table.
+    squares = (shares - overall) ** 2 / np.maximum(overall, 1e-12)
+    order = np.argsort(-rows * squares.sum(axis=1), kind="stable")[:SHARDS_SHOWN]
     return Section(
         "Shards",
-        f"{len(scored):,} shards have scored rows. The tables show the shards whose share of "
-        f"positive rows differs most from the overall share, {overall:.1%}, measured in standard "
-        "errors. Rows of a shard are often of one time or source.",
+        f"{len(scored):,} shards have scored rows. The table shows those whose shares of the "
+        "classes differ most from the overall ones, measured in standard errors. Rows of a shard "
+        "are often of one time or source.",
         charts=[drawn],
-        tables=[
-            table("Least positive shards", order[:half]),
-            table("Most positive shards", order[::-1][:half]),
-        ],
+        tables=[table("Shards that differ most", order)],
     )
 
 
@@ -270,7 +318,8 @@ def _rate(seconds: np.ndarray, rows: np.ndarray) -> Chart:
     return draw_chart("Rows per second", "Rows per second over the last run.", draw)
 
 
-def _reading(directory: str, rejected: bool) -> Section:
+def _reading(results: ScoringResults, rejected: bool) -> Section:
+    directory = results.directory
     pandas = [
         "import pandas as pd",
         "",
@@ -278,14 +327,11 @@ def _reading(directory: str, rejected: bool) -> Section:
     ]
     if rejected:
         pandas.append(f"rejected = pd.read_parquet({storage.join(directory, '_rejected')!r})")
-    code, readers = ["\n".join(pandas)], ["pandas"]
+    code = ["\n".join(pandas)]
     if "://" not in directory:
         parts = storage.join(directory, "part-*.parquet").replace("'", "''")
-        code.append(
-            "SELECT sentiment, count(*), avg(positive_probability)\n"
-            f"FROM read_parquet('{parts}') GROUP BY sentiment;"
-        )
-        readers.append("DuckDB, which streams the rows")
+        column = results.winner_column
+        code.append(f"SELECT {column}, count(*)\nFROM read_parquet('{parts}') GROUP BY {column};")
     return Section(
         "Reading the output",
         "With pandas."

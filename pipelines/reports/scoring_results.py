@@ -52,14 +52,20 @@ class ScoringResults:
     parts: int
     """Parts that are included in the sums below."""
     counts: Mapping[str, int]
-    """`rows` scored and `rejected`; of the scored ones, `truncated` texts, `positive` texts,
-    `tokens`, and `unknown` tokens, which are not in the vocabulary."""
+    """`rows` scored and `rejected`; of the scored ones, `truncated` texts, `tokens`, and
+    `unknown` tokens, which are not in the vocabulary."""
     histogram: np.ndarray
-    """int64[bins]: rows scored by probability, in bins of equal width from 0 to 1."""
+    """int64[bins]: rows scored by probability, in bins of equal width from 0 to 1: of two classes
+    that of the second, else the winner's."""
+    class_rows: np.ndarray
+    """int64[classes]: rows scored of each class."""
     shards: Sequence[str]
     """Paths, in the order of the plans; a shard that was planned again occurs again."""
     shard_counts: np.ndarray
-    """int64[shards, 2]: scored rows of each shard, and positive rows among them."""
+    """int64[shards, 1] or int64[shards, classes]: scored rows of each shard; then, unless there are
+    too many classes, those of class 1, class 2, ..."""
+    winner_column: str
+    """The column of the output that holds each row's class."""
     reasons: Mapping[str, int]
     """Rejected rows by reason."""
     rejected_for_other_reasons: int

@@ -100,9 +100,14 @@ def _problems_of_totals(output: Output) -> Iterator[str]:
     except UNREADABLE:
         yield "_SUCCESS cannot be read"
         return
-    for name, value in output.totals().counts.items():
+    totals = output.totals()
+    for name, value in totals.counts.items():
         if success.get(name) != value:
             yield f"_SUCCESS says {name} {success.get(name)}, the records of the parts {value}"
+    labels = dict(zip(output.classes, totals.classes.tolist(), strict=True))
+    # Earlier versions did not write them.
+    if success.get("labels", labels) != labels:
+        yield "_SUCCESS says other rows of the classes than the records of the parts"
 
 
 def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, NotRequired, TypedDict
 
 from pipelines.console.flags import rejected_limit, require
 from pipelines.sources.options import ReadOptions
+from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.predictor import MAX_TOKENS
 
@@ -13,6 +14,7 @@ class OutputSettings(TypedDict):
     """What the output's bytes follow from, besides the shards. Every plan holds it, as JSON."""
 
     model_hash: str
+    classes: NotRequired[list[str]]
     text_column: str
     keep_columns: list[str] | None
     encoding: str
@@ -25,6 +27,11 @@ class OutputSettings(TypedDict):
     part_rows: int
     with_source: NotRequired[bool]
     limit: NotRequired[int]
+
+
+def class_names(settings: OutputSettings) -> tuple[str, ...]:
+    """The names of the model's classes. Settings lack them if they are negative and positive."""
+    return tuple(settings.get("classes", Classes().names))
 
 
 def read_options(settings: OutputSettings) -> ReadOptions:
@@ -115,7 +122,8 @@ class ScoreConfig:
     batch_size: int = 16_384
     """Texts that a GPU computes at once."""
     show_samples: bool = False
-    """Show the first ten rows of the output at the end: texts, if they are kept."""
+    """Show ten rows of the output at the end, at random, the same each time: texts, if they are
+    kept."""
     quiet: bool = False
     """Show only warnings, failures and the last line."""
     verbose: bool = False
@@ -151,8 +159,15 @@ class ScoreConfig:
         """Rows that may be rejected, by `--max_rejected`, of `planned_rows`; inf: any number."""
         return rejected_limit(self.max_rejected, planned_rows)
 
-    def settings(self, model_hash: str) -> OutputSettings:
-        """What the output's bytes follow from, besides the shards, with this model."""
+    def settings(
+        self, model_hash: str, classes: tuple[str, ...] = Classes().names
+    ) -> OutputSettings:
+        """What the output's bytes follow from, besides the shards.
+
+        Args:
+            model_hash: of the model.
+            classes: names of the model's classes.
+        """
         settings: OutputSettings = {
             "model_hash": model_hash,
             "text_column": self.text_column,
@@ -161,7 +176,9 @@ class ScoreConfig:
             "max_tokens": self.max_tokens,
             "part_rows": self.part_rows,
         }
-        # Plans of versions that lack these flags are those of their defaults.
+        # Plans of versions that lack these are those of their defaults.
+        if classes != Classes().names:
+            settings["classes"] = list(classes)
         if self.delimiter is not None:
             settings["delimiter"] = self.delimiter
         if self.quote != '"':

@@ -4,12 +4,17 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.console.terminal import printable, quantity, say, warn
-from pipelines.scoring.plan import Plan
+from pipelines.reports.class_shares import shares
+from pipelines.scoring.output import Output
 from pipelines.scoring.run_record import RunSummary
+from pipelines.scoring.sample import sample
+from pipelines.scoring.totals import Totals
 from sentiment import storage
 from sentiment.errors import on_one_line
 
@@ -32,23 +37,25 @@ def say_damage(directory: str, damaged: Mapping[str, str]) -> None:
         warn(f"Scoring {quantity(len(damaged), 'damaged part')} again")
 
 
-def say_how_to_read(directory: str, plans: Sequence[Plan], show_samples: bool) -> None:
-    """Print the output's schema and a command that reads it; with `show_samples`, the first rows of
-    its first part."""
-    for part in islice((part for plan in plans for part in plan.parts), 1):
+def say_how_to_read(directory: str, output: Output, show_samples: bool) -> None:
+    """Print the output's schema and a command that reads it; with `show_samples`, a few rows."""
+    for part in islice((part for plan in output.plans for part in plan.parts), 1):
         filesystem, inner = storage.resolve(storage.join(directory, f"{part.name}.parquet"))
         with filesystem.open_input_file(inner) as opened:
             file = pq.ParquetFile(opened)
             schema = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
             short = textwrap.shorten(printable(schema), MAX_SCHEMA_CHARACTERS, placeholder=" ...")
             say(f"\nSchema: {short}")
-            rows = next(file.iter_batches(ROWS_SHOWN), None) if show_samples else None
+    if show_samples:
+        # The plans tell two outputs apart, and stay what they are.
+        seed = int(output.digests[0][:16], 16)
+        rows = sample(output.directory, *output.scored_rows(), ROWS_SHOWN, seed)
         if rows is not None:
             _say_rows(rows)
     say(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")
 
 
-def _say_rows(rows: pa.RecordBatch) -> None:
+def _say_rows(rows: pa.Table) -> None:
     columns = [
         [_brief(name), *(_brief(value) for value in column.to_pylist())]
         for name, column in zip(rows.schema.names, rows.columns, strict=True)
@@ -59,17 +66,23 @@ def _say_rows(rows: pa.RecordBatch) -> None:
 
 
 def say_totals(
-    directory: str, max_tokens: int, counts: Mapping[str, int], unreadable_shards: int
+    directory: str,
+    max_tokens: int,
+    totals: Totals,
+    classes: Sequence[str],
+    unreadable_shards: int,
 ) -> None:
     """Print the totals of all runs, and how many rows and shards could not be scored, if any.
 
     Args:
         directory: the output.
         max_tokens: texts were truncated to this many tokens.
-        counts: sums of `PartCounts`, by name.
+        totals: of all parts.
+        classes: names of the model's classes.
         unreadable_shards: number of shards that could not be opened.
     """
-    say(f"\n{_scored(counts)}, in {directory}")
+    counts = totals.counts
+    say(f"\n{_scored(totals.classes, classes)}, in {directory}")
     if counts["truncated"]:
         say(f"{counts['truncated']:,} texts were scored on their first {max_tokens} tokens")
     if counts["rejected"] or unreadable_shards:
@@ -79,18 +92,22 @@ def say_totals(
         )
 
 
-def say_run(run: RunSummary, warnings: Iterable[str]) -> None:
+def say_run(run: RunSummary, classes: Sequence[str], warnings: Iterable[str]) -> None:
     """Print the last lines, also with `--quiet`: what is to know of shards and texts, and what this
-    run did."""
+    run did; `classes`: names of the model's classes."""
     for note in [*run.notes, *(f"Warning: {warning}" for warning in warnings)]:
         warn(printable(note))
     rejected = f"{run.counts['rejected']:,} rejected, " if run.counts["rejected"] else ""
-    warn(f"This run: {_scored(run.counts)}, {rejected}in {run.seconds:,.1f} s")
+    warn(f"This run: {_scored(run.classes, classes)}, {rejected}in {run.seconds:,.1f} s")
 
 
-def _scored(counts: Mapping[str, int]) -> str:
-    share = f", {counts['positive'] / counts['rows']:.1%} positive" if counts["rows"] else ""
-    return f"{quantity(counts['rows'], 'row')} scored{share}"
+def _scored(rows: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
+    """How many rows are scored, and the share of each class; `rows`: int64[classes]."""
+    return ", ".join(
+        filter(
+            None, [f"{quantity(int(rows.sum()), 'row')} scored", printable(shares(classes, rows))]
+        )
+    )
 
 
 def _brief(value: object) -> str:

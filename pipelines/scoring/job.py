@@ -81,7 +81,7 @@ def _score(config: ScoreConfig) -> None:
     if found.remark:
         warn(printable(found.remark))
     output = overwrite(directory) if config.overwrite else Output(directory)
-    settings = config.settings(checkpoint.model_hash)
+    settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
     output.require_same(settings)
     if config.dry_run:
         preview(config, checkpoint, output, shards, _executor(config, shards, output))
@@ -128,13 +128,14 @@ def _run_and_report(
     except (PartsFailed, TooManyRejected, InputChanged) as error:
         # The report shows the reasons.
         _write_report(config, checkpoint, output, None, str(error))
-        say_run(summary, drift(summary.counts))
+        say_run(summary, checkpoint.classes.names, drift(summary.counts))
         raise
-    say_how_to_read(config.output, output.plans, config.show_samples)
+    say_how_to_read(config.output, output, config.show_samples)
     _write_report(config, checkpoint, output, totals)
     unreadable_shards = len(output.unreadable())
-    say_totals(config.output, config.max_tokens, totals.counts, unreadable_shards)
-    say_run(summary, drift(summary.counts))
+    names = checkpoint.classes.names
+    say_totals(config.output, config.max_tokens, totals, names, unreadable_shards)
+    say_run(summary, names, drift(summary.counts))
 
 
 def run(
@@ -154,7 +155,7 @@ def run(
     scored, TooManyRejected if more rows are rejected than `--max_rejected` allows, and InputChanged
     if scored shards have changed, without `--sync` and `--keep_stale`.
     """
-    settings = config.settings(checkpoint.model_hash)
+    settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
     drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
     summary = summary or RunSummary()
     try:
@@ -266,7 +267,9 @@ def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> Part
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
     readers = [PartReader.of(config, encoder, plan.schema) for plan in output.plans]
     writer = PartWriter(output.directory, output.staging, output.writer)
-    scorer = PartScorer(infer, writer, tuple(output.digests), checkpoint.model_hash)
+    scorer = PartScorer(
+        infer, writer, tuple(output.digests), checkpoint.model_hash, checkpoint.classes
+    )
     attempts = config.max_attempts
     return PartWorker(ReadStep(readers, scorer.finished, attempts), ScoreStep(scorer, attempts))
 

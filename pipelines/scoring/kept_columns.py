@@ -9,18 +9,16 @@ import pyarrow.types as pat
 
 from pipelines.console.terminal import quantity
 from pipelines.errors import BadShard
+from pipelines.scoring.answers import answer_schema
 from pipelines.scoring.column_types import common_type, converts
-from pipelines.scoring.config import OutputSettings
+from pipelines.scoring.config import OutputSettings, class_names
 from pipelines.sources.parquet_columns import ENCRYPTED, unkept
 from pipelines.sources.rows import choose_columns
 from sentiment.errors import InputError
 
-ADDED = ("positive_probability", "sentiment")
-"""Columns that the output adds."""
-
 SOURCE = pa.schema([("source_shard", pa.string()), ("source_row", pa.int64())])
-"""Columns that it adds with `--with_source`: the path of a row's shard, and the number of the row
-from 1, as `_rejected/` has them."""
+"""Columns that the output adds with `--with_source`: the path of a row's shard, and the number of
+the row from 1, as `_rejected/` has them."""
 
 MAX_CASTS = 20
 """Columns with another type than in the shards that are named; the others are counted."""
@@ -32,7 +30,8 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
     """The schema of the columns that an output keeps, given the schemas of its first shards.
 
     Each column has a type that holds every shard's values. Raises InputError if no type does, if no
-    shard has a column that --keep_columns names, or if a column has a name that the output adds.
+    shard has a column that --keep_columns names, or if a column has a name that the output adds,
+    or if it would add two columns of one name.
     """
     names = dict.fromkeys(name for schema in schemas for name in schema.names)
     names.pop(settings["text_column"], None)
@@ -44,10 +43,12 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
                     f"the columns: {', '.join([settings['text_column'], *names])}"
                 )
         names = dict.fromkeys(settings["keep_columns"])
-    added = (*ADDED, *SOURCE.names) if settings.get("with_source") else ADDED
+    added = [*answer_schema(class_names(settings)).names]
+    added += SOURCE.names if settings.get("with_source") else []
+    lower = {name.lower() for name in added}
     for name in names:
         # Some readers of Parquet ignore case in names.
-        if name.lower() in added:
+        if name.lower() in lower:
             raise InputError(
                 f"the input has a column {name!r}, which the output adds: "
                 "choose the columns to keep without it, by --keep_columns"

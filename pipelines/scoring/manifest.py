@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.part_data import BINS, PartCounts, PartResult
 from pipelines.scoring.sealed_parquet import parquet_content, read_parquet
 from sentiment.errors import UNREADABLE
@@ -37,8 +38,8 @@ RECORDS = pa.schema(
 )
 """Schema of the manifest. Of a part's file: bytes, time in ns since 1970 (0: not known), hash; the
 same of its file in `_rejected/` (null: it has none); `PartCounts`; `histogram`: int64[BINS];
-`answers`: int64[2 * pieces], rows scored and positive rows of each piece; `reasons`: rejected rows
-by kind of reason."""
+`answers`: rows scored of each piece and class, as in `PartResult`; `reasons`: rejected rows by kind
+of reason."""
 
 PLAN = b"sentiment.plan"
 """Key of the SHA-256 of the plan's file, in hex, in the metadata of a plan's manifest."""
@@ -110,7 +111,9 @@ class Manifest:
         return parquet_content(table, {PLAN: plan})
 
 
-def read(content: bytes, plan: str, names: pa.Array, pieces: npt.NDArray[np.int64]) -> pa.Table:
+def read(
+    content: bytes, plan: str, names: pa.Array, pieces: npt.NDArray[np.int64], classes: int
+) -> pa.Table:
     """The records in a manifest's file, those of a plan's parts.
 
     A damaged file, or one of another plan, has no records: its parts are verified again.
@@ -120,6 +123,7 @@ def read(content: bytes, plan: str, names: pa.Array, pieces: npt.NDArray[np.int6
         plan: SHA-256 of the plan's file, in hex.
         names: string[parts].
         pieces: int64[parts]: number of pieces of each part.
+        classes: of the model.
     """
     try:
         file = read_parquet(content)
@@ -135,8 +139,8 @@ def read(content: bytes, plan: str, names: pa.Array, pieces: npt.NDArray[np.int6
     part = positions(table["name"], names)
     answers = pc.list_value_length(table["answers"]).to_numpy(zero_copy_only=False)
     bins = pc.list_value_length(table["histogram"]).to_numpy(zero_copy_only=False)
-    expected = 2 * np.append(pieces, -1)[part]
-    return _latest(table.filter(pa.array((answers == expected) & (bins == BINS))))
+    has_all = (answers == ClassRows(classes).length(pieces[part])) & (bins == BINS)
+    return _latest(table.filter(pa.array((part >= 0) & has_all)))
 
 
 def positions(names: pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:

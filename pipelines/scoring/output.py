@@ -20,14 +20,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.errors import Failure
 from pipelines.scoring import fence, manifest
+from pipelines.scoring.config import OutputSettings, class_names
 from pipelines.scoring.executor import Executor, LocalExecutor
 from pipelines.scoring.known import KnownShards
 from pipelines.scoring.manifest import Manifest
@@ -128,6 +130,12 @@ class Output:
                 self._bring_up_to_date()
             self._read_manifests(files)
         self._compare()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the model's classes, in order, as the first plan has them."""
+        settings = self.plans[0].settings if self.plans else {}
+        return class_names(cast(OutputSettings, settings))
 
     @property
     def parts(self) -> list[Part]:
@@ -262,11 +270,17 @@ class Output:
     def totals(self) -> Totals:
         """Sums over the parts that are recorded, from their records."""
         names = [self._names_of(number) for number in range(len(self.plans))]
-        return Totals.of(self.plans, names, self._manifest)
+        return Totals.of(self.plans, names, self._manifest, len(self.classes))
 
     def totals_of(self, number: int) -> Totals:
         """Those of one plan."""
-        return Totals.of([self.plans[number]], [self._names_of(number)], self._manifest)
+        names = [self._names_of(number)]
+        return Totals.of([self.plans[number]], names, self._manifest, len(self.classes))
+
+    def scored_rows(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The names of the planned parts, and int64[parts]: rows scored in each, as recorded."""
+        rows = self._manifest.table["rows"].to_numpy(zero_copy_only=False)
+        return self._names.to_pylist(), np.append(rows, 0)[self._manifest.find(self._names)]
 
     @property
     def has_rejected(self) -> bool:
@@ -370,7 +384,8 @@ class Output:
             self.look()
             if not self._is_settled(plans):
                 return None
-            self.finish(dict(totals.counts), warnings)
+            labels = dict(zip(self.classes, totals.classes.tolist(), strict=True))
+            self.finish({**totals.counts, "labels": labels}, warnings)
             # A plan of the same moment, where there are no locks.
             self.look()
             if not self._is_settled(plans):
@@ -378,7 +393,7 @@ class Output:
                 return None
         return totals
 
-    def finish(self, totals: dict[str, int], warnings: Sequence[str] = ()) -> None:
+    def finish(self, totals: Mapping[str, object], warnings: Sequence[str] = ()) -> None:
         """Write the list of shards that could not be opened, then `_SUCCESS`."""
         unreadable = self.unreadable()
         if len(unreadable):
@@ -453,7 +468,8 @@ class Output:
             number = number_of[name]
             pieces = np.diff(self.plans[number].parts.starts)
             names = self._names_of(number)
-            records.append(manifest.read(content, self.digests[number], names, pieces))
+            plan, classes = self.digests[number], len(self.classes)
+            records.append(manifest.read(content, plan, names, pieces, classes))
         if records:
             self._manifest.add_older(pa.concat_tables(records))
 
@@ -525,6 +541,7 @@ class Output:
                     plan=self.digests[number],
                     rows=int(rows[number][part]),
                     pieces=int(starts[part + 1] - starts[part]),
+                    classes=len(self.classes),
                     sha256=hashes[record].as_py().hex() if record >= 0 else "",
                     modified=int(found.modified[index]),
                     rejected_modified=int(found.rejected_modified[index]),

@@ -35,7 +35,7 @@ beyond 64 MiB of a part; `raw_bytes` is its length, which is always there. `plan
 the plan that has the row: there is one for each night with new shards."""
 
 BINS = 20
-"""Bins of the histogram of probabilities, of equal width. The upper half is positive."""
+"""Bins of the histogram of probabilities, of equal width from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class PartCounts:
     truncated: int = 0
     """Texts scored that were truncated to `--max_tokens`."""
     positive: int = 0
-    """Texts scored whose answer is positive."""
+    """Texts scored whose class is `positive`; 0 if no class has that name."""
     tokens: int = 0
     """Tokens of the texts scored."""
     unknown: int = 0
@@ -133,9 +133,10 @@ class PartResult:
     """Why the part was not written, or is damaged; "": neither. If there is one, nothing else
     counts."""
     histogram: Sequence[int] = ()
-    """int[BINS]: rows scored, by probability."""
+    """int[BINS]: rows scored, by the probability of the second of two classes, or of the winner
+    among more."""
     answers: Sequence[int] = ()
-    """int[2 * pieces]: rows scored and positive rows of the first piece, the second one, ..."""
+    """Rows scored of each piece and class, in the layout of `class_rows.ClassRows`."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Rejected rows by kind of reason."""
     file: WrittenFile | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.part_data import BINS, PartCounts, PartResult, PartTask, WrittenFile
 from pipelines.scoring.sealed_parquet import parquet_content, read_parquet
 
@@ -46,7 +47,9 @@ def fingerprint(content: pa.Buffer | bytes) -> WrittenFile:
     return WrittenFile(len(content), hashlib.sha256(content).hexdigest())
 
 
-def read_part(content: bytes, name: str, plan: str, rows: int, pieces: int) -> PartResult:
+def read_part(
+    content: bytes, name: str, plan: str, rows: int, pieces: int, classes: int
+) -> PartResult:
     """What the content of a part's file says of itself. Its checksum is verified.
 
     Args:
@@ -55,6 +58,7 @@ def read_part(content: bytes, name: str, plan: str, rows: int, pieces: int) -> P
         plan: SHA-256 of the plan's file, in hex.
         rows: input rows of the part, as planned.
         pieces: of the part.
+        classes: of the model.
 
     Raises ValueError, TypeError, KeyError, OSError or an Arrow error if it is not that part.
     """
@@ -77,7 +81,7 @@ def read_part(content: bytes, name: str, plan: str, rows: int, pieces: int) -> P
         file=fingerprint(content),
         rejected_file=rejected and WrittenFile(int(rejected[0]), str(rejected[1])),
     )
-    if len(result.histogram) != BINS or len(result.answers) != 2 * pieces:
+    if len(result.histogram) != BINS or len(result.answers) != ClassRows(classes).length(pieces):
         raise ValueError("its footer is incomplete")
     if bool(counts.rejected) != bool(rejected):
         raise ValueError("its footer contradicts itself")

@@ -7,10 +7,10 @@ from contextlib import closing
 import pyarrow as pa
 
 from pipelines.console.terminal import printable, quantity
+from pipelines.scoring.answers import answer_schema
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.follow import Stale, next_step, say_absent, say_step
-from pipelines.scoring.kept_columns import ADDED
 from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.plan import Plan
@@ -37,7 +37,7 @@ def preview(
 
     Raises InputError if it would refuse a flag or a shard, and Failure if a shard cannot be read.
     """
-    settings = config.settings(checkpoint.model_hash)
+    settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
     _print_input(shards)
     with closing(executor):
         step = next_step(config, settings, shards, output, executor, Stale(), config.retry_rejected)
@@ -62,7 +62,7 @@ def preview(
             print(printable(note))
         encoder = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
         read = PartReader.of(config, encoder, plan.schema)
-        print(_columns_line(read.columns))
+        print(_columns_line(read.columns, answer_schema(checkpoint.classes.names)))
         if rows:
             print(_time_line(read, checkpoint, plan))
     print("Nothing was written")
@@ -86,9 +86,9 @@ def _print_input(shards: Shards) -> None:
         print(printable(f"Partition column: {key}, {quantity(len(found), 'value')}"))
 
 
-def _columns_line(schema: pa.Schema) -> str:
-    kept = [f"{field.name} {field.type}" for field in schema]
-    return printable(f"Columns: {', '.join([*kept, *ADDED])}")
+def _columns_line(kept: pa.Schema, added: pa.Schema) -> str:
+    columns = [f"{field.name} {field.type}" for field in (*kept, *added)]
+    return printable(f"Columns: {', '.join(columns)}")
 
 
 def _time_line(read: PartReader, checkpoint: Checkpoint, plan: Plan) -> str:

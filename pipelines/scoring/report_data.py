@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.reports.scoring_results import RejectedRow, ScoringResults, ScoringRun
+from pipelines.scoring.answers import winner_column
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.totals import OTHER, Totals, kind_of
@@ -55,8 +56,10 @@ def collect(
         parts=totals.parts,
         counts=totals.counts,
         histogram=totals.histogram,
+        class_rows=totals.classes,
         shards=[shard.path for plan in output.plans for shard in plan.shards],
         shard_counts=np.concatenate(totals.shards),
+        winner_column=winner_column(checkpoint.classes.names),
         reasons=reasons,
         rejected_for_other_reasons=other,
         unreadable_shards=[

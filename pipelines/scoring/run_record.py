@@ -7,8 +7,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.console import progress
 from pipelines.console.terminal import quantity, say, warn
+from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartResult
@@ -26,12 +30,15 @@ class RunSummary:
         self._began = time.monotonic()
         self.counts: Counter[str] = Counter()
         """Sums of `PartCounts` over the parts that the run has written, by name."""
+        self.classes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        """int64[classes]: rows of each class in the parts that the run has written; empty: none."""
         self.notes: list[str] = []
         """What is to know of the columns of the shards that it has scored."""
 
     def add(self, record: "RunRecord") -> None:
         """Add what was done since the record began."""
         self.counts.update(record.counts)
+        self.classes = record.classes + (self.classes if len(self.classes) else 0)
         self.notes += record.notes
 
     @property
@@ -60,6 +67,9 @@ class RunRecord:
         self._totals = output.totals().counts
         """Sums of `PartCounts` over all parts that are there, by name."""
         self._totals_before = self._totals.copy()
+        self._names = output.classes
+        self.classes = np.zeros(len(self._names), np.int64)
+        """int64[classes]: rows of each class in the parts that this run has written."""
         self.notes = [
             note
             for plan in output.plans
@@ -110,6 +120,7 @@ class RunRecord:
             self.failed_parts += 1
         else:
             self._totals.update(asdict(result.counts))
+            self.classes += ClassRows(len(self._names)).of_one(result.answers)
             self._parts += 1
             self._add_point(time.monotonic() - self._began)
         share = self.rejected_rows / max(self.done_rows, 1)
@@ -155,6 +166,7 @@ class RunRecord:
             },
             "totals": dict(self._totals),
             "counts": dict(self.counts),
+            "labels": dict(zip(self._names, self.classes.tolist(), strict=True)),
             "notes": self.notes,
         }
 

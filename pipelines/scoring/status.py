@@ -8,12 +8,13 @@ from tyro.conf import Positional
 
 from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
+from pipelines.reports.class_shares import shares
 from pipelines.scoring.output import Output
 from pipelines.scoring.plan import plan_file
 from sentiment import storage
 from sentiment.errors import InputError
 
-HEADER = ("plan", "made", "shards", "parts", "missing", "scored", "rejected", "positive")
+HEADER = ("plan", "made", "shards", "parts", "missing", "scored", "rejected", "classes")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ def open_output(path: str) -> Output:
 
 def _line(output: Output, number: int) -> tuple[str, ...]:
     plan, totals = output.plans[number], output.totals_of(number)
-    rows = totals.counts["rows"]
     made = storage.resolve(storage.join(output.directory, "_manifest", plan_file(number)))
     modified = made[0].get_file_info(made[1]).mtime_ns or 0
     return (
@@ -65,9 +65,9 @@ def _line(output: Output, number: int) -> tuple[str, ...]:
         f"{int(output.known.is_current[output.known.of_plan(number)].sum()):,}",
         f"{len(plan.parts):,}",
         f"{len(output.missing_of(plan)):,}",
-        f"{rows:,}",
+        f"{totals.counts['rows']:,}",
         f"{totals.counts['rejected']:,}",
-        f"{totals.counts['positive'] / rows:.1%}" if rows else "-",
+        printable(shares(output.classes, totals.classes)) or "-",
     )
 
 

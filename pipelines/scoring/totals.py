@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.manifest import COUNTS, Manifest
 from pipelines.scoring.part_data import BINS
 from pipelines.scoring.plan import Plan
@@ -34,41 +35,51 @@ class Totals:
     parts: int
     """Parts that are included."""
     histogram: npt.NDArray[np.int64]
-    """int64[BINS]: rows scored, by probability."""
+    """int64[BINS]: rows scored, as in `PartResult`."""
+    classes: npt.NDArray[np.int64]
+    """int64[classes]: rows scored of each class."""
     shards: list[npt.NDArray[np.int64]]
-    """For each plan, int64[shards, 2]: rows scored, and those that are positive."""
+    """For each plan, int64[shards, `ClassRows.of_piece`]: rows scored; then, unless there are too
+    many classes, those of class 1, class 2, ..."""
     reasons: Counter[str]
     """Rows rejected, by reason."""
 
     @staticmethod
-    def of(plans: Sequence[Plan], names: Sequence[pa.Array], manifest: Manifest) -> "Totals":
+    def of(
+        plans: Sequence[Plan], names: Sequence[pa.Array], manifest: Manifest, classes: int
+    ) -> "Totals":
         """Sums over the parts of some plans that the manifest records.
 
         Args:
             plans: the plans.
             names: for each plan, string[parts].
             manifest: the records.
+            classes: of the model.
         """
         table = manifest.table
-        shards = []
+        layout = ClassRows(classes)
+        shards, class_rows = [], np.zeros(classes, np.int64)
         recorded = np.zeros(len(table), bool)
         for plan, parts in zip(plans, names, strict=True):
             rows = manifest.find(parts)
             is_recorded = rows >= 0
             rows = rows[is_recorded]
             recorded[rows] = True
-            pieces = plan.parts.take(np.flatnonzero(is_recorded)).pieces
+            done = plan.parts.take(np.flatnonzero(is_recorded))
             answers = pc.list_flatten(table["answers"].take(pa.array(rows)))
-            sums = np.zeros((len(plan.shards), 2), np.int64)
             flat = answers.to_numpy(zero_copy_only=False).astype(np.int64)
-            np.add.at(sums, pieces[:, 0], flat.reshape(-1, 2))
+            of_pieces, of_classes = layout.split(flat, np.diff(done.starts))
+            sums = np.zeros((len(plan.shards), layout.of_piece), np.int64)
+            np.add.at(sums, done.pieces[:, 0], of_pieces)
             shards.append(sums)
+            class_rows += of_classes
         table = table.filter(pa.array(recorded))
         histograms = pc.list_flatten(table["histogram"]).to_numpy(zero_copy_only=False)
         return Totals(
             counts=Counter({name: pc.sum(table[name]).as_py() or 0 for name in COUNTS}),
             parts=len(table),
             histogram=histograms.astype(np.int64).reshape(-1, BINS).sum(axis=0),
+            classes=class_rows,
             shards=shards,
             reasons=_reasons(table["reasons"]),
         )

@@ -135,6 +135,8 @@ class PartCheck:
     rows: int
     """As planned."""
     pieces: int
+    classes: int
+    """Of the model."""
     sha256: str
     """Of the part's file, as recorded; "": it has no record."""
     modified: int
@@ -156,7 +158,9 @@ def _verify(check: PartCheck) -> PartResult:
         if check.sha256 and hashlib.sha256(content).hexdigest() != check.sha256:
             raise ValueError("has another content than when it was written")
         try:
-            result = read_part(content, check.name, check.plan, check.rows, check.pieces)
+            result = read_part(
+                content, check.name, check.plan, check.rows, check.pieces, check.classes
+            )
         except (*UNREADABLE, OSError, AttributeError, pa.ArrowException) as error:
             raise ValueError(f"is not the part that was written ({on_one_line(error)})") from error
         expected = result.rejected_file

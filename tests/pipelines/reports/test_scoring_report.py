@@ -126,12 +126,19 @@ def test_the_numbers_are_those_of_the_parts(scored):
     assert unknown == [f"{np.mean(ids == 1):.1%}", "5.0%"]
     assert page.after("Tokens per text", 2) == [f"{len(ids) / 900:.1f}", "10.0"]
     assert page.after("Truncated texts", 2) == ["0.0%", "1.0%"]
-    labelled = page.after("Positive texts (predicted here, labelled in training)", 2)
-    assert labelled == [f"{positive.mean():.1%}", "25.0%"]
+    classes = page.text.split("All classes")[1].split("\n")
+    for name, is_it, labelled in (
+        ("negative", ~positive, "75.0%"),
+        ("positive", positive, "25.0%"),
+    ):
+        place = classes.index(name) + 1
+        shown = [f"{is_it.sum():,}", f"{is_it.mean():.1%}", labelled]
+        assert classes[place : place + 3] == shown
     for number, path in enumerate(sorted((scored / "corpus").iterdir())[:3]):
         here = positive[parts["shard"] == str(number)]
         if number != 1:
-            assert page.after(str(path), 2) == [f"{len(here):,}", f"{here.mean():.1%}"]
+            shown = [f"{len(here):,}", f"{1 - here.mean():.1%}", f"{here.mean():.1%}"]
+            assert page.after(str(path), 3) == shown
     for reason, rows in rejected.dropna(subset="row")["reason"].value_counts().items():
         assert page.after(reason, 2) == [f"{rows}", f"{rows / 5:.1%}"]
 
@@ -162,8 +169,7 @@ def test_its_lines_read_the_output(scored, monkeypatch):
     duckdb = pytest.importorskip("duckdb")
     (query,) = [text for text in seen if text.startswith("SELECT")]
     answers = names["scored"]["sentiment"].value_counts()
-    counted = {answer: rows for answer, rows, _ in duckdb.sql(query).fetchall()}
-    assert counted == answers.to_dict()
+    assert dict(duckdb.sql(query).fetchall()) == answers.to_dict()
 
 
 def test_the_same_command_twice_leaves_it_and_after_a_crash_makes_it(scored, capsys):

@@ -24,6 +24,7 @@ from testing.generated import save_checkpoint
 
 LEARNT = {"rows": 100, "truncated": 0, "tokens": 1000, "unknown": 0}
 SECRET = "Ms Jones"
+SHARES = "N% negative, N% positive"
 
 
 @pytest.fixture
@@ -51,24 +52,24 @@ def config(root: Path, **flags: object) -> ScoreConfig:
 
 def plain(said: str) -> list[str]:
     """The lines, whose shares and seconds are not known."""
-    said = re.sub(r"\d+\.\d% positive", "N% positive", said)
+    said = re.sub(r"\d+\.\d% negative, \d+\.\d% positive", SHARES, said)
     return re.sub(r"in \d+\.\d s$", "in N s", said, flags=re.MULTILINE).splitlines()
 
 
 def test_the_last_line_says_what_this_run_did(nights, capsys):
     main(config(nights))
     *_, totals, last = plain(capsys.readouterr().out)
-    assert totals == f"3 rows scored, N% positive, in {nights}/scored"
-    assert last == "This run: 3 rows scored, N% positive, in N s"
+    assert totals == f"3 rows scored, {SHARES}, in {nights}/scored"
+    assert last == f"This run: 3 rows scored, {SHARES}, in N s"
     night(nights, "b", ["lovely", None], country=["at", "be"])
     main(config(nights, max_rejected="50%"))
     said = plain(capsys.readouterr().out)
     note = "Not kept, since the output has no such column: country (--overwrite)"
     assert said[-4:] == [
-        f"4 rows scored, N% positive, in {nights}/scored",
+        f"4 rows scored, {SHARES}, in {nights}/scored",
         f"1 row and 0 shards could not be scored: see {nights}/scored/_rejected",
         note,
-        "This run: 1 row scored, N% positive, 1 rejected, in N s",
+        f"This run: 1 row scored, {SHARES}, 1 rejected, in N s",
     ]
     assert said.index(note) < said.index("Scoring 2 rows in 1 part (1 are there) ...")
     records = sorted((nights / "scored" / "_manifest").glob("run-*.json"))
@@ -93,19 +94,19 @@ def test_rows_are_shown_if_one_asks_for_them(nights, capsys):
 
 def test_a_quiet_run_prints_warnings_and_its_last_line(nights, capsys):
     main(config(nights, quiet=True))
-    assert plain(capsys.readouterr().out) == ["This run: 3 rows scored, N% positive, in N s"]
+    assert plain(capsys.readouterr().out) == [f"This run: 3 rows scored, {SHARES}, in N s"]
     (nights / "scored" / "part-000000.parquet").write_bytes(b"")
     main(config(nights, quiet=True))
     assert plain(capsys.readouterr().out) == [
         f"Damaged: {nights}/scored/part-000000.parquet has another size",
         "Scoring 1 damaged part again",
-        "This run: 3 rows scored, N% positive, in N s",
+        f"This run: 3 rows scored, {SHARES}, in N s",
     ]
     night(nights, "b", ["lovely"], country=["at"])
     main(config(nights, quiet=True))
     assert plain(capsys.readouterr().out) == [
         "Not kept, since the output has no such column: country (--overwrite)",
-        "This run: 1 row scored, N% positive, in N s",
+        f"This run: 1 row scored, {SHARES}, in N s",
     ]
     main(config(nights, quiet=True))
     assert capsys.readouterr().out.startswith("Nothing to do: ")

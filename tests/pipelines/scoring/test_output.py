@@ -382,10 +382,10 @@ def test_a_damaged_manifest_has_its_records_or_none(place, bit):
         )
     content = bytearray(manifest.content(names, "plan"))
     pieces = np.array([1, 1])
-    assert read(bytes(content), "plan", names, pieces).equals(manifest.table)
-    assert len(read(bytes(content), "other", names, pieces)) == 0
+    assert read(bytes(content), "plan", names, pieces, 2).equals(manifest.table)
+    assert len(read(bytes(content), "other", names, pieces, 2)) == 0
     content[place % len(content)] ^= 1 << bit
-    damaged = read(bytes(content), "plan", names, pieces)
+    damaged = read(bytes(content), "plan", names, pieces, 2)
     assert len(damaged) == 0 or damaged.equals(manifest.table)
 
 

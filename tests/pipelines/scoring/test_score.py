@@ -29,6 +29,7 @@ from pipelines.sources.listing import find_shards
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
+from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.text.tokenizer import Tokenizer
@@ -469,7 +470,8 @@ def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
     part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")()
     staging = tmp_path / "_manifest" / ".staging-01234567"
     infer = inference(save_checkpoint(tmp_path / "m").weights)
-    scorer = PartScorer(infer, PartWriter(str(tmp_path), str(staging)), ("plan",), "m")
+    writer = PartWriter(str(tmp_path), str(staging))
+    scorer = PartScorer(infer, writer, ("plan",), "m", Classes())
     with pytest.raises(Failure, match=f"node {gethostname()} does not see {staging}"):
         scorer(part)
     assert not (tmp_path / "_manifest").exists()

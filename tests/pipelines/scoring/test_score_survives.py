@@ -45,9 +45,8 @@ def job(tmp_path_factory, local_ray):
     with redirect_stdout(io.StringIO()) as said:
         main(config(root, "whole"))
     last = said.getvalue().splitlines()[-1]
-    assert re.fullmatch(
-        r"This run: 9,950 rows scored, \d+\.\d% positive, 50 rejected, in \d+\.\d s", last
-    )
+    shares = r"\d+\.\d% negative, \d+\.\d% positive"
+    assert re.fullmatch(rf"This run: 9,950 rows scored, {shares}, 50 rejected, in \d+\.\d s", last)
     return root
 
 
@@ -64,6 +63,9 @@ def test_the_manifest_tells_all_of_a_run(job):
     totals = json.loads((job / "whole" / "_SUCCESS").read_text())
     del totals["plans_sha256"]
     assert totals.pop("warnings") == []
+    labels = totals.pop("labels")
+    assert record["labels"] == labels
+    assert labels["positive"] == totals["positive"] == totals["rows"] - labels["negative"]
     assert record["counts"] == totals
     assert record["notes"] == [
         "Column 'id' is string in the output: it is string and int64 in the shards"
