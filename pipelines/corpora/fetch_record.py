@@ -39,6 +39,8 @@ class FetchedCorpus:
     """Licence and citation, in one line."""
     files: dict[str, FetchedFile]
     """By path in the directory, in order."""
+    layout: int = 1
+    """Another number for each change of what the files hold."""
 
 
 def write_marker(directory: Path, fetched: FetchedCorpus) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.corpora.config import FetchConfig, require_usable
-from pipelines.corpora.crowdflower import make_crowdflower
+from pipelines.corpora.crowdflower import LAYOUT, make_crowdflower
 from pipelines.corpora.fetch_record import read_marker, write_marker
 from pipelines.corpora.sentiment140 import make_sentiment140
 from pipelines.errors import Failure
@@ -65,6 +65,11 @@ def _is_there(place: Path, corpus: str) -> bool:
         )
     if fetched.corpus != corpus:
         raise InputError(f"{place} holds {fetched.corpus}, not {corpus}: pass another --output")
+    if corpus == "crowdflower" and fetched.layout != LAYOUT:
+        raise InputError(
+            f"{place} was fetched by a version of this program whose files differ: delete it and "
+            "run the same command again"
+        )
     for name, file in fetched.files.items():
         path = place / name
         if not path.is_file() or path.stat().st_size != file.bytes:

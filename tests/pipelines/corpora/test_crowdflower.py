@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections import Counter
 from contextlib import redirect_stdout
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,8 +17,15 @@ from pipelines.corpora.crowdflower import LABEL_ROWS
 from pipelines.corpora.fetch_record import MARKER
 from pipelines.corpora.job import main
 from pipelines.errors import Failure
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.options import ReadOptions
+from pipelines.sources.split import Split
+from pipelines.training.cache_steps import count_shard
+from pipelines.training.corpus_classes import decide_classes
+from sentiment.errors import InputError
+from sentiment.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +59,10 @@ def test_shards_hold_every_tweet(crowdflower):
 @pytest.mark.registry
 @pytest.mark.process
 def test_labels_agree_with_the_shards(crowdflower):
-    labels = {"negative": "0", "positive": "1"}
     expected = [
-        (labels[row["label"]], row["text"])
+        (row["label"], row["text"])
         for path in sorted((crowdflower / "shards").iterdir())
         for row in pq.read_table(path).to_pylist()
-        if row["label"] in labels
     ]
     with open(crowdflower / "data.csv", encoding="utf-8", newline="") as file:
         header, *rows = map(tuple, csv.reader(file))
@@ -65,6 +71,31 @@ def test_labels_agree_with_the_shards(crowdflower):
     (shard,) = find_labelled(str(crowdflower), "--data_dir")
     read = [row for chunk in shard.rows(None, ReadOptions()) for row in chunk.table.to_pylist()]
     assert [tuple(value.decode() for value in row.values()) for row in read] == expected
+
+
+@pytest.mark.registry
+@pytest.mark.process
+def test_every_label_can_be_learnt_from(crowdflower):
+    """The labels to train on, and those beside the texts to score."""
+    reader = LabelledReader("SentimentText", "Sentiment", "utf-8")
+    (training,) = find_labelled(str(crowdflower), "--data_dir")
+    scored = replace(reader, text_column="text", label_column="label")
+    shards = find_labelled(str(crowdflower / "shards"), "--data_dir")
+    for own, files in ((reader, [training]), (scored, shards)):
+        counts = [count_shard(shard, own, Tokenizer(), Split(0, 0.2)) for shard in files]
+        classes = decide_classes(counts, own, "0")
+        assert dict(zip(classes.names, classes.counted.sum(axis=1), strict=True)) == LABEL_ROWS
+        assert classes.left_out == LeftOut()
+
+
+def test_what_an_older_version_fetched_is_refused_with_the_remedy(tmp_path):
+    files = {"data.csv": {"rows": 23_140, "columns": ["Sentiment", "SentimentText"], "bytes": 3}}
+    record = {"corpus": "crowdflower", "source": "", "sha256": "", "terms": "", "files": files}
+    (tmp_path / "data.csv").write_text("a,b")
+    (tmp_path / MARKER).write_text(json.dumps(record))
+    with pytest.raises(InputError, match="delete it and run the same command again"):
+        main(FetchConfig("crowdflower", output=str(tmp_path)))
+    assert (tmp_path / "data.csv").read_text() == "a,b"
 
 
 @pytest.mark.registry
