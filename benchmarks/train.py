@@ -82,8 +82,7 @@ def measure(config: dict[str, Any]) -> None:
     if not settings.use_gpu:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[context.get_local_rank() % len(cores)]})
-    corpus = settings.corpus
-    rows = CachedRows(corpus.directory, corpus.files["train"], corpus.longest)
+    rows = settings.rows("train")
     trainer = make_trainer(settings, 1)
     alone = _without_others(settings) if workers > 1 and rank == 0 else None
     measured: dict[int, dict[str, Any]] = {}
@@ -147,7 +146,7 @@ def _phases(trainer, alone, batches: TrainingBatches, rank: int, workers: int) -
 
     def gradient(part: WorkerBatch):
         texts = (part.unique_ids, part.places, part.lengths)
-        return trainer.gradient_function(*texts, part.labels, np.int32(part.batch_rows), seed)
+        return trainer.gradient_function(*texts, part.targets, np.int32(part.batch_rows), seed)
 
     gradients = [gradient(part) for part in parts]
     wait_for_all()

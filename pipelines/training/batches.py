@@ -9,7 +9,7 @@ for the remainder that does not fill a batch; each epoch leaves out other rows.
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -31,13 +31,17 @@ WINDOW_BATCHES = 64
 class CachedRows:
     """The rows of one split of a prepared corpus, read by range from memory-mapped files."""
 
-    def __init__(self, directory: str, files: list[str], longest: int) -> None:
+    def __init__(
+        self, directory: str, files: list[str], longest: int, class_weights: Sequence[float] = ()
+    ) -> None:
         """Args:
         directory: of the prepared corpus, a path or URI.
         files: names of the split's files, in order.
         longest: tokens to keep of a text; the rest is cut off.
+        class_weights: what a row of each class counts; only `ranges` does without them.
         """
         self._longest = longest
+        self._class_weights = np.array(class_weights, np.float32)
         self._files = [_open(storage.join(directory, name)) for name in files]
         self._starts = np.cumsum([0, *(len(labels) for labels, _, _ in self._files)])
 
@@ -87,7 +91,8 @@ class CachedRows:
             rows: int64[batch], which of the n rows.
         """
         kept = np.minimum(lengths[rows], self._longest).astype(np.int32)
-        return Batch(pad(ids, starts[rows], kept), kept, labels[rows].astype(np.int32))
+        targets = np.diag(self._class_weights)[labels[rows]]
+        return Batch(pad(ids, starts[rows], kept), kept, targets)
 
     def by_length(self, batch_size: int, most: int) -> list[Batch]:
         """The first `most` rows, sorted by length, in batches."""

@@ -7,19 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.console.terminal import quantity, say, warn
 from pipelines.errors import Failure
 from pipelines.training.calibration import calibrated
 from pipelines.training.config import TrainConfig
 from pipelines.training.settings import Settings
 from pipelines.training.tensorboard_logs import mean_losses
+from pipelines.training.threshold_rule import ThresholdRule
+from pipelines.training.thresholds import choose_threshold, validation_answers
 from pipelines.training.validation import Validation, best_of
 from sentiment.checkpoint import Checkpoint
+from sentiment.classes import Classes
+from sentiment.text.bigrams import Bigrams
 
 LOSS_POINTS = 200
 """Points of the loss curve in a checkpoint, at most: about 10 kB."""
 
-DIVERGED_LOSS = 10.0
-"""Validation loss (nats) of a model that has learned nothing; guessing gives ln 2."""
+DIVERGED_BY = 9.0
+"""A model that diverged has a validation loss (nats) so much above that of guessing, or more."""
 
 
 def final_checkpoint(
@@ -41,15 +46,45 @@ def final_checkpoint(
     Raises Failure if training diverged.
     """
     best = best_of(validations)
-    if not best["validation_loss"] < DIVERGED_LOSS:  # NaN, too.
+    guessing = float(np.log(len(settings.corpus.classes)))
+    if not best["validation_loss"] < guessing + DIVERGED_BY:  # NaN, too.
         raise Failure(
             f"training diverged: the best validation loss is {best['validation_loss']:.3g}, "
-            f"where guessing gives 0.69; --learning_rate {config.learning_rate} is too high"
+            f"where guessing gives {guessing:.2f}; --learning_rate {config.learning_rate} is too "
+            "high"
         )
     if config.calibrate:
         weights = calibrated(weights, best["validation_temperature"])
     training = _training_record(config, settings, best, validations)
-    return Checkpoint(weights, settings.vocabulary, stop_words, training)
+    classes = Classes(settings.corpus.classes, _threshold(config, settings, weights))
+    return Checkpoint(weights, settings.vocabulary, stop_words, training, classes)
+
+
+def _threshold(
+    config: TrainConfig, settings: Settings, weights: dict[str, np.ndarray]
+) -> float | None:
+    """The threshold that the flags give, or that is chosen as they ask; None: they do neither."""
+    if config.threshold_for is None:
+        return config.threshold
+    rows = settings.rows("validation")
+    labels, probabilities = validation_answers(
+        rows, settings.sequence_len, weights, Bigrams(settings.vocabulary)
+    )
+    chosen = choose_threshold(
+        ThresholdRule.parse(config.threshold_for), labels, probabilities[:, 1]
+    )
+    positive = settings.corpus.classes[1]
+    if chosen is None:
+        warn(
+            f"Warning: no threshold for {positive} reaches {config.threshold_for} on "
+            f"{quantity(len(labels), 'validation row')}: the model keeps the threshold 0.5"
+        )
+        return None
+    say(
+        f"Threshold {chosen.threshold:.4f} for {positive}: precision {chosen.precision:.1%}, "
+        f"recall {chosen.recall:.1%} on {quantity(chosen.rows, 'validation row')}"
+    )
+    return chosen.threshold
 
 
 def _training_record(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.optimize
+from scipy.special import logsumexp
 
 MAX_TEMPERATURE = 2.0
 """Upper bound of the temperature; the lower bound is 1 / MAX_TEMPERATURE. With few texts the
@@ -11,15 +12,23 @@ OUTPUT_WEIGHTS = ("dense/kernel", "dense/bias")
 """Names of the weights that the logits are linear in."""
 
 
-def temperature(against: np.ndarray) -> float:
-    """The divisor of the logits that minimises the mean cross-entropy.
+def cross_entropy(targets: np.ndarray, logits: np.ndarray) -> float:
+    """The mean cross-entropy in nats.
 
     Args:
-        against: float64[n], logit of the wrong class minus logit of the right class.
+        targets: float[n, K], a probability of each class; a row that sums to w counts w times.
+        logits: float[n, K].
     """
+    logits = logits.astype(np.float64)
+    losses = targets * (logsumexp(logits, axis=1, keepdims=True) - logits)
+    return float(losses.sum() / targets.sum(dtype=np.float64))
+
+
+def temperature(targets: np.ndarray, logits: np.ndarray) -> float:
+    """The divisor of the logits that minimises `cross_entropy`. Arguments are its."""
     limit = np.log(MAX_TEMPERATURE)
     optimum = scipy.optimize.minimize_scalar(
-        lambda log: np.logaddexp(0, against / np.exp(log)).mean(),
+        lambda log: cross_entropy(targets, logits / np.exp(log)),
         bounds=(-limit, limit),
         method="bounded",
     )

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pipelines.console.flags import rejected_limit, require, require_encoding
 from pipelines.sources.labels import LabelMap
+from pipelines.training.threshold_rule import ThresholdRule
 from sentiment.errors import InputError
 from sentiment.text.vocabulary import MIN_SHARE
 
@@ -86,8 +87,16 @@ class TrainConfig:
     """Share of the words that training keeps; the others become unknown words. 0 < x <= 1."""
     bigram_keep_prob: float = 0.7
     """Share of the bigrams that training keeps; 0 < x <= 1."""
+    class_weight: Literal["balanced"] | None = None
+    """balanced: rows count by how rare their class is, so that all classes count the same; None:
+    all rows count the same."""
     calibrate: bool = False
     """Calibrate the probabilities on the validation texts (temperature scaling)."""
+    threshold: float | None = None
+    """For two classes: score a text as the second one from this probability on; None: from 0.5."""
+    threshold_for: str | None = None
+    """For two classes: choose the threshold on the validation texts, such as precision=0.9 (of the
+    second class, with the highest recall) or recall=0.9 (with the highest precision)."""
     random_state: int = 0
     """Seed of the split, initial weights, row order and dropout; at least 0."""
     validate_every: int = 100
@@ -126,6 +135,12 @@ class TrainConfig:
             f"at least --num_workers ({self.num_workers})",
         )
         require_encoding(self.encoding)
+        if self.threshold is not None:
+            require(0 < self.threshold < 1, "threshold", self.threshold, "between 0 and 1")
+        if self.threshold_for is not None:
+            ThresholdRule.parse(self.threshold_for)
+            if self.threshold is not None:
+                raise InputError("--threshold_for chooses the threshold: leave out --threshold")
         LabelMap.parse(self.labels)
         rejected_limit(self.max_rejected, 0)
         if self.run_name is not None:

@@ -11,7 +11,7 @@ import ray.train
 from ray.util.queue import Queue
 
 from pipelines.training import resume_state as state
-from pipelines.training.batches import CachedRows, TrainingBatches
+from pipelines.training.batches import TrainingBatches
 from pipelines.training.messages import ReplicaHash
 from pipelines.training.reporter import Reporter
 from pipelines.training.settings import Settings
@@ -37,7 +37,7 @@ def train_loop(config: dict[str, Any]) -> None:
     trainer = make_trainer(settings, threads=_threads(context.get_local_world_size()))
     progress = state.restore(trainer)
     bigrams = Bigrams(settings.vocabulary) or None
-    validation_rows = ValidationRows(_rows(settings, "validation"), bigrams, rank, workers)
+    validation_rows = ValidationRows(settings.rows("validation"), bigrams, rank, workers)
     batches = _training_batches(settings, bigrams)
     reporter = Reporter(settings, messages, trainer, progress) if rank == 0 else None
 
@@ -56,14 +56,14 @@ def train_loop(config: dict[str, Any]) -> None:
                 reporter.steps(step, losses, rate)
             losses = []
         if validate:
-            margins = trainer.margins(validation_rows.worker_batches, rank, workers)
-            validation = measure(step, validation_rows.labels, margins)
+            logits = trainer.logits(validation_rows.worker_batches, rank, workers)
+            validation = measure(step, validation_rows.targets, logits)
             progress = progress.after(validation)
             over = is_over(progress.validations, settings.early_stopping)
             messages.put(ReplicaHash(step, rank, trainer.hash()))
             if reporter:
                 weights = trainer.model.export()
-                reporter.validation(validation, validation_rows.labels, margins, weights)
+                reporter.validation(validation, validation_rows.targets, logits, weights)
             state.save(trainer, progress, rank)
             if reporter:
                 reporter.saved(validation)
@@ -74,14 +74,9 @@ def _threads(workers_on_node: int) -> int:
     return max(1, (os.cpu_count() or 1) // workers_on_node)
 
 
-def _rows(settings: Settings, split: str) -> CachedRows:
-    corpus = settings.corpus
-    return CachedRows(corpus.directory, corpus.files[split], settings.sequence_len)
-
-
 def _training_batches(settings: Settings, bigrams: Bigrams | None) -> TrainingBatches:
     return TrainingBatches(
-        _rows(settings, "train"),
+        settings.rows("train"),
         settings.batch_size,
         settings.random_state,
         bigrams,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ray.util.queue import Queue
+from scipy.special import softmax
 
 from pipelines.training.messages import Started, StepDone, Validated
 from pipelines.training.resume_state import RunProgress
@@ -56,8 +57,8 @@ class Reporter:
     def validation(
         self,
         validation: Validation,
-        labels: np.ndarray,
-        margins: np.ndarray,
+        targets: np.ndarray,
+        logits: np.ndarray,
         weights: dict[str, np.ndarray],
     ) -> None:
         """Write a validation to the TensorBoard logs, before its checkpoint is saved.
@@ -67,17 +68,18 @@ class Reporter:
 
         Args:
             validation: its result.
-            labels: int32[n], 0 or 1.
-            margins: float32[n], logit of class 1 minus logit of class 0.
+            targets: float32[n, K], as in `Batch`.
+            logits: float32[n, K].
             weights: float32 arrays by name.
         """
-        probabilities = 1 / (1 + np.exp(-margins.astype(np.float64)))
+        probabilities = softmax(logits.astype(np.float64), axis=1)
         step = validation["step"]
         metrics = {
             "validation_loss": validation["validation_loss"],
             "validation_accuracy": validation["validation_accuracy"],
             "validation_temperature": validation["validation_temperature"],
         }
+        labels = targets.argmax(axis=1)
         self._summaries.validation(step, metrics, labels, probabilities, weights)
         self._summaries.save(step)
 

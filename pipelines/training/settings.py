@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.training.batches import CachedRows
 from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.run_directory import run_flags
@@ -39,6 +40,8 @@ class Settings:
     """Tokens kept of a text."""
     validate_every: int
     """Steps between validations."""
+    class_weights: tuple[float, ...]
+    """What a row of each class counts in the loss."""
     early_stopping: int | None
     """Validations in a row without improvement that end the run."""
     summaries: str
@@ -46,6 +49,13 @@ class Settings:
     flags: dict[str, Any]
     """The run's flags, for its TensorBoard logs."""
     use_gpu: bool
+
+    def rows(self, split: str) -> CachedRows:
+        """The rows of `train` or `validation`."""
+        corpus = self.corpus
+        return CachedRows(
+            corpus.directory, corpus.files[split], self.sequence_len, self.class_weights
+        )
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
@@ -77,6 +87,12 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
             f"--sequence_len {longest}: {corpus.longest_row} has {corpus.longest} tokens; "
             f"pass --sequence_len {corpus.longest}, or --truncate to cut longer texts"
         )
+    if (config.threshold or config.threshold_for) and len(corpus.classes) != 2:
+        flag = "threshold" if config.threshold else "threshold_for"
+        raise InputError(
+            f"--{flag} is for two classes; the labels have {len(corpus.classes)}: "
+            f"{', '.join(corpus.classes)[:200]}"
+        )
     steps = config.train_steps
     if config.epochs is not None:
         steps = config.epochs * (train // config.batch_size)
@@ -96,9 +112,20 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
         word_keep_prob=config.word_keep_prob,
         bigram_keep_prob=config.bigram_keep_prob,
         sequence_len=longest,
+        class_weights=_class_weights(config, corpus),
         validate_every=config.validate_every,
         early_stopping=config.early_stopping,
         summaries=storage.absolute(summaries),
         flags=run_flags(config),
         use_gpu=config.use_gpu,
     )
+
+
+def _class_weights(config: TrainConfig, corpus: Corpus) -> tuple[float, ...]:
+    """What a row of each class counts: 1, or by how rare the class is."""
+    if config.class_weight is None:
+        return (1.0,) * len(corpus.classes)
+    # As in scikit-learn: all classes together count the same, and the mean row counts 1.
+    rows = np.array(corpus.labels["train"])
+    weights = rows.sum() / (len(rows) * np.maximum(rows, 1))
+    return tuple(weights.tolist())

@@ -94,8 +94,8 @@ class Summaries:
         Args:
             step: the last step before the validation.
             metrics: by name, `validation_...`.
-            labels: int32[n], 0 or 1.
-            probabilities: float64[n], of label 1.
+            labels: int64[n], the class of each text.
+            probabilities: float64[n, K].
             weights: float arrays by name.
         """
         self._lines.append({"step": step, **metrics})
@@ -103,8 +103,8 @@ class Summaries:
             tag = f"validation/{name.removeprefix('validation_')}"
             self._summary(step, scalar_pb(tag, value))
         # A model that diverged has NaN or inf: then no curve, and histograms of the finite weights.
-        if np.isfinite(probabilities).all():
-            curve = pr_curves.pb("validation", labels.astype(bool), probabilities)
+        if np.isfinite(probabilities).all() and probabilities.shape[1] == 2:
+            curve = pr_curves.pb("validation", labels == 1, probabilities[:, 1])
             # From TensorBoard's own class to TensorFlow's class of the same message.
             self._summary(step, Summary.FromString(curve.SerializeToString()))
         for name, values in weights.items():

@@ -43,6 +43,7 @@ def make_trainer(settings: Settings, threads: int) -> "Trainer":
         settings.dropout_keep_prob,
         settings.random_state,
         settings.bidirectional,
+        len(settings.corpus.classes),
     )
     _set_initial_embeddings(model, settings)
     return Trainer(model, strategy, settings.random_state, options)

@@ -6,7 +6,7 @@ from typing import TypedDict
 import numpy as np
 
 from pipelines.training.batches import CachedRows
-from pipelines.training.calibration import temperature
+from pipelines.training.calibration import cross_entropy, temperature
 from sentiment.text.bigrams import Bigrams
 
 MAX_ROWS = 10_000
@@ -21,7 +21,7 @@ class Validation(TypedDict):
 
     step: int
     validation_loss: float
-    """Mean cross-entropy (nats) of the uncalibrated model."""
+    """Mean cross-entropy (nats) of the uncalibrated model; rows count by their class's weight."""
     validation_accuracy: float
     validation_temperature: float
     """See `calibration.temperature`; used only by `--calibrate`, when the model is saved."""
@@ -38,28 +38,27 @@ class ValidationRows:
         workers: number of workers.
         """
         batches = rows.by_length(BATCH_ROWS, MAX_ROWS)
-        self.labels: np.ndarray = np.concatenate([batch.labels for batch in batches])
-        """int32[n]: 0 or 1, of the rows of all workers."""
+        self.targets: np.ndarray = np.concatenate([batch.targets for batch in batches])
+        """float32[n, K] of the rows of all workers, as in `Batch`."""
         self.worker_batches = [
             batch.for_worker(rank, workers, batch.bigram_ids(bigrams) if bigrams else None)
             for batch in batches
         ]
 
 
-def measure(step: int, labels: np.ndarray, margins: np.ndarray) -> Validation:
+def measure(step: int, targets: np.ndarray, logits: np.ndarray) -> Validation:
     """Loss, accuracy and temperature after a step.
 
     Args:
         step: the last step that is done.
-        labels: int32[n], 0 or 1.
-        margins: float32[n], logit of class 1 minus logit of class 0.
+        targets: float32[n, K], as in `Batch`. A row's label is its largest.
+        logits: float32[n, K].
     """
-    against = np.where(labels == 1, -margins, margins).astype(np.float64)
     return {
         "step": step,
-        "validation_loss": float(np.logaddexp(0, against).mean()),
-        "validation_accuracy": float(((margins >= 0) == (labels == 1)).mean()),
-        "validation_temperature": temperature(against),
+        "validation_loss": cross_entropy(targets, logits),
+        "validation_accuracy": float((logits.argmax(axis=1) == targets.argmax(axis=1)).mean()),
+        "validation_temperature": temperature(targets, logits),
     }
 
 

@@ -22,22 +22,23 @@ class WorkerBatch:
     ends with the word. int32[1, n, length] for a model without bigrams."""
     lengths: np.ndarray
     """int32[n]: tokens of each text."""
-    labels: np.ndarray
-    """int32[n], 0 or 1."""
+    targets: np.ndarray
+    """float32[n, classes], as in `Batch`."""
     batch_rows: int
     """Rows of the whole batch, all workers together."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded token ids with their lengths and labels."""
+    """Padded token ids with their lengths and targets."""
 
     ids: np.ndarray
     """int32[n, length], with zeros to the right of each text."""
     lengths: np.ndarray
     """int32[n]: tokens of each text."""
-    labels: np.ndarray
-    """int32[n], 0 or 1."""
+    targets: np.ndarray
+    """float32[n, classes]: the probability of each class that the model is to learn, times the
+    class's weight. A label is a 1 in its column."""
 
     def bigram_ids(self, bigrams: Bigrams) -> np.ndarray:
         """int32[n, length]: the id of the bigram that ends with each word, 0 for no bigram."""
@@ -71,7 +72,7 @@ class Batch:
             unique_ids,
             places,
             self.lengths[rank::workers],
-            self.labels[rank::workers],
+            self.targets[rank::workers],
             len(self.lengths),
         )
 

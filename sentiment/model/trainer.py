@@ -10,7 +10,7 @@ the vocabulary. For the other rows, RMSProp would only let their mean squares de
 decays are applied when the row is next used.
 
 Sizes: n rows of this worker, `length` tokens in the batch's longest text, u distinct ids in the
-whole batch, V words and bigrams, E numbers per embedding.
+whole batch, V words and bigrams, E numbers per embedding, K classes.
 """
 
 import hashlib
@@ -80,8 +80,10 @@ class Trainer:
                 autograph=False,
             )
 
+        targets = tf.TensorSpec([None, None], tf.float32)
+
         texts = (int32_vector, places, int32_vector)
-        gradient_inputs = (*texts, int32_vector, batch_rows, seed)
+        gradient_inputs = (*texts, targets, batch_rows, seed)
         step = replicated(self._step, *gradient_inputs, number, learning_rate)
         # A concrete function does not check its inputs' types and shapes again at every step.
         self.step_function = step.get_concrete_function()
@@ -90,7 +92,7 @@ class Trainer:
             self._update, int32_vector, float32_vector, number, learning_rate
         )
         self.sum_function = replicated(self._sum, float32_vector)
-        self.margin_function = replicated(self._margins, *texts)
+        self.logit_function = replicated(self._logits, *texts)
 
     def step(self, batch: WorkerBatch, number: int, draw: int, learning_rate: float) -> tf.Tensor:
         """Take one training step on this worker's rows of the batch.
@@ -108,15 +110,15 @@ class Trainer:
         texts = (batch.unique_ids, batch.places, batch.lengths)
         return self.step_function(
             *texts,
-            batch.labels,
+            batch.targets,
             np.int32(batch.batch_rows),
             seed,
             np.int64(number),
             np.float32(learning_rate),
         )
 
-    def margins(self, batches: Sequence[WorkerBatch], rank: int, workers: int) -> np.ndarray:
-        """The logit of the positive class minus that of the negative, for every text.
+    def logits(self, batches: Sequence[WorkerBatch], rank: int, workers: int) -> np.ndarray:
+        """The logit of each class for every text.
 
         Args:
             batches: this worker's rows of some batches. Every worker gives its rows of the same
@@ -125,17 +127,19 @@ class Trainer:
             workers: number of workers.
 
         Returns:
-            float32[texts]: all rows of all batches, in order; the same on every worker.
+            float32[texts, K]: all rows of all batches, in order; the same on every worker.
         """
+        classes = self.model.dense.units
         of_batches = []
         for batch in batches:
-            margins = np.zeros(batch.batch_rows, np.float32)
-            margins[rank::workers] = self.margin_function(
+            logits = np.zeros((batch.batch_rows, classes), np.float32)
+            logits[rank::workers] = self.logit_function(
                 batch.unique_ids, batch.places, batch.lengths
             )
-            of_batches.append(margins)
+            of_batches.append(logits)
         # Each worker has zeros for the rows of the others.
-        return np.asarray(self.sum_function(np.concatenate(of_batches)))
+        total = self.sum_function(np.concatenate(of_batches).ravel())
+        return np.asarray(total).reshape(-1, classes)
 
     def graph(self) -> bytes:
         """The graph of a step, as a serialized GraphDef."""
@@ -146,7 +150,7 @@ class Trainer:
         unique_ids: tf.Tensor,
         places: tf.Tensor,
         lengths: tf.Tensor,
-        labels: tf.Tensor,
+        targets: tf.Tensor,
         batch_rows: tf.Tensor,
         seed: tf.Tensor,
     ) -> tf.Tensor:
@@ -156,7 +160,7 @@ class Trainer:
             unique_ids: int32[u], as in `WorkerBatch`.
             places: int32[1 or 2, n, length].
             lengths: int32[n].
-            labels: int32[n].
+            targets: float32[n, K], as in `WorkerBatch`.
             batch_rows: int32[].
             seed: int64[2], of dropout.
 
@@ -167,7 +171,9 @@ class Trainer:
         with tf.GradientTape() as tape:
             tape.watch(rows)
             logits = self.model.logits(_embedded(rows, places), lengths, seed, self._cpu_lstm)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            # The gradient of TensorFlow's own cross-entropy is right only for targets that sum to
+            # 1, which class weights change.
+            losses = -targets * tf.nn.log_softmax(logits)
             loss = tf.reduce_sum(losses) / tf.cast(batch_rows, tf.float32)
         d_rows, *d_later_weights = tape.gradient(loss, [rows, *self._later_weights])
         d_rows = _with_zeros_for_padding(tf.convert_to_tensor(d_rows))
@@ -223,22 +229,21 @@ class Trainer:
         unique_ids: tf.Tensor,
         places: tf.Tensor,
         lengths: tf.Tensor,
-        labels: tf.Tensor,
+        targets: tf.Tensor,
         batch_rows: tf.Tensor,
         seed: tf.Tensor,
         number: tf.Tensor,
         learning_rate: tf.Tensor,
     ) -> tf.Tensor:
         """The mean loss, float32[]. Arguments as for `_gradients` and `_update`."""
-        share = self._gradients(unique_ids, places, lengths, labels, batch_rows, seed)
+        share = self._gradients(unique_ids, places, lengths, targets, batch_rows, seed)
         total = self._sum(share)
         self._update(unique_ids, total[1:], number, learning_rate)
         return total[0]
 
-    def _margins(self, unique_ids: tf.Tensor, places: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """float32[n]. Arguments as for `_gradients`."""
-        logits = self.model.logits(_embedded(self._embedding_rows(unique_ids), places), lengths)
-        return logits[:, 1] - logits[:, 0]
+    def _logits(self, unique_ids: tf.Tensor, places: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """float32[n, K]. Arguments as for `_gradients`."""
+        return self.model.logits(_embedded(self._embedding_rows(unique_ids), places), lengths)
 
     def _embedding_rows(self, unique_ids: tf.Tensor) -> tf.Tensor:
         """float32[u, E]: the embedding of each id, zeros for padding."""

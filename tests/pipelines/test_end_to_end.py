@@ -201,7 +201,8 @@ def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
 
     directory = next((root / "cache").glob("*/corpus.json")).parent
     corpus = json.loads((directory / "corpus.json").read_text())
-    batches = TrainingBatches(CachedRows(str(directory), corpus["files"]["train"], 64), 100, 0)
+    rows = CachedRows(str(directory), corpus["files"]["train"], 64, (1, 1))
+    batches = TrainingBatches(rows, 100, 0)
     weights = []
     for rank in (0, 1):
         model = SentimentLSTM(len(corpus["vocabulary"]), 16, 16, seed=0)
@@ -211,7 +212,7 @@ def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):
             with tf.GradientTape() as tape:
                 (ids,) = part.unique_ids[part.places]
                 logits = model([ids, np.zeros_like(ids), part.lengths])
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(part.labels, logits)
+                losses = tf.nn.softmax_cross_entropy_with_logits(part.targets, logits)
                 loss = tf.reduce_sum(losses) / 100
             gradients = tape.gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))

@@ -51,7 +51,7 @@ def write(directory: Path, ids: list[list[int]], labels: np.ndarray, files: int)
 
 def cache(directory: Path, n: int, files: int = 1, longest: int = LONGEST, **kind) -> CachedRows:
     names = write(directory, *generated(n, **kind), files)
-    return CachedRows(str(directory), names, longest)
+    return CachedRows(str(directory), names, longest, (1, 1))
 
 
 def rows_of(batch: Batch) -> list[int]:
@@ -64,9 +64,9 @@ def epoch(batches: TrainingBatches, number: int) -> list[list[int]]:
 
 
 def assert_same(one: Batch, other: Batch) -> None:
-    for name in ("ids", "lengths", "labels"):
+    for name in ("ids", "lengths", "targets"):
         left, right = getattr(one, name), getattr(other, name)
-        assert left.dtype == right.dtype == np.int32
+        assert left.dtype == right.dtype == (np.float32 if name == "targets" else np.int32)
         np.testing.assert_array_equal(left, right)
 
 
@@ -107,9 +107,9 @@ def test_batches_hold_the_rows_as_they_were_written(tmp_path):
     for step in (0, 17, 39, 40, 1234):
         batch = batches.batch(step)
         assert batch.ids.shape == (50, batch.lengths.max())
-        assert batch.ids.dtype == batch.lengths.dtype == batch.labels.dtype == np.int32
+        assert batch.ids.dtype == batch.lengths.dtype == np.int32
         for row, text, length, label in zip(
-            rows_of(batch), batch.ids, batch.lengths, batch.labels, strict=True
+            rows_of(batch), batch.ids, batch.lengths, batch.targets[:, 1], strict=True
         ):
             assert text[:length].tolist() == ids[row]
             assert not text[length:].any()
@@ -119,10 +119,10 @@ def test_batches_hold_the_rows_as_they_were_written(tmp_path):
 def test_texts_without_tokens_are_rows_like_others(tmp_path):
     labels = np.arange(40) % 2
     names = write(tmp_path, [[] if row % 4 else [5] for row in range(40)], labels, 3)
-    batches = TrainingBatches(CachedRows(str(tmp_path), names, LONGEST), 4, 0)
+    batches = TrainingBatches(CachedRows(str(tmp_path), names, LONGEST, (1, 1)), 4, 0)
     found = [batches.batch(step) for step in range(10)]
     assert sum(int(batch.lengths.sum()) for batch in found) == 10
-    assert sum(int(batch.labels.sum()) for batch in found) == 20
+    assert sum(int(batch.targets[:, 1].sum()) for batch in found) == 20
     assert all(batch.ids.shape == (4, 1) for batch in found)
 
 
@@ -164,7 +164,7 @@ def test_the_number_of_files_does_not_matter(rows, tmp_path, files):
 def test_a_uri_reads_as_the_path_does(tmp_path):
     one = cache(tmp_path, 200, 2)
     names = [path.name for path in sorted(tmp_path.glob("*.arrow"))]
-    other = CachedRows(f"file://{tmp_path}", names, LONGEST)
+    other = CachedRows(f"file://{tmp_path}", names, LONGEST, (1, 1))
     assert_same(TrainingBatches(one, 20, 0).batch(3), TrainingBatches(other, 20, 0).batch(3))
 
 
@@ -186,7 +186,7 @@ def test_the_workers_parts_make_the_whole(rows, workers):
         np.testing.assert_array_equal(part.unique_ids, parts[0].unique_ids)
         np.testing.assert_array_equal(part.unique_ids[part.places][0], whole.ids[rank::workers])
         np.testing.assert_array_equal(part.lengths, whole.lengths[rank::workers])
-        np.testing.assert_array_equal(part.labels, whole.labels[rank::workers])
+        np.testing.assert_array_equal(part.targets, whole.targets[rank::workers])
         assert {part.unique_ids.dtype, part.places.dtype} == {np.dtype(np.int32)}
 
 
@@ -245,7 +245,7 @@ def test_every_epoch_is_cut_into_other_chunks(rows):
 
 def test_which_rows_of_equal_length_meet_is_random(tmp_path):
     names = write(tmp_path, [[row, 1] for row in range(640)], np.zeros(640, int), 1)
-    batches = TrainingBatches(CachedRows(str(tmp_path), names, LONGEST), 10, 0)
+    batches = TrainingBatches(CachedRows(str(tmp_path), names, LONGEST, (1, 1)), 10, 0)
     together = [row for batch in epoch(batches, 0) for row in batch]
     distances = np.abs(np.diff(together))
     assert np.median(distances) > 100
@@ -275,7 +275,7 @@ def test_the_first_rows_by_length(tmp_path, most):
     seen = {
         (*text[:length].tolist(), int(label))
         for batch in found
-        for text, length, label in zip(batch.ids, batch.lengths, batch.labels, strict=True)
+        for text, length, label in zip(batch.ids, batch.lengths, batch.targets[:, 1], strict=True)
     }
     expected = zip(ids[:most], labels[:most].tolist(), strict=True)
     assert seen == {(*text[:9], label) for text, label in expected}
@@ -337,7 +337,7 @@ def test_words_and_bigrams_are_left_out_by_share_and_alike_for_every_worker(tmp_
     unknown = np.concatenate([(b.ids == UNKNOWN)[mask] for b, mask in zip(whole, own, strict=True)])
     assert abs(lost.mean() - unknown.mean() - 0.1) < 0.01
     possible = [
-        Batch(its[0], b.lengths, b.labels).bigram_ids(bigrams)
+        Batch(its[0], b.lengths, b.targets).bigram_ids(bigrams)
         for its, b in zip(found, whole, strict=True)
     ]
     for its, batch, pairs in zip(found, whole, possible, strict=True):
@@ -350,3 +350,9 @@ def test_words_and_bigrams_are_left_out_by_share_and_alike_for_every_worker(tmp_
             np.testing.assert_array_equal(part.unique_ids[part.places], its[:, rank::3])
     again = next(TrainingBatches(rows, 300, 0, bigrams, 0.9, 0.6).worker_batches(5, 6, 0, 1))
     np.testing.assert_array_equal(again.unique_ids[again.places], found[5])
+
+
+def test_a_row_counts_by_its_classs_weight(tmp_path):
+    names = write(tmp_path, [[5], [6], [7]], np.array([0, 2, 1]), 1)
+    (batch,) = CachedRows(str(tmp_path), names, LONGEST, (0.5, 2, 3)).by_length(9, 9)
+    assert batch.targets.tolist() == [[0.5, 0, 0], [0, 0, 3], [0, 2, 0]]

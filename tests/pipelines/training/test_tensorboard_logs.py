@@ -43,7 +43,8 @@ def advance(summaries: Summaries, step: int) -> int:
     metrics = {"validation_loss": loss(step) / 2, "validation_accuracy": 0.75}
     labels, probabilities = random.integers(0, 2, 50), random.random(50, "f4")
     weights = {"lstm/kernel": random.normal(size=(4, 8)).astype("f4"), "lstm/bias": np.zeros(8)}
-    summaries.validation(step, metrics, labels, probabilities, weights)
+    pairs = np.stack([1 - probabilities, probabilities], axis=1)
+    summaries.validation(step, metrics, labels, pairs, weights)
     return step
 
 

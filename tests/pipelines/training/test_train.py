@@ -18,7 +18,7 @@ from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
-from pipelines.training.batches import CachedRows, TrainingBatches
+from pipelines.training.batches import TrainingBatches
 from pipelines.training.best_checkpoint import losses as curve
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
@@ -61,10 +61,7 @@ def learn(rank: int, addresses: list[str], settings: Settings, path: Path) -> No
     """One worker, as a process of its own that TensorFlow alone connects to the others."""
     set_cluster(addresses, rank)
     trainer = make_trainer(settings, threads=1)
-    rows = CachedRows(
-        settings.corpus.directory, settings.corpus.files["train"], settings.sequence_len
-    )
-    batches = TrainingBatches(rows, settings.batch_size, settings.random_state)
+    batches = TrainingBatches(settings.rows("train"), settings.batch_size, settings.random_state)
     own = batches.worker_batches(0, settings.steps, rank, len(addresses))
     losses = [float(trainer.step(batch, step, step, 0.01)) for step, batch in enumerate(own, 1)]
     if rank == 0:

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from pipelines.training.validation import is_over, measure
 
@@ -20,15 +22,28 @@ def test_training_ends_after_so_many_validations_without_a_better_one(losses, pa
     assert is_over([{"validation_loss": loss} for loss in losses], patience) is over
 
 
-def test_loss_and_accuracy_are_those_of_the_margins():
-    labels, margins = np.array([1, 0, 1, 0]), np.array([2.0, -1.0, -3.0, 0.0], np.float32)
-    positive = 1 / (1 + np.exp(-margins.astype(np.float64)))
-    found = measure(1, labels, margins)
-    expected = -np.log(np.where(labels == 1, positive, 1 - positive)).mean()
-    assert found["validation_loss"] == pytest.approx(expected)
-    assert found["validation_accuracy"] == 0.5
-    far = measure(1, np.array([0]), np.array([1e4], np.float32))
+@pytest.mark.parametrize("classes", [2, 3, 9])
+def test_loss_and_accuracy_are_those_of_the_logits(classes):
+    random = np.random.default_rng(classes)
+    labels, logits = random.integers(0, classes, 50), random.normal(0, 2, (50, classes))
+    found = measure(1, np.eye(classes)[labels], logits.astype(np.float32))
+    assert found["validation_loss"] == pytest.approx(log_loss(labels, softmax(logits, axis=1)))
+    assert found["validation_accuracy"] == (logits.argmax(axis=1) == labels).mean()
+    far = measure(1, np.array([[1, 0]]), np.array([[0, 1e4]], np.float32))
     assert far["validation_loss"] == pytest.approx(1e4)
+
+
+def test_rows_count_by_their_weight():
+    targets, logits = np.array([[3, 0], [0, 1]]), np.log([[0.8, 0.2], [0.6, 0.4]])
+    expected = -(3 * np.log(0.8) + np.log(0.4)) / 4
+    assert measure(1, targets, logits)["validation_loss"] == pytest.approx(expected)
+
+
+def test_a_soft_label_is_best_met_by_its_probabilities():
+    targets = np.array([[0.7, 0.2, 0.1]])
+    best = measure(1, targets, np.log(targets))["validation_loss"]
+    assert best == pytest.approx(-(targets * np.log(targets)).sum())
+    assert measure(1, targets, np.log([[0.6, 0.3, 0.1]]))["validation_loss"] > best
 
 
 @pytest.mark.parametrize(("too_sure", "expected"), [(1.0, 1.0), (1.6, 1.6), (0.7, 0.7), (9.0, 2.0)])
@@ -36,7 +51,9 @@ def test_the_temperature_makes_probabilities_shares(too_sure, expected):
     random = np.random.default_rng(0)
     margins = random.normal(0, 2, 200_000)
     labels = (random.random(200_000) < 1 / (1 + np.exp(-margins))).astype(int)
-    found = measure(1, labels, (margins * too_sure).astype(np.float32))
+    logits = np.stack([np.zeros(len(margins)), margins * too_sure], axis=1)
+    found = measure(1, np.eye(2)[labels], logits.astype(np.float32))
     assert found["validation_temperature"] == pytest.approx(expected, rel=0.02)
     # Of a single text any would do.
-    assert 0.5 <= measure(1, np.array([1]), np.array([3.0]))["validation_temperature"] <= 2
+    one = measure(1, np.array([[0, 1]]), np.array([[0, 3.0]]))
+    assert 0.5 <= one["validation_temperature"] <= 2

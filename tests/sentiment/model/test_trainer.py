@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import softmax
 
 from sentiment.model.batch import Batch, WorkerBatch
 from sentiment.model.keras_model import SentimentLSTM
@@ -19,7 +20,7 @@ NAMES = [*SPECIALS, *(f"w{number}" for number in range(2, WORDS))]
 PAIRS = sorted(f"w{a} w{b}" for a in range(2, WORDS) for b in range(2, WORDS) if (a + b) % 3 == 0)
 BIGRAMS = Bigrams(NAMES + PAIRS)
 VOCABULARY = len(NAMES + PAIRS)
-ROWS = 12
+ROWS, CLASSES = 12, 3
 
 
 def batch(seed: int, rows: int = ROWS) -> Batch:
@@ -29,7 +30,9 @@ def batch(seed: int, rows: int = ROWS) -> Batch:
     known = random.permutation(np.arange(1, WORDS))[: WORDS // 2]
     ids = random.choice(known, (rows, 6)).astype(np.int32)
     ids[np.arange(6) >= lengths[:, None]] = 0
-    return Batch(ids, lengths, random.integers(0, 2, rows).astype(np.int32))
+    # Of any targets: labels, soft labels, and rows with a weight.
+    targets = random.dirichlet([0.5] * CLASSES, rows) * random.choice([0.5, 1, 3], (rows, 1))
+    return Batch(ids, lengths, targets.astype(np.float32))
 
 
 def part(each: Batch, rank: int = 0, workers: int = 1) -> WorkerBatch:
@@ -41,7 +44,9 @@ def pairs(each: Batch) -> np.ndarray:
 
 
 def model(keep: float = 1.0) -> SentimentLSTM:
-    return SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, keep, seed=3, bidirectional=True)
+    return SentimentLSTM(
+        VOCABULARY, EMBEDDING, HIDDEN, keep, 3, bidirectional=True, classes=CLASSES
+    )
 
 
 def trainer(keep: float = 1.0) -> Trainer:
@@ -53,9 +58,8 @@ def keras_steps(batches: list[Batch], rate: float) -> tuple[SentimentLSTM, list[
     for each in batches:
         with tf.GradientTape() as tape:
             logits = reference([each.ids, pairs(each), each.lengths])
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(each.labels, logits)
-            )
+            of_rows = -tf.reduce_sum(each.targets * tf.math.log(tf.nn.softmax(logits)), axis=1)
+            loss = tf.reduce_mean(of_rows)
         # Dense: of a sparse one Keras squares the summands of a row that occurs twice.
         gradients = map(tf.convert_to_tensor, tape.gradient(loss, reference.trainable_variables))
         optimizer.apply_gradients(zip(gradients, reference.trainable_variables, strict=True))
@@ -82,7 +86,7 @@ def test_training_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ours = trainer(0.6)
     ours.step(part(batch(0)), 1, 1, 0.01)
-    ours.margins([part(batch(0))], 0, 1)
+    ours.logits([part(batch(0))], 0, 1)
     tokens = np.zeros((2, 2, 3), np.int32)
     ours.model.probabilities(*tokens, np.full(2, 3, np.int32))
     assert os.listdir(tmp_path) == []
@@ -94,7 +98,7 @@ def test_the_parts_gradients_add_up_to_the_batchs():
 
     def gradient(rank, workers):
         rows = part(whole, rank, workers)
-        inputs = (rows.unique_ids, rows.places, rows.lengths, rows.labels)
+        inputs = (rows.unique_ids, rows.places, rows.lengths, rows.targets)
         return ours.gradient_function(*inputs, np.int32(rows.batch_rows), seed).numpy()
 
     for workers in (2, 3, 11, 13):
@@ -135,7 +139,7 @@ def test_a_restored_trainer_goes_on_to_the_last_bit(keep):
 
 def test_a_step_changes_every_weight_and_only_the_rows_of_its_tokens():
     ours, before = trainer(), model().export()
-    each = batch(1)
+    each = batch(1, rows=40)
     ours.step(part(each), 1, 1, 0.01)
     after = ours.model.export()
     found = np.stack([each.ids, pairs(each)])
@@ -150,11 +154,12 @@ def test_a_step_changes_every_weight_and_only_the_rows_of_its_tokens():
             assert changed.all()
 
 
-def test_margins_are_the_models_for_all_rows_in_order():
+def test_logits_are_the_models_for_all_rows_in_order():
     ours = trainer()
     batches = [batch(1), batch(2, rows=5)]
     expected = np.concatenate(
-        [ours.model.probabilities(b.ids, pairs(b), b.lengths)[:, 1] for b in batches]
+        [ours.model.probabilities(b.ids, pairs(b), b.lengths) for b in batches]
     )
-    margins = ours.margins([part(b) for b in batches], 0, 1)
-    np.testing.assert_allclose(1 / (1 + np.exp(-margins)), expected, atol=1e-6)
+    logits = ours.logits([part(b) for b in batches], 0, 1)
+    assert logits.shape == (ROWS + 5, CLASSES)
+    np.testing.assert_allclose(softmax(logits, axis=1), expected, atol=1e-6)
