@@ -1,8 +1,10 @@
 """Measure a checkpoint on labelled texts; print the metrics and write a report beside the model.
 
     python -m pipelines.evaluate --checkpoints_dir checkpoints/demo --baseline
+    python -m pipelines.evaluate checkpoints/demo checkpoints/other
 
-Uses the rows that training held out, unless --data_dir names others. One process, without Ray and
+Uses the rows that training held out, unless --data_dir names others. Several runs are compared on
+the rows that the first one held out. One process, without Ray and
 TensorFlow.
 """
 

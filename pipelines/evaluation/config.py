@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tyro.conf import Positional
+
 from pipelines.console.flags import require, require_encoding
 from pipelines.sources.labels import LabelMap
 from sentiment.errors import InputError
@@ -11,11 +13,13 @@ from sentiment.errors import InputError
 class EvaluateConfig:
     """Measure a checkpoint on the rows its training run held out, or on other labelled texts.
 
-    Prints the metrics, and writes a report into the checkpoint's directory."""
+    Prints the metrics, and writes a report into the checkpoint's directory. Several checkpoints are
+    compared on the rows that the first held out; the report is comparison-NAMES-HASH.html."""
 
-    checkpoints_dir: str
+    checkpoints_dir: tuple[str, ...] = ()
     """Directory or URI of a checkpoint, as `pipelines.train` printed it. The report is written
-    there as report.html, and a model card as README.md unless you have written one yourself."""
+    there as report.html, and a model card as README.md unless you have written one yourself.
+    Several: they are compared with the first."""
     data_dir: str | None = None
     """Directory or URI of other labelled texts; all of them are used. Their report is
     report-NAME-HASH.html (the directory's name and a hash of its path); the report on the held-out
@@ -34,8 +38,22 @@ class EvaluateConfig:
     the same rows."""
     samples: int = 10
     """Number of sample predictions to print."""
+    checkpoints: Positional[tuple[str, ...]] = ()
+    """Checkpoints, as by --checkpoints_dir."""
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The checkpoints."""
+        return self.checkpoints_dir + self.checkpoints
+
+    @property
+    def held_out(self) -> bool:
+        """Whether to evaluate on the rows that training held out."""
+        return self.data_dir is None
 
     def __post_init__(self) -> None:
+        if not self.directories:
+            raise InputError("--checkpoints_dir must be given")
         require(self.samples >= 0, "samples", self.samples, "at least 0")
         LabelMap.parse(self.labels)
         for name in ("text_column", "encoding"):

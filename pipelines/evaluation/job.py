@@ -6,65 +6,46 @@ Loads neither Ray nor TensorFlow.
 import hashlib
 import posixpath
 import re
-from dataclasses import replace
 
 import numpy as np
 
-from pipelines.console.terminal import printable
-from pipelines.evaluation.baselines import logistic_regression
+from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.config import EvaluateConfig
-from pipelines.evaluation.held_out import LabelledTexts, read_labelled
 from pipelines.evaluation.results import print_classes, print_metrics, print_samples
-from pipelines.evaluation.training_record import TrainingRecord, read_training_record
+from pipelines.evaluation.runs import Run, load_run, predict_by_regression, read_rows
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
 from pipelines.reports.verdict import majority_warning, verdict
-from pipelines.sources.labels import LabelMap
-from pipelines.sources.split import TEST, TRAIN, VALIDATION
 from sentiment import storage
-from sentiment.checkpoint import Checkpoint, load
-from sentiment.errors import InputError, on_one_line
-from sentiment.predictor import Predictor
+from sentiment.errors import on_one_line
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """Measure a checkpoint, print the results, and write the report and the model card.
+    """Measure a checkpoint, print the results, and write the report and the model card; or compare
+    several checkpoints.
 
     Raises InputError for a checkpoint, corpus or row that cannot be used, and for no rows at all.
     """
-    checkpoint = load(config.checkpoints_dir)
-    record = read_training_record(checkpoint)
-    data_dir = record.data_dir if config.data_dir is None else config.data_dir
-    known = record.reader.labels or LabelMap.of_names(checkpoint.classes.names)
-    rows = _read_rows(config, checkpoint, record, known)
-    kind = "held-out rows" if config.data_dir is None else "rows"
-    if not rows.texts:
-        raise InputError(f"{data_dir} has no {kind} to evaluate on")
-    print(f"{len(rows.texts):,} {kind} of {printable(data_dir)}\n", flush=True)
-    if rows.label_map != known:
-        print(f"Labels: {printable(str(rows.label_map))}\n", flush=True)
-    if str(rows.left_out):
-        print(f"{printable(str(rows.left_out))}\n", flush=True)
+    first, *others = [load_run(directory) for directory in config.directories]
+    if others:
+        compare(config, first, others)
+    else:
+        _evaluate(config, first)
 
-    probabilities = {MODEL: Predictor(checkpoint).predict_proba(rows.texts)}
+
+def _evaluate(config: EvaluateConfig, run: Run) -> None:
+    rows = read_rows(config, run)
+    probabilities = {MODEL: run.predict(rows.texts)}
     if config.baseline:
-        learnt = read_labelled(
-            record.data_dir, record.reader, checkpoint, known, record.split, (TRAIN, VALIDATION)
-        )
-        try:
-            predict = logistic_regression(learnt.texts, learnt.labels, len(checkpoint.classes))
-        except ValueError as error:  # It says why: no texts, no words or one label.
-            raise InputError(f"--baseline: {record.data_dir}: {error}") from error
-        probabilities[REGRESSION] = predict(rows.texts)
-    probabilities[MAJORITY] = np.tile(record.shares, (len(rows.texts), 1))
-
+        probabilities[REGRESSION] = predict_by_regression(run, rows.texts)
+    probabilities[MAJORITY] = np.tile(run.record.shares, (len(rows.texts), 1))
     results = EvaluationResults(
-        name=posixpath.basename(storage.absolute(config.checkpoints_dir).rstrip("/")),
-        checkpoint=checkpoint,
-        run=record.run,
-        data_dir=data_dir,
-        held_out=config.data_dir is None,
+        name=run.name,
+        checkpoint=run.checkpoint,
+        run=run.record.run,
+        data_dir=config.data_dir or run.record.data_dir,
+        held_out=config.held_out,
         texts=rows.texts,
         labels=rows.labels,
         lengths=rows.lengths,
@@ -74,30 +55,9 @@ def evaluate(config: EvaluateConfig) -> None:
     print(f"\n{verdict(results)}")
     if warning := majority_warning(results):
         print(warning)
-    print_classes(results.metrics[MODEL], checkpoint.classes.names)
+    print_classes(results.metrics[MODEL], results.classes.names)
     print_samples(results, config.samples)
-    print(f"\n{_write_files(results, config.checkpoints_dir)}")
-
-
-def _read_rows(
-    config: EvaluateConfig, checkpoint: Checkpoint, record: TrainingRecord, known: LabelMap
-) -> LabelledTexts:
-    """The rows to evaluate on: those held out, or all of --data_dir."""
-    labels = LabelMap.parse(config.labels)
-    reader = replace(
-        record.reader,
-        text_column=config.text_column or record.reader.text_column,
-        label_column=config.label_column or record.reader.label_column,
-        encoding=config.encoding or record.reader.encoding,
-    )
-    if labels is not None:
-        reader = replace(reader, labels=labels.of_classes(known.names))
-    elif config.data_dir is not None or config.label_column is not None:
-        # Other labels than those of training: they are recognized.
-        reader = replace(reader, labels=None)
-    if config.data_dir is None:
-        return read_labelled(record.data_dir, reader, checkpoint, known, record.split, (TEST,))
-    return read_labelled(config.data_dir, reader, checkpoint, known)
+    print(f"\n{_write_files(results, run.directory)}")
 
 
 def _write_files(results: EvaluationResults, directory: str) -> str:

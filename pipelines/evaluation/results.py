@@ -11,10 +11,14 @@ from pipelines.reports.evaluation_results import (
     MODEL,
     EvaluationResults,
     class_rows,
+    format_number,
 )
 from pipelines.reports.page import shorten
 from sentiment.errors import on_one_line
 from sentiment.metrics import Metrics, most_confused
+
+MODEL_CHARACTERS = 30
+"""Width of the models' names, at least."""
 
 LISTED_CLASSES = 50
 
@@ -35,12 +39,19 @@ SAMPLE_CHARACTERS = 100
 
 def print_metrics(metrics_by_model: Mapping[str, Metrics]) -> None:
     """Print a table, a line for each model."""
-    print(f"{'':30} accuracy  macro-F1     AUC  log loss  calibration error")
-    for name, metrics in metrics_by_model.items():
-        print(
-            f"{name:30} {metrics.accuracy:8.1%}  {metrics.macro_f1:8.1%}  {metrics.auc:6.3f}  "
-            f"{metrics.log_loss:8.3f}  {metrics.calibration_error:17.3f}"
+    columns = ("", "accuracy", "macro-F1", "AUC", "log loss", "calibration error")
+    rows = [
+        (
+            f"{printable(name):{MODEL_CHARACTERS}}",
+            f"{metrics.accuracy:.1%}",
+            f"{metrics.macro_f1:.1%}",
+            format_number(metrics.auc, ".3f"),
+            f"{metrics.log_loss:.3f}",
+            f"{metrics.calibration_error:.3f}",
         )
+        for name, metrics in metrics_by_model.items()
+    ]
+    print_table(columns, rows, "lrrrrr")
 
 
 def print_classes(metrics: Metrics, names: Sequence[str]) -> None:

@@ -25,19 +25,21 @@ def verdict(results: EvaluationResults) -> str:
     f1 = _points(ours.macro_f1 - theirs.macro_f1)
     paired = compare_answers(results.labels, results.answers[rival], results.answers[MODEL])
     macro_f1 = f"macro-F1 is {abs(f1):.1f} points {'higher' if f1 > 0 else 'lower'}"
+    intervals = "do not overlap"
+    if _overlap(ours.accuracy_interval, theirs.accuracy_interval):
+        intervals = "overlap"
     return (
-        f"The model {difference(paired, rival)}; {macro_f1 if f1 else 'macro-F1 is the same'}. "
-        f"{_chance(paired, _overlap(ours.accuracy_interval, theirs.accuracy_interval))}"
+        f"The model {_difference(paired, rival)}; {macro_f1 if f1 else 'macro-F1 is the same'}. "
+        f"The intervals of their accuracies {intervals}; by McNemar's test on the same texts the "
+        f"difference {_chance(paired)}."
     )
 
 
-def difference(paired: PairedAccuracy, rival: str) -> str:
-    """`beats RIVAL by 0.7 points of accuracy`, of a second model against a first, the rival."""
-    points = _points(paired.difference)
-    if not points:
-        return f"is as accurate as {rival}"
-    verb = "beats" if points > 0 else "loses to"
-    return f"{verb} {rival} by {abs(points):.1f} points of accuracy"
+def paired_verdict(name: str, rival: str, paired: PairedAccuracy) -> str:
+    """How a model compares with a rival on the same texts."""
+    if not _points(paired.difference):
+        return f"{name} is as accurate as {rival} ({format_p(paired.p_value)})."
+    return f"{name} {_difference(paired, rival)}, which {_chance(paired)}."
 
 
 def format_p(p_value: float) -> str:
@@ -61,13 +63,18 @@ def majority_warning(results: EvaluationResults) -> str:
     return f"The model hardly beats the majority class: {'; '.join(weak)}." if weak else ""
 
 
-def _chance(paired: PairedAccuracy, overlap: bool) -> str:
-    intervals = "overlap" if overlap else "do not overlap"
+def _difference(paired: PairedAccuracy, rival: str) -> str:
+    """`beats RIVAL by 0.7 points of accuracy`, of a second model against a first, the rival."""
+    points = _points(paired.difference)
+    if not points:
+        return f"is as accurate as {rival}"
+    verb = "beats" if points > 0 else "loses to"
+    return f"{verb} {rival} by {abs(points):.1f} points of accuracy"
+
+
+def _chance(paired: PairedAccuracy) -> str:
     chance = "may be chance" if paired.p_value >= LIKELY_CHANCE else "is hardly chance"
-    return (
-        f"The intervals of their accuracies {intervals}; by McNemar's test on the same texts the "
-        f"difference {chance} ({format_p(paired.p_value)})."
-    )
+    return f"{chance} ({format_p(paired.p_value)})"
 
 
 def _points(difference: float) -> float:

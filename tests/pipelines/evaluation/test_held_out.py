@@ -91,25 +91,25 @@ def test_evaluate_reads_other_labels_and_says_which_are_which(tmp_path, capsys):
     others = {"text_column": "text", "label_column": "y", "samples": 0}
 
     words = write(tmp_path / "words", cycled("pos", "neutral", "neg"))
-    evaluate(EvaluateConfig(directory, words, **others))
+    evaluate(EvaluateConfig((directory,), words, **others))
     said = capsys.readouterr().out
     assert "200 rows of" in said
     assert "Rows left out: 100 with a label that no class has: neutral (100 rows)" in said
 
     signs = write(tmp_path / "signs", cycled(-1, 1))
-    evaluate(EvaluateConfig(directory, signs, **others))
+    evaluate(EvaluateConfig((directory,), signs, **others))
     assert "Labels: negative=-1 positive=1" in capsys.readouterr().out
 
     stars = write(tmp_path / "stars", cycled(1, 2, 3, 4, 5))
     with pytest.raises(InputError, match=r"--label_column y: no label is one of the model's clas"):
-        evaluate(EvaluateConfig(directory, stars, **others))
+        evaluate(EvaluateConfig((directory,), stars, **others))
     labels = ("negative=1,2", "positive=4,5")
-    evaluate(EvaluateConfig(directory, stars, **others, labels=labels))
+    evaluate(EvaluateConfig((directory,), stars, **others, labels=labels))
     assert "240 rows of" in capsys.readouterr().out
 
 
 def test_flags_of_other_texts_need_other_texts():
     with pytest.raises(InputError, match="--text_column needs --data_dir"):
-        EvaluateConfig("model", text_column="text")
+        EvaluateConfig(("model",), text_column="text")
     with pytest.raises(InputError, match="--labels names 1 classes"):
-        EvaluateConfig("model", labels=("a=1",))
+        EvaluateConfig(("model",), labels=("a=1",))

@@ -68,7 +68,7 @@ def test_report_and_card_are_written_beside_the_model_without_ray_and_tensorflow
 
     # Other texts have a report of their own, each by its path, and no card.
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    evaluate(EvaluateConfig(str(directory), data_dir=str(corpus.with_name("others"))))
+    evaluate(EvaluateConfig((str(directory),), data_dir=str(corpus.with_name("others"))))
     (new,) = {path.name for path in directory.iterdir()} - before.keys()
     assert re.fullmatch(r"report-others-[0-9a-f]{6}\.html", new)
     assert before == {name: (directory / name).read_bytes() for name in before}
@@ -89,7 +89,7 @@ def test_three_classes(tmp_path, capsys):
     pq.write_table(pa.table({"SentimentText": texts, "Sentiment": labels}), corpus / "a.parquet")
     directory = tmp_path / "model"
     model = save_trained(str(directory), corpus, Classes(tuple(names.tolist())))
-    evaluate(EvaluateConfig(str(directory), baseline=True))
+    evaluate(EvaluateConfig((str(directory),), baseline=True))
     printed = capsys.readouterr().out
     table = {line[:30].strip(): line[30:].split() for line in printed.splitlines()}
     assert float(table["TF-IDF + logistic regression"][0].rstrip("%")) > 60
@@ -113,7 +113,7 @@ def test_a_readme_of_other_origin_stays(corpus, tmp_path, capsys):
     directory = tmp_path / "model"
     save_trained(str(directory), corpus)
     (directory / CARD).write_text("# Mine\n")
-    evaluate(EvaluateConfig(str(directory)))
+    evaluate(EvaluateConfig((str(directory),)))
     assert (directory / CARD).read_text() == "# Mine\n"
     assert "was not written by pipelines.evaluate and is kept" in capsys.readouterr().out
     assert (directory / "report.html").exists()
@@ -123,7 +123,7 @@ def test_results_are_printed_where_no_report_can_be_written(corpus, tmp_path, ca
     directory = tmp_path / "model"
     save_trained(str(directory), corpus)
     (directory / "report.html" / "in the way").mkdir(parents=True)
-    evaluate(EvaluateConfig(str(directory)))
+    evaluate(EvaluateConfig((str(directory),)))
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(MODEL) for line in lines)
     assert lines[-1].startswith(f"No report: {directory}/report.html cannot be written: ")
@@ -134,7 +134,7 @@ def test_results_are_printed_where_no_report_can_be_written(corpus, tmp_path, ca
 def test_reports_are_written_into_buckets(corpus, s3, capsys):
     directory = s3.uri("models", "run")
     model = save_trained(directory, corpus)
-    evaluate(EvaluateConfig(directory))
+    evaluate(EvaluateConfig((directory,)))
     said = f"Report: {directory}/report.html; model card: {directory}/{CARD}"
     assert capsys.readouterr().out.splitlines()[-1] == said
     assert storage.read(f"{directory}/report.html").startswith(b"<!doctype html>")

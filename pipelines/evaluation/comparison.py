@@ -1,0 +1,114 @@
+"""Compare runs on the same rows: print them side by side, and write a page."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from pipelines.console.terminal import printable
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.results import print_metrics, print_table
+from pipelines.evaluation.runs import Run, predict_by_regression, read_rows
+from pipelines.reports.comparison_report import (
+    PAIRED_COLUMNS,
+    ComparedModel,
+    ComparisonResults,
+    comparison_report,
+)
+from pipelines.reports.evaluation_results import REGRESSION
+from pipelines.reports.verdict import paired_verdict
+from sentiment import storage
+from sentiment.errors import InputError, on_one_line
+
+
+def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> None:
+    """Measure runs on the rows that the first one holds out, or on --data_dir.
+
+    Raises InputError for runs of other classes, for a run that may have learnt these rows, and for
+    rows that cannot be used.
+    """
+    runs = (first, *others)
+    names = _names(runs)
+    for other in others:
+        _require_same_classes(first, other)
+        if config.held_out:
+            _require_same_split(first, other)
+    rows = read_rows(config, first)
+    models = {
+        name: ComparedModel(
+            run.predict(rows.texts), run.checkpoint.classes, run.record.run, run.checkpoint
+        )
+        for name, run in zip(names, runs, strict=True)
+    }
+    if config.baseline:
+        probabilities = predict_by_regression(first, rows.texts)
+        models[REGRESSION] = ComparedModel(probabilities, first.checkpoint.classes)
+    results = ComparisonResults(
+        models,
+        config.data_dir or first.record.data_dir,
+        config.held_out,
+        rows.texts,
+        rows.labels,
+    )
+    print_metrics(results.metrics)
+    print(f"\nDifferences from {printable(results.first)} in points, with 95% intervals")
+    rows_of_names = [(printable(name), *cells) for name, *cells in results.paired_rows]
+    print_table(PAIRED_COLUMNS, rows_of_names, "l" + "r" * (len(PAIRED_COLUMNS) - 1))
+    print()
+    for name, paired in results.paired.items():
+        print(printable(paired_verdict(name, results.first, paired)))
+    print(f"\n{_write_page(results, runs)}")
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Names that tell the runs apart: of their directories, or else the whole paths."""
+    paths = [storage.absolute(run.directory).rstrip("/") for run in runs]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"{path} is named twice: a run can be compared with others only")
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else paths
+
+
+def _require_same_classes(first: Run, other: Run) -> None:
+    ours, theirs = first.checkpoint.classes.names, other.checkpoint.classes.names
+    if ours != theirs:
+        raise InputError(
+            f"{other.directory} has the classes {_listed(theirs)}, and {first.directory} has "
+            f"{_listed(ours)}: only runs of the same classes, in the same order, can be compared"
+        )
+
+
+def _require_same_split(first: Run, other: Run) -> None:
+    """Refuse a run that may have learnt rows that the first one holds out.
+
+    Texts are split by their hash, so equal texts of any corpus are on the same side. What is held
+    out with a smaller --test_size is held out with a larger one.
+    """
+    ours, theirs = first.record.split, other.record.split
+    if ours.random_state != theirs.random_state or ours.test_size > theirs.test_size:
+        raise InputError(
+            f"{other.directory} was trained on rows that {first.directory} holds out: its flags "
+            f"were --random_state {theirs.random_state} --test_size {theirs.test_size}, those of "
+            f"the first {ours.random_state} and {ours.test_size}; name other texts by --data_dir"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:10])
+    return f"{shown}, ..." if len(names) > 10 else shown
+
+
+def _write_page(results: ComparisonResults, runs: Sequence[Run]) -> str:
+    """Write the page beside the first run's report; one line that names it, or says why not."""
+    first, *others = runs
+    name = "-".join(re.sub(r"[^A-Za-z0-9.-]+", "-", run.name) for run in others)[:60]
+    compared = [storage.absolute(run.directory) for run in runs]
+    if not results.held_out:
+        compared.append(storage.absolute(results.data_dir))
+    digest = hashlib.sha256("\n".join(compared).encode(errors="replace")).hexdigest()[:6]
+    page = storage.join(first.directory, f"comparison-{name}-{digest}.html")
+    try:
+        storage.write(page, comparison_report(results))
+    except OSError as error:
+        return f"No report: {page} cannot be written: {on_one_line(error)}"
+    return f"Report: {page}"

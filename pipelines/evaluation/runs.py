@@ -1,0 +1,103 @@
+"""Runs to evaluate: their checkpoints, the rows they are measured on, and a baseline for them."""
+
+import posixpath
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipelines.console.terminal import printable
+from pipelines.evaluation.baselines import logistic_regression
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.held_out import LabelledTexts, read_labelled
+from pipelines.evaluation.training_record import TrainingRecord, read_training_record
+from pipelines.sources.labels import LabelMap
+from pipelines.sources.split import TEST, TRAIN, VALIDATION
+from sentiment import storage
+from sentiment.checkpoint import Checkpoint, load
+from sentiment.errors import InputError
+from sentiment.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model, and how it was trained."""
+
+    directory: str
+    """Path or URI."""
+    checkpoint: Checkpoint
+    record: TrainingRecord
+
+    @property
+    def name(self) -> str:
+        """The name of the directory."""
+        return posixpath.basename(storage.absolute(self.directory).rstrip("/"))
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The labels of each class."""
+        return self.record.reader.labels or LabelMap.of_names(self.checkpoint.classes.names)
+
+    def predict(self, texts: list[str]) -> np.ndarray:
+        """float32[n, K]: the probability of each class for each text."""
+        return Predictor(self.checkpoint).predict_proba(texts)
+
+
+def load_run(directory: str) -> Run:
+    """Load the checkpoint in a directory. Raises InputError if it cannot be used."""
+    checkpoint = load(directory)
+    return Run(directory, checkpoint, read_training_record(checkpoint))
+
+
+def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
+    """Read, and say on the terminal, what to evaluate on: the rows held out, or all of --data_dir.
+
+    Raises InputError if there are none.
+    """
+    record, labels = run.record, LabelMap.parse(config.labels)
+    reader = replace(
+        record.reader,
+        text_column=config.text_column or record.reader.text_column,
+        label_column=config.label_column or record.reader.label_column,
+        encoding=config.encoding or record.reader.encoding,
+    )
+    if labels is not None:
+        reader = replace(reader, labels=labels.of_classes(run.label_map.names))
+    elif config.data_dir is not None or config.label_column is not None:
+        # Other labels than those of training: they are recognized.
+        reader = replace(reader, labels=None)
+    data_dir = config.data_dir or record.data_dir
+    split, parts = (record.split, (TEST,)) if config.held_out else (None, ())
+    rows = read_labelled(data_dir, reader, run.checkpoint, run.label_map, split, parts)
+    kind = "held-out rows" if config.held_out else "rows"
+    if not rows.texts:
+        raise InputError(f"{data_dir} has no {kind} to evaluate on")
+    print(f"{len(rows.texts):,} {kind} of {printable(data_dir)}\n", flush=True)
+    if rows.label_map != run.label_map:
+        print(f"Labels: {printable(str(rows.label_map))}\n", flush=True)
+    if str(rows.left_out):
+        print(f"{printable(str(rows.left_out))}\n", flush=True)
+    return rows
+
+
+def predict_by_regression(run: Run, texts: list[str]) -> np.ndarray:
+    """Train TF-IDF + logistic regression on a run's training texts, and predict.
+
+    Returns:
+        float64[n, K].
+
+    Raises InputError if nothing can be learnt from them.
+    """
+    record = run.record
+    learnt = read_labelled(
+        record.data_dir,
+        record.reader,
+        run.checkpoint,
+        run.label_map,
+        record.split,
+        (TRAIN, VALIDATION),
+    )
+    classes = len(run.checkpoint.classes)
+    try:
+        return logistic_regression(learnt.texts, learnt.labels, classes)(texts)
+    except ValueError as error:  # It says why: no texts, no words or one label.
+        raise InputError(f"--baseline: {record.data_dir}: {error}") from error

@@ -1,0 +1,147 @@
+"""Runs are compared on rows that none of them learnt, by what each answers for the same text."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score, f1_score
+
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.job import evaluate
+from pipelines.evaluation.runs import load_run, predict_by_regression, read_rows
+from pipelines.reports.comparison_report import (
+    ComparedModel,
+    ComparisonResults,
+    comparison_report,
+)
+from pipelines.reports.evaluation_results import REGRESSION
+from sentiment import checkpoint
+from sentiment.classes import Classes
+from sentiment.errors import InputError
+from testing.evaluation_results import save_trained, with_classes
+from testing.generated import write_shards
+from testing.hostile import HOSTILE
+from tests.pipelines.reports.test_page import Elements
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("corpora") / "tweets"
+    write_shards(directory, rows=2000, shards=2)
+    return directory
+
+
+def runs(root: Path, corpus: Path, *flags: dict) -> tuple[str, ...]:
+    """A run for each set of flags, all of other weights."""
+    directories = [str(root / f"run-{number}") for number in range(len(flags))]
+    for seed, (directory, given) in enumerate(zip(directories, flags, strict=True)):
+        save_trained(directory, corpus, seed=seed, **given)
+    return tuple(directories)
+
+
+def cells(printed: str, title: str) -> dict[str, list[str]]:
+    """Rows of the table below a title, by their first cell."""
+    lines = printed.partition(f"{title}\n")[2].partition("\n\n")[0].splitlines()
+    return {words[0]: words[1:] for line in lines if (words := re.split(" {2,}", line.strip()))}
+
+
+def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
+    directories = runs(tmp_path, corpus, {}, {"epochs": 3}, {"test_size": 0.5})
+    evaluate(EvaluateConfig(checkpoints=directories, baseline=True))
+    printed = capsys.readouterr().out
+    config = EvaluateConfig(directories[:1])
+    rows = read_rows(config, first := load_run(directories[0]))
+    answers = {
+        Path(each).name: load_run(each).predict(rows.texts).argmax(axis=1) for each in directories
+    }
+    answers[REGRESSION] = predict_by_regression(first, rows.texts).argmax(axis=1)
+    measured = cells(printed, "calibration error")
+    for name, given in answers.items():
+        f1 = f1_score(rows.labels, given, average="macro")
+        assert measured[name][:2] == [f"{accuracy_score(rows.labels, given):.1%}", f"{f1:.1%}"]
+    table = cells(printed, "Differences from run-0 in points, with 95% intervals")
+    assert [*table] == ["model", "run-1", "run-2", REGRESSION]
+    right = {name: given == rows.labels for name, given in answers.items()}
+    for name in ("run-1", "run-2", REGRESSION):
+        counts = [(right[a] & ~right[b]).sum() for a, b in (("run-0", name), (name, "run-0"))]
+        points = 100 * (counts[1] - counts[0]) / len(rows.texts)
+        p = min(1, 2 * binom.cdf(min(counts), sum(counts), 0.5))
+        difference, _, _, *shown, test = table[name]
+        assert difference == f"{points:+.1f}"
+        assert shown == [f"{count:,}" for count in counts]
+        assert test == ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+    assert f"{REGRESSION} beats run-0 by" in printed
+    assert "which is hardly chance (p < 0.001)" in printed
+
+    (page,) = Path(directories[0]).glob("comparison-*.html")
+    assert printed.splitlines()[-1] == f"Report: {page}"
+    assert re.fullmatch(r"comparison-run-1-run-2-[0-9a-f]{6}\.html", page.name)
+    text = Elements(page.read_bytes()).text
+    assert all(value in text for row in [*measured.values(), *table.values()] for value in row)
+    assert re.search(r"--epochs\s+–\s+3\s+–\n", text)
+    assert re.search(r"--test_size\s+0\.2\s+0\.2\s+0\.5\n", text)
+    assert first.checkpoint.model_hash[:12] in text
+    assert f"{len(rows.texts)} rows that run-0 held out" in text
+
+
+@pytest.mark.parametrize(
+    ("first", "other"), [({}, {"random_state": 1}), ({"test_size": 0.5}, {"test_size": 0.4})]
+)
+def test_a_run_that_learnt_the_rows_is_refused(corpus, tmp_path, capsys, first, other):
+    directories = runs(tmp_path, corpus, first, other)
+    with pytest.raises(InputError, match=r"run-1 was trained on rows that .*run-0 holds out"):
+        evaluate(EvaluateConfig(directories))
+    # Not on other texts; those of training are named.
+    evaluate(EvaluateConfig(directories, data_dir=str(corpus)))
+    assert "2,000 rows of" in capsys.readouterr().out
+    (page,) = (tmp_path / "run-0").glob("comparison-*.html")
+    assert "run-0, run-1 learnt from most of these rows" in Elements(page.read_bytes()).text
+
+
+def test_other_classes_are_refused(corpus, tmp_path):
+    first, other = runs(tmp_path, corpus, {}, {})
+    classes = Classes(("positive", "negative"))
+    checkpoint.save(with_classes(checkpoint.load(other), classes), other)
+    with pytest.raises(InputError, match=r"the classes positive, negative, and .* negative, posi"):
+        evaluate(EvaluateConfig((first, other)))
+
+
+def test_thresholds_of_each_run_count(corpus, tmp_path, capsys):
+    first, other = runs(tmp_path, corpus, {}, {})
+    strict = replace(checkpoint.load(first), classes=Classes(threshold=0.999))
+    checkpoint.save(strict, other)
+    evaluate(EvaluateConfig((first, other)))
+    rows = read_rows(EvaluateConfig((first,)), load_run(first))
+    share = f"{(rows.labels == 0).mean():.1%}"
+    assert cells(capsys.readouterr().out, "calibration error")["run-1"][0] == share
+
+
+def test_one_run_twice_is_refused_and_equal_names_are_told_apart(corpus, tmp_path, capsys):
+    (first,) = runs(tmp_path, corpus, {})
+    (other,) = runs(tmp_path / "elsewhere", corpus, {})
+    with pytest.raises(InputError, match="is named twice"):
+        evaluate(EvaluateConfig((first, f"{first}/")))
+    evaluate(EvaluateConfig((first, other)))
+    printed = capsys.readouterr().out
+    assert f"{other} is as accurate as {first} (p = 1.000)." in printed
+
+
+def test_a_page_of_hostile_texts_and_many_classes(tmp_path):
+    classes = Classes(("<b>bold</b>", "&amp;", *(f"class {k}" for k in range(70))))
+    random, texts = np.random.default_rng(0), list(HOSTILE) * 20
+    labels = random.integers(0, 2, len(texts))
+    models = {
+        name: ComparedModel(random.dirichlet(np.ones(72), len(texts)) + np.eye(72)[labels], classes)
+        for name in ("<i>one</i>", "other")
+    }
+    flip = models["other"].probabilities
+    flip[::3] = flip[::3, ::-1]
+    page = comparison_report(ComparisonResults(models, "corpora", True, texts, labels))
+    elements = Elements(page)
+    assert not {"b", "i", "script", "iframe"} & {tag for tag, _ in elements.tags}
+    assert "<i>one</i>" in elements.text
+    assert "<b>bold</b>" in elements.text
+    assert len(page) < 200_000
