@@ -15,7 +15,17 @@ import numpy as np
 from pipelines.console.terminal import quantity
 from pipelines.reports.class_shares import most_frequent, trained_rows
 from pipelines.reports.drift import Drift, share
-from pipelines.reports.page import BLUE, GREY, ORANGE, Chart, Section, Table, draw_chart, page
+from pipelines.reports.page import (
+    BLUE,
+    GREY,
+    ORANGE,
+    Chart,
+    Section,
+    Table,
+    draw_chart,
+    page,
+    shorten,
+)
 from pipelines.reports.scoring_results import ScoringResults, ScoringRun
 from sentiment import storage
 from sentiment.classes import Classes
@@ -35,6 +45,9 @@ REASONS_SHOWN, UNREADABLE_SHOWN = 20, 10
 SAMPLES_SHOWN = 20
 """Rejected rows."""
 
+MAX_HEADER_CHARACTERS = 30
+"""Longest name of a class above a column."""
+
 MAX_CHARACTERS = 160
 """Longest path or raw row that is shown in full."""
 
@@ -47,6 +60,7 @@ MAX_SPANS = 60
 def scoring_report(results: ScoringResults) -> bytes:
     """Render the page, UTF-8."""
     counts, unreadable = results.counts, results.unreadable_shards
+    names = results.checkpoint.classes.names
     lead = (
         f"{quantity(counts['rows'], 'row')} of {quantity(len(set(results.shards)), 'shard')} in "
         f"{results.directory}, scored with the model {results.checkpoint.model_hash[:12]}. Written "
@@ -60,7 +74,10 @@ def scoring_report(results: ScoringResults) -> bytes:
     facts = [
         ("rows scored", f"{counts['rows']:,}"),
         *(
-            (results.checkpoint.classes.names[i], _percent(results.class_rows[i], counts["rows"]))
+            (
+                _short(names[i]),
+                _percent(results.class_rows[i], counts["rows"]),
+            )
             for i in most_frequent(results.class_rows)
         ),
         ("rows rejected", f"{counts['rejected']:,}"),
@@ -174,7 +191,7 @@ def _shards(results: ScoringResults) -> Section:
             )
             for i in places
         ]
-        columns = ("shard", "rows scored", *(names[number] for number in shown))
+        columns = ("shard", "rows scored", *(_short(names[number]) for number in shown))
         return Table(caption, columns, cells, "lr" + "r" * len(shown))
 
     if len(scored) <= SHARDS_SHOWN:
@@ -371,6 +388,11 @@ def _shown(share: float | None, form: str = ".1%") -> str:
 
 def _percent(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else ""
+
+
+def _short(name: str) -> str:
+    """The name of a class, above a column."""
+    return shorten(name, MAX_HEADER_CHARACTERS)
 
 
 def _date(seconds: float) -> str:

@@ -120,7 +120,7 @@ def _rejected_rows(directory: str) -> Iterator[RejectedRow]:
 def _first_rows(path: str) -> list[RejectedRow]:
     filesystem, inner = storage.resolve(path)
     with filesystem.open_input_file(inner) as source:
-        file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES)
+        file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES, pre_buffer=False)
         columns = file.schema_arrow.names
         groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         raw = columns.index("raw")

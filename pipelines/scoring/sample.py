@@ -58,7 +58,7 @@ def _rows(path: str, rows: npt.NDArray[np.int64]) -> pa.Table:
     filesystem, inner = storage.resolve(path)
     tables = []
     with filesystem.open_input_file(inner) as source:
-        file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES)
+        file = pq.ParquetFile(source, buffer_size=COLUMN_BUFFER_BYTES, pre_buffer=False)
         first = 0
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)

@@ -28,9 +28,11 @@ from pipelines.scoring.run_record import MAX_COURSE_POINTS, RunRecord
 from pipelines.scoring.totals import MAX_REASONS, OTHER, most_frequent
 from pipelines.sources.shard import Counted, Shard
 from sentiment.checkpoint import Checkpoint, load, save
+from sentiment.classes import Classes
 from sentiment.text.tokenizer import Tokenizer
 from testing.browser import look, needs_chromium
 from testing.generated import save_checkpoint, texts_and_labels
+from testing.hostile import HOSTILE as HOSTILE_TEXTS
 
 HOSTILE = "<script>hacked = true</script><img src=http://127.0.0.1/>&\"'\u202egpj {{ 7*7 }}"
 TEXT = pa.schema([("text", pa.string())])
@@ -80,6 +82,17 @@ def learnt(directory: Path, **training: object) -> Checkpoint:
     checkpoint = replace(checkpoint, weights=weights, training=training)
     save(checkpoint, str(directory))
     return checkpoint
+
+
+def of_classes(root: Path, *names: str) -> bytes:
+    """The page of an output of a model with these classes, with a shard of 200 rows."""
+    checkpoint = save_checkpoint(root / "model", seed=2, classes=Classes(names), sureness=40)
+    training = {"labels": {"train": [*range(1, len(names) + 1)]}}
+    save(replace(checkpoint, training=training), str(root / "model"))
+    (root / "corpus").mkdir()
+    pq.write_table(pa.table({"text": texts_and_labels(200)[0]}), root / "corpus" / "a.parquet")
+    main(config(root))
+    return (root / "scored" / "_manifest" / "report.html").read_bytes()
 
 
 def report(root: Path) -> _Read:
@@ -149,6 +162,36 @@ def test_the_numbers_are_those_of_the_parts(scored):
     assert totals.histogram[BINS // 2 :].sum() == totals.counts["positive"]
     success = json.loads((scored / "scored" / "_SUCCESS").read_text())
     assert success.items() >= totals.counts.items()
+
+
+@pytest.mark.parametrize("number", [3, 10, 25])
+def test_it_has_the_share_of_each_class(tmp_path, number):
+    names = [f"class {i}" for i in range(number)]
+    page = _Read(of_classes(tmp_path, *names))
+    table = pd.read_parquet(tmp_path / "scored")
+    rows = table["label"].value_counts()
+    frequent = sorted(names, key=lambda name: -rows.get(name, 0))
+    shown = names if number <= 5 else frequent[:5]
+    for name in shown:
+        assert page.after(name) == [f"{rows.get(name, 0) / 200:.1%}"]
+    caption = "All classes" if number <= 20 else "The most frequent of 25"
+    cells = page.text.split(caption)[1].split("\n")
+    for name in names if number <= 20 else frequent[:20]:
+        place = cells.index(name) + 1
+        share, trained = rows.get(name, 0) / 200, (names.index(name) + 1) / sum(range(number + 1))
+        wanted = [f"{rows.get(name, 0)}", f"{share:.1%}", f"{trained:.1%}"]
+        assert cells[place : place + 3] == wanted
+    by_shard = page.after(str(tmp_path / "corpus" / "a.parquet"), 6)
+    shares = [f"{rows.get(name, 0) / 200:.1%}" for name in shown] if number <= 20 else []
+    assert by_shard[: 1 + len(shares)] == ["200", *shares]
+    heights, _ = np.histogram(
+        table["probability"]
+        if number > 20
+        else table[[f"{name}_probability" for name in names]].max(axis=1),
+        BINS,
+        (0, 1),
+    )
+    assert Output(str(tmp_path / "scored")).totals().histogram.tolist() == heights.tolist()
 
 
 def test_what_a_corpus_holds_is_shown_and_does_nothing(scored):
@@ -325,10 +368,13 @@ def test_no_corpus_makes_it_large_or_slow(large):
 @needs_chromium
 def test_a_browser_shows_it_and_runs_none_of_it(scored, large, tmp_path):
     small = (scored / "scored" / "_manifest" / "report.html").read_bytes()
+    names = [text for text in HOSTILE_TEXTS if text.isprintable() and text.strip() == text != ""]
+    hostile = of_classes(tmp_path, *(name[:200] for name in names), "W" * 199)
     widths = {"wide": (large[1], 1200), "narrow": (large[1], 360), "small": (small, 360)}
+    widths["hostile"] = (hostile, 360)
     looked = look(tmp_path, widths)
     assert (looked.console, looked.requests) == ([], [])
-    for name, figures in {"wide": 3, "narrow": 3, "small": 1}.items():
+    for name, figures in {"wide": 3, "narrow": 3, "small": 1, "hostile": 1}.items():
         frame = looked.frames[name]
         assert (frame["scripts"], frame["hacked"]) == (0, False)
         assert frame["scroll_width"] <= frame["width"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from socket import gethostname
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
@@ -32,8 +33,9 @@ from pipelines.sources.shard import Shard
 from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
+from sentiment.predictor import load
 from sentiment.text.tokenizer import Tokenizer
-from testing.generated import save_checkpoint, write_shards
+from testing.generated import save_checkpoint, texts_and_labels, write_shards
 
 
 def parquet(**columns: pa.Array) -> bytes:
@@ -441,6 +443,21 @@ def test_a_corpus_of_nothing_but_texts(tmp_path, local_ray, part_rows):
     assert len(scored) == 3
     rejected = pads.dataset(f"{output}/_rejected", format="parquet").to_table()
     assert rejected["row"].to_pylist() == [2]
+
+
+def test_three_classes_are_scored_on_ray_as_predict_does(tmp_path, local_ray):
+    classes = Classes(("negative", "neutral", "positive"))
+    save_checkpoint(tmp_path / "model", seed=2, classes=classes, sureness=40)
+    texts, _ = texts_and_labels(30)
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(pa.table({"text": texts}), tmp_path / "corpus" / "a.parquet")
+    main(config(tmp_path, part_rows=10))
+    scored = pads.dataset(tmp_path / "scored", format="parquet").to_table()
+    assert len(list((tmp_path / "scored").glob("part-*"))) == 3
+    model = load(str(tmp_path / "model"))
+    assert scored["sentiment"].to_pylist() == model.predict(texts).tolist()
+    probabilities = np.stack([scored[f"{name}_probability"] for name in classes.names], axis=1)
+    np.testing.assert_array_equal(probabilities, model.predict_proba(texts))
 
 
 def test_no_column_needs_to_be_kept(tmp_path, capsys, monkeypatch):
