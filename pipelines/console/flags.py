@@ -1,14 +1,19 @@
 """Command-line flags: parsed by tyro into a frozen dataclass, or one line that says what is wrong.
 
-A config may name groups of its fields, each by its first field, in a class variable
-`GROUPS: dict[title, field name]`. `--help` shows each group in a box.
+A config may have these static members:
+
+- `GROUPS: dict[title, field name]`: groups of its fields, each by its first field. `--help` shows
+  each group in a box.
+- `from_files(given: Mapping[str, str]) -> dict[str, Any]`: values that files set, which flags
+  override. `given` are the flags on the command line, as text by name.
+- `more_help() -> str`: what `--help` says after the examples.
 """
 
 import difflib
 import inspect
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, field, fields, make_dataclass
 from itertools import takewhile
@@ -67,11 +72,14 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
         arguments: Command line without the program.
     """
     _require_names(config, arguments)
+    asks_for_help = bool({"-h", "--help"} & set(arguments))
+    from_files = getattr(config, "from_files", None)
+    set_by_files = from_files(dict(_flags(arguments))) if from_files and not asks_for_help else {}
     box = io.StringIO()
     try:
         with redirect_stderr(box):
             parsed: Any = tyro.cli(
-                _nested(config),
+                _nested(config, set_by_files),
                 prog=program,
                 description=_description(config, doc),
                 args=arguments,
@@ -93,7 +101,7 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
 def _require_names(config: type, arguments: Sequence[str]) -> None:
     """Raise an InputError for a flag that does not exist, or for required flags not given."""
     names = [name for each in fields(config) for name in (each.name, f"no_{each.name}")]
-    given = list(_flags(arguments))
+    given = [name for name, _ in _flags(arguments)]
     for name in given:
         if name not in (*names, "help"):
             meant = difflib.get_close_matches(name, names, 1)
@@ -111,15 +119,23 @@ def _require_names(config: type, arguments: Sequence[str]) -> None:
         raise InputError(f"{' and '.join(missing)} must be given")
 
 
-def _flags(arguments: Sequence[str]) -> Iterator[str]:
-    """Names of the flags on a command line, without dashes; `--` ends them."""
-    for argument in takewhile(lambda each: each != "--", arguments):
+def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names of the flags on a command line, without dashes, and what follows each; `--` ends them.
+
+    What follows a flag without a value is of no use.
+    """
+    before = list(takewhile(lambda each: each != "--", arguments))
+    for argument, following in zip(before, [*before[1:], ""], strict=True):
         if match := re.match(r"--([A-Za-z][\w-]*)(=|$)", argument):
-            yield match[1].replace("-", "_")
+            value = argument[match.end() :] if match[2] else following
+            yield match[1].replace("-", "_"), value
 
 
-def _nested(config: type) -> type:
-    """A dataclass with the same fields, those of a group nested: tyro gives each group a box."""
+def _nested(config: type, defaults: Mapping[str, Any]) -> type:
+    """A dataclass with the same fields, those of a group nested: tyro gives each group a box.
+
+    `defaults` replace those of the fields.
+    """
     titles = {first: title for title, first in getattr(config, "GROUPS", {}).items()}
     types = get_type_hints(config, include_extras=True)
     docs = {
@@ -130,8 +146,9 @@ def _nested(config: type) -> type:
     title = ""
     for each in fields(config):
         title = titles.get(each.name, title)
+        default = defaults.get(each.name, each.default)
         help_text = tyro.conf.arg(help=" ".join((docs[each.name] or "").split()))
-        flag = each.name, Annotated[types[each.name], help_text], field(default=each.default)
+        flag = each.name, Annotated[types[each.name], help_text], field(default=default)
         groups.setdefault(title, []).append(flag)
     outer: list[Any] = [*groups.pop("")]
     for title, flags in groups.items():
@@ -143,4 +160,11 @@ def _description(config: type, doc: str | None) -> str:
     """What the program does, and example commands: the indented lines of a docstring."""
     about = inspect.cleandoc(config.__doc__ or "")
     examples = "\n".join(re.findall(r"^ {4}.*$", doc or "", re.MULTILINE)).replace("\\\\", "\\")
-    return f"{about}\n\nExamples:\n{examples}" if examples else about
+    more_help = getattr(config, "more_help", None)
+    return "\n\n".join(
+        [
+            about,
+            *([f"Examples:\n{examples}"] if examples else []),
+            *([more_help()] if more_help else []),
+        ]
+    )

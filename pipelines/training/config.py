@@ -1,7 +1,8 @@
 """TrainConfig: the flags of `pipelines.train`, checked one by one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipelines.console.flags import rejected_limit, require, require_encoding
 from pipelines.sources.labels import LabelMap
@@ -18,12 +19,18 @@ class TrainConfig:
     """Train an LSTM on labelled texts and save a checkpoint that scores others."""
 
     GROUPS: ClassVar = {
+        "settings": "preset",
         "corpus": "data_dir",
         "files": "cache_dir",
         "model": "hidden_size",
         "training": "batch_size",
         "cluster": "num_workers",
     }
+    preset: str | None = None
+    """Set many flags at once: best or quick. Flags and --config override what it sets."""
+    config: str | None = None
+    """YAML file of flags (`epochs: 3`); flags override it. A finished run leaves such a file:
+    CHECKPOINTS_ROOT/RUN_NAME/config.yaml."""
     data_dir: str = "data/crowdflower"
     """Directory or URI of labelled CSV, JSON lines and Parquet shards, in any mix."""
     text_column: str = "SentimentText"
@@ -111,6 +118,25 @@ class TrainConfig:
     """How often to resume from the last checkpoint after a worker or node died."""
     verbose: bool = False
     """Also show the output of Ray, TensorFlow and the workers."""
+
+    @staticmethod
+    def from_files(given: Mapping[str, str]) -> dict[str, Any]:
+        """The flags that `--preset` and `--config` set; see `pipelines.console.flags`."""
+        if not given.keys() & {"preset", "config"}:
+            return {}
+        from pipelines.training.settings_files import values_of_files
+
+        values = values_of_files(TrainConfig, given.get("preset"), given.get("config"))
+        if "train_steps" in given and "epochs" not in given:
+            values["epochs"] = None  # Or the epochs of the file would replace the steps.
+        return values
+
+    @staticmethod
+    def more_help() -> str:
+        """What the presets set."""
+        from pipelines.training.settings_files import presets_help
+
+        return presets_help()
 
     def __post_init__(self) -> None:
         at_least_one = ["n_samples", "batch_size", "train_steps", "epochs", "hidden_size"]

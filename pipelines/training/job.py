@@ -15,6 +15,9 @@ from pipelines.training.stop_words import read_stop_words
 from sentiment import storage
 from sentiment.checkpoint import MANIFEST, save
 
+CONFIG = "config.yaml"
+"""File beside the checkpoint: the flags of the run, for `--config`."""
+
 
 def main(config: TrainConfig) -> None:
     """Train the run that the flags describe, or resume it, and save its best checkpoint.
@@ -39,8 +42,11 @@ def main(config: TrainConfig) -> None:
     else:
         # Ray and TensorFlow take seconds to load: only where there is work.
         from pipelines.training.ray_job import run
+        from pipelines.training.settings_files import written
 
         checkpoint = run(config, shards, reader, stop_words, storage.absolute(cache), runs, name)
+        # Before the file that makes the checkpoint complete.
+        storage.write(storage.join(model, CONFIG), written(config, name))
         save(checkpoint, model)
         best = checkpoint.training["best"]
         say(

@@ -21,7 +21,7 @@ VECTORS = "vectors.safetensors"
 CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
 
-FREE_FLAGS = ("run_name", "use_gpu", "verbose")
+FREE_FLAGS = ("preset", "config", "run_name", "use_gpu", "verbose")
 """Flags that may differ when a run is resumed."""
 
 
