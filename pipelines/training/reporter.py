@@ -80,7 +80,8 @@ class Reporter:
             "validation_temperature": validation["validation_temperature"],
         }
         labels = targets.argmax(axis=1)
-        self._summaries.validation(step, metrics, labels, probabilities, weights)
+        classes = self._settings.corpus.classes
+        self._summaries.validation(step, metrics, labels, probabilities, classes, weights)
         self._summaries.save(step)
 
     def saved(self, validation: Validation) -> None:

@@ -35,6 +35,9 @@ METRICS = "metrics.jsonl"
 HISTOGRAM_BUCKETS = 30
 """TensorBoard's default."""
 
+CURVE_CLASSES = 5
+"""Most precision-recall curves of a validation."""
+
 _SEGMENT = re.compile(r"events\.out\.tfevents\.(\d{12})")
 
 
@@ -87,15 +90,20 @@ class Summaries:
         metrics: Mapping[str, float],
         labels: np.ndarray,
         probabilities: np.ndarray,
+        classes: Sequence[str],
         weights: Mapping[str, np.ndarray],
     ) -> None:
-        """Add a validation.
+        """Add a validation: metrics, precision-recall curves, and histograms of the weights.
+
+        There is one curve for two classes, of the second one; else one for each of the
+        `CURVE_CLASSES` most frequent classes.
 
         Args:
             step: the last step before the validation.
             metrics: by name, `validation_...`.
             labels: int64[n], the class of each text.
             probabilities: float64[n, K].
+            classes: names of the K classes.
             weights: float arrays by name.
         """
         self._lines.append({"step": step, **metrics})
@@ -103,10 +111,16 @@ class Summaries:
             tag = f"validation/{name.removeprefix('validation_')}"
             self._summary(step, scalar_pb(tag, value))
         # A model that diverged has NaN or inf: then no curve, and histograms of the finite weights.
-        if np.isfinite(probabilities).all() and probabilities.shape[1] == 2:
-            curve = pr_curves.pb("validation", labels == 1, probabilities[:, 1])
-            # From TensorBoard's own class to TensorFlow's class of the same message.
-            self._summary(step, Summary.FromString(curve.SerializeToString()))
+        if np.isfinite(probabilities).all():
+            curves = {"validation": 1}
+            if len(classes) > 2:
+                rows = np.bincount(labels, minlength=len(classes))
+                frequent = np.argsort(-rows, kind="stable")[:CURVE_CLASSES]
+                curves = {f"validation/{classes[k]}": int(k) for k in frequent}
+            for name, k in curves.items():
+                curve = pr_curves.pb(name, labels == k, probabilities[:, k])
+                # From TensorBoard's own class to TensorFlow's class of the same message.
+                self._summary(step, Summary.FromString(curve.SerializeToString()))
         for name, values in weights.items():
             self._summary(step, _histogram(f"weights/{name}", values))
 

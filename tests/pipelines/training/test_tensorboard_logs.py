@@ -44,7 +44,7 @@ def advance(summaries: Summaries, step: int) -> int:
     labels, probabilities = random.integers(0, 2, 50), random.random(50, "f4")
     weights = {"lstm/kernel": random.normal(size=(4, 8)).astype("f4"), "lstm/bias": np.zeros(8)}
     pairs = np.stack([1 - probabilities, probabilities], axis=1)
-    summaries.validation(step, metrics, labels, pairs, weights)
+    summaries.validation(step, metrics, labels, pairs, ("negative", "positive"), weights)
     return step
 
 
@@ -226,7 +226,7 @@ def test_weights_and_probabilities_that_diverged_are_no_error(tmp_path):
     summaries.steps(1, [float("nan")])
     metrics = {"validation_loss": float("nan")}
     weights = {"w": nan, "v": np.array([1, np.inf, 2])}
-    summaries.validation(1, metrics, np.array([0, 1, 0, 1]), nan, weights)
+    summaries.validation(1, metrics, np.array([0, 1, 0, 1]), nan, ("negative", "positive"), weights)
     summaries.save(1)
     accumulator = read(tmp_path)
     assert np.isnan(scalars(accumulator, "train/loss")[1])
@@ -234,6 +234,29 @@ def test_weights_and_probabilities_that_diverged_are_no_error(tmp_path):
     for tag, count in (("weights/w", 0), ("weights/v", 2)):
         (event,) = accumulator.Tensors(tag)
         assert tensor_util.make_ndarray(event.tensor_proto)[:, 2].sum() == count
+
+
+@pytest.mark.parametrize("number", [3, 8])
+def test_each_of_the_most_frequent_classes_has_a_curve(tmp_path, number):
+    random = np.random.default_rng(0)
+    # Of eight classes, the last five are the most frequent ones.
+    labels = np.repeat(np.arange(number), np.arange(number) + 10)
+    probabilities = random.dirichlet(np.ones(number), len(labels))
+    classes = [f"class {k}: '/x'" for k in range(number)]
+    summaries = Summaries(str(tmp_path), 0)
+    summaries.validation(1, {}, labels, probabilities, classes, {})
+    summaries.save(1)
+    accumulator = read(tmp_path)
+    shown = range(number)[-5:]
+    tags = {f"validation/{classes[k]}/pr_curves": k for k in shown}
+    assert set(accumulator.Tags()["tensors"]) == set(tags)
+    for tag, k in tags.items():
+        (event,) = accumulator.Tensors(tag)
+        true, _, _, missed, _, _ = tensor_util.make_ndarray(event.tensor_proto)
+        middle = len(true) // 2
+        positive = probabilities[:, k] >= middle / (len(true) - 1)
+        assert true[middle] == (labels[positive] == k).sum()
+        assert true[0] + missed[0] == k + 10
 
 
 def test_tensorboard_that_reads_while_it_is_written_sees_every_step_once(tmp_path):
