@@ -60,11 +60,20 @@ class TrainingRun:
 
 
 def train_command(flags: Mapping[str, object]) -> list[str]:
-    """The `pipelines.train` command with these flags, quoted for a shell, one flag an item."""
+    """The `pipelines.train` command with these flags, quoted for a shell, one flag an item.
+
+    It needs no preset and no file: what they set is among the flags.
+    """
     words = ["python -m pipelines.train"]
     for name, value in sorted(flags.items()):
+        if name in ("preset", "config"):
+            continue
+        flag = shlex.quote(f"--{name}")
         if isinstance(value, bool):
-            words.append(shlex.quote(f"--{name}" if value else f"--no_{name}"))
+            words.append(flag if value else shlex.quote(f"--no_{name}"))
+        elif isinstance(value, list | tuple):
+            if value:
+                words.append(" ".join([flag, *(shlex.quote(str(each)) for each in value)]))
         else:
-            words.append(f"{shlex.quote(f'--{name}')} {shlex.quote(str(value))}")
+            words.append(f"{flag} {shlex.quote(str(value))}")
     return words

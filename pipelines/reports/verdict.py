@@ -60,7 +60,12 @@ def majority_warning(results: EvaluationResults) -> str:
         )
     if ours.macro_f1 <= majority.macro_f1 + NEAR_MAJORITY:
         weak.append(f"its macro-F1 is {ours.macro_f1:.1%}, and that gives {majority.macro_f1:.1%}")
-    return f"The model hardly beats the majority class: {'; '.join(weak)}." if weak else ""
+    if not weak:
+        return ""
+    return (
+        f"The model hardly beats the majority class: {'; '.join(weak)}. If it misses rare classes, "
+        "train with --class_weight balanced."
+    )
 
 
 def _difference(paired: PairedAccuracy, rival: str) -> str:

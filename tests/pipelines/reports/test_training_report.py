@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.prediction_sections import QUOTED_CHARACTERS, WORST_TEXTS, by_length
 from pipelines.reports.training_report import _lead, training_report
-from pipelines.reports.training_run import LossPoint, TrainingRun
+from pipelines.reports.training_run import LossPoint, TrainingRun, train_command
 from pipelines.training.config import TrainConfig
 from sentiment.classes import Classes
 from testing.browser import look, needs_chromium
@@ -59,6 +59,15 @@ def test_the_flags_are_a_command_that_training_takes(results, report):
     assert program == "pipelines.train"
     config = tyro.cli(TrainConfig, args=flags, use_underscores=True)
     assert {name: getattr(config, name) for name in results.run.flags} == results.run.flags
+
+
+def test_flags_of_several_values_and_files_of_flags(model):
+    flags = {"labels": ["negative=1,2", "it's=4"], "preset": "best", "config": "gone.yaml"}
+    words = train_command(RUN.flags | flags)
+    config = tyro.cli(TrainConfig, args=shlex.split(" ".join(words[1:])), use_underscores=True)
+    assert config.labels == ("negative=1,2", "it's=4")
+    assert (config.preset, config.config) == (None, None)
+    assert not [word for word in train_command({"labels": []}) if "labels" in word]
 
 
 def test_the_same_numbers_give_the_same_bytes(results, report):
