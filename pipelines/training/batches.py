@@ -211,7 +211,14 @@ class TrainingBatches:
 
 
 def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Memory-map a file of the cache: labels int8[n], offsets int64[n + 1], ids int32[tokens]."""
+    """A file of the cache: labels int16[n], offsets int64[n + 1], ids int32[tokens]."""
+    batch = mapped(path)
+    ids = batch.column("ids")
+    return batch.column("label").to_numpy(), ids.offsets.to_numpy(), ids.values.to_numpy()
+
+
+def mapped(path: str) -> pa.RecordBatch:
+    """The rows of a file of the cache, memory-mapped."""
     filesystem, inner = storage.resolve(path)
     if isinstance(filesystem, pafs.LocalFileSystem):
         source = pa.memory_map(inner)
@@ -223,9 +230,7 @@ def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 shutil.copyfileobj(stream, copy)
             copy.flush()
             source = pa.memory_map(copy.name)
-    batch = pa.ipc.open_file(source).get_batch(0)
-    ids = batch.column("ids")
-    return batch.column("label").to_numpy(), ids.offsets.to_numpy(), ids.values.to_numpy()
+    return pa.ipc.open_file(source).get_batch(0)
 
 
 def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:

@@ -4,6 +4,7 @@ That order is a shuffle that does not depend on the sharding. A prepared corpus 
 
     train-00000.arrow ...       Arrow IPC, one batch: hash (uint64), label (int16), ids (list)
     validation-00000.arrow ...
+    unlabelled.arrow            token ids of a sample of texts without labels, if they are given
     corpus.json                 a `Corpus`; written last: a directory without it is not complete
 
 Its name is a hash of the shards and of every setting that changes its content.
@@ -36,6 +37,7 @@ from pipelines.training.cache_steps import (
 )
 from pipelines.training.corpus_classes import decide_classes
 from pipelines.training.prepared_corpus import Corpus
+from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
@@ -61,6 +63,7 @@ def prepare(
     min_share: float,
     cache_dir: str,
     max_rejected: str = "1%",
+    unlabelled: UnlabelledShards | None = None,
 ) -> Corpus:
     """The prepared corpus: from the cache if it is there, else prepared now.
 
@@ -70,10 +73,12 @@ def prepare(
         stop_words: words that the tokenizer leaves out.
         split: assigns texts to train, validation and test.
         n_samples: rows to use at most; None: all.
-        min_share: share of the training texts that a token must exceed to get an id.
+        min_share: share of the training texts, or of the sample of unlabelled ones, that a token
+            must exceed to get an id.
         cache_dir: directory or URI of prepared corpora.
         max_rejected: labelled rows that may be left out because they cannot be used, a number or a
             share.
+        unlabelled: other texts, whose words also get an id; None: there are none.
 
     Raises InputError for a shard that cannot be used, for labels that are no classes, and if more
     rows are rejected than may be.
@@ -87,6 +92,8 @@ def prepare(
         "n_samples": n_samples,
         "min_share": min_share,
     }
+    if unlabelled is not None:
+        settings["unlabelled"] = asdict(unlabelled)
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     directory = storage.join(cache_dir, key)
     path = storage.join(directory, CORPUS)
@@ -94,7 +101,15 @@ def prepare(
         corpus = Corpus.from_json(directory, storage.read(path))
     except FileNotFoundError:
         corpus = _make(
-            shards, reader, stop_words, split, n_samples, min_share, directory, max_rejected
+            shards,
+            reader,
+            stop_words,
+            split,
+            n_samples,
+            min_share,
+            directory,
+            max_rejected,
+            unlabelled,
         )
         storage.write(path, corpus.to_json())
         return corpus
@@ -111,6 +126,7 @@ def _make(
     min_share: float,
     directory: str,
     max_rejected: str,
+    unlabelled: UnlabelledShards | None,
 ) -> Corpus:
     """Prepare the corpus in three passes over the shards: sample, count, encode."""
     tokenizer = Tokenizer(stop_words)
@@ -126,7 +142,11 @@ def _make(
     longest = max(counts, key=lambda count: count.longest)
     distinct = sum(count.distinct_tokens for count in counts)
     frequencies = vocabulary.merge(executor.frequencies(distinct, rows["train"], min_share))
-    tokens = vocabulary.build(frequencies, rows["train"], min_share=min_share)
+    frequent = vocabulary.frequent(frequencies, rows["train"], min_share)
+    sample = unlabelled.sample(tokenizer, split) if unlabelled else None
+    if sample:
+        frequent = vocabulary.merge([frequent, sample.frequencies(tokenizer, min_share)])
+    tokens = vocabulary.build(frequent, 1, min_share=0)  # The rare ones are left out already.
     if len(tokens) == len(SPECIALS):
         raise InputError(
             f"--min_share {min_share}: no word is in a larger share of the training texts, so "
@@ -134,6 +154,8 @@ def _make(
         )
 
     encoder = tokenizer.encoder(tokens)
+    if sample:
+        sample.write(encoder, directory)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / FILE_ROWS)
     written = executor.write(
         lambda shard: encode_shard(shard, classes.reader, encoder, split, files),
@@ -158,6 +180,8 @@ def _make(
             name: sorted(file.name for file in written if file.name.startswith(name))
             for name in ("train", "validation")
         },
+        unlabelled=len(sample.texts) if sample else 0,
+        unlabelled_rejected=sample.rejected if sample else 0,
     )
 
 

@@ -1,15 +1,20 @@
 """Bigrams and initial word vectors, from a sample of the cached training texts.
 
+Word vectors are also computed from the unlabelled texts of the cache, which are a sample.
+
 The cache is sorted by a hash of the text, so its first texts are a random sample that does not
 depend on the sharding. A larger sample would change little, and take more memory.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 
-from pipelines.training.batches import CachedRows
+from pipelines.training.batches import CachedRows, mapped
 from pipelines.training.prepared_corpus import Corpus
+from pipelines.training.unlabelled import FILE
+from sentiment import storage
 from sentiment.text import bigrams, cooccurrence
 from sentiment.text.tokenizer import heads
 
@@ -39,7 +44,8 @@ def word_vectors(corpus: Corpus, longest: int, size: int) -> np.ndarray:
         longest: tokens to keep of a text.
         size: of a vector.
     """
-    return cooccurrence.word_vectors(_texts(corpus, longest), len(corpus.vocabulary), size)
+    texts = chain(_texts(corpus, longest), _unlabelled(corpus))
+    return cooccurrence.word_vectors(texts, len(corpus.vocabulary), size)
 
 
 def _texts(corpus: Corpus, longest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -58,3 +64,17 @@ def _texts(corpus: Corpus, longest: int) -> Iterator[tuple[np.ndarray, np.ndarra
             yield heads(ids, offsets, kept), kept_offsets
         if not left:
             return
+
+
+def _unlabelled(corpus: Corpus) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The unlabelled texts, whole, in chunks as of `_texts`."""
+    if not corpus.unlabelled:
+        return
+    column = mapped(storage.join(corpus.directory, FILE)).column("ids")
+    offsets, ids = column.offsets.to_numpy(), column.values.to_numpy()
+    first = 0
+    while first < corpus.unlabelled:
+        end = int(np.searchsorted(offsets, offsets[first] + CHUNK_TOKENS, side="right")) - 1
+        last = max(end, first + 1)
+        yield ids[offsets[first] : offsets[last]], offsets[first : last + 1] - offsets[first]
+        first = last

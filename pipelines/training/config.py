@@ -48,6 +48,9 @@ class TrainConfig:
     Those are left out."""
     stopwords_file: str | None = ENGLISH
     """File of words to ignore, one per line; english: the list of this package; None: no words."""
+    unlabelled: str | None = None
+    """Directory or URI of more texts (column --text_column) without labels, such as those to score:
+    --initial_vectors cooccurrence also learns words from them, from 500,000 at most."""
     n_samples: int | None = None
     """Train on a random sample of at most this many rows; None: all rows."""
     min_share: float = MIN_SHARE
@@ -177,5 +180,7 @@ class TrainConfig:
                 self.run_name,
                 "letters, digits, - . and _, and not begin with . or _",
             )
+        if self.unlabelled is not None and self.initial_vectors == "random":
+            raise InputError("--unlabelled needs --initial_vectors cooccurrence, which reads it")
         if self.truncate and self.sequence_len is None:
             raise InputError("--truncate needs --sequence_len: the length to cut texts to")

@@ -8,10 +8,11 @@ import time
 from pipelines.console.terminal import say
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
-from pipelines.sources.listing import find_labelled
+from pipelines.sources.listing import find_labelled, find_shards
 from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import require_same_flags
 from pipelines.training.stop_words import read_stop_words
+from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
 from sentiment.checkpoint import MANIFEST, save
 
@@ -29,6 +30,10 @@ def main(config: TrainConfig) -> None:
     labels = LabelMap.parse(config.labels)
     reader = LabelledReader(config.text_column, config.label_column, config.encoding, labels)
     reader.require_columns(shards[0])
+    unlabelled = None
+    if config.unlabelled is not None:
+        found = tuple(find_shards([config.unlabelled], "--unlabelled"))
+        unlabelled = UnlabelledShards(found, config.text_column, config.encoding)
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
     cache = config.cache_dir or storage.join(config.data_dir, "_prepared")
@@ -44,7 +49,8 @@ def main(config: TrainConfig) -> None:
         from pipelines.training.ray_job import run
         from pipelines.training.settings_files import written
 
-        checkpoint = run(config, shards, reader, stop_words, storage.absolute(cache), runs, name)
+        cache = storage.absolute(cache)
+        checkpoint = run(config, shards, reader, unlabelled, stop_words, cache, runs, name)
         # Before the file that makes the checkpoint complete.
         storage.write(storage.join(model, CONFIG), written(config, name))
         save(checkpoint, model)

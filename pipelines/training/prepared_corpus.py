@@ -39,6 +39,10 @@ class Corpus:
     """Of the training texts: pairs of a number of tokens and how many texts have it, ascending."""
     files: dict[str, list[str]]
     """Names of the files of `train` and `validation`, in order."""
+    unlabelled: int = 0
+    """Texts of the sample of `--unlabelled`; 0: there is none."""
+    unlabelled_rejected: int = 0
+    """Rows of `--unlabelled` that hold no text that can be used."""
 
     def to_json(self) -> bytes:
         """The content of `corpus.json`: all but the directory."""
@@ -62,6 +66,12 @@ class Corpus:
         rows = np.sum([self.labels[name] for name in self.labels], axis=0)
         by_class = dict(zip(self.classes, rows.tolist(), strict=True))
         lines = [f"{len(self.classes):,} classes: {shown(by_class)}", str(self.left_out)]
+        if self.unlabelled:
+            left_out = f" ({self.unlabelled_rejected:,} rows are null, malformed or not text)"
+            lines.append(
+                f"Unlabelled texts to learn words from: {self.unlabelled:,}"
+                + (left_out if self.unlabelled_rejected else "")
+            )
         return [line for line in lines if line]
 
     @property

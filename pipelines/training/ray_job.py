@@ -24,6 +24,7 @@ from pipelines.training.run_directory import (
     write_flags,
 )
 from pipelines.training.settings import Settings, make_settings
+from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
 from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, require_size
 
@@ -32,6 +33,7 @@ def run(
     config: TrainConfig,
     shards: list[Shard],
     reader: LabelledReader,
+    unlabelled: UnlabelledShards | None,
     stop_words: tuple[str, ...],
     cache: str,
     runs: str,
@@ -43,6 +45,7 @@ def run(
         config: the flags.
         shards: of `--data_dir`.
         reader: of the shards.
+        unlabelled: shards of `--unlabelled`; None: there are none.
         stop_words: the words that the tokenizer leaves out.
         cache: directory or URI of prepared corpora.
         runs: directory or URI of the runs' directories.
@@ -73,6 +76,7 @@ def run(
             config.min_share,
             cache,
             config.max_rejected,
+            unlabelled,
         )
         for line in corpus.description():
             say(printable(line))

@@ -64,7 +64,8 @@ def require_same_corpus(config: TrainConfig, corpus_key: str, run: str) -> None:
     """Raise an InputError if the run has checkpoints and was started with another corpus."""
     if has_checkpoints(run) and _read_flags(run).get(CORPUS) != corpus_key:
         raise InputError(
-            f"--data_dir {config.data_dir}: its shards are not the ones that run "
+            f"--data_dir {config.data_dir}: its shards, or those of --unlabelled, are not the ones "
+            "that run "
             f"{config.run_name} was started with (name, size or time differs); "
             "choose another --run_name"
         )

@@ -1,0 +1,126 @@
+"""Texts without labels: which are sampled, and what a corpus and word vectors have of them."""
+
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.errors import BadShard
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.listing import find_shards
+from pipelines.sources.split import Split
+from pipelines.training import cache_sample
+from pipelines.training.cache import prepare
+from pipelines.training.config import TrainConfig
+from pipelines.training.prepared_corpus import Corpus
+from pipelines.training.unlabelled import UnlabelledShards
+from sentiment.errors import InputError
+from sentiment.text.tokenizer import Tokenizer
+from testing.generated import texts_and_labels, write_shards
+
+TEXTS, _ = texts_and_labels(600, seed=1)
+SPLIT = Split(0, 0.2)
+
+
+def shards_of(directory: Path, column: str = "text") -> UnlabelledShards:
+    return UnlabelledShards(tuple(find_shards([str(directory)], "--unlabelled")), column, "utf-8")
+
+
+def write(directory: Path, *parts: list[str | None] | pa.Array) -> UnlabelledShards:
+    directory.mkdir()
+    for number, part in enumerate(parts):
+        pq.write_table(pa.table({"text": part}), directory / f"{number}.parquet")
+    return shards_of(directory)
+
+
+def sampled(shards: UnlabelledShards, **limits: int) -> list[str]:
+    return [text.decode() for text in shards.sample(Tokenizer(), SPLIT, **limits).texts.to_pylist()]
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_texts": 40}, {"max_bytes": 3000}, {"max_texts": 1}])
+def test_a_sample_has_the_smallest_hashes_however_the_texts_are_sharded(tmp_path, limits):
+    hashes = SPLIT.sampling_hashes(Tokenizer().tokens(pa.array(TEXTS)).hashes)
+    expected, size = [], 0
+    for text in np.array(TEXTS)[np.argsort(hashes)]:
+        size += len(text)
+        if len(expected) == limits.get("max_texts") or size > limits.get("max_bytes", size):
+            break
+        expected.append(str(text))
+    assert sampled(write(tmp_path / "one", TEXTS), **limits) == expected
+    parts = [TEXTS[400:], *([text] for text in TEXTS[300:400]), TEXTS[:300]]
+    assert sampled(write(tmp_path / "many", *parts), **limits) == expected
+
+
+def test_rows_without_a_text_are_counted(tmp_path):
+    bad = write(tmp_path / "bad", pa.array([b"fine", b"\xff", None]), pa.nulls(2))
+    sample = bad.sample(Tokenizer(), SPLIT)
+    assert (sample.texts.to_pylist(), sample.rejected) == ([b"fine"], 4)
+    (tmp_path / "bad" / "2.csv").write_text("text,n\nalso fine,1\ntoo,many,fields\n")
+    assert shards_of(tmp_path / "bad").sample(Tokenizer(), SPLIT).rejected == 5
+    with pytest.raises(InputError, match="--unlabelled: no row has a text in column 'text'"):
+        write(tmp_path / "none", [None], []).sample(Tokenizer(), SPLIT)
+    with pytest.raises(BadShard, match="body"):
+        shards_of(tmp_path / "bad", "body").sample(Tokenizer(), SPLIT)
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> tuple[Corpus, Corpus, list[str]]:
+    """A corpus without and with unlabelled texts, and these texts: `splendid` stands for `great`,
+    which labelled texts have, too."""
+    directory = tmp_path_factory.mktemp("corpus")
+    write_shards(directory, rows=300, shards=2)
+    texts = [text.replace("great", "splendid") for text in TEXTS] + TEXTS + ["rare"]
+    shards, cache = find_shards([str(directory)], "--data_dir"), str(directory / "_prepared")
+    reader = LabelledReader("SentimentText", "Sentiment", "utf-8")
+    unlabelled = write(directory / "_unlabelled", texts)
+    made = [
+        prepare(shards, reader, (), SPLIT, None, 0.001, cache, unlabelled=each)
+        for each in (None, unlabelled)
+    ]
+    again = prepare(shards, reader, (), SPLIT, None, 0.001, cache, unlabelled=unlabelled)
+    assert again == made[1]
+    return made[0], made[1], texts
+
+
+def test_a_corpus_has_the_words_and_ids_of_unlabelled_texts(corpora):
+    alone, corpus, texts = corpora
+    assert corpus.key != alone.key
+    assert set(alone.vocabulary) < set(corpus.vocabulary)
+    assert "splendid" in set(corpus.vocabulary) - set(alone.vocabulary)
+    assert "rare" not in corpus.vocabulary  # It is in one of 1,201 texts: below --min_share.
+    same = dataclasses.replace(
+        corpus, directory="", vocabulary=(), unknown=0, unlabelled=0
+    ) == dataclasses.replace(alone, directory="", vocabulary=(), unknown=0)
+    assert same, "rows, classes and files do not change"
+    assert corpus.unlabelled == len(texts)
+    assert corpus.description()[-1] == "Unlabelled texts to learn words from: 1,201"
+
+    ids = [
+        ids[start:stop].tolist()
+        for ids, offsets in cache_sample._unlabelled(corpus)
+        for start, stop in pairwise(offsets)
+    ]
+    tokens = Tokenizer().encoder(list(corpus.vocabulary))(pa.array(texts))
+    bounds = pairwise(tokens.offsets)
+    assert sorted(ids) == sorted(tokens.ids[start:stop].tolist() for start, stop in bounds)
+
+
+def test_a_word_of_unlabelled_texts_only_has_the_vector_of_words_used_like_it(corpora, monkeypatch):
+    _, corpus, _ = corpora
+    vectors = cache_sample.word_vectors(corpus, 20, 16)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    place = corpus.vocabulary.index
+    near = unit @ unit[place("splendid")]
+    assert near[place("great")] > 0.9 > max(near[place("awful")], near[place("word3")])
+    for at_once in (1, 100):
+        monkeypatch.setattr(cache_sample, "CHUNK_TOKENS", at_once)
+        np.testing.assert_array_equal(cache_sample.word_vectors(corpus, 20, 16), vectors)
+
+
+def test_unlabelled_texts_need_initial_vectors_that_read_them():
+    with pytest.raises(InputError, match="--unlabelled needs --initial_vectors cooccurrence"):
+        TrainConfig(unlabelled="texts")
