@@ -139,7 +139,7 @@ def read(
     part = positions(table["name"], names)
     answers = pc.list_value_length(table["answers"]).to_numpy(zero_copy_only=False)
     bins = pc.list_value_length(table["histogram"]).to_numpy(zero_copy_only=False)
-    has_all = (answers == ClassRows(classes).length(pieces[part])) & (bins == BINS)
+    has_all = (answers == ClassRows(classes).length(np.append(pieces, 0)[part])) & (bins == BINS)
     return _latest(table.filter(pa.array((part >= 0) & has_all)))
 
 
