@@ -87,16 +87,14 @@ def read_training_record(checkpoint: Checkpoint) -> TrainingRecord:
         raise _impossible(entry, first["msg"]) from error
     _require_classes(run, checkpoint.classes)
     flags = reading.flags
+    labels = LabelMap.parse(flags.labels)
+    if labels is not None and labels.names != checkpoint.classes.names:
+        raise _impossible("flags.labels", "these are not the classes of the model")
     require_encoding(flags.encoding)
     return TrainingRecord(
         run,
         flags.data_dir,
-        LabelledReader(
-            flags.text_column,
-            flags.label_column,
-            flags.encoding,
-            LabelMap.parse(flags.labels),
-        ),
+        LabelledReader(flags.text_column, flags.label_column, flags.encoding, labels),
         Split(flags.random_state, flags.test_size, reading.sample_below),
     )
 

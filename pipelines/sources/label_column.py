@@ -8,7 +8,8 @@ import pyarrow.types as pat
 
 from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import is_text
-from pipelines.sources.labels import MAX_VALUE_CHARACTERS, normalized
+from pipelines.sources.labels import normalized
+from sentiment.classes import MAX_NAME_CHARACTERS
 
 NO_LABEL, NOT_TEXT = -1, -2
 """Codes of rows without a label, and of rows whose label cannot be decoded."""
@@ -53,10 +54,10 @@ def _code(text: str | None, values: dict[str, int], where: str) -> int:
     value = normalized(text)
     if value in _MISSING:
         return NO_LABEL
-    if len(value) > MAX_VALUE_CHARACTERS:
+    if len(value) > MAX_NAME_CHARACTERS:
         raise BadShard(
             f"{where} has a label of {len(value):,} characters, more than "
-            f"{MAX_VALUE_CHARACTERS}: {value[:30]!r}...; is it the right column?"
+            f"{MAX_NAME_CHARACTERS}: {value[:30]!r}...; is it the right column?"
         )
     return values.setdefault(value, len(values))
 

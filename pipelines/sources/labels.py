@@ -11,14 +11,10 @@ from decimal import Decimal
 
 import numpy as np
 
+from sentiment.classes import MAX_CLASSES, Classes
 from sentiment.errors import InputError
 
-MAX_CLASSES = 1000
-
 NEGATIVE, POSITIVE = "negative", "positive"
-
-MAX_VALUE_CHARACTERS = 100
-"""Longest label, and longest name of a class."""
 
 _PLAIN = (
     frozenset({"0", "false", "no", "neg", NEGATIVE}),
@@ -51,6 +47,10 @@ class LabelMap:
     values: tuple[tuple[str, ...], ...]
     """The values of each class, normalized. No value has two classes."""
 
+    def __post_init__(self) -> None:
+        # It refuses names that cannot be classes.
+        Classes(self.names)
+
     @staticmethod
     def parse(texts: Sequence[str]) -> "LabelMap | None":
         """The map that `--labels` gives; None without texts.
@@ -68,11 +68,8 @@ class LabelMap:
         class_of: dict[str, str] = {}
         for text in texts:
             name, equals, listed = (part.strip() for part in text.partition("="))
-            if not name or len(name) > MAX_VALUE_CHARACTERS:
-                raise InputError(
-                    f"--labels {text!r}: write NAME=VALUE,VALUE, with a name of 1 to "
-                    f"{MAX_VALUE_CHARACTERS} characters"
-                )
+            if not name:
+                raise InputError(f"--labels {text!r} has no name: write NAME=VALUE,VALUE")
             if equals and not listed:
                 continue
             own = [normalized(value) for value in (listed if equals else name).split(",")]
@@ -169,8 +166,8 @@ class LabelMap:
 
 
 def normalized(text: str) -> str:
-    """The form in which labels are compared: trimmed, in lower case, numbers without `.0`."""
-    text = text.strip()
+    """The form in which labels are compared: in lower case, blanks as one, numbers without `.0`."""
+    text = " ".join(text.split())
     if _NUMBER.fullmatch(text):
         number = Decimal(text).normalize()
         return format(number, "f") if number else "0"

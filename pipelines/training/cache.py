@@ -1,6 +1,7 @@
-"""The cache: labelled shards prepared once, as token ids sorted by a hash of each text.
+"""The cache: labelled shards prepared once, as token ids in the order of a hash.
 
-That order is a shuffle that does not depend on the sharding. A prepared corpus is a directory:
+That order is a shuffle that does not depend on the sharding, and keeps equal texts apart. A
+prepared corpus is a directory:
 
     train-00000.arrow ...       Arrow IPC, one batch: hash (uint64), label (int16), ids (list)
     validation-00000.arrow ...
@@ -43,7 +44,7 @@ from sentiment.errors import InputError
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 
-FORMAT = 4
+FORMAT = 5
 CORPUS = "corpus.json"
 
 FILE_ROWS = 2**17

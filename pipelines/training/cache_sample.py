@@ -2,7 +2,7 @@
 
 Word vectors are also computed from the unlabelled texts of the cache, which are a sample.
 
-The cache is sorted by a hash of the text, so its first texts are a random sample that does not
+The cache is in the order of a hash, so its first texts are a random sample that does not
 depend on the sharding. A larger sample would change little, and take more memory.
 """
 

@@ -18,9 +18,12 @@ from pipelines.sources.split import LEFT_OUT, TEST, TRAIN, VALIDATION, Split
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
-from sentiment.text.tokenizer import UNKNOWN, Encoder, Tokenizer
+from sentiment.text.tokenizer import UNKNOWN, Encoder, Tokenizer, mix
 
 SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+
+_COPY_STEP = np.uint64(0x9E3779B97F4A7C15)
+"""Between the keys of two copies of a text: odd, so that no two have the same."""
 
 SIDES = LEFT_OUT + 1
 """The sides of a split, with that of the rows which a sample leaves out."""
@@ -162,7 +165,7 @@ def encode_shard(
 
 
 def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
-    """Sort the rows of one file by hash, and write them into the directory.
+    """Bring the rows of one file into a random order, and write them into the directory.
 
     Args:
         rows: of `encode_shard`, all with the same `file`.
@@ -171,9 +174,8 @@ def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
     """
     side, number = divmod(rows["file"][0].as_py(), files)
     name = f"{SPLITS[side]}-{number:05d}.arrow"
-    # Rows of equal hash have equal ids, so hash and label alone decide the order.
-    rows = rows.drop_columns("file").sort_by([("hash", "ascending"), ("label", "ascending")])
-    batch = rows.combine_chunks().to_batches()[0]
+    order = _shuffled(rows["hash"].to_numpy(), rows["label"].to_numpy())
+    batch = rows.drop_columns("file").take(order).combine_chunks().to_batches()[0]
     with (
         storage.writing(storage.join(directory, name)) as file,
         pa.ipc.new_file(file, batch.schema) as writer,
@@ -186,3 +188,18 @@ def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
         unknown=int(np.count_nonzero(ids.values.to_numpy() == UNKNOWN)),
         lengths=np.stack([lengths, texts], axis=1).astype(np.int64).tobytes(),
     )
+
+
+def _shuffled(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A random order of rows, int64[n], that depends on nothing but their content.
+
+    Copies of a text are apart: each one has a place of its own, by its hash and its number among
+    them. Copies with the same label are equal, so it does not matter which one is which.
+    """
+    by_content = np.lexsort((labels, hashes))
+    ordered = hashes[by_content]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    copies = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
+    places = mix(ordered + copies.astype(np.uint64) * _COPY_STEP, seed=2)
+    shuffled: np.ndarray = by_content[np.argsort(places, kind="stable")]
+    return shuffled

@@ -189,8 +189,8 @@ def test_a_text_column_of_another_type_is_refused(tmp_path):
 
 
 def test_a_column_of_long_texts_is_no_label_column(tmp_path):
-    shard = write_parquet(tmp_path / "a.parquet", pa.array(["x" * 101, "b"]))
-    with pytest.raises(InputError, match=r"'label' has a label of 101 characters, more than 100"):
+    shard = write_parquet(tmp_path / "a.parquet", pa.array(["x" * 201, "b"]))
+    with pytest.raises(InputError, match=r"'label' has a label of 201 characters, more than 200"):
         read(shard)
 
 

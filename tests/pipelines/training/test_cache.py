@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
@@ -13,9 +16,11 @@ from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.cache import prepare
+from pipelines.training.cache_steps import write_file
 from pipelines.training.prepared_corpus import Corpus
 from sentiment.errors import InputError
 from testing.generated import texts_and_labels
+from testing.properties import examples
 
 TEXTS, LABELS = texts_and_labels(400)
 
@@ -138,3 +143,46 @@ def test_ids_are_no_labels(tmp_path):
     many = write(tmp_path / "many", [*range(2000)], texts=TEXTS * 5)
     with pytest.raises(InputError, match=r"0\.csv: column 'y' has more than 1,000 values"):
         prepared(many)
+
+
+@examples(50)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=40),
+    st.randoms(),
+)
+def test_the_order_depends_on_the_rows_alone(tmp_path_factory, rows, random):
+    """Each row is there, and no order of the same rows makes another file."""
+    written = []
+    for number in range(2):
+        random.shuffle(rows)
+        table = pa.table(
+            {
+                "file": np.zeros(len(rows), np.int64),
+                "hash": np.array([hash_ for hash_, _ in rows], np.uint64),
+                "label": np.array([label for _, label in rows], np.int16),
+                "ids": pa.array([[hash_] for hash_, _ in rows], pa.large_list(pa.int32())),
+            }
+        )
+        directory = tmp_path_factory.mktemp(f"cache{number}")
+        write_file(table, 1, str(directory))
+        written.append((directory / "train-00000.arrow").read_bytes())
+    assert written[0] == written[1]
+    found = pa.ipc.open_file(written[0]).read_all()
+    columns = [found[name].to_pylist() for name in ("hash", "label", "ids")]
+    assert sorted(zip(*columns, strict=True)) == sorted((h, label, [h]) for h, label in rows)
+
+
+def test_copies_of_a_text_are_spread_evenly(tmp_path):
+    """3% of the rows are one text, and of each label."""
+    rows, copies = 100_000, 3_000
+    hashes = np.random.default_rng(0).integers(0, 2**64, rows, np.uint64)
+    hashes[:copies] = hashes[0]
+    labels = np.arange(rows) % 2
+    table = {"file": np.zeros(rows, np.int64), "hash": hashes, "label": labels.astype(np.int16)}
+    table["ids"] = pa.array([[2]], pa.large_list(pa.int32())).take(np.zeros(rows, np.int64))
+    write_file(pa.table(table), 1, str(tmp_path))
+    found = pa.ipc.open_file(tmp_path / "train-00000.arrow").read_all()
+    is_copy = found["hash"].to_numpy() == hashes[0]
+    for kind in (is_copy, is_copy & (found["label"].to_numpy() == 1)):
+        windows = kind[:98_304].reshape(-1, 16_384).mean(axis=1)
+        np.testing.assert_allclose(windows, kind.mean(), rtol=0.2)
