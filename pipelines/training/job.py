@@ -10,7 +10,7 @@ from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.listing import find_labelled, find_shards
 from pipelines.training.config import TrainConfig
-from pipelines.training.run_directory import require_same_flags
+from pipelines.training.run_directory import STEP_FLAGS, changed_flags
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
@@ -41,10 +41,13 @@ def main(config: TrainConfig) -> None:
     storage.require_writable(cache, "--cache_dir")
     storage.require_writable(config.summaries_dir, "--summaries_dir")
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
-    require_same_flags(config, storage.join(runs, name))
-    if storage.exists(storage.join(model, MANIFEST)):
+    changed = changed_flags(config, storage.join(runs, name))
+    is_finished = storage.exists(storage.join(model, MANIFEST))
+    if is_finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
         say(f"Run {name} is finished: nothing to do.")
     else:
+        for line in changed.values():
+            say(f"Run {name} goes on: {line}")
         # Ray and TensorFlow take seconds to load: only where there is work.
         from pipelines.training.ray_job import run
         from pipelines.training.settings_files import written

@@ -21,8 +21,11 @@ VECTORS = "vectors.safetensors"
 CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
 
-FREE_FLAGS = ("preset", "config", "run_name", "use_gpu", "verbose")
-"""Flags that may differ when a run is resumed."""
+FREE_FLAGS = ("preset", "config", "run_name", "use_gpu", "verbose", "max_failures")
+"""Flags that may differ when a run is resumed, and change nothing in what it learns."""
+
+STEP_FLAGS = ("train_steps", "epochs")
+"""Flags that say how many steps a run takes. It may be resumed for more."""
 
 
 def run_flags(config: TrainConfig) -> dict[str, Any]:
@@ -47,17 +50,38 @@ def write_flags(config: TrainConfig, corpus_key: str, run: str) -> None:
     storage.write(storage.join(run, FLAGS), json.dumps(flags, indent=1).encode())
 
 
-def require_same_flags(config: TrainConfig, run: str) -> None:
-    """Raise an InputError if the run has checkpoints and was started with other flags."""
+def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
+    """Flags that differ from what the run was started with, and may: steps, patience, workers.
+
+    Returns:
+        For each the line to print, by name; none if the run has no checkpoints.
+
+    Raises InputError if another flag differs, or if the run is asked for fewer steps.
+    """
     if not has_checkpoints(run):
-        return
+        return {}
     started, flags = _read_flags(run), run_flags(config)
-    for name in flags:
-        if started.get(name) != flags[name]:
+    changed = {name: started.get(name) for name in flags if started.get(name) != flags[name]}
+    lines = {}
+    for name, before in changed.items():
+        now = flags[name]
+        differs = f"--{name} is {now}, but run {config.run_name} was started with {before}"
+        if name not in (*STEP_FLAGS, "early_stopping", "num_workers"):
             raise InputError(
-                f"--{name} is {flags[name]}, but run {config.run_name} was started with "
-                f"{started.get(name)}: resume it with the same flags, or choose another --run_name"
+                f"{differs}: resume it with the same flags, or choose another --run_name"
             )
+        effect = ""
+        if name in STEP_FLAGS:
+            if None not in (before, now) and now < before:
+                raise InputError(
+                    f"{differs}: a run can only take more, so choose another --run_name"
+                )
+            if config.schedule == "linear":
+                effect = "; the learning rate is now that of the longer run, so it goes up again"
+        elif name == "num_workers":
+            effect = "; sums over other workers are rounded in another order"
+        lines[name] = f"--{name} is {now}; it was {before}{effect}"
+    return lines
 
 
 def require_same_corpus(config: TrainConfig, corpus_key: str, run: str) -> None:

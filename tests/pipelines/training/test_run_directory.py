@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -9,9 +10,9 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import (
     FLAGS,
     VECTORS,
+    changed_flags,
     has_checkpoints,
     require_same_corpus,
-    require_same_flags,
     write_flags,
 )
 from sentiment.errors import InputError
@@ -29,12 +30,12 @@ def run(tmp_path):
 def test_whatever_ray_names_its_files_other_flags_are_refused(run, name):
     (run / name).touch()
     assert has_checkpoints(str(run))
-    require_same_flags(CONFIG, str(run))
+    changed_flags(CONFIG, str(run))
     other = dataclasses.replace(CONFIG, batch_size=32)
     with pytest.raises(InputError, match="--batch_size is 32, but run run was started with 64"):
-        require_same_flags(other, str(run))
-    free = dataclasses.replace(CONFIG, use_gpu=True, verbose=True)
-    require_same_flags(free, str(run))
+        changed_flags(other, str(run))
+    free = dataclasses.replace(CONFIG, use_gpu=True, verbose=True, max_failures=9)
+    assert changed_flags(free, str(run)) == {}
     require_same_corpus(CONFIG, "0123", str(run))
     with pytest.raises(InputError, match="not the ones that run run was started with"):
         require_same_corpus(CONFIG, "4567", str(run))
@@ -45,7 +46,7 @@ def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_p
     (run / ".validate_storage_marker").touch()  # Ray Train's, before it does anything.
     for directory in (run, tmp_path / "none"):
         assert not has_checkpoints(str(directory))
-        require_same_flags(dataclasses.replace(CONFIG, batch_size=32), str(directory))
+        changed_flags(dataclasses.replace(CONFIG, batch_size=32), str(directory))
         require_same_corpus(CONFIG, "4567", str(directory))
 
 
@@ -56,7 +57,7 @@ def test_checkpoints_of_unknown_flags_are_refused(run, content):
     if content is not None:
         (run / FLAGS).write_bytes(content)
     for check in (
-        lambda: require_same_flags(CONFIG, str(run)),
+        lambda: changed_flags(CONFIG, str(run)),
         lambda: require_same_corpus(CONFIG, "0123", str(run)),
     ):
         with pytest.raises(InputError, match=r"flags\.json.* cannot be read.*another --run_name"):
@@ -69,4 +70,33 @@ def test_a_flag_that_is_new_since_the_run_was_started_is_named(run):
     del flags["schedule"]
     (run / FLAGS).write_text(json.dumps(flags))
     with pytest.raises(InputError, match=r"--schedule is constant, but .* started with None"):
-        require_same_flags(CONFIG, str(run))
+        changed_flags(CONFIG, str(run))
+
+
+@pytest.mark.parametrize(
+    ("started", "now", "line"),
+    [
+        ({"train_steps": 100}, {"train_steps": 200}, "--train_steps is 200; it was 100"),
+        ({}, {"early_stopping": 3}, "--early_stopping is 3; it was None"),
+        ({"epochs": 1}, {"epochs": 2}, "--epochs is 2; it was 1"),
+        ({}, {"num_workers": 2}, "--num_workers is 2; it was 1; sums .* another order"),
+        (
+            {"schedule": "linear", "epochs": 1},
+            {"schedule": "linear", "epochs": 2},
+            "--epochs is 2; it was 1; the learning rate .* goes up again",
+        ),
+    ],
+)
+def test_a_run_may_go_on_with_more_steps_or_other_workers(tmp_path, started, now, line):
+    run = tmp_path / "run"
+    write_flags(dataclasses.replace(CONFIG, **started), "0123", str(run))
+    (run / "checkpoint_manager_snapshot.json").touch()
+    (found,) = changed_flags(dataclasses.replace(CONFIG, **now), str(run)).values()
+    assert re.fullmatch(line, found)
+
+
+def test_a_run_takes_no_fewer_steps(run):
+    (run / "checkpoint_manager_snapshot.json").touch()
+    fewer = dataclasses.replace(CONFIG, train_steps=4)
+    with pytest.raises(InputError, match=r"--train_steps is 4, but run run was started with 300"):
+        changed_flags(fewer, str(run))

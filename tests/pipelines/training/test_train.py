@@ -27,6 +27,7 @@ from pipelines.training.ray_job import add_bigrams_and_vectors
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import set_cluster
 from pipelines.training.trainer_setup import make_trainer
+from sentiment.checkpoint import load
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN
 from testing.generated import save_checkpoint, write_shards
@@ -109,6 +110,12 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
     assert capsys.readouterr().out == said
     with pytest.raises(InputError, match="--train_steps is 4, but run of2 was started with 100"):
         main(dataclasses.replace(two, train_steps=4))
+    # It goes on where it ended, as if it had been told at first.
+    main(dataclasses.replace(two, train_steps=110, num_workers=1))
+    assert "Run of2 goes on: --train_steps is 110; it was 100\n" in capsys.readouterr().out
+    assert [len(losses(tmp_path, "of2")), len(one)] == [110, 100]
+    np.testing.assert_allclose(losses(tmp_path, "of2")[:100], one, atol=1e-4)
+    assert load(f"{tmp_path}/of2").training["flags"]["train_steps"] == 110
 
 
 @pytest.mark.process
