@@ -13,6 +13,7 @@ from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.job import evaluate
 from pipelines.evaluation.runs import load_run, predict_by_regression, read_rows
 from pipelines.reports.comparison_report import (
+    DISAGREEMENTS,
     ComparedModel,
     ComparisonResults,
     comparison_report,
@@ -85,6 +86,16 @@ def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
     assert re.search(r"--test_size\s+0\.2\s+0\.2\s+0\.5\n", text)
     assert first.checkpoint.model_hash[:12] in text
     assert f"{len(rows.texts)} rows that run-0 held out" in text
+    quoted = text.partition("Where they disagree\n\n")[2]
+    only = np.flatnonzero(right[REGRESSION] & ~right["run-0"])
+    theirs, ours = (
+        predicted[only, rows.labels[only]]
+        for predicted in (predict_by_regression(first, rows.texts), first.predict(rows.texts))
+    )
+    most = [rows.texts[i] for i in only[np.argsort(ours - theirs, kind="stable")]]
+    places = [quoted.index(f"\n{shown}\n") for shown in most[:DISAGREEMENTS]]
+    assert places == sorted(places)
+    assert not [shown for shown in most[DISAGREEMENTS:] if f"\n{shown}\n" in quoted]
 
 
 @pytest.mark.parametrize(
