@@ -78,7 +78,7 @@ def _difference(paired: PairedAccuracy, rival: str) -> str:
 
 
 def _chance(paired: PairedAccuracy) -> str:
-    chance = "may be chance" if paired.p_value >= LIKELY_CHANCE else "is hardly chance"
+    chance = "may be chance" if paired.p_value >= LIKELY_CHANCE else "is unlikely to be chance"
     return f"{chance} ({format_p(paired.p_value)})"
 
 

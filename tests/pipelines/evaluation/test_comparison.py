@@ -75,7 +75,7 @@ def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
         assert shown == [f"{count:,}" for count in counts]
         assert test == ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
     assert f"{REGRESSION} beats run-0 by" in printed
-    assert "which is hardly chance (p < 0.001)" in printed
+    assert "which is unlikely to be chance (p < 0.001)" in printed
 
     (page,) = Path(directories[0]).glob("comparison-*.html")
     assert printed.splitlines()[-1] == f"Report: {page}"

@@ -46,7 +46,7 @@ def test_intervals_and_the_test_are_said(model):
     assert "accuracies overlap; by McNemar's test on the same texts the difference may be" in unsure
     # Of the same rows it is not, though the intervals are as wide.
     sure = verdict(compared(model, right(1000, range(100)), right(1000, range(120))))
-    assert "accuracies overlap; by McNemar's test on the same texts the difference is hard" in sure
+    assert "accuracies overlap; by McNemar's test on the same texts the difference is unl" in sure
     assert sure.endswith("(p < 0.001).")
     apart = verdict(compared(model, right(1000, range(100)), right(1000, range(400))))
     assert "accuracies do not overlap" in apart
