@@ -11,7 +11,7 @@ from pipelines.training.messages import Started, StepDone, Validated
 from pipelines.training.resume_state import RunProgress
 from pipelines.training.settings import Settings
 from pipelines.training.tensorboard_logs import Summaries
-from pipelines.training.validation import Validation
+from pipelines.training.validation import Validation, macro_f1
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
     import tensorflow as tf
@@ -77,6 +77,7 @@ class Reporter:
         metrics = {
             "validation_loss": validation["validation_loss"],
             "validation_accuracy": validation["validation_accuracy"],
+            "validation_macro_f1": macro_f1(targets, logits),
             "validation_temperature": validation["validation_temperature"],
         }
         labels = targets.argmax(axis=1)

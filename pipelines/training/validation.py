@@ -62,6 +62,18 @@ def measure(step: int, targets: np.ndarray, logits: np.ndarray) -> Validation:
     }
 
 
+def macro_f1(targets: np.ndarray, logits: np.ndarray) -> float:
+    """Mean F1 of the classes that are labelled or answered; arguments as for `measure`.
+
+    Where a class is rare, accuracy does not show whether it is found.
+    """
+    classes = logits.shape[1]
+    labels, answers = targets.argmax(axis=1), logits.argmax(axis=1)
+    right = np.bincount(labels[labels == answers], minlength=classes)
+    total = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
+    return float((2 * right[total > 0] / total[total > 0]).mean())
+
+
 def best_of(validations: Sequence[Validation]) -> Validation:
     """The validation with the smallest loss; the first of equals."""
     return min(validations, key=lambda validation: validation["validation_loss"])

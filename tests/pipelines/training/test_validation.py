@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
 
-from pipelines.training.validation import is_over, measure
+from pipelines.training.validation import is_over, macro_f1, measure
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,10 @@ def test_training_ends_after_so_many_validations_without_a_better_one(losses, pa
     assert is_over([{"validation_loss": loss} for loss in losses], patience) is over
 
 
+def test_a_class_that_does_not_occur_is_not_in_the_macro_f1():
+    assert macro_f1(np.eye(4)[[0, 0, 2]], np.eye(4)[[0, 2, 2]]) == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 9])
 def test_loss_and_accuracy_are_those_of_the_logits(classes):
     random = np.random.default_rng(classes)
@@ -29,6 +33,10 @@ def test_loss_and_accuracy_are_those_of_the_logits(classes):
     found = measure(1, np.eye(classes)[labels], logits.astype(np.float32))
     assert found["validation_loss"] == pytest.approx(log_loss(labels, softmax(logits, axis=1)))
     assert found["validation_accuracy"] == (logits.argmax(axis=1) == labels).mean()
+    answers = logits.argmax(axis=1)
+    assert macro_f1(np.eye(classes)[labels], logits) == pytest.approx(
+        f1_score(labels, answers, average="macro")
+    )
     far = measure(1, np.array([[1, 0]]), np.array([[0, 1e4]], np.float32))
     assert far["validation_loss"] == pytest.approx(1e4)
 
