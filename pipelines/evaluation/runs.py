@@ -59,6 +59,7 @@ def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
         text_column=config.text_column or record.reader.text_column,
         label_column=config.label_column or record.reader.label_column,
         encoding=config.encoding or record.reader.encoding,
+        soft_labels=record.reader.soft_labels and config.label_column is None,
     )
     if labels is not None:
         reader = replace(reader, labels=labels.of_classes(run.label_map.names))

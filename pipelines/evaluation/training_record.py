@@ -27,6 +27,7 @@ class _Flags:
     random_state: Annotated[int, Field(strict=True, ge=0, lt=2**31)]
     test_size: Annotated[float, Field(strict=True, gt=0, lt=1)]
     labels: tuple[Text, ...] = ()
+    soft_labels: Annotated[bool, Field(strict=True)] = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def read_training_record(checkpoint: Checkpoint) -> TrainingRecord:
     return TrainingRecord(
         run,
         flags.data_dir,
-        LabelledReader(flags.text_column, flags.label_column, flags.encoding, labels),
+        LabelledReader(
+            flags.text_column, flags.label_column, flags.encoding, labels, flags.soft_labels
+        ),
         Split(flags.random_state, flags.test_size, reading.sample_below),
     )
 

@@ -9,12 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.sources.counted import Counted
-from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, read_labels
+from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, Labels, read_labels
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import MAX_FIRST, LeftOut
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Rows, choose_columns
 from pipelines.sources.shard import Shard
+from pipelines.sources.soft_labels import (
+    NOT_PROBABILITIES,
+    holds_probabilities,
+    read_soft_labels,
+)
 from sentiment.text.tokenizer import TokenIds, Tokens
 
 TokensT = TypeVar("TokensT", Tokens, TokenIds)
@@ -34,7 +39,9 @@ class LabelledRows(Generic[TokensT]):
     values: tuple[str, ...]
     """The classes, if the reader has a LabelMap; else the distinct labels of the batch."""
     labels: np.ndarray
-    """int64[rows]: the place of each row's label in `values`."""
+    """int64[rows]: the place of each row's label in `values`; of soft labels, of the largest."""
+    probabilities: np.ndarray | None
+    """float32[rows, values]: soft labels, which sum to 1; None: the column holds labels."""
     tokens: TokensT
     """The tokens or token ids of each text."""
     left_out: LeftOut
@@ -50,6 +57,9 @@ class LabelledReader:
     encoding: str
     labels: LabelMap | None = None
     """The labels of each class; None: labels stay as they are in the column, but normalized."""
+    soft_labels: bool = False
+    """The label column holds the probability of the second of two classes. Structs and lists of
+    numbers are probabilities without it."""
 
     @property
     def _options(self) -> ReadOptions:
@@ -78,20 +88,18 @@ class LabelledReader:
         self, shard: Shard, rows: Rows, tokenize: Callable[[pa.Array], TokensT]
     ) -> LabelledRows[TokensT]:
         where = f"{shard.path}: column {self.label_column!r}"
-        labels = read_labels(rows.table[self.label_column], where)
-        values, codes = labels.values, labels.codes
+        column = rows.table[self.label_column]
+        probabilities: np.ndarray | None = None
         unnamed: dict[str, int] = {}
-        if self.labels is not None:
-            classes = self.labels.indices(values)
-            # The last two are picked by NOT_TEXT and NO_LABEL, which are negative.
-            coded = np.concatenate([np.where(classes < 0, _UNNAMED, classes), [NOT_TEXT, NO_LABEL]])
-            times = np.bincount(codes[codes >= 0], minlength=len(values))
-            unnamed = {
-                value: int(times[index])
-                for index, value in enumerate(values)
-                if classes[index] < 0 and times[index]
-            }
-            values, codes = self.labels.names, coded[codes]
+        if self.soft_labels or holds_probabilities(column.type):
+            soft = read_soft_labels(column, self.labels, where)
+            values, codes, probabilities = soft.names, soft.codes, soft.probabilities
+        else:
+            hard = read_labels(column, where)
+            values, codes = hard.values, hard.codes
+            if self.labels is not None:
+                codes, unnamed = _as_classes(hard, self.labels)
+                values = self.labels.names
 
         rejected = {bad.number: ("malformed", bad.reason) for bad in rows.bad}
 
@@ -103,6 +111,8 @@ class LabelledReader:
         is_null = texts.is_null().to_numpy()
         bad_encoding, remedy = self._invalid(shard)
         reject(codes == NOT_TEXT, f"{self.label_column} {bad_encoding}", remedy)
+        not_probabilities = f"{self.label_column} is no probabilities that sum to 1"
+        reject(codes == NOT_PROBABILITIES, not_probabilities)
         reject(is_null & (codes >= 0), f"{self.text_column} is null")
         is_used = (codes >= 0) & ~is_null
         tokens = tokenize(_chosen(texts, is_used))
@@ -127,6 +137,7 @@ class LabelledReader:
             _chosen(texts, is_used),
             values,
             codes[is_used],
+            None if probabilities is None else probabilities[is_used],
             tokens,
             left_out,
         )
@@ -137,6 +148,20 @@ class LabelledReader:
         encoding = "UTF-8" if is_utf8 else self.encoding
         other = "latin-1, cp1252, ..." if is_utf8 else "latin-1 takes any byte"
         return f"is not valid {encoding}", f"pass --encoding ({other})"
+
+
+def _as_classes(labels: Labels, label_map: LabelMap) -> tuple[np.ndarray, dict[str, int]]:
+    """The class of each row, as the codes of `labels`, and the rows with each label of no class."""
+    classes = label_map.indices(labels.values)
+    rows = np.bincount(labels.codes[labels.codes >= 0], minlength=len(labels.values)).tolist()
+    unnamed = {
+        value: rows[index]
+        for index, value in enumerate(labels.values)
+        if classes[index] < 0 and rows[index]
+    }
+    # The last two are picked by NOT_TEXT and NO_LABEL, which are negative.
+    class_of = np.concatenate([np.where(classes < 0, _UNNAMED, classes), [NOT_TEXT, NO_LABEL]])
+    return class_of[labels.codes], unnamed
 
 
 def _chosen(texts: pa.ChunkedArray, is_used: np.ndarray) -> pa.ChunkedArray:

@@ -174,18 +174,23 @@ def normalized(text: str) -> str:
     return text.lower()
 
 
-def require_classes(rows: Mapping[str, int], column: str) -> None:
+def require_classes(rows: Mapping[str, int], column: str, is_soft: bool = False) -> None:
     """Raise InputError, which shows the values, unless they can be the classes of a corpus.
 
     Args:
         rows: rows with each value of the label column.
         column: its name.
+        is_soft: whether the labels are probabilities, so that the values are names of classes.
     """
     flag = f"--label_column {column}"
     if len(rows) < 2:
         found = f"every label is {shown(rows)}" if rows else "no row has a label"
         raise InputError(f"{flag}: {found}; a classifier needs rows of two classes")
-    if len(rows) > _FEW_VALUES and sum(rows.values()) < _ROWS_OF_A_CLASS * len(rows):
+    if (
+        not is_soft
+        and len(rows) > _FEW_VALUES
+        and sum(rows.values()) < _ROWS_OF_A_CLASS * len(rows)
+    ):
         raise InputError(
             f"{flag}: {len(rows):,} values in {sum(rows.values()):,} rows are no classes: "
             f"{shown(rows)}; {_WHICH_FLAG}"

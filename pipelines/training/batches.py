@@ -55,7 +55,7 @@ class CachedRows:
             ranges: first row, and the row after the last.
 
         Returns:
-            labels: int8[n].
+            labels: int16[n], the class; or float32[n, K], the probabilities of soft labels.
             lengths: int64[n], tokens of each text before it is cut.
             ids: int32[tokens], the ids of all texts.
         """
@@ -84,14 +84,18 @@ class CachedRows:
         """The batch of some of the rows that `ranges` returned.
 
         Args:
-            labels: int8[n].
+            labels: int16[n] or float32[n, K].
             lengths: int64[n].
             starts: int64[n], the index in `ids` where each text starts.
             ids: int32[tokens].
             rows: int64[batch], which of the n rows.
         """
         kept = np.minimum(lengths[rows], self._longest).astype(np.int32)
-        targets = np.diag(self._class_weights)[labels[rows]]
+        targets = labels[rows]
+        if targets.ndim == 1:
+            targets = np.zeros((len(rows), len(self._class_weights)), np.float32)
+            targets[np.arange(len(rows)), labels[rows]] = 1
+        targets = targets * self._class_weights
         return Batch(pad(ids, starts[rows], kept), kept, targets)
 
     def by_length(self, batch_size: int, most: int) -> list[Batch]:
@@ -211,10 +215,15 @@ class TrainingBatches:
 
 
 def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A file of the cache: labels int16[n], offsets int64[n + 1], ids int32[tokens]."""
+    """A file of the cache: labels as in `ranges`, offsets int64[n + 1], ids int32[tokens]."""
     batch = mapped(path)
     ids = batch.column("ids")
-    return batch.column("label").to_numpy(), ids.offsets.to_numpy(), ids.values.to_numpy()
+    if "target" in batch.schema.names:
+        targets = batch.column("target")
+        labels = targets.flatten().to_numpy().reshape(len(targets), targets.type.list_size)
+    else:
+        labels = batch.column("label").to_numpy()
+    return labels, ids.offsets.to_numpy(), ids.values.to_numpy()
 
 
 def mapped(path: str) -> pa.RecordBatch:

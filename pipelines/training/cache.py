@@ -3,7 +3,8 @@
 That order is a shuffle that does not depend on the sharding, and keeps equal texts apart. A
 prepared corpus is a directory:
 
-    train-00000.arrow ...       Arrow IPC, one batch: hash (uint64), label (int16), ids (list)
+    train-00000.arrow ...       Arrow IPC, one batch: hash (uint64), label (int16), ids (list);
+                                of soft labels target (float32 of each class) instead of label
     validation-00000.arrow ...
     unlabelled.arrow            token ids of a sample of texts without labels, if they are given
     corpus.json                 a `Corpus`; written last: a directory without it is not complete
@@ -44,7 +45,7 @@ from sentiment.errors import InputError
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 
-FORMAT = 5
+FORMAT = 6
 CORPUS = "corpus.json"
 
 FILE_ROWS = 2**17
@@ -169,6 +170,7 @@ def _make(
         rows=rows,
         classes=classes.names,
         labels=classes.labels,
+        soft_labels=classes.is_soft,
         usable=int(classes.counted.sum()),
         left_out=classes.left_out,
         longest=longest.longest,

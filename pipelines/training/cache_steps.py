@@ -51,6 +51,8 @@ class ShardCounts:
     """Whether that is no fault of the shard's."""
     labels: dict[str, list[int]]
     """Rows with each label in train, validation and test, and of those left out of a sample."""
+    is_soft: bool
+    """Whether the labels are probabilities; then these are the rows by the largest one."""
     left_out: LeftOut
     """The rows that are not learnt from."""
     longest: int
@@ -94,13 +96,14 @@ def count_shard(
 ) -> ShardCounts:
     """Count a shard's rows by label and split, and the training texts that each token is in."""
     labels: dict[str, np.ndarray] = {}
-    left_out = LeftOut()
+    left_out, is_soft = LeftOut(), False
     longest, longest_row, error, is_outage = 0, "", "", False
     frequencies: list[pa.Table] = []
     try:
         for rows in reader.read(shard, tokenizer.tokens):
             sides = split(rows.tokens.hashes)
             left_out = LeftOut.merged([left_out, rows.left_out])
+            is_soft = rows.probabilities is not None
             cells = rows.labels * SIDES + sides
             counted = np.bincount(cells, minlength=len(rows.values) * SIDES).reshape(-1, SIDES)
             for value, by_side in zip(rows.values, counted, strict=True):
@@ -121,6 +124,7 @@ def count_shard(
         error=error,
         is_outage=is_outage,
         labels={value: by_side.tolist() for value, by_side in labels.items()},
+        is_soft=is_soft,
         left_out=left_out,
         longest=longest,
         longest_row=longest_row,
@@ -145,19 +149,27 @@ def encode_shard(
 
         file   int64: split code * files + number of the file
         hash   uint64: hash of the text
-        label  int16: the class
+        label  int16: the class; or of soft labels
+        target fixed_size_list<float32>[K]: the probability of each class
         ids    large_list<int32>: token ids
     """
     for rows in reader.read(shard, encoder):
+        if not len(rows.numbers):
+            # Without labels it is unknown which column they would have.
+            continue
         tokens = rows.tokens
         sides = split(tokens.hashes)
         # Each file holds an equal range of hashes, so about equally many rows, in order.
         number = np.minimum(tokens.hashes / 2.0**64 * files, files - 1).astype(np.int64)
+        label = {"label": pa.array(rows.labels.astype(np.int16))}
+        if rows.probabilities is not None:
+            flat = pa.array(rows.probabilities.ravel())
+            label = {"target": pa.FixedSizeListArray.from_arrays(flat, len(rows.values))}
         table = pa.table(
             {
                 "file": sides * files + number,
                 "hash": tokens.hashes,
-                "label": rows.labels.astype(np.int16),
+                **label,
                 "ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
             }
         )
@@ -174,7 +186,7 @@ def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
     """
     side, number = divmod(rows["file"][0].as_py(), files)
     name = f"{SPLITS[side]}-{number:05d}.arrow"
-    order = _shuffled(rows["hash"].to_numpy(), rows["label"].to_numpy())
+    order = _shuffled(rows["hash"].to_numpy(), _label_keys(rows))
     batch = rows.drop_columns("file").take(order).combine_chunks().to_batches()[0]
     with (
         storage.writing(storage.join(directory, name)) as file,
@@ -190,11 +202,28 @@ def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
     )
 
 
+def _label_keys(rows: pa.Table) -> np.ndarray:
+    """A number for each row, by its label alone: int16[n], or uint64[n] of soft labels."""
+    if "label" in rows.column_names:
+        labels: np.ndarray = rows["label"].to_numpy()
+        return labels
+    targets = rows["target"].combine_chunks()
+    bits = targets.flatten().to_numpy().view(np.uint32).reshape(len(rows), -1)
+    keys = np.zeros(len(rows), np.uint64)
+    for column in bits.T:
+        keys = mix(keys ^ column, seed=0)
+    return keys
+
+
 def _shuffled(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A random order of rows, int64[n], that depends on nothing but their content.
 
     Copies of a text are apart: each one has a place of its own, by its hash and its number among
     them. Copies with the same label are equal, so it does not matter which one is which.
+
+    Args:
+        hashes: uint64[n], of the texts.
+        labels: int[n], equal for equal labels.
     """
     by_content = np.lexsort((labels, hashes))
     ordered = hashes[by_content]

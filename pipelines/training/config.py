@@ -41,6 +41,9 @@ class TrainConfig:
     """Labels of each class, such as negative=1,2 positive=4,5; rows with other labels are left out.
     Without it 0/1, false/true, no/yes, neg/pos, -1/1 and 0/4 are negative/positive; else each label
     is a class."""
+    soft_labels: bool = False
+    """The label column holds probabilities of the second class, to be learnt as such. A struct of
+    numbers (classes by name) or a list (in the order of --labels) needs no flag."""
     encoding: str = "utf-8"
     """Encoding of text files, by its Python name: utf-8, latin-1, utf-16, ..."""
     max_rejected: str = "1%"

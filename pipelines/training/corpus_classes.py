@@ -9,6 +9,7 @@ from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap, require_classes, require_rows
 from pipelines.sources.left_out import LeftOut, require_few_rejected
 from pipelines.training.cache_steps import SIDES, SPLITS, ShardCounts
+from sentiment.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class CorpusClasses:
     """int64[K, SIDES]: rows of each class on each side of the split."""
     left_out: LeftOut
     """The rows that are not learnt from."""
+    is_soft: bool
+    """Whether the labels are probabilities; then the largest counts."""
 
     @property
     def labels(self) -> dict[str, list[int]]:
@@ -48,15 +51,23 @@ def decide_classes(
             labels[value] = labels.get(value, 0) + np.array(by_side)
     totals = {value: int(by_side.sum()) for value, by_side in labels.items()}
     require_few_rejected(left_out, sum(totals.values()), max_rejected)
+    kinds = {count.is_soft for count in counts if np.any(list(count.labels.values()))}
+    is_soft = kinds == {True}
+    if len(kinds) == 2:
+        raise InputError(
+            f"--label_column {reader.label_column}: some shards hold probabilities and others "
+            "labels; train on one kind"
+        )
     if reader.labels is None:
-        require_classes(totals, reader.label_column)
+        require_classes(totals, reader.label_column, is_soft)
         classes = LabelMap.recognized(totals)
         places = classes.indices(list(labels))
     else:
         # The reader has already put the names for the values.
-        require_rows(reader.labels, totals, left_out.unnamed)
+        if not is_soft:
+            require_rows(reader.labels, totals, left_out.unnamed)
         classes = reader.labels
         places = np.array([classes.names.index(name) for name in labels])
     counted = np.zeros((len(classes.names), SIDES), np.int64)
     np.add.at(counted, places, np.stack(list(labels.values())))
-    return CorpusClasses(classes.names, replace(reader, labels=classes), counted, left_out)
+    return CorpusClasses(classes.names, replace(reader, labels=classes), counted, left_out, is_soft)

@@ -28,7 +28,9 @@ def main(config: TrainConfig) -> None:
     stop_words = read_stop_words(config.stopwords_file)
     shards = find_labelled(config.data_dir, "--data_dir")
     labels = LabelMap.parse(config.labels)
-    reader = LabelledReader(config.text_column, config.label_column, config.encoding, labels)
+    reader = LabelledReader(
+        config.text_column, config.label_column, config.encoding, labels, config.soft_labels
+    )
     reader.require_columns(shards[0])
     unlabelled = None
     if config.unlabelled is not None:

@@ -20,7 +20,9 @@ class Corpus:
     classes: tuple[str, ...]
     """Names of the classes, in order."""
     labels: dict[str, list[int]]
-    """Rows of each class in `train`, `validation` and `test`."""
+    """Rows of each class in `train`, `validation` and `test`; of soft labels the largest counts."""
+    soft_labels: bool
+    """Whether the labels are probabilities."""
     usable: int
     """Rows that can be learnt from, those that a sample leaves out included."""
     left_out: LeftOut
@@ -66,6 +68,9 @@ class Corpus:
         rows = np.sum([self.labels[name] for name in self.labels], axis=0)
         by_class = dict(zip(self.classes, rows.tolist(), strict=True))
         lines = [f"{len(self.classes):,} classes: {shown(by_class)}", str(self.left_out)]
+        never = [name for name, n in zip(self.classes, self.labels["train"], strict=True) if not n]
+        if never and not self.soft_labels:
+            lines.append(f"No training rows of: {', '.join(never)}"[:500])
         if self.unlabelled:
             left_out = f" ({self.unlabelled_rejected:,} rows are null, malformed or not text)"
             lines.append(

@@ -75,7 +75,7 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
             f"--batch_size {config.batch_size}: {config.data_dir} has {train} rows to train and "
             f"{validation} to validate; use a smaller --batch_size or more rows"
         )
-    if np.count_nonzero(corpus.labels["train"]) < 2:
+    if not corpus.soft_labels and np.count_nonzero(corpus.labels["train"]) < 2:
         only = corpus.classes[int(np.argmax(corpus.labels["train"]))]
         raise InputError(
             f"--label_column {config.label_column}: every training row of {config.data_dir} "

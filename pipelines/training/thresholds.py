@@ -61,8 +61,10 @@ def validation_answers(
     Returns:
         int64[n], the class of each row, and float32[n, K].
     """
-    targets, lengths, ids = rows.ranges([(0, min(len(rows), MAX_ROWS))])
+    labels, lengths, ids = rows.ranges([(0, min(len(rows), MAX_ROWS))])
     kept = np.minimum(lengths, longest)
     texts = heads(ids, np.concatenate([[0], np.cumsum(lengths)]), kept)
     offsets = np.concatenate([[0], np.cumsum(kept)])
-    return targets, inference(weights, bigrams)(texts, offsets)
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=1)
+    return labels, inference(weights, bigrams)(texts, offsets)

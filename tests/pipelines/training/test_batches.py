@@ -356,3 +356,22 @@ def test_a_row_counts_by_its_classs_weight(tmp_path):
     names = write(tmp_path, [[5], [6], [7]], np.array([0, 2, 1]), 1)
     (batch,) = CachedRows(str(tmp_path), names, LONGEST, (0.5, 2, 3)).by_length(9, 9)
     assert batch.targets.tolist() == [[0.5, 0, 0], [0, 0, 3], [0, 2, 0]]
+
+
+def test_targets_are_labels_or_probabilities_times_the_weight_of_the_class(tmp_path):
+    ids = pa.array([[1, 2], [3], [4]], pa.large_list(pa.int32()))
+    soft = [[0.5, 0.25, 0.25], [0, 1, 0], [0.125, 0.5, 0.375]]
+    columns = {
+        "label": pa.array([2, 0, 1], pa.int16()),
+        "target": pa.array(soft, pa.list_(pa.float32(), 3)),
+    }
+    for name, expected in (("label", np.eye(3)[[2, 0, 1]]), ("target", np.array(soft))):
+        batch = pa.record_batch(
+            {"hash": pa.array([1, 2, 3], pa.uint64()), name: columns[name], "ids": ids}
+        )
+        with pa.ipc.new_file(str(tmp_path / "a.arrow"), batch.schema) as writer:
+            writer.write_batch(batch)
+        rows = CachedRows(str(tmp_path), ["a.arrow"], LONGEST, (1, 2, 4))
+        (found,) = rows.by_length(3, 3)
+        assert found.targets.dtype == np.float32
+        np.testing.assert_array_equal(found.targets, (expected * [1, 2, 4])[[1, 2, 0]])

@@ -15,6 +15,7 @@ from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
+from pipelines.training.batches import CachedRows
 from pipelines.training.cache import prepare
 from pipelines.training.cache_steps import write_file
 from pipelines.training.prepared_corpus import Corpus
@@ -39,8 +40,10 @@ def write(directory: Path, *labels: list | pa.Array, texts=TEXTS) -> Path:
     return directory
 
 
-def prepared(directory: Path, labels=(), max_rejected="1%", n_samples=None) -> Corpus:
-    reader = LabelledReader("text", "y", "utf-8", LabelMap.parse(labels))
+def prepared(
+    directory: Path, labels=(), max_rejected="1%", n_samples=None, soft_labels=False
+) -> Corpus:
+    reader = LabelledReader("text", "y", "utf-8", LabelMap.parse(labels), soft_labels)
     shards, cache = find_labelled(str(directory), "--data_dir"), str(directory / "_prepared")
     split = Split(0, 0.2)
     return prepare(shards, reader, (), split, n_samples, 0.001, cache, max_rejected)
@@ -56,6 +59,11 @@ def labels_of(corpus: Corpus) -> list[int]:
         with pa.ipc.open_file(Path(corpus.directory, name)) as file:
             found += file.read_all()["label"].to_pylist()
     return found
+
+
+def targets_of(corpus: Corpus) -> np.ndarray:
+    rows = CachedRows(corpus.directory, corpus.files["train"], 99, (1,) * len(corpus.classes))
+    return np.concatenate([batch.targets for batch in rows.by_length(64, len(rows))])
 
 
 WORDS = [("No", "yes ")[label] for label in LABELS]
@@ -186,3 +194,51 @@ def test_copies_of_a_text_are_spread_evenly(tmp_path):
     for kind in (is_copy, is_copy & (found["label"].to_numpy() == 1)):
         windows = kind[:98_304].reshape(-1, 16_384).mean(axis=1)
         np.testing.assert_allclose(windows, kind.mean(), rtol=0.2)
+
+
+PROBABILITIES = np.where(LABELS == 1, 0.875, 0.25)
+SOFT = {
+    "numbers, by the flag": [pa.array(PROBABILITIES), PROBABILITIES.astype(str).tolist()],
+    "lists": [pa.array([[1 - p, p] for p in PROBABILITIES])],
+    "structs and lists": [
+        pa.array([{"Positive": p, "negative": 1 - p} for p in PROBABILITIES]),
+        pa.array([[1 - p, p] for p in PROBABILITIES], pa.list_(pa.float32(), 2)),
+    ],
+}
+
+
+@pytest.mark.parametrize("form", SOFT)
+def test_soft_labels_are_learnt_as_they_are(tmp_path, form):
+    one = prepared(write(tmp_path / "one", pa.array([[1 - p, p] for p in PROBABILITIES])))
+    other = prepared(write(tmp_path / "other", *SOFT[form]), soft_labels=form.startswith("num"))
+    assert files(other) == files(one)
+    assert (other.classes, other.soft_labels) == (("negative", "positive"), True)
+    hard = prepared(write(tmp_path / "hard", pa.array(LABELS)))
+    assert other.labels == hard.labels
+    # The same rows in the same order, so each target is known.
+    expected = np.where(targets_of(hard) == 1, [[0.75, 0.875]], [[0.125, 0.25]])
+    np.testing.assert_allclose(targets_of(other), expected)
+
+
+def test_soft_labels_of_three_classes_have_the_order_of_their_names_or_of_the_flag(tmp_path):
+    rows = [{"c": 0.5, "b": 0.25, "a": 0.25 * (1 - n % 2), "d": n % 2 / 4} for n in range(400)]
+    directory = write(tmp_path / "soft", pa.array(rows))
+    corpus = prepared(directory)
+    assert corpus.classes == ("a", "b", "c", "d")
+    # A class that is never the most probable one is a class.
+    assert corpus.labels["train"][:2] == [0, 0]
+    assert sorted(set(map(tuple, targets_of(corpus).tolist()))) == [
+        (0, 0.25, 0.5, 0.25),
+        (0.25, 0.25, 0.5, 0),
+    ]
+    mapped = prepared(directory, ("good=c,d", "bad=a,b"))
+    assert sorted(set(map(tuple, targets_of(mapped).tolist()))) == [(0.5, 0.5), (0.75, 0.25)]
+
+
+def test_labels_and_probabilities_in_one_corpus_are_refused(tmp_path):
+    soft = pa.array([[1 - p, p] for p in PROBABILITIES])
+    with pytest.raises(InputError, match="some shards hold probabilities and others labels"):
+        prepared(write(tmp_path / "both", soft, pa.array(LABELS)))
+    # A shard without any label is neither.
+    nothing = prepared(write(tmp_path / "nothing", soft, pa.nulls(400)))
+    assert (nothing.soft_labels, nothing.left_out.unlabelled) == (True, 200)
