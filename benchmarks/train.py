@@ -247,7 +247,7 @@ def _settings(corpus: Corpus, use_gpu: bool) -> Settings:
     return Settings(
         corpus=corpus,
         vocabulary=corpus.vocabulary,
-        vectors=None,
+        initial=None,
         batch_size=100,
         steps=1,
         hidden_size=75,

@@ -66,6 +66,7 @@ def prepare(
     cache_dir: str,
     max_rejected: str = "1%",
     unlabelled: UnlabelledShards | None = None,
+    words: tuple[str, ...] = (),
 ) -> Corpus:
     """The prepared corpus: from the cache if it is there, else prepared now.
 
@@ -81,6 +82,7 @@ def prepare(
         max_rejected: labelled rows that may be left out because they cannot be used, a number or a
             share.
         unlabelled: other texts, whose words also get an id; None: there are none.
+        words: words that get an id in any case.
 
     Raises InputError for a shard that cannot be used, for labels that are no classes, and if more
     rows are rejected than may be.
@@ -96,6 +98,8 @@ def prepare(
     }
     if unlabelled is not None:
         settings["unlabelled"] = asdict(unlabelled)
+    if words:
+        settings["words"] = words
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     directory = storage.join(cache_dir, key)
     path = storage.join(directory, CORPUS)
@@ -112,6 +116,7 @@ def prepare(
             directory,
             max_rejected,
             unlabelled,
+            words,
         )
         storage.write(path, corpus.to_json())
         return corpus
@@ -129,6 +134,7 @@ def _make(
     directory: str,
     max_rejected: str,
     unlabelled: UnlabelledShards | None,
+    words: tuple[str, ...],
 ) -> Corpus:
     """Prepare the corpus in three passes over the shards: sample, count, encode."""
     tokenizer = Tokenizer(stop_words)
@@ -148,7 +154,8 @@ def _make(
     sample = unlabelled.sample(tokenizer, split) if unlabelled else None
     if sample:
         frequent = vocabulary.merge([frequent, sample.frequencies(tokenizer, min_share)])
-    tokens = vocabulary.build(frequent, 1, min_share=0)  # The rare ones are left out already.
+    # The rare ones are left out already.
+    tokens = vocabulary.build(frequent, 1, min_share=0, always=words)
     if len(tokens) == len(SPECIALS):
         raise InputError(
             f"--min_share {min_share}: no word is in a larger share of the training texts, so "

@@ -82,8 +82,12 @@ class TrainConfig:
     """Add a second LSTM that reads the text backwards. Scoring takes twice as long."""
     bigrams: int = 0
     """Number of frequent word pairs (bigrams), at most, that also get an embedding; 0: none."""
-    initial_vectors: Literal["random", "cooccurrence"] = "random"
-    """Initial word embeddings: random, or computed from which words occur together."""
+    initial_checkpoint: str | None = None
+    """Directory or URI of a model to start from, with its words and bigrams; words of the corpus
+    are added. If the classes are the same, so is the last layer."""
+    initial_vectors: str = "random"
+    """Initial word embeddings: random; cooccurrence, computed from which words occur together; or a
+    text file of vectors, as GloVe and fastText publish them, whose numbers are --embedding_size."""
     batch_size: int = 100
     """Rows per step, over all workers together."""
     train_steps: int = 300
@@ -183,7 +187,12 @@ class TrainConfig:
                 self.run_name,
                 "letters, digits, - . and _, and not begin with . or _",
             )
-        if self.unlabelled is not None and self.initial_vectors == "random":
+        if self.initial_checkpoint is not None and self.initial_vectors != "random":
+            raise InputError(
+                f"--initial_vectors {self.initial_vectors}: the words of --initial_checkpoint have "
+                "vectors: leave out one of the two"
+            )
+        if self.unlabelled is not None and self.initial_vectors != "cooccurrence":
             raise InputError("--unlabelled needs --initial_vectors cooccurrence, which reads it")
         if self.truncate and self.sequence_len is None:
             raise InputError("--truncate needs --sequence_len: the length to cut texts to")

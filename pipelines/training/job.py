@@ -10,11 +10,12 @@ from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.listing import find_labelled, find_shards
 from pipelines.training.config import TrainConfig
+from pipelines.training.initial_weights import require_same_model
 from pipelines.training.run_directory import STEP_FLAGS, changed_flags
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
-from sentiment.checkpoint import MANIFEST, save
+from sentiment.checkpoint import MANIFEST, load, save
 
 CONFIG = "config.yaml"
 """File beside the checkpoint: the flags of the run, for `--config`."""
@@ -32,6 +33,10 @@ def main(config: TrainConfig) -> None:
         config.text_column, config.label_column, config.encoding, labels, config.soft_labels
     )
     reader.require_columns(shards[0])
+    initial = None
+    if config.initial_checkpoint is not None:
+        initial = load(config.initial_checkpoint)
+        require_same_model(config, stop_words, initial)
     unlabelled = None
     if config.unlabelled is not None:
         found = tuple(find_shards([config.unlabelled], "--unlabelled"))
@@ -55,7 +60,7 @@ def main(config: TrainConfig) -> None:
         from pipelines.training.settings_files import written
 
         cache = storage.absolute(cache)
-        checkpoint = run(config, shards, reader, unlabelled, stop_words, cache, runs, name)
+        checkpoint = run(config, shards, reader, unlabelled, stop_words, initial, cache, runs, name)
         # Before the file that makes the checkpoint complete.
         storage.write(storage.join(model, CONFIG), written(config, name))
         save(checkpoint, model)

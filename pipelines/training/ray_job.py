@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import safetensors.numpy
-
 from pipelines.cluster.datasets import import_ray_data
 from pipelines.cluster.resources import resources_per_worker
 from pipelines.cluster.session import session
@@ -14,11 +12,12 @@ from pipelines.sources.shard import Shard
 from pipelines.sources.split import Split
 from pipelines.training.best_checkpoint import final_checkpoint
 from pipelines.training.cache import prepare
-from pipelines.training.cache_sample import frequent_bigrams, word_vectors
+from pipelines.training.cache_sample import frequent_bigrams
 from pipelines.training.config import TrainConfig
+from pipelines.training.initial_weights import of_checkpoint, of_words
 from pipelines.training.ray_trainer import fit
 from pipelines.training.run_directory import (
-    VECTORS,
+    INITIAL,
     has_checkpoints,
     require_same_corpus,
     write_flags,
@@ -35,6 +34,7 @@ def run(
     reader: LabelledReader,
     unlabelled: UnlabelledShards | None,
     stop_words: tuple[str, ...],
+    initial: Checkpoint | None,
     cache: str,
     runs: str,
     name: str,
@@ -47,6 +47,7 @@ def run(
         reader: of the shards.
         unlabelled: shards of `--unlabelled`; None: there are none.
         stop_words: the words that the tokenizer leaves out.
+        initial: the model to start from; None: from random weights.
         cache: directory or URI of prepared corpora.
         runs: directory or URI of the runs' directories.
         name: of the run.
@@ -77,12 +78,13 @@ def run(
             cache,
             config.max_rejected,
             unlabelled,
+            initial.words if initial else (),
         )
         for line in corpus.description():
             say(printable(line))
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         require_same_corpus(config, corpus.key, directory)
-        settings = add_bigrams_and_vectors(settings, config, directory)
+        settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
         per_worker = resources_per_worker(config.num_workers, config.use_gpu)
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))
@@ -90,26 +92,43 @@ def run(
     return final_checkpoint(config, settings, stop_words, weights, progress.validations)
 
 
-def add_bigrams_and_vectors(settings: Settings, config: TrainConfig, directory: str) -> Settings:
-    """The settings with the bigrams and initial word vectors that the flags ask for.
+def add_bigrams_and_initial_weights(
+    settings: Settings, config: TrainConfig, initial: Checkpoint | None, directory: str
+) -> Settings:
+    """The settings with the bigrams and initial weights that the flags ask for.
+
+    The bigrams of an initial model come first; those of the corpus are added to them.
 
     Raises InputError if the model would be too large to be loaded.
     """
-    corpus, vocabulary, vectors = settings.corpus, settings.corpus.vocabulary, None
+    corpus, vocabulary = settings.corpus, settings.corpus.vocabulary
+    bigrams = list(initial.vocabulary[len(initial.words) :]) if initial else []
     if config.bigrams:
-        bigrams = frequent_bigrams(corpus, settings.sequence_len, config.bigrams)
-        vocabulary = (*vocabulary, *bigrams)
+        bigrams += frequent_bigrams(corpus, settings.sequence_len, config.bigrams)
+    vocabulary = (*vocabulary, *dict.fromkeys(bigrams))
     lstms = (FORWARD, BACKWARD) if config.bidirectional else (FORWARD,)
     # Before training, not when the trained model cannot be loaded.
     require_size(len(vocabulary), config.embedding_size, config.hidden_size, lstms)
-    if config.initial_vectors == "cooccurrence":
-        vectors = storage.join(directory, VECTORS)
-        # A run that is resumed has its vectors. Before the first checkpoint they may be those of
-        # other flags.
-        if not has_checkpoints(directory):
-            values = word_vectors(corpus, settings.sequence_len, config.embedding_size)
-            storage.write(vectors, safetensors.numpy.save({"vectors": values}))
-    return replace(settings, vocabulary=vocabulary, vectors=vectors)
+    settings = replace(settings, vocabulary=vocabulary)
+    path = storage.join(directory, INITIAL)
+    # A run that is resumed has its weights. Before the first checkpoint there may be a file, which
+    # other flags have left.
+    if has_checkpoints(directory):
+        return replace(settings, initial=path if storage.exists(path) else None)
+    if initial:
+        weights = of_checkpoint(initial, vocabulary, corpus.classes)
+    elif found := of_words(config, corpus, settings.sequence_len):
+        weights = found
+    else:
+        storage.remove_if_there(path)
+        return settings
+    storage.write(path, weights.to_bytes())
+    if initial or config.initial_vectors != "cooccurrence":
+        say(
+            f"Initial weights: {len(weights.ids):,} of {len(vocabulary):,} words and bigrams from "
+            f"{printable(str(config.initial_checkpoint or config.initial_vectors))}"
+        )
+    return replace(settings, initial=path)
 
 
 def _description(config: TrainConfig, settings: Settings, name: str) -> str:

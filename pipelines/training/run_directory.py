@@ -1,4 +1,4 @@
-"""The directory of a run: its flags, its initial vectors, and Ray Train's checkpoints.
+"""The directory of a run: its flags, its initial weights, and Ray Train's checkpoints.
 
 `flags.json` is written before training starts. It alone decides whether a run may be resumed, so
 that it does not matter how Ray Train names its files.
@@ -15,8 +15,8 @@ from sentiment.errors import UNREADABLE, InputError
 FLAGS = "flags.json"
 """File name: the flags that the run was started with, and the key of its corpus."""
 
-VECTORS = "vectors.safetensors"
-"""File name: the initial embeddings of the words, `vectors: float32[words, E]`."""
+INITIAL = "initial.safetensors"
+"""File name: `InitialWeights`."""
 
 CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
@@ -41,7 +41,7 @@ def has_checkpoints(run: str) -> bool:
 
     Any file but our own counts, whatever its name.
     """
-    return not {FLAGS, VECTORS}.issuperset(storage.names(run))
+    return not {FLAGS, INITIAL}.issuperset(storage.names(run))
 
 
 def write_flags(config: TrainConfig, corpus_key: str, run: str) -> None:

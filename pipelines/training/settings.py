@@ -20,8 +20,8 @@ class Settings:
     corpus: Corpus
     vocabulary: tuple[str, ...]
     """Words, then bigrams; a token's id is its index."""
-    vectors: str | None
-    """Path or URI of the initial embeddings of the words; None: they are random."""
+    initial: str | None
+    """Path or URI of the `InitialWeights`; None: all weights are random."""
     batch_size: int
     """Rows of a batch, over all workers."""
     steps: int
@@ -65,7 +65,7 @@ class Settings:
 
 
 def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
-    """Settings from the flags and the prepared corpus, as yet without bigrams and vectors.
+    """Settings from the flags and the prepared corpus, as yet without bigrams and initial weights.
 
     Raises InputError where the corpus is too small, has one label only, or a text is too long.
     """
@@ -99,7 +99,7 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
     return Settings(
         corpus=corpus,
         vocabulary=corpus.vocabulary,
-        vectors=None,
+        initial=None,
         batch_size=config.batch_size,
         steps=steps,
         hidden_size=config.hidden_size,

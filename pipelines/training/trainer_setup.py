@@ -3,8 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-import safetensors.numpy
-
+from pipelines.training.initial_weights import InitialWeights
 from pipelines.training.settings import Settings
 from sentiment import storage
 
@@ -45,16 +44,15 @@ def make_trainer(settings: Settings, threads: int) -> "Trainer":
         settings.bidirectional,
         len(settings.corpus.classes),
     )
-    _set_initial_embeddings(model, settings)
+    _set_initial_weights(model, settings)
     return Trainer(model, strategy, settings.random_state, options)
 
 
-def _set_initial_embeddings(model: "SentimentLSTM", settings: Settings) -> None:
+def _set_initial_weights(model: "SentimentLSTM", settings: Settings) -> None:
     (embeddings,) = model.embedding.get_weights()  # float32[vocabulary, E]
     words = len(settings.corpus.vocabulary)
     # A bigram begins as the sum of its words: its own vector is added to theirs.
     embeddings[words:] = 0
-    if settings.vectors:
-        vectors = safetensors.numpy.load(storage.read(settings.vectors))["vectors"]
-        embeddings[:words] = vectors
     model.embedding.set_weights([embeddings])
+    if settings.initial:
+        InitialWeights.from_bytes(storage.read(settings.initial)).set_in(model)

@@ -1,6 +1,6 @@
 """Builds the vocabulary: which tokens get an id. The order and sharding of texts do not matter."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +57,7 @@ def build(
     *,
     min_share: float = MIN_SHARE,
     max_size: int = MAX_SIZE,
+    always: Sequence[str] = (),
 ) -> list[str]:
     """The vocabulary of a corpus: the special tokens, then by falling frequency, then by token.
 
@@ -65,6 +66,7 @@ def build(
         texts: number of texts that were counted.
         min_share: tokens in at most this share of the texts are left out.
         max_size: largest number of entries, with the special ones.
+        always: tokens that come first, however frequent they are; special ones are passed over.
 
     Returns:
         Tokens, each at the place of its id. The order and grouping in which texts were counted do
@@ -72,4 +74,10 @@ def build(
     """
     kept = frequent(frequencies, texts, min_share)
     kept = kept.sort_by([("texts", "descending"), ("token", "ascending")])
-    return [*SPECIALS, *kept["token"][: max(max_size - len(SPECIALS), 0)].to_pylist()]
+    tokens = dict.fromkeys([*SPECIALS, *always])
+    # As many as may be missing: some are there.
+    for token in kept["token"][:max_size].to_pylist():
+        if len(tokens) >= max_size:
+            break
+        tokens[token] = None
+    return list(tokens)

@@ -9,7 +9,7 @@ import pytest
 from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import (
     FLAGS,
-    VECTORS,
+    INITIAL,
     changed_flags,
     has_checkpoints,
     require_same_corpus,
@@ -42,7 +42,7 @@ def test_whatever_ray_names_its_files_other_flags_are_refused(run, name):
 
 
 def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_path):
-    (run / VECTORS).touch()
+    (run / INITIAL).touch()
     (run / ".validate_storage_marker").touch()  # Ray Train's, before it does anything.
     for directory in (run, tmp_path / "none"):
         assert not has_checkpoints(str(directory))

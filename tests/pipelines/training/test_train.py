@@ -23,7 +23,7 @@ from pipelines.training.best_checkpoint import losses as curve
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
 from pipelines.training.job import main
-from pipelines.training.ray_job import add_bigrams_and_vectors
+from pipelines.training.ray_job import add_bigrams_and_initial_weights
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import set_cluster
 from pipelines.training.trainer_setup import make_trainer
@@ -159,7 +159,7 @@ def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
     for size in ({"hidden_size": 20_000}, {"embedding_size": 20_000}):
         flags = config(tmp_path / "shards", tmp_path, "run", **size)
         with pytest.raises(InputError, match=r"make an? (table|embedding) of more than"):
-            add_bigrams_and_vectors(settings, flags, str(tmp_path))
+            add_bigrams_and_initial_weights(settings, flags, None, str(tmp_path))
 
 
 def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):

@@ -1,0 +1,94 @@
+"""Word vectors from a text file, as GloVe and fastText publish them: only those of known words.
+
+A line is a token and its numbers, with blanks in between. fastText's files begin with a line of two
+numbers: how many tokens there are, and how many numbers each has.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+
+from sentiment import storage
+from sentiment.errors import InputError, on_one_line
+
+BUFFER_BYTES = 2**20
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+
+
+def read_vectors(path: str, words: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of the words that the file has; of a token that occurs twice, the first.
+
+    The file is read line by line, so it may be larger than memory.
+
+    Args:
+        path: path or URI, compressed (.gz, .bz2, .zst) or not.
+        words: to look for.
+        size: E, the numbers of a vector.
+
+    Returns:
+        int32[m], the index in `words` of each vector; and float32[m, E].
+
+    Raises InputError if the file cannot be read, holds no such vectors or none of the words.
+    """
+    place = {word.encode(): index for index, word in enumerate(words)}
+    found: dict[int, np.ndarray] = {}
+    dimension = None
+    with _lines(path) as lines:
+        for number, line in enumerate(lines, 1):
+            token, _, rest = line.rstrip().partition(b" ")
+            if dimension is None:
+                numbers = rest.split()
+                # The first line of fastText's files: tokens and numbers of each.
+                is_header = number == 1 and len(numbers) == 1 and token.isdigit()
+                dimension = int(numbers[0]) if is_header and numbers[0].isdigit() else len(numbers)
+                if dimension != size:
+                    raise InputError(
+                        f"--initial_vectors {path}: its vectors have {dimension} numbers: pass "
+                        f"--embedding_size {dimension}"
+                    )
+                if is_header:
+                    continue
+            index = place.get(token, -1)
+            # Tokens with blanks in them are none of ours: they look like too many numbers.
+            if index < 0 or index in found or rest.count(b" ") > size - 1:
+                continue
+            try:
+                vector = np.array(rest.split(), np.float64)
+            except ValueError:
+                vector = np.empty(0)
+            largest = np.abs(vector).max(initial=0)
+            if len(vector) != size or not largest <= np.finfo(np.float32).max:  # NaN, too.
+                raise InputError(
+                    f"--initial_vectors {path}, line {number}: not a token and {size} numbers"
+                )
+            found[index] = vector
+    if not found:
+        raise InputError(f"--initial_vectors {path}: it has none of the {len(words):,} words")
+    return np.array(list(found), np.int32), np.stack(list(found.values())).astype(np.float32)
+
+
+@contextmanager
+def _lines(path: str) -> Iterator[Iterator[bytes]]:
+    """The lines of a file, without their ends; InputError if it cannot be read."""
+    try:
+        filesystem, inner = storage.resolve(path)
+        suffix = f".{inner.rpartition('.')[2]}"
+        with filesystem.open_input_stream(
+            inner, compression=COMPRESSIONS.get(suffix), buffer_size=BUFFER_BYTES
+        ) as stream:
+            yield _split(stream)
+    except OSError as error:
+        raise InputError(
+            f"--initial_vectors {path} cannot be read: {on_one_line(error)}"
+        ) from error
+
+
+def _split(stream: pa.NativeFile) -> Iterator[bytes]:
+    rest = b""
+    while chunk := stream.read(BUFFER_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
