@@ -96,9 +96,9 @@ class PairedAccuracy:
 def measure(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Metrics:
     """Compute all metrics; `classes` says which class each text is answered with."""
     answers, numbers = classes.winners(probabilities), np.arange(len(classes))
-    # float32 rows sum to one except for rounding, of which scikit-learn would warn.
-    exact = probabilities.astype(np.float64)
-    exact /= exact.sum(axis=1, keepdims=True)
+    # scikit-learn's log_loss makes several float64[n, K]. float32 rows sum to one but for rounding.
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    of_label /= probabilities.sum(axis=1, dtype=np.float64)
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
         labels, answers, labels=numbers, zero_division=np.nan
     )
@@ -112,7 +112,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> 
         macro_f1_interval=_macro_f1_interval(confusion),
         auc=auc,
         auc_interval=auc_interval,
-        log_loss=float(sklearn.metrics.log_loss(labels, exact, labels=numbers)),
+        log_loss=float(np.log(1 / np.maximum(of_label, np.finfo(np.float64).eps)).mean()),
         calibration_error=calibrate(labels, probabilities, classes).error,
         confusion=confusion,
         precision=precision,

@@ -236,6 +236,18 @@ def test_metrics_are_those_of_scikit_learn(classes):
         assert 0 < low < high < 1
 
 
+def test_a_perfect_model():
+    metrics = measure(np.array([0, 1, 2, 1]), np.eye(3, dtype="f4")[[0, 1, 2, 1]], named(3))
+    assert (metrics.accuracy, metrics.macro_f1, metrics.auc, metrics.calibration_error) == (
+        1,
+        1,
+        1,
+        0,
+    )
+    assert f"{metrics.log_loss:.3f}" == "0.000"
+    assert all(map(math.isnan, (*metrics.macro_f1_interval, *metrics.auc_interval)))
+
+
 def test_a_threshold_moves_answers_and_nothing_else():
     labels, probabilities = generated(2, 500)
     strict = measure(labels, probabilities, Classes(("no", "yes"), threshold=0.9))
