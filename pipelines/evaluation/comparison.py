@@ -56,6 +56,8 @@ def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> None:
     print()
     for name, paired in results.paired.items():
         print(printable(paired_verdict(name, results.first, paired)))
+    for warning in results.origin_warnings:
+        print(printable(warning))
     print(f"\n{_write_page(results, runs)}")
 
 

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from pipelines.console.terminal import printable
 from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.results import print_classes, print_metrics, print_samples
@@ -16,6 +17,7 @@ from pipelines.evaluation.runs import Run, load_run, predict_by_regression, read
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
+from pipelines.reports.training_run import origin_warning
 from pipelines.reports.verdict import majority_warning, verdict
 from sentiment import storage
 from sentiment.errors import on_one_line
@@ -55,6 +57,8 @@ def _evaluate(config: EvaluateConfig, run: Run) -> None:
     print(f"\n{verdict(results)}")
     if warning := majority_warning(results):
         print(warning)
+    if results.held_out and (warning := origin_warning(results.run.flags)):
+        print(printable(warning))
     print_classes(results.metrics[MODEL], results.classes.names)
     print_samples(results, config.samples)
     print(f"\n{_write_files(results, run.directory)}")

@@ -17,7 +17,7 @@ from pipelines.reports.evaluation_results import (
     metric_notes,
 )
 from pipelines.reports.page import Section, Table, page, shorten
-from pipelines.reports.training_run import TrainingRun
+from pipelines.reports.training_run import TrainingRun, origin_warning
 from pipelines.reports.verdict import format_p, paired_verdict
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
@@ -103,6 +103,15 @@ class ComparisonResults:
         }
 
     @property
+    def origin_warnings(self) -> list[str]:
+        """A sentence for each run that began from a model, which may know the held-out texts."""
+        if not self.held_out:
+            return []
+        runs = {name: model.run for name, model in self.models.items() if model.run is not None}
+        warnings = {name: origin_warning(run.flags) for name, run in runs.items()}
+        return [f"{name}: {warning}" for name, warning in warnings.items() if warning]
+
+    @property
     def paired_rows(self) -> list[tuple[str, ...]]:
         """A row of `PAIRED_COLUMNS` for each other model: differences from the first, in points."""
         f1 = self.metrics[self.first].macro_f1
@@ -127,6 +136,7 @@ def comparison_report(results: ComparisonResults) -> bytes:
     ]
     kind = f"rows that {results.first} held out" if results.held_out else "rows"
     sentences.append(f"Measured on {len(results.labels):,} {kind}, of {results.data_dir}.")
+    sentences += results.origin_warnings
     learnt = [name for name, model in results.models.items() if _has_learnt(model, results)]
     if learnt and not results.held_out:
         sentences.append(

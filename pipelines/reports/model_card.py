@@ -6,7 +6,7 @@ Format: https://huggingface.co/docs/hub/model-cards. It quotes no text of the co
 import math
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -21,7 +21,7 @@ from pipelines.reports.evaluation_results import (
     metric_notes,
 )
 from pipelines.reports.page import shorten
-from pipelines.reports.training_run import train_command
+from pipelines.reports.training_run import origin_warning, train_command
 from pipelines.reports.verdict import verdict
 from sentiment.classes import Classes
 from sentiment.errors import on_one_line
@@ -67,6 +67,7 @@ def model_card(results: EvaluationResults) -> bytes:
             facts=results.model_facts(_without_directory(results.run.flags["data_dir"])),
             rows=f"{len(results.labels):,}",
             verdict=verdict(results),
+            origin=_origin(results.run.flags),
             intervals=f"{INTERVALS} {metric_notes(results.classes)}",
             comparison_columns=COMPARISON_COLUMNS,
             comparison=results.comparison,
@@ -120,6 +121,13 @@ def _rule(classes: Classes) -> str:
         f"The model has two classes: a text is answered {second} from a probability of "
         f"{classes.threshold or 0.5:g}, and {first} below, whether or not one of them fits it."
     )
+
+
+def _origin(flags: Mapping[str, object]) -> str:
+    """The warning of a run that began from a model, as Markdown, without a directory."""
+    origin = flags.get("initial_checkpoint")
+    name = None if origin is None else _inline(_without_directory(origin))
+    return origin_warning({"initial_checkpoint": name})
 
 
 def _without_directory(value: object) -> str:

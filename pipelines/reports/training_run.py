@@ -59,6 +59,17 @@ class TrainingRun:
     """Versions of the libraries that trained the model, by name."""
 
 
+def origin_warning(flags: Mapping[str, object]) -> str:
+    """A sentence for a run that began from a model, whose own training is not known; else ""."""
+    origin = flags.get("initial_checkpoint")
+    if origin is None:
+        return ""
+    return (
+        f"The model began from {origin}, which may have learnt some of these rows: not if it was "
+        "trained with the same --random_state and --test_size."
+    )
+
+
 def train_command(flags: Mapping[str, object]) -> list[str]:
     """The `pipelines.train` command with these flags, quoted for a shell, one flag an item.
 

@@ -130,6 +130,22 @@ def test_thresholds_of_each_run_count(corpus, tmp_path, capsys):
     assert cells(capsys.readouterr().out, "calibration error")["run-1"][0] == share
 
 
+def test_a_run_that_began_from_a_model_is_said(corpus, tmp_path, capsys):
+    first, other = runs(tmp_path, corpus, {}, {"initial_checkpoint": "models/\x1b[31mold"})
+    warning = "The model began from models/{}[31mold, which may have learnt some of these rows"
+    evaluate(EvaluateConfig((first, other)))
+    assert ("run-1: " + warning.format("\\x1b")) in capsys.readouterr().out
+    evaluate(EvaluateConfig((other,)))
+    assert warning.format("\\x1b") in capsys.readouterr().out
+    evaluate(EvaluateConfig((first,)))
+    evaluate(EvaluateConfig((other,), str(corpus)))
+    assert "began from" not in capsys.readouterr().out
+    for page in (*Path(first).glob("comparison-*"), Path(other) / "report.html"):
+        assert warning.format("\ufffd") in Elements(page.read_bytes()).text
+    assert "began from `models/" in (Path(other) / "README.md").read_text()
+    assert "began from" not in (Path(first) / "README.md").read_text()
+
+
 def test_one_run_twice_is_refused_and_equal_names_are_told_apart(corpus, tmp_path, capsys):
     (first,) = runs(tmp_path, corpus, {})
     (other,) = runs(tmp_path / "elsewhere", corpus, {})
