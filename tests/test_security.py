@@ -23,6 +23,7 @@ from pipelines.console.terminal import printable
 from pipelines.errors import Failure
 from pipelines.scoring import reader as part_reader
 from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.mending import mend
 from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.part_file import METADATA
@@ -692,5 +693,5 @@ def test_a_footer_of_a_part_that_somebody_edited_is_refused(planned, said):
     table = pa.table({"a": [1]}).replace_schema_metadata({METADATA: said})
     pq.write_table(table, planned / "scored" / "part-000000.parquet")
     output = Output(str(planned / "scored"))
-    reason = output.mend(LocalExecutor())["part-000000"]
+    reason = mend(output, LocalExecutor())["part-000000"]
     assert reason.startswith("is not the part that was written")

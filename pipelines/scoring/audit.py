@@ -18,6 +18,7 @@ from pipelines.errors import Failure
 from pipelines.scoring.changes import difference
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counting import inspect_shard
+from pipelines.scoring.mending import require_no_foreign
 from pipelines.scoring.output import Output
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.status import open_output
@@ -77,7 +78,7 @@ def main(config: VerifyConfig) -> None:
 def _problems_of_parts(output: Output) -> Iterator[str]:
     """Parts that are missing or damaged, and files that no job wrote."""
     try:
-        output.require_no_foreign()
+        require_no_foreign(output)
     except Failure as error:
         yield str(error)
     damage = output.damage()

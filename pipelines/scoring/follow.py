@@ -20,6 +20,7 @@ from pipelines.scoring.counting import count_shards, forget_counts
 from pipelines.scoring.counts import Counts
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.known import KnownShards
+from pipelines.scoring.mending import remove_retired
 from pipelines.scoring.output import Output, writing
 from pipelines.scoring.plan import Changes, Plan
 from pipelines.scoring.planner import make_plan
@@ -111,7 +112,7 @@ def follow(
         if step.plan is not None:
             with writing(output):
                 output.add(step.plan)
-                output.remove_retired()
+                remove_retired(output)
             for note in step.plan.notes:
                 say(printable(note))
             forget_counts(output.directory)

@@ -19,6 +19,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import say_damage, say_how_to_read, say_run, say_totals
 from pipelines.scoring.follow import follow, is_up_to_date, say_absent
+from pipelines.scoring.mending import mend, mend_here, remove_rejected
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
@@ -87,7 +88,7 @@ def _score(config: ScoreConfig) -> None:
         preview(config, checkpoint, output, shards, _executor(config, shards, output))
         return
     storage.require_writable(output.directory, "--output")
-    say_damage(output.directory, output.mend_here())
+    say_damage(output.directory, mend_here(output))
     output.remove_partial()
     if output.complete and is_up_to_date(config, output, shards):
         say_absent(output, shards)
@@ -160,15 +161,15 @@ def run(
     summary = summary or RunSummary()
     try:
         with closing(executor):
-            say_damage(output.directory, output.mend(executor))
+            say_damage(output.directory, mend(output, executor))
             if config.retry_rejected:
                 with writing(output):
-                    again = output.remove_rejected()
+                    again = remove_rejected(output)
                 say(f"Scored again for their rejected rows: {quantity(again, 'part')}")
             while True:
                 stale = follow(config, settings, Shards.of(shards), output, executor)
                 _score_missing(config, checkpoint, output, executor, summary)
-                say_damage(output.directory, output.mend(executor))
+                say_damage(output.directory, mend(output, executor))
                 if stale.problems and not config.keep_stale:
                     with writing(output):
                         output.withdraw_success()

@@ -30,14 +30,13 @@ import pyarrow.compute as pc
 from pipelines.errors import Failure
 from pipelines.scoring import fence, manifest
 from pipelines.scoring.config import OutputSettings, class_names
-from pipelines.scoring.executor import Executor, LocalExecutor
 from pipelines.scoring.known import KnownShards
 from pipelines.scoring.manifest import Manifest
 from pipelines.scoring.part_data import REJECTED, PartResult
 from pipelines.scoring.plan import Part, Parts, Plan, names_of, plan_file
 from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.totals import Totals
-from pipelines.scoring.verify import Comparison, Listing, PartCheck, compare, verify
+from pipelines.scoring.verify import Comparison, Listing, PartCheck, compare
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
@@ -47,17 +46,8 @@ REPORT = "report.html"
 SAVE_SECONDS = 180.0
 """Records of finished parts are written this often, and when a run ends."""
 
-PARTS_PER_CHECK = 16
-"""Parts that a task verifies."""
-
-MAX_CHECKS_HERE, MAX_BYTES_CHECKED_HERE = 64, 256 * 2**20
-"""Parts and bytes that the driver verifies itself: to start Ray takes seconds."""
-
 CONCURRENT_FILES = 16
 """Plans and records that are read at the same time: a bucket takes time for each."""
-
-MAX_DAMAGES = 3
-"""Times that a run mends the same part."""
 
 
 class Output:
@@ -91,7 +81,8 @@ class Output:
         self._unsaved: list[str] = []
         """Names of parts whose record is not yet written."""
         self._saved = time.monotonic()
-        self._damages: Counter[str] = Counter()
+        self.damages: Counter[str] = Counter()
+        """How often this job has found a part damaged, by name."""
         self._staging = ""
         self.look()
         earlier = self._path("_manifest", "plan-00000.json")
@@ -285,81 +276,14 @@ class Output:
     @property
     def has_rejected(self) -> bool:
         """Whether a part has rejected rows, or a shard could not be opened."""
-        return bool(self._with_rejected()) or any(plan.unreadable for plan in self.plans)
+        return bool(self.parts_with_rejected()) or any(plan.unreadable for plan in self.plans)
 
-    def remove_rejected(self) -> int:
-        """Remove the parts that have rejected rows, and return their number: they are missing now.
-
-        Raises OSError.
-        """
-        names = self._with_rejected()
-        if names:
-            self._remove_parts(names)
-            self.save()
-            self.look()
-        return len(names)
-
-    def _with_rejected(self) -> list[str]:
+    def parts_with_rejected(self) -> list[str]:
+        """The names of the parts that have rejected rows."""
         table = self._manifest.table
         names = table["name"].filter(pc.greater(table["rejected"], 0))
         parts: list[str] = names.filter(pc.is_in(names, self._names)).to_pylist()
         return parts
-
-    def mend(self, executor: Executor) -> dict[str, str]:
-        """Verify parts that are not recorded as they are; remove damaged ones.
-
-        Returns the damaged parts' names, each with what was wrong. They are missing now. Raises
-        Failure if a file is there that no job wrote, if a part is damaged again and again, and if
-        a file cannot be read or removed.
-        """
-        self.look()
-        self.require_no_foreign()
-        damaged = self.damage()
-        checks = self._checks_of(self._comparison.suspects)
-        chunks = [checks[i : i + PARTS_PER_CHECK] for i in range(0, len(checks), PARTS_PER_CHECK)]
-        # An executor may start Ray for its first item.
-        for _, results in executor.map(verify, chunks) if chunks else ():
-            for result in results:
-                if result.error:
-                    damaged[result.name] = result.error
-                else:
-                    self.add_result(result)
-        with writing(self):
-            has_removed = self.remove_retired()
-            self._remove_damaged(damaged)
-            self.save()
-        if damaged or checks or has_removed:
-            self.look()
-        return damaged
-
-    def mend_here(self) -> dict[str, str]:
-        """As `mend`, unless much has to be read: that is left for a job with its executor."""
-        self.require_no_foreign()
-        checks = self._checks_of(self._comparison.suspects)
-        size = sum(self._files.size_of(f"{check.name}.parquet") for check in checks)
-        if len(checks) > MAX_CHECKS_HERE or size > MAX_BYTES_CHECKED_HERE:
-            return {}
-        return self.mend(LocalExecutor()) if checks or self._comparison.damage else {}
-
-    def require_no_foreign(self) -> None:
-        """Raise Failure if a reader of the output would read a file that no job wrote."""
-        # Files of retired parts are removed.
-        parts = pa.concat_arrays([self._names, self._retired])
-        names = pc.binary_join_element_wise(parts, ".parquet", "")
-        shards = pa.array(["shards.parquet"])
-        for below, listing, known in (
-            ("", self._files, names),
-            ("_rejected", self._rejected, pa.concat_arrays([names, shards])),
-        ):
-            parquet = pc.ends_with(listing.names, ".parquet")
-            is_foreign = pc.and_(parquet, pc.invert(pc.is_in(listing.names, known)))
-            foreign = listing.names.filter(is_foreign).to_pylist()
-            if foreign:
-                number = f" (one of {len(foreign):,})" if len(foreign) > 1 else ""
-                raise Failure(
-                    f"{self._path(below, foreign[0])}{number} was not written by this job, and "
-                    "readers would take it for scored rows: move it elsewhere and run again"
-                )
 
     def close(
         self, warnings_of: Callable[[Mapping[str, int]], list[str]] = lambda _: []
@@ -487,39 +411,44 @@ class Output:
     def _is_settled(self, plans: int) -> bool:
         """Whether these are all plans, and all their parts are there, recorded and unchanged, and
         no others."""
-        return (
-            len(self.plans) == plans
-            and self._comparison.is_settled
-            and not any(self._retired_files().values())
-        )
+        return len(self.plans) == plans and self._comparison.is_settled and not self.retired_files()
 
-    def _retired_files(self) -> dict[str, list[str]]:
-        """Names of the files of retired parts that are there, by directory."""
+    def retired_files(self) -> list[str]:
+        """The files of retired parts that are there, as paths below the output."""
         names = pc.binary_join_element_wise(self._retired, ".parquet", "")
-        listings = {"": self._files, "_rejected": self._rejected}
-        return {
-            below: listing.names.filter(pc.is_in(listing.names, names)).to_pylist()
-            for below, listing in listings.items()
-        }
-
-    def remove_retired(self) -> bool:
-        """Remove the files of retired parts, `_SUCCESS` first; whether there were any.
-
-        Raises OSError.
-        """
-        files = self._retired_files()
-        paths = [
-            storage.join(below, name) if below else name for below in files for name in files[below]
+        return [
+            f"{below}{name}"
+            for below, listing in (("", self._files), ("_rejected/", self._rejected))
+            for name in listing.names.filter(pc.is_in(listing.names, names)).to_pylist()
         ]
-        if paths:
-            with self._locked():
-                self._remove_success()
-                fence.remove(self.directory, paths)
-        return bool(paths)
+
+    def foreign_files(self) -> list[str]:
+        """Paths of files that no job wrote, and that readers would take for parts."""
+        # Files of retired parts are removed.
+        parts = pa.concat_arrays([self._names, self._retired])
+        names = pc.binary_join_element_wise(parts, ".parquet", "")
+        shards = pa.array(["shards.parquet"])
+        found = []
+        for below, listing, known in (
+            ("", self._files, names),
+            ("_rejected", self._rejected, pa.concat_arrays([names, shards])),
+        ):
+            parquet = pc.ends_with(listing.names, ".parquet")
+            is_foreign = pc.and_(parquet, pc.invert(pc.is_in(listing.names, known)))
+            found += [self._path(below, n) for n in listing.names.filter(is_foreign).to_pylist()]
+        return found
 
     def damage(self) -> dict[str, str]:
         """The damaged parts, each with what is wrong, as far as a listing tells."""
         return {self._names[i].as_py(): reason for i, reason in self._comparison.damage.items()}
+
+    def unverified(self) -> list[PartCheck]:
+        """A check of each part that has to be read: without a record, or written after it."""
+        return self._checks_of(self._comparison.suspects)
+
+    def bytes_of(self, part: str) -> int:
+        """The size of a part's file, by the part's name; 0: it is not there."""
+        return self._files.size_of(f"{part}.parquet")
 
     def checks(self) -> list[PartCheck]:
         """A check of each part that is there, and not damaged as far as a listing tells."""
@@ -549,25 +478,18 @@ class Output:
             )
         return checks
 
-    def _remove_damaged(self, damaged: Mapping[str, str]) -> None:
-        """Remove damaged parts, each with what is wrong. Raises OSError."""
-        if not damaged:
-            return
-        self._damages.update(list(damaged))
-        for name, times in self._damages.most_common(1):
-            if times > MAX_DAMAGES:
-                path = self._path(f"{name}.parquet")
-                raise Failure(f"{path} {damaged.get(name, 'is damaged')}, again and again")
-        self._remove_parts(list(damaged))
-
-    def _remove_parts(self, names: list[str]) -> None:
+    def remove_parts(self, names: list[str]) -> None:
         """Remove parts, `_SUCCESS` first, and their records. Raises OSError."""
         files = [f"{name}.parquet" for name in names]
-        with self._locked():
-            self._remove_success()
-            fence.remove(self.directory, [*files, *(f"_rejected/{file}" for file in files)])
+        self.remove_files([*files, *(f"_rejected/{file}" for file in files)])
         self._manifest.drop(names)
         self._unsaved += names
+
+    def remove_files(self, paths: list[str]) -> None:
+        """Remove files, given as paths below the output, `_SUCCESS` first. Raises OSError."""
+        with self._locked():
+            self._remove_success()
+            fence.remove(self.directory, paths)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -26,6 +26,7 @@ from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.fence import STALE_SECONDS
 from pipelines.scoring.follow import is_up_to_date
 from pipelines.scoring.job import PartsFailed, run
+from pipelines.scoring.mending import mend
 from pipelines.scoring.output import Output, overwrite
 from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.planner import make_plan
@@ -441,7 +442,7 @@ class Jobs(RuleBasedStateMachine):
     @rule()
     def close_whether_or_not_all_is_there(self):
         output = Output(str(self.scored))
-        assert output.mend(LocalExecutor()) == {}
+        assert mend(output, LocalExecutor()) == {}
         totals = output.close()
         fresh = Output(str(self.scored))
         assert (totals is None) == bool(fresh.missing())

@@ -21,6 +21,7 @@ from pipelines.scoring.changes import difference
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.manifest import Manifest, read
+from pipelines.scoring.mending import mend, mend_here
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import (
     BINS,
@@ -86,7 +87,7 @@ def unknown(output, shards):
 
 def removed(output):
     """The names of the parts that are damaged, which are removed."""
-    return sorted(output.mend(LocalExecutor()))
+    return sorted(mend(output, LocalExecutor()))
 
 
 @pytest.fixture
@@ -325,7 +326,7 @@ def test_a_file_whose_time_changed_is_read_once(output, directory, monkeypatch, 
     output = Output(str(directory))
     assert not output.complete
     paths = opened(monkeypatch)
-    assert output.mend_here() == {}
+    assert mend_here(output) == {}
     assert output.complete
     assert "part-000002.parquet" in paths
     assert Output(str(directory)).complete
@@ -358,9 +359,9 @@ def test_a_part_of_other_settings_is_damage(output, directory, tmp_path):
 def test_a_file_that_readers_would_take_for_rows_is_refused(output, directory, name):
     (directory / name).write_bytes(b"mine")
     output = Output(str(directory))
-    for mend in (output.mend_here, lambda: output.mend(LocalExecutor())):
+    for mended in (lambda: mend_here(output), lambda: mend(output, LocalExecutor())):
         with pytest.raises(Failure, match=f"{name} was not written by this job.*move it"):
-            mend()
+            mended()
     assert (directory / name).read_bytes() == b"mine"
 
 
@@ -415,7 +416,7 @@ def test_a_job_that_is_overwritten_writes_no_more(output, directory):
     for work in (
         output.look,
         output.close,
-        lambda: output.mend(LocalExecutor()),
+        lambda: mend(output, LocalExecutor()),
         lambda: add(output, [Shard("in/9.csv", 1, 1)]),
     ):
         with pytest.raises(Failure, match="another program has started --output"):
