@@ -176,7 +176,7 @@ class Jobs(RuleBasedStateMachine):
         tokens = Tokenizer(self.model.stop_words).encoder(self.model.words)(
             pa.chunked_array([TEXTS])
         )
-        scores = inference(self.model.weights)(tokens.ids, tokens.offsets)
+        scores = inference(self.model.weights)(tokens.ids, tokens.offsets)[:, 1]
         self.scores = dict(zip(TEXTS, scores.tolist(), strict=True))
         self.shards = 0
         self.good: dict[str, str] = {}
