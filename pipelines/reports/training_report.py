@@ -80,7 +80,8 @@ def _lead(results: EvaluationResults) -> str:
 def _model(results: EvaluationResults) -> Section:
     text = (
         "Rows are split by a hash of their text, so that equal texts are always on the same side. "
-        "The model hash identifies weights, vocabulary and stop words; scored files carry it."
+        "The model hash identifies weights, vocabulary, stop words and classes; scored files carry "
+        "it."
     )
     facts = results.model_facts(str(results.run.flags["data_dir"]))
     table = Table("The model and its corpus", ("what", "value"), facts, "ll")
