@@ -25,27 +25,30 @@ from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.left_out import require_few_rejected
 from pipelines.sources.shard import Shard
-from pipelines.sources.split import TRAIN, Split
+from pipelines.sources.split import TRAIN, VALIDATION, Split
 from pipelines.training.cache_executors import LocalCacheExecutor, RayCacheExecutor
 from pipelines.training.cache_steps import (
     SPLITS,
+    ShardCopies,
     ShardCounts,
     ShardSample,
     WrittenFile,
+    count_copies,
     count_shard,
     encode_shard,
     sample_shard,
     write_file,
 )
-from pipelines.training.corpus_classes import decide_classes
+from pipelines.training.copies import CopyNumbers, FrequentTexts
+from pipelines.training.corpus_classes import CorpusClasses, decide_classes
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
-from sentiment.text.tokenizer import SPECIALS, Tokenizer
+from sentiment.text.tokenizer import SPECIALS, Encoder, Tokenizer
 
-FORMAT = 6
+FORMAT = 7
 CORPUS = "corpus.json"
 
 FILE_ROWS = 2**17
@@ -166,8 +169,9 @@ def _make(
     if sample:
         sample.write(encoder, directory)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / FILE_ROWS)
+    copies = _copy_numbers(executor, shards, counts, classes, encoder, split)
     written = executor.write(
-        lambda shard: encode_shard(shard, classes.reader, encoder, split, files),
+        lambda shard: encode_shard(shard, classes.reader, encoder, split, files, copies),
         lambda table: write_file(table, files, directory),
         files,
     )
@@ -203,12 +207,36 @@ def _sampling_split(
     n: int,
 ) -> Split:
     """The split with a bound of the sampling hashes, so that at most n rows take part."""
-    samples = executor.sample(lambda shard: sample_shard(shard, reader, tokenizer, split, n))
+    samples = executor.each(lambda shard: sample_shard(shard, reader, tokenizer, split, n))
     _require_good(samples)
     return replace(split, sample_below=_threshold([sample.hashes for sample in samples], n))
 
 
-def _require_good(outcomes: Sequence[ShardCounts] | Sequence[ShardSample]) -> None:
+def _copy_numbers(
+    executor: LocalCacheExecutor | RayCacheExecutor,
+    shards: list[Shard],
+    counts: list[ShardCounts],
+    classes: CorpusClasses,
+    encoder: Encoder,
+    split: Split,
+) -> CopyNumbers:
+    """The numbers of the copies of texts that have very many: another pass, if there may be any."""
+    rows = int(classes.counted.sum())
+    hashes = FrequentTexts.merged(count.frequent for count in counts).candidates(rows)
+    hashes = hashes[np.isin(split(hashes), (TRAIN, VALIDATION))]
+    counted = {}
+    if len(hashes):
+        k = len(classes.names)
+        found = executor.each(lambda shard: count_copies(shard, classes.reader, encoder, hashes, k))
+        _require_good(found)
+        by_path = {each.path: each.copies for each in found}
+        counted = {shard.path: by_path[shard.path] for shard in shards}
+    return CopyNumbers.of(hashes, counted, rows)
+
+
+def _require_good(
+    outcomes: Sequence[ShardCounts] | Sequence[ShardSample] | Sequence[ShardCopies],
+) -> None:
     """Raise InputError for the first shard that has an error, or Failure if it is an outage.
 
     Tasks return errors: what Ray Data raises for an error that a task raised has lost its cause.

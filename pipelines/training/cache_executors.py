@@ -7,7 +7,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,8 +19,10 @@ from pipelines.cluster.datasets import rows_of, tables_of
 from pipelines.cluster.ray_internals import set_data_options
 from pipelines.errors import Failure, Unavailable
 from pipelines.sources.shard import Shard
-from pipelines.training.cache_steps import ShardCounts, ShardSample, WrittenFile
+from pipelines.training.cache_steps import ShardCounts, WrittenFile
 from sentiment.text import vocabulary
+
+Result = TypeVar("Result")
 
 SHUFFLE_BYTES = 2**28
 """Size of the rows that a task of Ray Data distributes at once, by file or by token; Ray's default
@@ -37,8 +39,8 @@ class LocalCacheExecutor:
         self._shards = shards
         self._frequencies: list[pa.Table] = []
 
-    def sample(self, step: Callable[[Shard], ShardSample]) -> list[ShardSample]:
-        """The step's result for every shard."""
+    def each(self, step: Callable[[Shard], Result]) -> list[Result]:
+        """The step's result for every shard, in any order."""
         return [step(shard) for shard in self._shards]
 
     def count(self, step: Callable[[Shard], ShardCounts]) -> list[ShardCounts]:
@@ -87,10 +89,10 @@ class RayCacheExecutor:
         self._shards = ray.data.from_items([asdict(shard) for shard in shards])
         self._counted: ray.data.Dataset | None = None
 
-    def sample(self, step: Callable[[Shard], ShardSample]) -> list[ShardSample]:
+    def each(self, step: Callable[[Shard], Result]) -> list[Result]:
         """See LocalCacheExecutor."""
-        sampled = self._shards.map(lambda row: asdict(step(Shard(**row))))
-        return [ShardSample(**row) for row in rows_of(sampled)]
+        results = self._shards.map(lambda row: {"result": pickle.dumps(step(Shard(**row)))})
+        return [pickle.loads(row["result"]) for row in rows_of(results)]
 
     def count(self, step: Callable[[Shard], ShardCounts]) -> list[ShardCounts]:
         """See LocalCacheExecutor. Ray keeps the frequencies, on disk if memory is short.

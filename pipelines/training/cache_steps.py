@@ -15,6 +15,13 @@ from pipelines.sources.labels import require_few
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import LEFT_OUT, TEST, TRAIN, VALIDATION, Split
+from pipelines.training.copies import (
+    CopyNumbers,
+    FrequentTexts,
+    copy_keys,
+    places_of,
+    running_numbers,
+)
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
@@ -22,8 +29,9 @@ from sentiment.text.tokenizer import UNKNOWN, Encoder, Tokenizer, mix
 
 SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 
-_COPY_STEP = np.uint64(0x9E3779B97F4A7C15)
-"""Between the keys of two copies of a text: odd, so that no two have the same."""
+FILE_SEED, ORDER_SEED = 5, 2
+"""Of the hashes that choose a copy's file, and its place there. Split uses no seed that is 2 modulo
+3."""
 
 SIDES = LEFT_OUT + 1
 """The sides of a split, with that of the rows which a sample leaves out."""
@@ -55,6 +63,8 @@ class ShardCounts:
     """Whether the labels are probabilities; then these are the rows by the largest one."""
     left_out: LeftOut
     """The rows that are not learnt from."""
+    frequent: FrequentTexts
+    """The texts with most copies."""
     longest: int
     """Tokens of the longest text."""
     longest_row: str
@@ -64,6 +74,20 @@ class ShardCounts:
     frequencies: pa.Table | None
     """`token`: string, `texts`: int64, in how many training texts it is. None where an executor
     keeps the table elsewhere."""
+
+
+@dataclass(frozen=True)
+class ShardCopies:
+    """The copies of some texts in a shard."""
+
+    path: str
+    """Of the shard."""
+    error: str
+    """Why the shard cannot be used; empty if it can."""
+    is_outage: bool
+    """Whether that is no fault of the shard's."""
+    copies: np.ndarray
+    """int64[texts, K]: copies with each label."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +122,12 @@ def count_shard(
     labels: dict[str, np.ndarray] = {}
     left_out, is_soft = LeftOut(), False
     longest, longest_row, error, is_outage = 0, "", "", False
+    frequent = FrequentTexts.of(np.empty(0, np.uint64))
     frequencies: list[pa.Table] = []
     try:
         for rows in reader.read(shard, tokenizer.tokens):
             sides = split(rows.tokens.hashes)
+            frequent = FrequentTexts.merged([frequent, FrequentTexts.of(rows.tokens.hashes)])
             left_out = LeftOut.merged([left_out, rows.left_out])
             is_soft = rows.probabilities is not None
             cells = rows.labels * SIDES + sides
@@ -126,6 +152,7 @@ def count_shard(
         labels={value: by_side.tolist() for value, by_side in labels.items()},
         is_soft=is_soft,
         left_out=left_out,
+        frequent=frequent,
         longest=longest,
         longest_row=longest_row,
         distinct_tokens=len(merged),
@@ -133,8 +160,27 @@ def count_shard(
     )
 
 
+def count_copies(
+    shard: Shard, reader: LabelledReader, encoder: Encoder, hashes: np.ndarray, classes: int
+) -> ShardCopies:
+    """Count the copies of the texts with these hashes (uint64[texts], ascending) in a shard."""
+    copies = np.zeros((len(hashes), classes), np.int64)
+    try:
+        for rows in reader.read(shard, encoder):
+            texts = places_of(rows.tokens.hashes, hashes)
+            np.add.at(copies, (texts[texts >= 0], rows.labels[texts >= 0]), 1)
+    except (InputError, Failure) as error:
+        return ShardCopies(shard.path, str(error), isinstance(error, Failure), copies)
+    return ShardCopies(shard.path, "", False, copies)
+
+
 def encode_shard(
-    shard: Shard, reader: LabelledReader, encoder: Encoder, split: Split, files: int
+    shard: Shard,
+    reader: LabelledReader,
+    encoder: Encoder,
+    split: Split,
+    files: int,
+    copies: CopyNumbers,
 ) -> Iterator[pa.Table]:
     """Token ids of the training and validation rows of a shard.
 
@@ -144,23 +190,28 @@ def encode_shard(
         encoder: from text to token ids.
         split: assigns texts to train, validation and test.
         files: number of files of each split.
+        copies: of the texts that have many.
 
     Yields tables with the columns
 
         file   int64: split code * files + number of the file
         hash   uint64: hash of the text
+        copy   int64: number among the copies of the text, if there are many; else -1
         label  int16: the class; or of soft labels
         target fixed_size_list<float32>[K]: the probability of each class
         ids    large_list<int32>: token ids
     """
+    first = copies.first_of(shard.path)
     for rows in reader.read(shard, encoder):
         if not len(rows.numbers):
             # Without labels it is unknown which column they would have.
             continue
         tokens = rows.tokens
         sides = split(tokens.hashes)
-        # Each file holds an equal range of hashes, so about equally many rows, in order.
-        number = np.minimum(tokens.hashes / 2.0**64 * files, files - 1).astype(np.int64)
+        # Each file holds an equal range of hashes, so about equally many rows.
+        copy = copies.numbers(tokens.hashes, rows.labels, first)
+        keys = np.where(copy < 0, tokens.hashes, copy_keys(tokens.hashes, copy, FILE_SEED))
+        number = np.minimum(keys / 2.0**64 * files, files - 1).astype(np.int64)
         label = {"label": pa.array(rows.labels.astype(np.int16))}
         if rows.probabilities is not None:
             flat = pa.array(rows.probabilities.ravel())
@@ -169,6 +220,7 @@ def encode_shard(
             {
                 "file": sides * files + number,
                 "hash": tokens.hashes,
+                "copy": copy,
                 **label,
                 "ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
             }
@@ -186,8 +238,8 @@ def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
     """
     side, number = divmod(rows["file"][0].as_py(), files)
     name = f"{SPLITS[side]}-{number:05d}.arrow"
-    order = _shuffled(rows["hash"].to_numpy(), _label_keys(rows))
-    batch = rows.drop_columns("file").take(order).combine_chunks().to_batches()[0]
+    order = _shuffled(rows["hash"].to_numpy(), _label_keys(rows), rows["copy"].to_numpy())
+    batch = rows.drop_columns(["file", "copy"]).take(order).combine_chunks().to_batches()[0]
     with (
         storage.writing(storage.join(directory, name)) as file,
         pa.ipc.new_file(file, batch.schema) as writer,
@@ -215,7 +267,7 @@ def _label_keys(rows: pa.Table) -> np.ndarray:
     return keys
 
 
-def _shuffled(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _shuffled(hashes: np.ndarray, labels: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """A random order of rows, int64[n], that depends on nothing but their content.
 
     Copies of a text are apart: each one has a place of its own, by its hash and its number among
@@ -224,11 +276,12 @@ def _shuffled(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Args:
         hashes: uint64[n], of the texts.
         labels: int[n], equal for equal labels.
+        copies: int64[n], the number of each row among the copies of its text; -1 if there are no
+            others elsewhere.
     """
-    by_content = np.lexsort((labels, hashes))
-    ordered = hashes[by_content]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    copies = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
-    places = mix(ordered + copies.astype(np.uint64) * _COPY_STEP, seed=2)
+    by_content = np.lexsort((labels, copies, hashes))
+    ordered, numbers = hashes[by_content], copies[by_content]
+    numbers = np.where(numbers < 0, running_numbers(ordered), numbers)
+    places = copy_keys(ordered, numbers, ORDER_SEED)
     shuffled: np.ndarray = by_content[np.argsort(places, kind="stable")]
     return shuffled

@@ -15,6 +15,7 @@ from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
+from pipelines.training import cache, copies
 from pipelines.training.batches import CachedRows
 from pipelines.training.cache import prepare
 from pipelines.training.cache_steps import write_file
@@ -167,6 +168,7 @@ def test_the_order_depends_on_the_rows_alone(tmp_path_factory, rows, random):
             {
                 "file": np.zeros(len(rows), np.int64),
                 "hash": np.array([hash_ for hash_, _ in rows], np.uint64),
+                "copy": np.full(len(rows), -1),
                 "label": np.array([label for _, label in rows], np.int16),
                 "ids": pa.array([[hash_] for hash_, _ in rows], pa.large_list(pa.int32())),
             }
@@ -186,7 +188,8 @@ def test_copies_of_a_text_are_spread_evenly(tmp_path):
     hashes = np.random.default_rng(0).integers(0, 2**64, rows, np.uint64)
     hashes[:copies] = hashes[0]
     labels = np.arange(rows) % 2
-    table = {"file": np.zeros(rows, np.int64), "hash": hashes, "label": labels.astype(np.int16)}
+    table = {"file": np.zeros(rows, np.int64), "hash": hashes, "copy": np.full(rows, -1)}
+    table["label"] = labels.astype(np.int16)
     table["ids"] = pa.array([[2]], pa.large_list(pa.int32())).take(np.zeros(rows, np.int64))
     write_file(pa.table(table), 1, str(tmp_path))
     found = pa.ipc.open_file(tmp_path / "train-00000.arrow").read_all()
@@ -194,6 +197,41 @@ def test_copies_of_a_text_are_spread_evenly(tmp_path):
     for kind in (is_copy, is_copy & (found["label"].to_numpy() == 1)):
         windows = kind[:98_304].reshape(-1, 16_384).mean(axis=1)
         np.testing.assert_allclose(windows, kind.mean(), rtol=0.2)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_many_copies_of_a_text_are_in_all_files_however_they_are_sharded(
+    tmp_path, monkeypatch, soft
+):
+    monkeypatch.setattr(cache, "FILE_ROWS", 40)
+    monkeypatch.setattr(copies, "FEW_COPIES", 30)
+    texts = ["much was said" if n % 2 else text for n, text in enumerate(TEXTS)]
+    labels = LABELS.tolist()
+    if soft:
+        labels = [[1 - p, p] for p in PROBABILITIES]
+    made = [
+        prepared(write(tmp_path / f"{shards}", *[pa.array(labels)] * shards, texts=texts))
+        for shards in (1, 4, 8)
+    ]
+    for other in made[1:]:
+        assert files(other) == files(made[0])
+        assert (other.labels, other.unknown) == (made[0].labels, made[0].unknown)
+    found = [
+        pa.ipc.open_file(content).read_all()["hash"].to_numpy()
+        for name, content in files(made[0]).items()
+        if "validation" not in name
+    ]
+    assert sum(map(len, found)) == made[0].rows["train"] > 320
+    (much,) = np.unique(np.concatenate(found))[
+        np.unique(np.concatenate(found), return_counts=True)[1] > 100
+    ]
+    each = [np.count_nonzero(hashes == much) for hashes in found]
+    assert len(each) == 9
+    assert sum(each) == 200
+    assert 8 <= min(each) <= max(each) <= 40
+    # The copies are not side by side in a file.
+    runs = [np.diff(np.flatnonzero(hashes == much)).max() for hashes in found]
+    assert np.median(runs) >= 3
 
 
 PROBABILITIES = np.where(LABELS == 1, 0.875, 0.25)
