@@ -12,19 +12,13 @@ from sklearn.metrics import accuracy_score, f1_score
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.job import evaluate
 from pipelines.evaluation.runs import load_run, predict_by_regression, read_rows
-from pipelines.reports.comparison_report import (
-    DISAGREEMENTS,
-    ComparedModel,
-    ComparisonResults,
-    comparison_report,
-)
+from pipelines.reports.comparison_report import DISAGREEMENTS
 from pipelines.reports.evaluation_results import REGRESSION
 from sentiment import checkpoint
 from sentiment.classes import Classes
 from sentiment.errors import InputError
 from testing.evaluation_results import save_trained, with_classes
 from testing.generated import write_shards
-from testing.hostile import HOSTILE
 from tests.pipelines.reports.test_page import Elements
 
 
@@ -154,21 +148,3 @@ def test_one_run_twice_is_refused_and_equal_names_are_told_apart(corpus, tmp_pat
     evaluate(EvaluateConfig((first, other)))
     printed = capsys.readouterr().out
     assert f"{other} is as accurate as {first} (p = 1.000)." in printed
-
-
-def test_a_page_of_hostile_texts_and_many_classes(tmp_path):
-    classes = Classes(("<b>bold</b>", "&amp;", *(f"class {k}" for k in range(70))))
-    random, texts = np.random.default_rng(0), list(HOSTILE) * 20
-    labels = random.integers(0, 2, len(texts))
-    models = {
-        name: ComparedModel(random.dirichlet(np.ones(72), len(texts)) + np.eye(72)[labels], classes)
-        for name in ("<i>one</i>", "other")
-    }
-    flip = models["other"].probabilities
-    flip[::3] = flip[::3, ::-1]
-    page = comparison_report(ComparisonResults(models, "corpora", True, texts, labels))
-    elements = Elements(page)
-    assert not {"b", "i", "script", "iframe"} & {tag for tag, _ in elements.tags}
-    assert "<i>one</i>" in elements.text
-    assert "<b>bold</b>" in elements.text
-    assert len(page) < 200_000
