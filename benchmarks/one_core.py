@@ -20,7 +20,6 @@ from pipelines.sources.listing import find_shards
 from pipelines.sources.options import ReadOptions
 from sentiment import checkpoint
 from sentiment.model.inference import inference
-from sentiment.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def main(config: OneCoreBenchmark) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     loaded = checkpoint.load(config.checkpoint)
-    encode = Tokenizer(loaded.stop_words).encoder(loaded.words)
+    encode = loaded.encoder()
     infer = inference(loaded.weights, loaded.bigrams)
     Path(config.target).mkdir(parents=True)
     warm = encode(pa.array(["warm"]))

@@ -4,8 +4,8 @@
     vocabulary.txt        one token per line, then bigrams: two tokens with a blank in between. A
                           line's number, from 0, is the id
     stopwords.txt         one token per line
-    classes.json          names of the classes and the threshold. A model with the classes negative
-                          and positive and no threshold has no such file
+    model.json            names of the classes, threshold, version of the tokenizer's rules. Models
+                          of the classes negative and positive and of rules 1 have no such file
     training.json         how the model was trained: flags, split, metrics. Predictions do not
                           depend on it
     checkpoint.json       format, model hash, and the SHA-256 of each file above; written last
@@ -16,7 +16,7 @@ Loading runs no code from these files and needs no TensorFlow.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,15 +28,15 @@ from sentiment import storage
 from sentiment.classes import BINARY, Classes
 from sentiment.errors import UNREADABLE, InputError, on_one_line
 from sentiment.text.bigrams import Bigrams
-from sentiment.text.tokenizer import SPECIALS
+from sentiment.text.tokenizer import FIRST_RULES, RULES, SPECIALS, Encoder, Tokenizer
 
-BINARY_FORMAT, FORMAT = 2, 3
-"""Format of checkpoints without classes.json, whose classes are negative and positive; and of those
-with it."""
+FIRST_FORMAT, FORMAT = 2, 3
+"""Formats: checkpoints of the first have no model.json, but the classes negative and positive and
+rules 1."""
 
 MANIFEST = "checkpoint.json"
 _WEIGHTS, _VOCABULARY, _STOP_WORDS = "weights.safetensors", "vocabulary.txt", "stopwords.txt"
-_TRAINING, _CLASSES = "training.json", "classes.json"
+_TRAINING, _MODEL = "training.json", "model.json"
 _MAX_FILE_BYTES = {_WEIGHTS: 4 * 2**30, _VOCABULARY: 64 * 2**20}
 _MAX_OTHER_FILE_BYTES = 16 * 2**20
 """Files are parsed in memory. JSON takes many times its size there."""
@@ -52,8 +52,8 @@ _MAX_LANES = 16
 """float32 numbers in the longest vector of any machine."""
 
 _HASHED_FILES = {
-    BINARY_FORMAT: (_WEIGHTS, _VOCABULARY, _STOP_WORDS),
-    FORMAT: (_WEIGHTS, _VOCABULARY, _STOP_WORDS, _CLASSES),
+    FIRST_FORMAT: (_WEIGHTS, _VOCABULARY, _STOP_WORDS),
+    FORMAT: (_WEIGHTS, _VOCABULARY, _STOP_WORDS, _MODEL),
 }
 """Files that predictions depend on, by format."""
 
@@ -126,6 +126,8 @@ class Checkpoint:
     stop_words: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     classes: Classes = BINARY
+    rules: int = RULES
+    """Version of the rules by which texts are tokenized."""
     bigrams: Bigrams = field(init=False, repr=False, compare=False)
     """Finds the vocabulary's bigrams in texts."""
 
@@ -172,16 +174,21 @@ class Checkpoint:
             _STOP_WORDS: _lines(self.stop_words),
             _TRAINING: _json(self.training),
         }
-        if self.classes != BINARY:
-            contents[_CLASSES] = _json(asdict(self.classes))
+        if (self.classes, self.rules) != (BINARY, FIRST_RULES):
+            fields = {"classes": self.classes.names, "threshold": self.classes.threshold}
+            contents[_MODEL] = _json(fields | {"tokenizer": self.rules})
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        version = FORMAT if _CLASSES in contents else BINARY_FORMAT
+        version = FORMAT if _MODEL in contents else FIRST_FORMAT
         manifest = {
             "format": version,
             "model_hash": _model_hash(version, digests),
             "files": digests,
         }
         return contents | {MANIFEST: _json(manifest)}
+
+    def encoder(self) -> Encoder:
+        """The tokenizer of this model: texts -> ids of its words."""
+        return Tokenizer(self.stop_words, self.rules).encoder(self.words)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -210,9 +217,10 @@ def load(directory: str) -> Checkpoint:
     """
     storage.resolve(directory)  # A URI that it refuses may hold secrets, so no message may name it.
     manifest = _manifest(directory)
-    parts = []
+    parts: list[Any] = []
     for name, parse in _PARSERS.items():
-        if name == _CLASSES and manifest["format"] == BINARY_FORMAT:
+        if name == _MODEL and manifest["format"] == FIRST_FORMAT:
+            parts.append((BINARY, FIRST_RULES))
             continue
         content = _read(directory, name)
         if content is None:
@@ -228,7 +236,8 @@ def load(directory: str) -> Checkpoint:
             reason = on_one_line(error)
             raise InputError(f"checkpoint {directory} cannot be used: {name}: {reason}") from error
     try:
-        return Checkpoint(*parts)
+        weights, vocabulary, stop_words, training, (classes, rules) = parts
+        return Checkpoint(weights, vocabulary, stop_words, training, classes, rules)
     except InputError as error:
         raise InputError(f"checkpoint {directory} cannot be used: {error}") from error
 
@@ -271,7 +280,7 @@ def _manifest(directory: str) -> dict[str, Any]:
     if isinstance(version, int) and not is_known:
         raise InputError(
             f"checkpoint {directory} has format {version}; this version reads formats "
-            f"{BINARY_FORMAT} and {FORMAT}: update the package, or train again"
+            f"{FIRST_FORMAT} and {FORMAT}: update the package, or train again"
         )
     if not is_whole:
         raise damaged
@@ -283,12 +292,18 @@ def _model_hash(version: int, digests: Mapping[str, str]) -> str:
     return hashlib.sha256(f"format {version}\n{lines}".encode()).hexdigest()
 
 
-def _classes(content: bytes) -> Classes:
+def _model(content: bytes) -> tuple[Classes, int]:
+    """The classes, and the version of the tokenizer's rules."""
     fields = dict(json.loads(content))
-    names, threshold = fields.pop("names"), fields.pop("threshold")
+    names, threshold, rules = (fields.pop(name) for name in ("classes", "threshold", "tokenizer"))
     if fields or not isinstance(names, list) or not isinstance(threshold, float | None):
-        raise InputError("it is not a list of names and a threshold")
-    return Classes(tuple(names), threshold)
+        raise InputError("it is not a list of classes, a threshold and a tokenizer")
+    if rules not in range(FIRST_RULES, RULES + 1) or isinstance(rules, bool | float):
+        raise InputError(
+            f"its tokenizer is {rules!r:.20}; this version knows {FIRST_RULES} to {RULES}: update "
+            "the package"
+        )
+    return Classes(tuple(names), threshold), rules
 
 
 def _lines(tokens: tuple[str, ...]) -> bytes:
@@ -324,8 +339,8 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
     _VOCABULARY: _tokens,
     _STOP_WORDS: _tokens,
     _TRAINING: json.loads,
-    _CLASSES: _classes,
+    _MODEL: _model,
 }
-"""Parser of each file, in the order of the arguments of `Checkpoint`."""
+"""Parser of each file, in the order of the arguments of `Checkpoint`; of the last, two of them."""
 
 _AGAIN = "copy it again"

@@ -11,7 +11,6 @@ from sentiment.checkpoint import Checkpoint
 from sentiment.checkpoint import load as load_checkpoint
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
-from sentiment.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,7 @@ class Predictor:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._encode = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
+        self._encode = checkpoint.encoder()
         self._infer = inference(checkpoint.weights, checkpoint.bigrams)
 
     @property

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from sentiment.checkpoint import BINARY_FORMAT, FORMAT, Checkpoint, save, weight_shapes
+from sentiment.checkpoint import FIRST_FORMAT, FORMAT, Checkpoint, save, weight_shapes
 from sentiment.classes import Classes
 from sentiment.text.tokenizer import SPECIALS
 
@@ -73,11 +73,11 @@ def save_checkpoint(
 def vouch(directory: Path, **more: str) -> None:
     """Write the manifest that goes with a checkpoint's other files: what a forger can do."""
     answering = ["weights.safetensors", "vocabulary.txt", "stopwords.txt"]
-    if (directory / "classes.json").exists():
-        answering.append("classes.json")
+    if (directory / "model.json").exists():
+        answering.append("model.json")
     names = [*answering, "training.json"]
     digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
-    version = FORMAT if "classes.json" in digests else BINARY_FORMAT
+    version = FORMAT if "model.json" in digests else FIRST_FORMAT
     answer = "".join(f"{name} {digests[name]}\n" for name in answering)
     manifest = {
         "format": version,

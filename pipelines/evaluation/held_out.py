@@ -11,7 +11,6 @@ from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from sentiment.checkpoint import Checkpoint
-from sentiment.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def read_labelled(
 
     Raises InputError as `LabelledReader.read` does, and if no label is that of a class.
     """
-    tokenize = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
+    tokenize = checkpoint.encoder()
     values: dict[str, int] = {}
     labels, lengths, chosen = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, bool)]
     texts: list[str] = []

@@ -36,7 +36,6 @@ from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load
 from sentiment.errors import InputError, on_one_line
 from sentiment.model.inference import inference
-from sentiment.text.tokenizer import Tokenizer
 
 MAX_ERRORS_SHOWN = 10
 """Failed parts that are named as they fail; later ones are counted."""
@@ -264,7 +263,7 @@ def _require_few_rejected(config: ScoreConfig, record: RunRecord) -> None:
 
 def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> PartWorker:
     """What reads, scores and writes the parts of all plans."""
-    encoder = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
+    encoder = checkpoint.encoder()
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
     readers = [PartReader.of(config, encoder, plan.schema) for plan in output.plans]
     writer = PartWriter(output.directory, output.staging, output.writer)

@@ -20,7 +20,6 @@ from pipelines.sources.names import file_name, partitions
 from pipelines.sources.rows import Span
 from sentiment.checkpoint import Checkpoint
 from sentiment.model.inference import inference
-from sentiment.text.tokenizer import Tokenizer
 
 MEASURED_ROWS = 5_000
 """Rows that are read and scored, on one core, to tell how long the job takes."""
@@ -60,7 +59,7 @@ def preview(
             print(f"  {printable(reason)}")
         for note in plan.notes:
             print(printable(note))
-        encoder = Tokenizer(checkpoint.stop_words).encoder(checkpoint.words)
+        encoder = checkpoint.encoder()
         read = PartReader.of(config, encoder, plan.schema)
         print(_columns_line(read.columns, answer_schema(checkpoint.classes.names)))
         if rows:

@@ -1,5 +1,6 @@
 """The checkpoint that a run ends with: the best weights, and a record of how they were trained."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -111,7 +112,9 @@ def _training_record(
         "best": best,
         "validations": list(validations),
         "losses": losses(settings.summaries),
-        "versions": {name: version(name) for name in ("keras", "ray", "tensorflow")},
+        # Which characters are letters depends on Python's version of Unicode.
+        "versions": {name: version(name) for name in ("keras", "ray", "tensorflow")}
+        | {"unicode": unicodedata.unidata_version},
     }
 
 

@@ -46,7 +46,7 @@ from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
-from sentiment.text.tokenizer import SPECIALS, Encoder, Tokenizer
+from sentiment.text.tokenizer import RULES, SPECIALS, Encoder, Tokenizer
 
 FORMAT = 7
 CORPUS = "corpus.json"
@@ -92,6 +92,7 @@ def prepare(
     """
     settings = {
         "format": FORMAT,
+        "tokenizer": RULES,
         "shards": [asdict(shard) for shard in shards],
         "source": asdict(reader),
         "stop_words": stop_words,

@@ -36,13 +36,14 @@ class ColumnTokens(NamedTuple):
 
 
 def column_tokens(
-    texts: pa.Array | pa.ChunkedArray, entries: Entries, as_bytes: bool
+    texts: pa.Array | pa.ChunkedArray, entries: Entries, rules: int, as_bytes: bool
 ) -> ColumnTokens:
     """Fold, scan and look up the texts of a column.
 
     Args:
         texts: an Arrow array of n strings, or of binary values in UTF-8.
         entries: the vocabulary and the stop words.
+        rules: version of the rules.
         as_bytes: give the tokens' bytes instead of ids.
     """
     chunks = list(_byte_columns(texts))
@@ -71,7 +72,7 @@ def column_tokens(
                 tokens = np.empty((need // 2, 2), np.int64)
             spans = np.empty((last - row, 2), np.int64)
             counts = np.empty(last - row, np.int64)
-            _fold.fold(data, offsets, present, row, last, tables(), text, kinds, spans)
+            _fold.fold(data, offsets, present, row, last, tables(rules), text, kinds, spans)
             text[: len(_MARKERS)] = _MARKERS
             _scan.scan(text, kinds, kind_words, spans, tokens, counts)
             invalid.append(np.flatnonzero(spans[:, 1] < 0) + state[0])

@@ -164,13 +164,28 @@ def put(text, at, code):
 
 
 @njit
+def compose(letter, mark, pairs, composed):
+    """The letter that a lower-case letter and a mark make, or -1."""
+    pair = letter << 21 | mark
+    low, high = 0, len(pairs)
+    while low < high:
+        middle = (low + high) >> 1
+        if pairs[middle] < pair:
+            low = middle + 1
+        else:
+            high = middle
+    return np.int64(composed[low]) if low < len(pairs) and pairs[low] == pair else np.int64(-1)
+
+
+@njit
 def fold_any(data, at, stop, tables, text, text_kinds, end):
     """Fold `data[at:stop]`, any bytes, into `text` and `text_kinds` from `end` on.
 
     Returns where the folded text ends, or -1 if the bytes are not UTF-8.
     """
-    kinds, folds, names, name_ends, restored, numeric = tables
-    before, before_that, before_kind = -1, -1, BLANK
+    kinds, folds, names, name_ends, restored, numeric, pairs, composed = tables
+    # The three characters before this one, the kind of the last, and where it begins in `text`.
+    before, before_that, before_those, before_kind, before_first = -1, -1, -1, BLANK, end
     joiner = -1  # where an apostrophe begins, which is inside a word if a letter follows
     second = -1  # the second code point of an entity with two
     while at < stop or second >= 0:
@@ -195,6 +210,12 @@ def fold_any(data, at, stop, tables, text, text_kinds, end):
             continue
         if code < TABLE_SIZE:
             code = np.int64(folds[code])
+        if kind == MARK and before_kind <= REPEAT:
+            letter = compose(before, code, pairs, composed)
+            if letter >= 0:
+                # It takes the place of the letter before.
+                code, kind, end = letter, np.int64(LETTER), before_first
+                before, before_that, before_those = before_that, before_those, -1
         repeated = code == before and code == before_that
         if kind in (LETTER, DIGIT):
             if joiner >= 0:
@@ -223,7 +244,8 @@ def fold_any(data, at, stop, tables, text, text_kinds, end):
             end = put(text, end, code)
         for place in range(first, end):
             text_kinds[place] = kind
-        before, before_that, before_kind = code, before, kind
+        before, before_that, before_those = code, before, before_that
+        before_kind, before_first = kind, first
     return end
 
 
@@ -234,8 +256,10 @@ def is_word(byte):
 
 
 @njit
-def fold_plain(data, at, stop, text, text_kinds, end):
+def fold_plain(data, at, stop, grave, text, text_kinds, end):
     """The same as `fold_any` for ASCII without entities. Returns -1 for any other text.
+
+    `grave` is what the grave accent becomes, the only ASCII sign that may be folded.
 
     STRIDE_BYTES must follow `stop` in `data`, and the folded text in `text`. The loops have no
     branches and run over slices, whose indices cannot be negative. So they become vector
@@ -248,6 +272,7 @@ def fold_plain(data, at, stop, text, text_kinds, end):
         byte = source[place]
         highest = max(highest, np.uint8(255) if byte == ord("&") else byte)
         upper = np.uint8(byte - np.uint8(ord("A"))) < 26
+        byte = grave if byte == ord("`") else byte
         target[place] = byte + np.uint8(32) if upper else byte
     # Bytes of the next text are included. If only they are not plain, `fold_any` gives the same.
     if highest >= 0x80:
@@ -294,6 +319,7 @@ def fold(data, offsets, present, row, last, tables, text, text_kinds, spans):
             is -1 for a null and for invalid UTF-8.
     """
     end = MARGIN_BYTES
+    grave = np.uint8(tables[1][ord("`")])
     text[:end] = ord(" ")
     text_kinds[:end] = BLANK
     for place in range(row, last):
@@ -302,7 +328,7 @@ def fold(data, offsets, present, row, last, tables, text, text_kinds, spans):
         if len(present) == 0 or present[place]:
             at, stop = offsets[place], offsets[place + 1]
             if stop + STRIDE_BYTES <= len(data):
-                end = fold_plain(data, at, stop, text, text_kinds, start)
+                end = fold_plain(data, at, stop, grave, text, text_kinds, start)
             if end < 0:
                 end = fold_any(data, at, stop, tables, text, text_kinds, start)
         spans[place - row, 0] = start

@@ -86,6 +86,16 @@ _COMMAS = ",，、､،"
 # Folded as well: the typographic apostrophe; ! ? # @ of East Asian and Arabic keyboards.
 _SAME = {0x2019: "'", 0xFF01: "!", 0xFF1F: "?", 0x061F: "?", 0xFF03: "#", 0xFF20: "@"}
 
+# From rules 2 on: what is typed for an apostrophe, and letters and digits that are other forms of
+# plain ones: letterlike symbols, full width, mathematical.
+_APOSTROPHES = (0x60, 0xB4, 0x2BC, 0x2018, 0x2032, 0xFF07)
+_FORMS = (
+    (0x2100, 0x2138), (0xFF10, 0xFF19), (0xFF21, 0xFF3A), (0xFF41, 0xFF5A), (0x1D400, 0x1D7FF),
+)  # fmt: skip
+
+FIRST_RULES, RULES = 1, 2
+"""Versions of the tokenizer's rules: the first, and the last."""
+
 
 class Tables(NamedTuple):
     """Arrays that the compiled functions read, made once per process."""
@@ -103,15 +113,25 @@ class Tables(NamedTuple):
     """int32[entities, 2]: the code points that a name stands for; the second may be -1 (none)."""
     numeric: np.ndarray
     """int32[256]: the code points that `&#0;` to `&#255;` stand for, -1 for none."""
+    pairs: np.ndarray
+    """int64[compositions], ascending: lower-case letter << 21 | the mark that goes onto it."""
+    composed: np.ndarray
+    """int32[compositions]: the letter that each pair makes."""
 
 
 @cache
-def tables() -> Tables:
-    """The tables of this process. The first call makes them, in about 50 ms."""
+def tables(rules: int) -> Tables:
+    """The tables of a version of the rules. The first call makes them, in about 50 ms."""
     characters = [chr(code) for code in range(TABLE_SIZE)]
     folds = np.fromiter((ord(c.lower()[0]) for c in characters), np.int32, TABLE_SIZE)
     for code, same in _SAME.items():
         folds[code] = ord(same)
+    if rules > FIRST_RULES:
+        folds[list(_APOSTROPHES)] = ord("'")
+        for code in _forms():
+            folds[code] = ord(unicodedata.normalize("NFKC", chr(code)).lower()[0])
+    kinds = _kinds(characters)
+    pairs = _compositions(kinds, folds) if rules > FIRST_RULES else {}
     names = sorted(name.encode() for name in html5)
     restored = np.full((len(names), 2), -1, np.int32)
     for row, name in zip(restored, names, strict=True):
@@ -119,13 +139,42 @@ def tables() -> Tables:
         row[: len(value)] = [ord(c) for c in value]
     numeric = [html.unescape(f"&#{number};") for number in range(256)]
     return Tables(
-        kinds=_kinds(characters)[folds],
+        kinds=kinds[folds],
         folds=folds,
         names=np.frombuffer(b"".join(names), np.uint8).copy(),
         name_ends=np.cumsum([0, *map(len, names)], dtype=np.int64),
         restored=restored,
         numeric=np.array([ord(c) if c else -1 for c in numeric], np.int32),
+        pairs=np.array(sorted(pairs), np.int64),
+        composed=np.array([pairs[pair] for pair in sorted(pairs)], np.int32),
     )
+
+
+def _forms() -> list[int]:
+    """Letters and digits of `_FORMS` that stand for one plain letter or digit."""
+    codes = [code for first, last in _FORMS for code in range(first, last + 1)]
+    return [
+        code
+        for code in codes
+        if unicodedata.category(chr(code))[0] in "LN"
+        and len(unicodedata.normalize("NFKC", chr(code))) == 1
+    ]
+
+
+def _compositions(kinds: np.ndarray, folds: np.ndarray) -> dict[int, int]:
+    """The letter that a lower-case letter and a mark make, by letter << 21 | mark."""
+    pairs = {}
+    for code in range(TABLE_SIZE):
+        parts = unicodedata.decomposition(chr(code)).split()
+        is_canonical = len(parts) == 2 and not parts[0].startswith("<")
+        if not is_canonical or kinds[code] != LETTER or folds[code] != code:
+            continue
+        letter, mark = (int(part, 16) for part in parts)
+        # Some letters are never composed: their decomposition is how they are written.
+        is_composed = unicodedata.normalize("NFC", chr(letter) + chr(mark)) == chr(code)
+        if is_composed and kinds[letter] == LETTER and kinds[mark] == MARK:
+            pairs[letter << 21 | mark] = code
+    return pairs
 
 
 def _kinds(characters: list[str]) -> np.ndarray:

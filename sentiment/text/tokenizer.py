@@ -7,9 +7,12 @@ Before tokenizing:
 - HTML entities are restored once, as by `html.unescape`: `&lt;3` is `<3`, and `&amp;lt;` is
   `&lt;`, which is the word `lt`.
 - Each character is folded by itself, by simple lower case: `ÀÉ` is `àé`, and ß stays ß. The
-  apostrophe U+2019 becomes `'`. Full-width ! ? # @ and the Arabic ? become the ASCII characters.
-  Soft hyphens, direction marks and variation selectors are dropped. Nothing is composed or
-  decomposed.
+  apostrophe U+2019 becomes `'`, and so do the characters that are typed for it: the grave and the
+  acute accent, U+02BC, U+2018, U+2032, U+FF07. Full-width ! ? # @ and the Arabic ? become the ASCII
+  characters. Full-width, mathematical and letterlike letters and digits become plain: `ＧＯＯＤ` is
+  `good`. Soft hyphens, direction marks and variation selectors are dropped.
+- A mark directly after its letter is composed with it where Unicode has that letter: `e` and
+  U+0301 are `é`.
 
 Words:
 - A word is a run of letters, digits and the marks on them, in any script. An apostrophe or a
@@ -52,6 +55,9 @@ Web and social media:
   `c#d` is `c d`, `#1` is `1`.
 
 All other characters separate words and are dropped.
+
+These are rules 2. Models that were trained with rules 1 are tokenized with them: there only U+2019
+becomes an apostrophe, full-width and mathematical letters stay, and nothing is composed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,6 +70,7 @@ from sentiment.errors import InputError
 from sentiment.text import _lookup
 from sentiment.text._column import column_tokens
 from sentiment.text._entries import Entries
+from sentiment.text._unicode import FIRST_RULES, RULES
 
 PADDING, UNKNOWN = 0, _lookup.UNKNOWN
 SPECIALS = ("<pad>", "<unk>")
@@ -71,6 +78,8 @@ SPECIALS = ("<pad>", "<unk>")
 
 _NOT_FROM_THEMSELVES = ("<url>", "<user>", ".")
 """Tokens that a text of just their characters does not have."""
+
+__all__ = ["FIRST_RULES", "RULES"]
 
 _INT32_MAX = np.iinfo(np.int32).max
 
@@ -127,13 +136,14 @@ def heads(ids: np.ndarray, offsets: np.ndarray, lengths: np.ndarray) -> np.ndarr
 
 
 class Tokenizer:
-    """Cuts texts into tokens and drops stop words.
+    """Cuts texts into tokens by a version of the rules, and drops stop words.
 
     Raises InputError for a stop word that cannot be equal to any token.
     """
 
-    def __init__(self, stop_words: Iterable[str] = ()) -> None:
+    def __init__(self, stop_words: Iterable[str] = (), rules: int = RULES) -> None:
         self.stop_words = tuple(dict.fromkeys(stop_words))
+        self._rules = rules
         self._entries = Entries((), ())
         if self.stop_words:
             self._require_tokens(self.stop_words)
@@ -158,7 +168,7 @@ class Tokenizer:
         Args:
             texts: n strings, or binary values in UTF-8. Nulls and invalid UTF-8 are allowed.
         """
-        column = column_tokens(texts, self._entries, as_bytes=True)
+        column = column_tokens(texts, self._entries, self._rules, as_bytes=True)
         token_offsets = np.concatenate([[0], column.token_ends])
         text_offsets = np.concatenate([[0], column.text_ends])
         is_large = max(token_offsets[-1], text_offsets[-1]) > _INT32_MAX
@@ -179,7 +189,7 @@ class Tokenizer:
 
         Raises InputError if the vocabulary does not begin with SPECIALS or holds a token twice.
         """
-        return Encoder(vocabulary, self.stop_words)
+        return Encoder(vocabulary, self.stop_words, self._rules)
 
 
 class Encoder:
@@ -188,7 +198,10 @@ class Encoder:
     Raises InputError if the vocabulary does not begin with SPECIALS or holds a token twice.
     """
 
-    def __init__(self, vocabulary: Sequence[str], stop_words: Iterable[str] = ()) -> None:
+    def __init__(
+        self, vocabulary: Sequence[str], stop_words: Iterable[str] = (), rules: int = RULES
+    ) -> None:
+        self._rules = rules
         if tuple(vocabulary[: len(SPECIALS)]) != SPECIALS:
             raise InputError(f"the vocabulary does not begin with {', '.join(SPECIALS)}")
         self._entries = Entries(vocabulary, stop_words)
@@ -199,7 +212,7 @@ class Encoder:
         Args:
             texts: as for `Tokenizer.tokens`.
         """
-        column = column_tokens(texts, self._entries, as_bytes=False)
+        column = column_tokens(texts, self._entries, self._rules, as_bytes=False)
         offsets = np.concatenate([[0], column.text_ends])
         return TokenIds(column.ids, offsets, column.hashes, column.invalid)
 

@@ -23,7 +23,6 @@ from pipelines.sources.listing import find, find_shards
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from sentiment import buckets, checkpoint, storage
-from sentiment.text.tokenizer import Tokenizer
 from testing.bucket_servers import KEY, SECRET, S3Server, Troubled
 from testing.generated import write_job
 from testing.programs import contents, end, refused, scoring, start, wait_for_parts
@@ -166,7 +165,7 @@ def test_what_a_server_that_is_away_holds_is_not_rejected(job, s3, monkeypatch):
     settings = {"encoding": "utf-8", "text_column": "SentimentText", "keep_columns": None}
     counted = inspect_shard(shard, settings)
     model = checkpoint.load(str(job / "model"))
-    encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
+    encoder = model.encoder()
     reader = PartReader(encoder, "SentimentText", pa.schema([]), ReadOptions(), 512)
     task = PartTask.of(Part("part-000000", (Piece(0, Span(0, counted.rows)),)), (shard,))
     assert reader(task).rejected_rows == 0

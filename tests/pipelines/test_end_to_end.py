@@ -26,7 +26,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipelines.training.batches import CachedRows, TrainingBatches
 from sentiment import checkpoint, storage
 from sentiment.model.inference import inference
-from sentiment.text.tokenizer import Tokenizer
 from testing.bucket_servers import Troubled
 from testing.generated import write_shards
 from testing.programs import end, run, words
@@ -132,7 +131,7 @@ def test_a_text_scores_the_same_in_train_score_and_predict(trained, scored):
     root, table, _ = trained
     output, _ = scored
     model = checkpoint.load(str(root / "checkpoints" / "model"))
-    tokens = Tokenizer(model.stop_words).encoder(model.words)(table["SentimentText"])
+    tokens = model.encoder()(table["SentimentText"])
     assert len(model.words) < len(model.vocabulary)
     probabilities = inference(model.weights, model.bigrams)(tokens.ids, tokens.offsets)
     result = pads.dataset(output, format="parquet").to_table()

@@ -11,7 +11,7 @@ import pytest
 
 from sentiment import checkpoint
 from sentiment.model.inference import inference
-from sentiment.text.tokenizer import SPECIALS, Tokenizer
+from sentiment.text.tokenizer import SPECIALS
 from testing.programs import run
 
 pytestmark = pytest.mark.process
@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 def expected(model, texts) -> list[bytes]:
     """The lines that the program prints, worked out here."""
     loaded = checkpoint.load(str(model))
-    ids = Tokenizer(loaded.stop_words).encoder(loaded.vocabulary)(pa.array(texts, pa.string()))
+    ids = loaded.encoder()(pa.array(texts, pa.string()))
     heads = [ids.ids[first:last][:512] for first, last in pairwise(ids.offsets)]
     offsets = np.cumsum([0, *map(len, heads)])
     probabilities = inference(loaded.weights)(np.concatenate(heads), offsets)

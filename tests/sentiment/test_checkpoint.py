@@ -26,7 +26,7 @@ FILES = (
     "vocabulary.txt",
     "stopwords.txt",
     "training.json",
-    "classes.json",
+    "model.json",
     "checkpoint.json",
 )
 THREE = Classes(("negative", "neutral", "sehr schön 😀"))
@@ -96,20 +96,21 @@ token = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     embedding=st.integers(1, 5),
     hidden=st.integers(1, 5),
     classes=st.sampled_from([BINARY, Classes(threshold=0.25), Classes(("b", "a")), THREE]),
+    rules=st.sampled_from([1, 2]),
 )
-@example(["\u2028", "a\x85b", "\r", "\x1c", "\ufeff", "\0"], ["\u2029"], {}, 1, 1, BINARY)
+@example(["\u2028", "a\x85b", "\r", "\x1c", "\ufeff", "\0"], ["\u2029"], {}, 1, 1, BINARY, 1)
 def test_what_is_saved_is_loaded(
-    tmp_path_factory, words, stop_words, training, embedding, hidden, classes
+    tmp_path_factory, words, stop_words, training, embedding, hidden, classes, rules
 ):
     vocabulary = tuple(dict.fromkeys(["<pad>", "<unk>", *words]))
     its = weights(len(vocabulary), embedding, hidden, classes=len(classes))
-    before = Checkpoint(its, vocabulary, tuple(stop_words), training, classes)
+    before = Checkpoint(its, vocabulary, tuple(stop_words), training, classes, rules)
     directory = str(tmp_path_factory.mktemp("checkpoint"))
     checkpoint.save(before, directory)
     after = checkpoint.load(directory)
     assert_equal(before, after)
     assert before.files() == after.files()
-    names = [name for name in FILES if name != "classes.json" or classes != BINARY]
+    names = [name for name in FILES if name != "model.json" or (classes, rules) != (BINARY, 1)]
     assert before.files() == {name: storage.read(f"{directory}/{name}") for name in names}
 
 
@@ -136,33 +137,42 @@ def test_uris_and_directories_that_are_not_there_yet(tmp_path):
 
 def test_models_of_two_classes_keep_the_hash_that_they_had():
     zeros = {name: np.zeros(shape, "f4") for name, shape in weight_shapes(3, 1, 1).items()}
-    one = Checkpoint(zeros, ("<pad>", "<unk>", "good"), ("the",))
+    one = Checkpoint(zeros, ("<pad>", "<unk>", "good"), ("the",), rules=1)
     assert one.model_hash == "709ed37b24cb2199885bf1ee452fe23743765402674f72070c7db1b2c9f10b27"
     assert dataclasses.replace(one, classes=Classes(threshold=0.6)).model_hash != one.model_hash
+    assert dataclasses.replace(one, rules=2).model_hash != one.model_hash
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"names": ["a", "b"], "threshold": None}, "dense/"),
-        ({"names": ["a", "b", "c"], "threshold": 0.5}, "a threshold is for two classes"),
-        ({"names": ["a", "a", "c"], "threshold": None}, "'a' is named twice"),
-        ({"names": ["a", "b", " "], "threshold": None}, "printable"),
-        ({"names": ["a", "b", "c\n"], "threshold": None}, "printable"),
-        ({"names": ["a", "b", "c" * 201], "threshold": None}, "200"),
-        ({"names": ["a", "b", 3], "threshold": None}, "printable"),
-        ({"names": ["a"], "threshold": None}, "1 classes"),
-        ({"names": "abc", "threshold": None}, "list of names"),
-        ({"names": ["a", "b", "c"]}, "threshold"),
-        ({"names": ["a", "b", "c"], "threshold": None, "more": 1}, "list of names"),
-        (["names", "threshold"], "classes.json"),
-        (3, "classes.json"),
-        ("names", "classes.json"),
+        ({"classes": ["a", "b"], "threshold": None, "tokenizer": 2}, "dense/"),
+        (
+            {"classes": ["a", "b", "c"], "threshold": 0.5, "tokenizer": 2},
+            "a threshold is for two classes",
+        ),
+        ({"classes": ["a", "a", "c"], "threshold": None, "tokenizer": 2}, "'a' is named twice"),
+        ({"classes": ["a", "b", " "], "threshold": None, "tokenizer": 2}, "printable"),
+        ({"classes": ["a", "b", "c\n"], "threshold": None, "tokenizer": 2}, "printable"),
+        ({"classes": ["a", "b", "c" * 201], "threshold": None, "tokenizer": 2}, "200"),
+        ({"classes": ["a", "b", 3], "threshold": None, "tokenizer": 2}, "printable"),
+        ({"classes": ["a"], "threshold": None, "tokenizer": 2}, "1 classes"),
+        ({"classes": "abc", "threshold": None, "tokenizer": 2}, "list of classes"),
+        ({"classes": ["a", "b", "c"], "tokenizer": 2}, "threshold"),
+        (
+            {"classes": ["a", "b", "c"], "threshold": None, "tokenizer": 2, "more": 1},
+            "list of classes",
+        ),
+        ({"classes": ["a", "b", "c"], "threshold": None, "tokenizer": 3}, "knows 1 to 2: update"),
+        ({"classes": ["a", "b", "c"], "threshold": None, "tokenizer": True}, "knows 1 to 2"),
+        (["classes", "threshold"], "model.json"),
+        (3, "model.json"),
+        ("classes", "model.json"),
     ],
 )
 def test_classes_that_are_none_are_refused(saved, tmp_path, content, said):
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "classes.json").write_text(json.dumps(content))
+    (tmp_path / "model.json").write_text(json.dumps(content))
     vouch(tmp_path)
     refusal(tmp_path, said)
 

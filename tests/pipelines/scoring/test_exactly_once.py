@@ -35,7 +35,6 @@ from pipelines.sources.listing import find_shards
 from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
 from sentiment.model.inference import inference
-from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint
 from testing.properties import examples
 
@@ -173,9 +172,7 @@ class Jobs(RuleBasedStateMachine):
             max_rejected="100%",
             max_attempts=1,
         )
-        tokens = Tokenizer(self.model.stop_words).encoder(self.model.words)(
-            pa.chunked_array([TEXTS])
-        )
+        tokens = self.model.encoder()(pa.chunked_array([TEXTS]))
         scores = inference(self.model.weights)(tokens.ids, tokens.offsets)[:, 1]
         self.scores = dict(zip(TEXTS, scores.tolist(), strict=True))
         self.shards = 0

@@ -34,7 +34,6 @@ from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.predictor import load
-from sentiment.text.tokenizer import Tokenizer
 from testing.generated import save_checkpoint, texts_and_labels, write_shards
 
 
@@ -346,7 +345,7 @@ def read(
     (shard,) = find_shards([str(path)], "--input")
     rows = shard.count(ReadOptions()).rows
     model = save_checkpoint(tmp_path / "model")
-    encoder = Tokenizer(model.stop_words).encoder(model.vocabulary)
+    encoder = model.encoder()
     part = Part("part-000000", (Piece(0, Span(0, rows)),))
     reader = PartReader(encoder, "text", pa.schema([kept]), ReadOptions(), 512)
     return lambda: reader(PartTask.of(part, (shard,)))

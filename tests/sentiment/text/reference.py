@@ -7,6 +7,7 @@ import html
 import re
 import unicodedata
 
+# Rules 1; from rules 2 on also other apostrophes, and other forms of letters and digits.
 SAME = str.maketrans({"’": "'", "！": "!", "？": "?", "؟": "?", "＃": "#", "＠": "@"})
 IGNORED = re.compile(
     "[\u00ad\u061c\u180b-\u180f\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069"
@@ -55,9 +56,43 @@ def shape_of(character: str) -> str:
     return {"L": "L", "N": "D", "M": "M"}.get(category[0], ".")
 
 
-def fold(text: str) -> str:
+APOSTROPHES = dict.fromkeys(map(ord, "`\u00b4\u02bc\u2018\u2032\uff07"), "'")
+FORMS = re.compile("[\u2100-\u2138\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff]")
+
+
+def plain_form(character: str) -> str:
+    plain = unicodedata.normalize("NFKC", character)
+    is_one = len(plain) == 1 and unicodedata.category(character)[0] in "LN"
+    return plain if is_one and FORMS.match(character) else character
+
+
+def composed(text: str) -> str:
+    """Each mark composed with the letter before it, where that makes a lower-case letter."""
+    kept = ""
+    for character in text:
+        together = unicodedata.normalize("NFC", kept[-1:] + character)
+        if (
+            shape_of(character) == "M"
+            and unicodedata.normalize("NFC", character) == character
+            and kept
+            and shape_of(kept[-1]) == "L"
+            and len(together) == 1
+            and shape_of(together) == "L"
+            and together == together.lower()
+        ):
+            kept = kept[:-1] + together
+        else:
+            kept += character
+    return kept
+
+
+def fold(text: str, rules: int) -> str:
     text = IGNORED.sub("", html.unescape(text))
+    if rules > 1:
+        text = "".join(map(plain_form, text)).translate(APOSTROPHES)
     text = "".join(character.lower()[0] for character in text).translate(SAME)
+    if rules > 1:
+        text = composed(text)
     # Repeated ideographs and marks on them go here; words are squeezed later.
     kept, shapes = "", ""
     for character in text:
@@ -118,9 +153,9 @@ STOPS, ELLIPSIS, COMMAS = ".。｡।۔", "…", ",，、､،"
 DOTTED = re.compile(r"\._+\.")
 
 
-def tokenize(text: str) -> list[str]:
+def tokenize(text: str, rules: int = 2) -> list[str]:
     """The tokens of one text, stop words included."""
-    text = fold(text)
+    text = fold(text, rules)
     return Scanner(text, shape(text)).tokens()
 
 

@@ -37,8 +37,8 @@ EXAMPLES = {
     "hashtags": ("#Good #sooo_1 #1 c#d ＃日本", ["#good", "#soo_1", "1", "c", "d", "#日本"]),
     "hashtags, long": ("#it's_哈哈哈 #a___b3000", ["#it's_哈哈", "#a___b3000"]),
     "lower case": ("ÀÉ ΣΑΣ İß ǅ", ["àé", "σασ", "iß", "ǆ"]),
-    "full stops": ("A film. e.g. Mr. X #b. é\u0301.\r\n@me.", [
-        "a", "film", ".", "e", "g", ".", "mr", ".", "x", "#b", ".", "é\u0301", ".", "<user>", ".",
+    "full stops": ("A film. e.g. Mr. X #b. x\u0301.\r\n@me.", [
+        "a", "film", ".", "e", "g", ".", "mr", ".", "x", "#b", ".", "x\u0301", ".", "<user>", ".",
     ]),
     "no full stops": ("a . b .5 3.14 .net a.b :). :D. x_. 😀. (a.) .", [
         "a", "b", "5", "3", "14", "net", "a", "b", ":)", ":d", "x", "😀", "a",
@@ -91,7 +91,15 @@ EXAMPLES = {
     "arabic": ("مَرحَبًا؟", ["مَرحَبًا", "?"]),
     "persian": ("می\u200cخواهم", ["می\u200cخواهم"]),
     "hangul": ("정말 좋아요", ["정말", "좋아요"]),
-    "decomposed": ("Cafe\u0301", ["cafe\u0301"]),
+    "decomposed": ("Cafe\u0301 E\u0301e\u0301e\u0301\u0301 x\u0301 e\u0323\u0302 \u0301e", [
+        "café", "éé\u0301", "x\u0301", "ệ", "e",
+    ]),
+    "other apostrophes": ("don`t don´t don＇t don‘t donʼt don′t `quote` :`(", [
+        *["don't"] * 6, "quote", ":'(",
+    ]),
+    "full-width and mathematical": ("ＧＯＯＤ 𝗴𝗼𝗼𝗱 𝓖𝓸𝓸𝓭 ℌ𝔢ℓ𝔩ℴ ２０𝟙𝟚 №", [
+        "good", "good", "good", "hello", "2012",
+    ]),
     "invisible": ("so\u00adft \ufeffx\u200ey", ["soft", "xy"]),
     "nothing": (" \t\n\x00.—\u200b\u0301", []),
     "special tokens": ("<pad> <unk>", ["pad", "unk"]),
@@ -106,6 +114,7 @@ FRAGMENTS = [
     "t_t", "\\o/", "8)", "://", "http://", "HTTPS://", "http", "www.", "@user", "#tag",
     "\u00a0", "\u0301", "\u200b", "\u200c", "\u200d", "\ufe0f", "\u00ad", "\u20e3", "\u3099",
     "\u0e35", "न्", "\U000e0067", "\U000e007f", "\ufffd", "\x7f", "\x85", "don't", "sooo", "1000",
+    "e", "e", "\u0302", "\u0323", "\u0307", "`", "´", "＇", "ʼ", "‘", "′", "Ｇ", "𝗴", "ℌ", "ℎ", "𝟙",
     "\r\n", "…", "...", "._.", ". ", ", ", "。", "۔", "，", "،", "&hellip;", "&period;", "&comma;",
 ]  # fmt: skip
 
@@ -497,3 +506,26 @@ def test_what_is_no_text_is_refused(texts):
 def test_a_vocabulary_without_its_form_is_refused(vocabulary):
     with pytest.raises(InputError, match="vocabulary"):
         Tokenizer().encoder(vocabulary)
+
+
+RULES_1 = {
+    "don`t don´t don’t": ["don", "t", "don", "t", "don't"],
+    "ＧＯＯＤ 𝗴𝗼𝗼𝗱": ["ｇｏｏｄ", "𝗴𝗼𝗼𝗱"],
+    "Cafe\u0301 cafés": ["cafe\u0301", "cafés"],
+}
+
+
+@pytest.mark.parametrize("text", RULES_1)
+def test_models_of_the_first_rules_are_tokenized_with_them(text):
+    tokenizer = Tokenizer(rules=1)
+    assert tokenizer.tokens(pa.array([text])).tokens.to_pylist() == [RULES_1[text]]
+    encoder = tokenizer.encoder([*SPECIALS, *dict.fromkeys(RULES_1[text])])
+    assert UNKNOWN not in encoder(pa.array([text])).ids
+    assert UNKNOWN in Tokenizer().encoder([*SPECIALS, *RULES_1[text]][:3])(pa.array([text])).ids
+
+
+@examples(300)
+@given(st.lists(st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=2)).map("".join)))
+def test_the_first_rules_are_those_of_the_reference(texts):
+    found = Tokenizer(rules=1).tokens(pa.array(texts)).tokens.to_pylist()
+    assert found == [tokenize(text, rules=1) for text in texts]
