@@ -1,4 +1,4 @@
-"""Score a corpus: every text's probability of being positive, into Parquet, exactly once.
+"""Score a corpus: every text's class and its probabilities, into Parquet, exactly once.
 
     python -m pipelines.score --checkpoints_dir checkpoints/demo --input data/crowdflower/shards \\
         --output scored

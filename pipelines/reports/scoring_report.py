@@ -172,67 +172,58 @@ def _probabilities(histogram: np.ndarray, classes: Classes) -> Section:
 
 
 def _shards(results: ScoringResults) -> Section:
-    """All shards if they are few, else the distribution of their shares and the extremes."""
-    names, counts = results.checkpoint.classes.names, results.shard_counts
-    scored = np.flatnonzero(counts[:, 0])
-    rows = counts[scored, 0]
-    # Of too many classes the rows of each are not counted by shard.
-    shown = most_frequent(results.class_rows) if counts.shape[1] == len(names) else []
-    by_class = np.concatenate(
-        [(rows - counts[scored, 1:].sum(axis=1))[:, None], counts[scored, 1:]], axis=1
+    """All shards if they are few, else those that differ most from the whole."""
+    rows, by_class = results.shard_rows, results.shard_class_rows
+    scored = np.flatnonzero(rows)
+    if len(scored) <= SHARDS_SHOWN:
+        text = "Rows of each shard" + ("" if by_class is None else ", and the share of each class")
+        table = _shard_table("All shards with scored rows", results, scored)
+        return Section("Shards", f"{text}.", tables=[table])
+    number = f"{len(scored):,} shards have scored rows."
+    if by_class is None:
+        largest = np.argsort(-rows, kind="stable")[:SHARDS_SHOWN]
+        return Section("Shards", number, tables=[_shard_table("The largest", results, largest)])
+    shares = by_class[scored] / rows[scored, None]
+    overall = results.class_rows / results.class_rows.sum()
+    # In standard errors, so that tiny shards do not fill the table.
+    squares = (shares - overall) ** 2 / np.maximum(overall, 1e-12)
+    order = np.argsort(-rows[scored] * squares.sum(axis=1), kind="stable")[:SHARDS_SHOWN]
+    drawn = 1 if len(overall) == 2 else int(overall.argmax())
+    name = results.checkpoint.classes.names[drawn]
+    return Section(
+        "Shards",
+        f"{number} The table shows those whose shares of the classes differ most from the overall "
+        "ones, measured in standard errors. Rows of a shard are often of one time or source.",
+        charts=[_shares_of_shards(name, shares[:, drawn], overall[drawn], len(results.histogram))],
+        tables=[_shard_table("Shards that differ most", results, scored[order])],
     )
 
-    def table(caption: str, places: np.ndarray) -> Table:
-        cells = [
-            (
-                _end(results.shards[scored[i]]),
-                f"{rows[i]:,}",
-                *(_percent(by_class[i, number], rows[i]) for number in shown),
-            )
-            for i in places
-        ]
-        columns = ("shard", "rows scored", *(_short(names[number]) for number in shown))
-        return Table(caption, columns, cells, "lr" + "r" * len(shown))
 
-    if len(scored) <= SHARDS_SHOWN:
-        tables = [table("All shards with scored rows", np.arange(len(scored)))]
-        return Section("Shards", "Share of the classes in each shard.", tables=tables)
-    if not shown:
-        order = np.argsort(-rows, kind="stable")[:SHARDS_SHOWN]
-        return Section(
-            "Shards",
-            f"{len(scored):,} shards have scored rows.",
-            tables=[table("The largest shards", order)],
-        )
-    overall = results.class_rows / results.class_rows.sum()
-    shares = by_class / rows[:, None]
-    drawn_class = 1 if len(names) == 2 else int(results.class_rows.argmax())
+def _shard_table(caption: str, results: ScoringResults, shards: np.ndarray) -> Table:
+    """Rows of shards, and the shares of the most frequent classes; `shards: int64[n]`, indices."""
+    by_class = results.shard_class_rows
+    shown = [] if by_class is None else most_frequent(results.class_rows)
+    cells = []
+    for i in shards:
+        rows = results.shard_rows[i]
+        shares = [] if by_class is None else [_percent(by_class[i, k], rows) for k in shown]
+        cells.append((_end(results.shards[i]), f"{rows:,}", *shares))
+    names = [_short(results.checkpoint.classes.names[k]) for k in shown]
+    return Table(caption, ("shard", "rows scored", *names), cells, "lr" + "r" * len(shown))
+
+
+def _shares_of_shards(name: str, shares: np.ndarray, overall: float, bins: int) -> Chart:
+    """Draw how many shards have which share, float64[shards], of the rows of a class."""
 
     def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
-        heights, _ = np.histogram(shares[:, drawn_class], len(results.histogram), (0, 1))
-        _bars(axes, heights, BLUE)
-        axes.axvline(overall[drawn_class], color=GREY, linestyle="--")
+        _bars(axes, np.histogram(shares, bins, (0, 1))[0], BLUE)
+        axes.axvline(overall, color=GREY, linestyle="--")
         axes.set_xlabel("share of the shard's rows")
         axes.set_ylabel("shards")
 
-    name = names[drawn_class]
-    drawn = draw_chart(
-        f"Shards by their share of {name} rows",
-        f"Shards by their share of {name} rows. The dashed line is the overall share.",
-        draw,
-    )
-    # In standard errors, so that tiny shards do not fill the table.
-    squares = (shares - overall) ** 2 / np.maximum(overall, 1e-12)
-    order = np.argsort(-rows * squares.sum(axis=1), kind="stable")[:SHARDS_SHOWN]
-    return Section(
-        "Shards",
-        f"{len(scored):,} shards have scored rows. The table shows those whose shares of the "
-        "classes differ most from the overall ones, measured in standard errors. Rows of a shard "
-        "are often of one time or source.",
-        charts=[drawn],
-        tables=[table("Shards that differ most", order)],
-    )
+    title = f"Shards by their share of {name} rows"
+    return draw_chart(title, f"{title}. The dashed line is the overall share.", draw)
 
 
 def _rejected(results: ScoringResults) -> Section:

@@ -61,9 +61,10 @@ class ScoringResults:
     """int64[classes]: rows scored of each class."""
     shards: Sequence[str]
     """Paths, in the order of the plans; a shard that was planned again occurs again."""
-    shard_counts: np.ndarray
-    """int64[shards, 1] or int64[shards, classes]: scored rows of each shard; then, unless there are
-    too many classes, those of class 1, class 2, ..."""
+    shard_rows: np.ndarray
+    """int64[shards]: rows scored of each shard."""
+    shard_class_rows: np.ndarray | None
+    """int64[shards, classes]: those of each class; None: there are too many classes to count."""
     winner_column: str
     """The column of the output that holds each row's class."""
     reasons: Mapping[str, int]

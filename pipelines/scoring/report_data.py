@@ -46,6 +46,7 @@ def collect(
     """The results that `totals` sums up; `stopped`: why the job ended before all was done."""
     reasons = Counter(totals.reasons)
     other = reasons.pop(OTHER, 0)
+    shards = np.concatenate(totals.shards)
     return ScoringResults(
         directory=output.directory,
         flags=asdict(config),
@@ -58,7 +59,8 @@ def collect(
         histogram=totals.histogram,
         class_rows=totals.classes,
         shards=[shard.path for plan in output.plans for shard in plan.shards],
-        shard_counts=np.concatenate(totals.shards),
+        shard_rows=shards[:, 0],
+        shard_class_rows=_rows_of_classes(shards, len(totals.classes)),
         winner_column=winner_column(checkpoint.classes.names),
         reasons=reasons,
         rejected_for_other_reasons=other,
@@ -69,6 +71,15 @@ def collect(
         rejected_rows=list(itertools.islice(_rejected_rows(output.directory), MAX_SAMPLES)),
         column_notes=_column_notes(output),
     )
+
+
+def _rows_of_classes(shards: np.ndarray, classes: int) -> np.ndarray | None:
+    """int64[shards, classes], given `Totals.shards`; None: it has the shards' rows only."""
+    if shards.shape[1] < classes:
+        return None
+    others = shards[:, 1:]
+    first = shards[:, :1] - others.sum(axis=1, keepdims=True)
+    return np.concatenate([first, others], axis=1)
 
 
 def _column_notes(output: Output) -> list[str]:

@@ -335,7 +335,8 @@ def test_a_worker_and_then_the_driver_killed(trained, tmp_path, s3):
     lines = log.read_text().splitlines()
     (trouble,) = [line for line in lines if "attempt 2 of 4" in line]
     assert trouble.startswith("worker ")
-    known = ("Preparing", "Run", f"{STEPS} steps", "no worker", "step", "validation", "resuming")
+    known = ("2 classes: ", "Preparing", "Run", f"{STEPS} steps", "no worker", "step")
+    known += ("validation", "resuming")
     known += ("Best validation: ", "Next: ", "Model saved in: ", "error: this program was killed")
     assert [line for line in lines if not line.startswith((*known, trouble))] == []
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import Failure
 from pipelines.reports.scoring_report import _drift, scoring_report
+from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.job import main
 from pipelines.scoring.output import Output
@@ -192,6 +193,37 @@ def test_it_has_the_share_of_each_class(tmp_path, number):
         (0, 1),
     )
     assert Output(str(tmp_path / "scored")).totals().histogram.tolist() == heights.tolist()
+
+
+@pytest.mark.parametrize("number", [3, 25])
+def test_the_shard_whose_classes_differ_most_comes_first(tmp_path, number):
+    classes = Classes(tuple(f"class {i}" for i in range(number)))
+    checkpoint = save_checkpoint(tmp_path / "model", classes=classes)
+    flags = config(tmp_path, part_rows=100)
+    settings = flags.settings(checkpoint.model_hash, classes.names)
+    output = Output(str(tmp_path / "scored"))
+    shards = [Shard(f"/corpus/{i}.csv", 1, 1) for i in range(30)]
+    output.add(make_plan(shards, [Counted(100, TEXT)] * 30, settings, 0))
+    for i, name in enumerate(output.plans[0].parts.names):
+        winners = np.array(([2] if i == 17 else [0, 1]) * 50, np.int64)
+        output.add_result(
+            PartResult(
+                name,
+                PartCounts(rows=len(winners)),
+                histogram=[0] * BINS,
+                answers=ClassRows(number).count(winners, np.array([len(winners)])),
+                file=WrittenFile(1, "0" * 64),
+            )
+        )
+    page = _Read(scoring_report(collect(flags, checkpoint, output, output.totals(), "")))
+    if number == 3:
+        cells = page.text.split("Shards that differ most")[1].split("\n")[1:]
+        assert cells[:5] == ["shard", "rows scored", *classes.names]
+        assert cells[5:10] == ["/corpus/17.csv", "50", "0.0%", "0.0%", "100.0%"]
+        assert cells[11:15] == ["100", "50.0%", "50.0%", "0.0%"]
+    else:
+        cells = page.text.split("The largest")[1].split("\n")[1:]
+        assert cells[:5] == ["shard", "rows scored", "/corpus/0.csv", "100", "/corpus/1.csv"]
 
 
 def test_what_a_corpus_holds_is_shown_and_does_nothing(scored):
