@@ -53,14 +53,19 @@ THRESHOLDS = tuple(number / 10 for number in range(1, 10))
 
 
 def curves(results: EvaluationResults) -> list[Section]:
-    """ROC and precision-recall curves: of each model for two classes, of each class for more."""
+    """ROC and precision-recall curves, of each model for two classes and of each class for more;
+    thresholds for two classes; nothing for more than `CURVE_CLASSES`.
+    """
     labels, classes = results.labels, results.classes
-    heading = "Thresholds" if len(classes) == 2 else "Each class against the others"
     if len(classes) > CURVE_CLASSES:
         return []
+    is_binary = len(classes) == 2
+    heading = "Thresholds" if is_binary else "Each class against the others"
+    tables = [_threshold_table(results)] if is_binary else []
     if labels.min() == labels.max():
         only = classes.names[labels[0]]
-        return [Section(heading, f"All texts are labelled {only}: no curve to draw.")]
+        text = f"All texts are labelled {only}: no curve to draw."
+        return [Section(heading, text, tables=tables)]
     names = chart_names(classes.names)
     # A constant prediction, as of the majority class, is the line of chance.
     lines = (
@@ -69,7 +74,7 @@ def curves(results: EvaluationResults) -> list[Section]:
             for model, probabilities in results.probabilities_by_model.items()
             if probabilities[:, 1].min() != probabilities[:, 1].max()
         ]
-        if len(classes) == 2
+        if is_binary
         else [
             (names[k], labels == k, results.probabilities[:, k].astype(np.float64))
             for k in np.unique(labels)
@@ -90,11 +95,11 @@ def curves(results: EvaluationResults) -> list[Section]:
         for (color, style), (name, of_class, scores) in zip(_LINES, lines, strict=False):
             precision, recall, _ = precision_recall_curve(of_class, scores)
             axes.plot(*_thinned(recall, precision), style, color=color, label=name)
-        if len(classes) == 2:
+        if is_binary:
             axes.axhline((labels == 1).mean(), linestyle="--", color=GREY, label="chance")
         axes.legend(loc="lower left")
 
-    subject = f"{classes.names[1]} texts" if len(classes) == 2 else "a class's texts"
+    subject = f"{classes.names[1]} texts" if is_binary else "a class's texts"
     text = (
         f"A lower threshold finds more of {subject} (true positive rate, recall) and takes more "
         "other texts for them. The ROC curve is better the nearer it comes to the upper left "
@@ -108,17 +113,14 @@ def curves(results: EvaluationResults) -> list[Section]:
         draw_chart("ROC curve", "Receiver operating characteristic.", draw_roc),
         draw_chart("Precision and recall", "Precision at each recall.", draw_precision),
     ]
-    return [Section(heading, text, charts)]
+    return [Section(heading, text, charts, tables)]
 
 
-def thresholds(results: EvaluationResults) -> list[Section]:
-    """For two classes, what other thresholds would give."""
-    classes = results.classes
-    if len(classes) != 2:
-        return []
+def _threshold_table(results: EvaluationResults) -> Table:
+    """What the threshold of two classes would give, had it another value."""
     labels, scores = results.labels == 1, results.probabilities[:, 1]
     rows = []
-    for threshold in sorted({*THRESHOLDS, classes.threshold or 0.5}):
+    for threshold in sorted({*THRESHOLDS, results.classes.threshold or 0.5}):
         answers = scores >= threshold
         values = precision_recall_fscore_support(
             labels, answers, average="binary", zero_division=np.nan
@@ -126,13 +128,10 @@ def thresholds(results: EvaluationResults) -> list[Section]:
         shares = [*values, (answers == labels).mean(), answers.mean()]
         shown = (format_number(float(share), ".1%") for share in shares)
         rows.append((f"{threshold:g}", *shown))
-    text = (
-        f"A text is answered {classes.names[1]} from the threshold on; this model's is "
-        f"{classes.threshold or 0.5:g}. Precision, recall and F1 are of {classes.names[1]}."
-    )
-    columns = ("threshold", "precision", "recall", "F1", "accuracy", f"answered {classes.names[1]}")
-    heading = "Other thresholds"
-    return [Section(heading, text, tables=[Table("Each threshold", columns, rows, "rrrrrr")])]
+    second = results.classes.names[1]
+    columns = ("threshold", "precision", "recall", "F1", "accuracy", f"answered {second}")
+    caption = f"Each threshold; precision, recall and F1 are of {second}"
+    return Table(caption, columns, rows, "rrrrrr")
 
 
 def classes(results: EvaluationResults) -> Section:

@@ -21,7 +21,6 @@ from pipelines.reports.prediction_sections import (
     curves,
     format_percent,
     lengths,
-    thresholds,
     worst,
 )
 from pipelines.reports.training_run import TrainingRun, origin_warning, train_command
@@ -50,7 +49,6 @@ def training_report(results: EvaluationResults) -> bytes:
         _training(results),
         _comparison(results),
         *curves(results),
-        *thresholds(results),
         classes(results),
         calibration(results),
         lengths(results),
