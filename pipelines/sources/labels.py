@@ -88,8 +88,8 @@ class LabelMap:
             values.append(tuple(own))
         if not 2 <= len(names) <= MAX_CLASSES:
             raise InputError(
-                f"--labels names {len(names):,} classes with values; a classifier has 2 to "
-                f"{MAX_CLASSES:,}: write them like --labels negative=1,2 positive=4,5"
+                f"--labels: a classifier has 2 to {MAX_CLASSES:,} classes with labels, not "
+                f"{len(names):,}: write them like --labels negative=1,2 positive=4,5"
             )
         return LabelMap(tuple(names), tuple(values))
 

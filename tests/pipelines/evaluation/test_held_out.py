@@ -111,5 +111,5 @@ def test_evaluate_reads_other_labels_and_says_which_are_which(tmp_path, capsys):
 def test_flags_of_other_texts_need_other_texts():
     with pytest.raises(InputError, match="--text_column needs --data_dir"):
         EvaluateConfig(("model",), text_column="text")
-    with pytest.raises(InputError, match="--labels names 1 classes"):
+    with pytest.raises(InputError, match="classes with labels, not 1: write them like"):
         EvaluateConfig(("model",), labels=("a=1",))

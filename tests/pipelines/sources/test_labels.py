@@ -133,8 +133,11 @@ def test_a_name_alone_is_its_own_value():
         (["a=1,2", "b=2.0"], "the value 2 is named twice, for a and for b"),
         (["a=1,1.0", "b=2"], "the value 1 is named twice, for a and for a"),
         (["a=1", "A=2"], "the class A is named twice"),
-        (["a=1", "neutral="], "--labels names 1 classes"),
-        ([f"c{i}" for i in range(MAX_CLASSES + 1)], "--labels names 1,001 classes"),
+        (["a=1", "neutral="], "classes with labels, not 1: write them like"),
+        (
+            [f"c{i}" for i in range(MAX_CLASSES + 1)],
+            "classes with labels, not 1,001: write them like",
+        ),
         (["x" * 201, "b"], "is not 1 to 200 printable characters"),
         (["a\tb", "b"], "class name 'a\\tb' is not 1 to 200 printable characters"),
     ],
