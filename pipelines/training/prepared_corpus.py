@@ -67,7 +67,8 @@ class Corpus:
         """Lines that say which classes there are, and which rows are left out."""
         rows = np.sum([self.labels[name] for name in self.labels], axis=0)
         by_class = dict(zip(self.classes, rows.tolist(), strict=True))
-        lines = [f"{len(self.classes):,} classes: {shown(by_class)}", str(self.left_out)]
+        counted = ", rows by the most probable one" if self.soft_labels else ""
+        lines = [f"{len(self.classes):,} classes{counted}: {shown(by_class)}", str(self.left_out)]
         never = [name for name, n in zip(self.classes, self.labels["train"], strict=True) if not n]
         if never and not self.soft_labels:
             lines.append(f"No training rows of: {', '.join(never)}"[:500])
