@@ -1,13 +1,19 @@
-"""Measure the accuracy of the recommended settings, of other models, and of each setting.
+"""Measure the accuracy of the preset `best`, of other models, and of each setting.
 
     pip install -c constraints.txt -e '.[bench]'
     python -m benchmarks.learn --train TRAIN --test TEST
-    python -m benchmarks.learn --train TRAIN --test TEST --ablation
+    python -m benchmarks.learn --train TRAIN --test TEST --labelled 2000
+    python -m benchmarks.learn --train TRAIN
+    python -m benchmarks.learn --train TRAIN --ablation
 
-TRAIN and TEST hold labelled shards. `pipelines.train` trains on TRAIN with the flags of
-`RECOMMENDED`, once for each seed, and is measured on TEST. So are fastText (words and bigrams, 50
-dimensions, 5 epochs) and TF-IDF of words and bigrams with logistic regression. These train on all
-rows of TRAIN; ours holds some out for validation and test.
+TRAIN and TEST hold labelled shards, of any number of classes. `pipelines.train --preset best`
+trains on TRAIN, once for each seed, and is measured on TEST. So are fastText (two classes only;
+words and bigrams, 50 dimensions, 5 epochs) and TF-IDF of words and bigrams with logistic
+regression. These train on all rows of TRAIN; ours holds some out for validation and test. Without
+TEST a fifth of the rows of TRAIN is held out, another one for each seed.
+
+With `--labelled N` only N random rows of TRAIN keep their labels, others for each seed. Ours has
+all texts as `--unlabelled`.
 
 With `--ablation` one setting at a time is replaced. Accuracy is then measured on the validation
 rows of TRAIN, so that TEST plays no part in the choice of settings.
@@ -27,37 +33,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tyro
 
 import sentiment
 from benchmarks.peers import fasttext, read_labelled
 from benchmarks.score import Measurements, kept_or_temporary
 from pipelines.evaluation.baselines import logistic_regression
+from pipelines.sources.split import TEST, Split
 from pipelines.training.validation import MAX_ROWS as VALIDATION_ROWS
 from sentiment import checkpoint
 from sentiment.classes import Classes
 from sentiment.metrics import BINS, Metrics, measure, share_interval
+from sentiment.text.tokenizer import Tokenizer
 from sentiment.text.vocabulary import MIN_SHARE
 
 Flags = dict[str, Any]
 """Flags of `pipelines.train` by name."""
 
-RECOMMENDED: Flags = {
-    "min_share": 1e-5,
-    "stopwords_file": None,
-    "epochs": 3,
-    "batch_size": 256,
-    "schedule": "linear",
-    "dropout_keep_prob": 0.6,
-    "word_keep_prob": 0.95,
-    "bigrams": 100_000,
-    "bigram_keep_prob": 0.5,
-    "bidirectional": True,
-    "initial_vectors": "cooccurrence",
-    "calibrate": True,
-    "test_size": 0.01,
-    "validate_every": 100,
-}
+BEST: Flags = {"preset": "best", "test_size": 0.01}
 
 INSTEAD: tuple[Flags, ...] = (
     {"bigrams": 0},
@@ -72,7 +67,7 @@ INSTEAD: tuple[Flags, ...] = (
 )
 """Flags that replace one recommended setting. Calibration changes no answer, so it is left out."""
 
-METRICS = ("accuracy", "auc", "log_loss", "calibration_error")
+METRICS = ("accuracy", "macro_f1", "auc", "log_loss", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -81,8 +76,10 @@ class LearnBenchmark:
 
     train: str
     """Directory of labelled shards to train on."""
-    test: str
-    """Directory of labelled shards to measure on."""
+    test: str | None = None
+    """Directory of labelled shards to measure on; None: a fifth of the rows of --train."""
+    labelled: int | None = None
+    """Keep only this many labels of --train; None: all."""
     ablation: bool = False
     """Replace one setting at a time instead."""
     seeds: int | None = None
@@ -99,7 +96,7 @@ class Trained:
     """Models that `pipelines.train` trains below a directory, each only once."""
 
     def __init__(self, root: Path, config: LearnBenchmark) -> None:
-        self._root, self._seconds = root, Measurements(root / "measurements.json")
+        self.root, self._seconds = root, Measurements(root / "measurements.json")
         self._common: Flags = {
             "data_dir": config.train,
             "text_column": config.text_column,
@@ -112,7 +109,7 @@ class Trained:
         """Train with these flags; return the checkpoint and the seconds of the command."""
         flags = self._common | flags | {"random_state": seed}
         name = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
-        directory = self._root / name
+        directory = self.root / name
         if name not in self._seconds:
             # A resumed run would be faster than a whole one.
             shutil.rmtree(directory, ignore_errors=True)
@@ -149,37 +146,82 @@ def main(config: LearnBenchmark) -> None:
             print(line, flush=True)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Texts and the class of each, int[n]."""
+
+    texts: list[str]
+    labels: np.ndarray
+
+    def chosen(self, rows: np.ndarray) -> "Rows":
+        """Those with these numbers, or where a mask is true."""
+        numbers = np.arange(len(self.texts))[rows]
+        return Rows([self.texts[number] for number in numbers], self.labels[rows])
+
+    def write(self, directory: Path) -> str:
+        """Write them as a shard with the columns `text` and `label`; return the directory."""
+        directory.mkdir(parents=True, exist_ok=True)
+        table = pa.table({"text": self.texts, "label": self.labels})
+        pq.write_table(table, directory / "rows.parquet")
+        return str(directory)
+
+
 def _compare(trained: Trained, seeds: Sequence[int], config: LearnBenchmark) -> Iterator[str]:
     """Lines of the table: our model for each seed, and the other models."""
     columns = (config.text_column, config.label_column)
-    texts, labels = read_labelled(config.test, *columns)
-    train = read_labelled(config.train, *columns)
-    yield (
-        f"{len(train[0]):,} texts to train on, {len(texts):,} to test on. Calibration error: "
-        f"expected calibration error, {BINS} equally wide bins of the positive probability. "
-        "Seconds of ours are of the whole command.\n"
-    )
-    yield "| | accuracy | AUC | log loss | calibration error | training, s |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    runs = []
+    whole = Rows(*read_labelled(config.train, *columns))
+    apart = None if config.test is None else Rows(*read_labelled(config.test, *columns))
+    classes = len(np.unique(whole.labels))
+    names = Classes() if classes == 2 else Classes(tuple(map(str, range(classes))))
+    models: dict[str, list[list[float]]] = {}
+
+    def add(name: str, probabilities: np.ndarray, labels: np.ndarray, seconds: float) -> None:
+        values = _values(measure(labels, probabilities, names), seconds)
+        models.setdefault(name, []).append(values)
+
     for seed in seeds:
-        directory, seconds = trained(RECOMMENDED, seed)
-        metrics = measure(labels, sentiment.load(directory).predict_proba(texts), Classes())
-        runs.append(_values(metrics, seconds))
-        yield _row(f"ours, seed {seed}", runs[-1])
-    yield _row("ours, mean", np.mean(runs, axis=0))
-    baselines: dict[str, Callable] = {
-        "fastText": fasttext,
-        "TF-IDF + logistic regression": logistic_regression,
-    }
-    for name, learn in baselines.items():
-        began = time.perf_counter()
-        predict = learn(*train)
-        seconds = time.perf_counter() - began
-        probabilities = predict(texts)
-        if probabilities.ndim == 1:  # Of the second class only.
-            probabilities = np.stack([1 - probabilities, probabilities], axis=1)
-        yield _row(name, _values(measure(labels, probabilities, Classes()), seconds))
+        train, test, flags = whole, apart, BEST
+        own: Flags = {"text_column": "text", "label_column": "label"}
+        if test is None:
+            held_out = _sides(whole.texts, seed) == TEST
+            train, test = whole.chosen(~held_out), whole.chosen(held_out)
+        if config.labelled is not None:
+            unlabelled = train.write(trained.root / f"unlabelled-{seed}")
+            random = np.random.default_rng(seed)
+            few = random.choice(len(train.texts), config.labelled, replace=False)
+            train, own = train.chosen(few), own | {"unlabelled": unlabelled}
+        if train is not whole:
+            name = f"train-{config.labelled}-{seed}"
+            flags = flags | own | {"data_dir": train.write(trained.root / name)}
+        directory, seconds = trained(flags, seed)
+        add("ours", sentiment.load(directory).predict_proba(test.texts), test.labels, seconds)
+        baselines: dict[str, Callable] = {"TF-IDF + logistic regression": logistic_regression}
+        if classes == 2:
+            baselines["fastText"] = fasttext
+        for name, learn in baselines.items():
+            if train is whole and name in models:
+                continue  # They have no seed.
+            began = time.perf_counter()
+            predict = learn(train.texts, train.labels, *([classes] if classes > 2 else []))
+            seconds = time.perf_counter() - began
+            add(name, predict(test.texts), test.labels, seconds)
+        rows = f"{len(train.texts):,} texts to train on, {len(test.texts):,} to test on"
+        yield f"Seed {seed}: {rows}."
+    yield (
+        f"\nCalibration error: expected calibration error, {BINS} equally wide bins. Seconds of "
+        "ours are of the whole command.\n"
+    )
+    yield "| | accuracy | macro-F1 | AUC | log loss | calibration error | training, s |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for name, runs in models.items():
+        if len(runs) > 1:
+            yield from (_row(f"{name}, seed {seed}", run) for seed, run in enumerate(runs))
+        yield _row(f"{name}, mean" if len(runs) > 1 else name, np.mean(runs, axis=0))
+
+
+def _sides(texts: list[str], seed: int) -> np.ndarray:
+    """Which texts train and which test: equal ones are on the same side."""
+    return Split(seed, 0.2)(Tokenizer().tokens(pa.array(texts)).hashes)
 
 
 def _values(metrics: Metrics, seconds: float) -> list[float]:
@@ -187,8 +229,11 @@ def _values(metrics: Metrics, seconds: float) -> list[float]:
 
 
 def _row(name: str, values: Sequence[float]) -> str:
-    accuracy, auc, loss, error, seconds = values
-    return f"| {name} | {accuracy:.2%} | {auc:.4f} | {loss:.4f} | {error:.4f} | {seconds:,.0f} |"
+    accuracy, f1, auc, loss, error, seconds = values
+    return (
+        f"| {name} | {accuracy:.2%} | {f1:.2%} | {auc:.4f} | {loss:.4f} | {error:.4f} | "
+        f"{seconds:,.0f} |"
+    )
 
 
 def _ablation(trained: Trained, seeds: Sequence[int]) -> Iterator[str]:
@@ -203,7 +248,7 @@ def _ablation(trained: Trained, seeds: Sequence[int]) -> Iterator[str]:
         )
         return accuracy, loss, min(VALIDATION_ROWS, *(run["rows"]["validation"] for run in runs))
 
-    accuracy, loss, rows = best(RECOMMENDED)
+    accuracy, loss, rows = best(BEST)
     low, high = share_interval(round(accuracy * rows), rows)
     yield (
         f"Best validation of each run, {rows:,} rows; mean of {len(seeds)} seeds. 95% interval of "
@@ -214,7 +259,7 @@ def _ablation(trained: Trained, seeds: Sequence[int]) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- |"
     yield f"| (all recommended settings) | {accuracy:.2%} | | {loss:.4f} | |"
     for flags in INSTEAD:
-        other_accuracy, other_loss, _ = best(RECOMMENDED | flags)
+        other_accuracy, other_loss, _ = best(BEST | flags)
         points, nats = 100 * (accuracy - other_accuracy), other_loss - loss
         words = " ".join(_arguments(flags))
         yield (

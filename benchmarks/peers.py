@@ -33,7 +33,7 @@ from pipelines.sources.listing import find_labelled
 from sentiment.text.tokenizer import Tokenizer
 
 Predict = Callable[[Sequence[str] | pa.Array], np.ndarray]
-"""Texts -> `probabilities: float[n]` from 0 to 1; a text is positive from 0.5 on."""
+"""Texts -> `probabilities: float[n, classes]`; a text is of the class with the highest one."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PeersBenchmark:
 def read_labelled(
     directory: str, text_column: str, label_column: str
 ) -> tuple[list[str], np.ndarray]:
-    """Read texts and `labels: int[n]` (0 or 1) from a directory of shards."""
+    """Read texts and `labels: int[n]`, the class of each, from a directory of shards."""
     reader = LabelledReader(text_column, label_column, "utf-8")
     tokenize = Tokenizer().tokens
     texts, labels = [], []
@@ -93,7 +93,7 @@ def fasttext(texts: list[str], labels: np.ndarray) -> Predict:
         positive = np.array([label == "__label__1" for (label,) in answers])
         # fastText's softmax can exceed 1: it adds a small number to avoid the logarithm of 0.
         probability = np.minimum(np.concatenate(confidence), 1)
-        return np.where(positive, probability, 1 - probability)
+        return _both(np.where(positive, probability, 1 - probability))
 
     return predict
 
@@ -103,7 +103,12 @@ def vader() -> Predict:
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     score = SentimentIntensityAnalyzer().polarity_scores
-    return lambda texts: np.array([(1 + score(text)["compound"]) / 2 for text in texts])
+    return lambda texts: _both(np.array([(1 + score(text)["compound"]) / 2 for text in texts]))
+
+
+def _both(positive: np.ndarray) -> np.ndarray:
+    """float[n, 2] from the probability that each text is positive, float[n]."""
+    return np.stack([1 - positive, positive], axis=1)
 
 
 def main(config: PeersBenchmark) -> None:
@@ -117,13 +122,17 @@ def main(config: PeersBenchmark) -> None:
     # VADER is about ten times slower.
     few = texts[: max(len(texts) // 20, 1)]
     peers: dict[str, tuple[Predict, Sequence[str] | pa.Array, Sequence[str] | pa.Array]] = {
-        "ours": (sentiment.load(config.checkpoints_dir).predict, pa.array(texts), pa.array(test)),
+        "ours": (
+            sentiment.load(config.checkpoints_dir).predict_proba,
+            pa.array(texts),
+            pa.array(test),
+        ),
         "fastText": (fasttext(*train), texts, test),
         "TF-IDF + logistic regression": (logistic_regression(*train), texts, test),
         "VADER": (vader(), few, test),
     }
     accuracy = {
-        name: float(np.mean((predict(those) >= 0.5) == labels))
+        name: float(np.mean((predict(those)[:, 1] >= 0.5) == labels))
         for name, (predict, _, those) in peers.items()
     }
     rates: dict[str, list[float]] = {name: [] for name in peers}

@@ -20,9 +20,10 @@ SMOOTHING = 0.75
 """Exponent of the counts of contexts. Without it rare contexts count too much (Levy, Goldberg and
 Dagan 2015, section 3.2)."""
 
-SCALE = 0.05
-"""Root mean square of the numbers that come from counts, and bound of the random ones. Keras's
-uniform embeddings have the same bound."""
+SCALE = 0.2
+"""Root mean square of the numbers that come from counts, and bound of the random ones. A step of
+RMSProp at a rate of 0.01 moves a rare word's numbers by up to 0.03: of vectors as small as random
+ones, whose bound is 0.05 in Keras, little is left after two of them."""
 
 MAX_DENSE_WORDS = 1000
 """For up to this many words, all singular values are computed, in a second at most. For more words,
