@@ -1,16 +1,16 @@
 """Classes of a few texts, from the arguments or from the lines of standard input.
 
     python -m pipelines.predict --checkpoints_dir checkpoints/demo "what a day" "oh no :("
+    python -m pipelines.predict --checkpoints_dir checkpoints/demo --json < tweets.jsonl
 
 Runs in one process, without Ray and TensorFlow.
 """
 
+import json
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tyro.conf import Positional
 
 import sentiment
@@ -30,35 +30,69 @@ class PredictConfig:
     """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
     texts: Positional[tuple[str, ...]] = ()
     """Texts; none: the lines of standard input."""
+    json: bool = False
+    """Read and write JSON lines: a line of standard input is a text in quotes, or an object with
+    the text as --text_column; label and probabilities are added to it."""
+    text_column: str = "text"
+    """Name of the text in the objects of --json."""
 
 
 def main(config: PredictConfig) -> None:
     """Print a line per text, as soon as the text is there."""
     model = sentiment.load(config.checkpoints_dir)
     arguments = [text.encode("utf-8", "surrogateescape") for text in config.texts]
+    if not arguments and sys.stdin.isatty():
+        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
     place = "text" if arguments else "standard input, line"
+    is_json_input = config.json and not arguments
     output, printed = sys.stdout.buffer, 0
-    for texts in [arguments] if arguments else lines_of(sys.stdin.buffer):
-        valid: list[str] = []
-        with suppress(UnicodeDecodeError):
-            for text in texts:
-                valid.append(text.decode())
-        for line, winner, probability in zip(valid, *_answers(model, valid), strict=True):
-            line = line.replace("\n", " ")
-            # Through a pipe the text goes as it came.
-            line = printable(line) if output.isatty() else line
-            output.write(f"{winner}\t{probability:.6f}\t{line}\n".encode())
+    for lines in [arguments] if arguments else lines_of(sys.stdin.buffer):
+        rows: list[dict[str, Any]] = []
+        wrong: sentiment.InputError | None = None
+        try:
+            for line in lines:
+                rows.append(_row(line, config.text_column, is_json_input))
+        except ValueError as error:
+            wrong = sentiment.InputError(f"{place} {printed + len(rows) + 1} {error}")
+        texts = [row[config.text_column] for row in rows]
+        probabilities = model.predict_proba(texts)
+        winners = model.winners(probabilities)
+        for row, winner, answer in zip(rows, winners.tolist(), probabilities.tolist(), strict=True):
+            name = model.classes[winner]
+            if config.json:
+                by_class = dict(zip(model.classes, (round(p, 6) for p in answer), strict=True))
+                text = json.dumps(row | {"label": name, "probabilities": by_class})
+            else:
+                text = f"{name}\t{answer[winner]:.6f}\t{row[config.text_column]}".replace("\n", " ")
+                # Through a pipe the text goes as it came.
+                text = printable(text) if output.isatty() else text
+            output.write(f"{text}\n".encode())
         output.flush()
-        printed += len(valid)
-        if len(valid) < len(texts):
-            raise sentiment.InputError(f"{place} {printed + 1} is not valid UTF-8")
+        printed += len(rows)
+        if wrong:
+            raise wrong
 
 
-def _answers(model: sentiment.Predictor, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each text, and its probability."""
-    probabilities = model.predict_proba(texts)
-    winners = model.winners(probabilities)
-    return np.array(model.classes, object)[winners], probabilities[np.arange(len(texts)), winners]
+def _row(line: bytes, text_column: str, is_json: bool) -> dict[str, Any]:
+    """A line as an object with a text; ValueError says what is wrong with the line."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise ValueError("is not valid UTF-8") from None
+    if not is_json:
+        return {text_column: text}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON: give a text in quotes, or an object") from None
+    row = {text_column: value} if isinstance(value, str) else value
+    if not isinstance(row, dict) or not isinstance(row.get(text_column), str):
+        raise ValueError(f"has no text {text_column!r}: --text_column names another")
+    try:
+        row[text_column].encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode") from None
+    return row
 
 
 def load() -> command.Program[Any]:

@@ -161,6 +161,11 @@ class Checkpoint:
         shape = self.weights[name].shape if name in self.weights else ()
         return max(shape[axis], 1) if len(shape) == 2 else 1
 
+    def __reduce__(self) -> tuple[type["Checkpoint"], tuple[Any, ...]]:
+        """Pickle what was given, without what is worked out from it."""
+        given = (dict(self.weights), self.vocabulary, self.stop_words, dict(self.training))
+        return Checkpoint, (*given, self.classes, self.rules)
+
     def files(self) -> dict[str, bytes]:
         """The content of each file by name, checkpoint.json last.
 

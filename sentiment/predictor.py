@@ -1,7 +1,7 @@
 """Predictor: texts -> classes and probabilities with a loaded checkpoint, on one CPU core."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +17,38 @@ if TYPE_CHECKING:
 
     Texts: TypeAlias = Sequence[str] | np.ndarray | pd.Series | pa.Array | pa.ChunkedArray
 
+Null: TypeAlias = Literal["raise", "nan"]
+
 MAX_TOKENS = 512
 """Default of `max_tokens`: longer texts are truncated to their first tokens."""
 
 
 class Predictor:
-    """A trained model for texts in memory. It can be pickled, and threads can share it."""
+    """A trained model for texts in memory. It can be pickled, and threads can share it.
+
+    A pickle has the size of the checkpoint; unpickling loads the model again.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._encode = checkpoint.encoder()
         self._infer = inference(checkpoint.weights, checkpoint.bigrams)
+
+    def __reduce__(self) -> "tuple[type[Predictor], tuple[Checkpoint]]":
+        return Predictor, (self._checkpoint,)
+
+    def __repr__(self) -> str:
+        """Classes, words, how it was trained, and the first digits of its hash."""
+        checkpoint = self._checkpoint
+        names = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+        facts = [f"{len(self.classes)} classes: {names}", f"{len(checkpoint.words):,} words"]
+        if len(checkpoint.bigrams):
+            facts.append(f"{len(checkpoint.bigrams):,} bigrams")
+        # What a stranger's training.json holds may be anything.
+        rows = checkpoint.training.get("rows")
+        if isinstance(rows, dict) and isinstance(rows.get("train"), int):
+            facts.append(f"trained on {rows['train']:,} rows")
+        return f"<Predictor {self.model_hash[:12]}; {'; '.join(facts)}>"
 
     @property
     def model_hash(self) -> str:
@@ -44,13 +65,17 @@ class Predictor:
         """The entry of each id: two special tokens, words, then bigrams such as `not good`."""
         return self._checkpoint.vocabulary
 
-    def predict(self, texts: "Texts", max_tokens: int = MAX_TOKENS) -> npt.NDArray[np.object_]:
-        """The name of each text's class: str[n], as objects.
+    def predict(
+        self, texts: "Texts", max_tokens: int = MAX_TOKENS, null: "Null" = "raise"
+    ) -> npt.NDArray[np.object_]:
+        """The name of each text's class: str[n], as objects; None for a null text with null="nan".
 
         Arguments and errors as for `predict_proba`.
         """
-        winners = self.winners(self.predict_proba(texts, max_tokens))
-        return np.array(self.classes, object)[winners]
+        probabilities = self.predict_proba(texts, max_tokens, null)
+        names = np.array(self.classes, object)[self.winners(probabilities)]
+        names[np.isnan(probabilities[:, 0])] = None
+        return names
 
     def winners(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Which class wins each text, as an index into `classes`: float32[n, classes] to int64[n].
@@ -60,7 +85,7 @@ class Predictor:
         return self._checkpoint.classes.winners(probabilities)
 
     def predict_proba(
-        self, texts: "Texts", max_tokens: int = MAX_TOKENS
+        self, texts: "Texts", max_tokens: int = MAX_TOKENS, null: "Null" = "raise"
     ) -> npt.NDArray[np.float32]:
         """The probability of each class for each text.
 
@@ -69,6 +94,8 @@ class Predictor:
         Args:
             texts: n str in one dimension; or an Arrow array of n strings, or of UTF-8 bytes.
             max_tokens: longer texts are truncated to this many tokens.
+            null: what to do with null texts (None, NaN, NaT, pd.NA): "raise" an InputError, or
+                give "nan" for them.
 
         Returns:
             float32[n, classes], in the order of the texts and of `classes`.
@@ -78,14 +105,22 @@ class Predictor:
         """
         if max_tokens < 1:
             raise InputError(f"max_tokens is {max_tokens}; it must be at least 1")
-        column = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else _column(texts)
+        if null not in ("raise", "nan"):
+            raise InputError(f"null is {null!r}; it must be 'raise' or 'nan'")
+        is_arrow = isinstance(texts, pa.Array | pa.ChunkedArray)
+        column = texts if is_arrow else _column(texts, null == "nan")
         tokens = self._encode(column)
-        if len(tokens.invalid):
-            position = int(tokens.invalid[0])
-            raise _unusable(position, "not valid UTF-8" if column[position].is_valid else "null")
+        for position in tokens.invalid.tolist():
+            if column[position].is_valid:
+                raise _unusable(position, "not valid UTF-8")
+            if null == "raise":
+                raise _unusable(position, "null")
         lengths = np.minimum(np.diff(tokens.offsets), max_tokens)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return self._infer(tokens.heads(lengths), offsets)
+        probabilities = self._infer(tokens.heads(lengths), offsets)
+        # All that is left there is null.
+        probabilities[tokens.invalid] = np.nan
+        return probabilities
 
 
 def load(directory: str) -> Predictor:
@@ -98,8 +133,11 @@ def load(directory: str) -> Predictor:
     return Predictor(load_checkpoint(directory))
 
 
-def _column(texts: "Sequence[str] | np.ndarray | pd.Series") -> pa.Array:
-    """The texts as an Arrow array. `pa.array` would import pandas, and name no position."""
+def _column(texts: "Sequence[str] | np.ndarray | pd.Series", nulls: bool) -> pa.Array:
+    """The texts as an Arrow array. `pa.array` would import pandas, and name no position.
+
+    `nulls`: whether a text may be null.
+    """
     if isinstance(texts, str | bytes):
         raise TypeError("texts is one string; give a list: [text]")
     array = np.asarray(texts, object)
@@ -108,8 +146,12 @@ def _column(texts: "Sequence[str] | np.ndarray | pd.Series") -> pa.Array:
             f"texts are a {type(texts).__name__} of {array.ndim} dimensions, not one; give a list "
             "of str, a pandas Series, or an Arrow array"
         )
-    encoded = []
+    encoded, valid = [], np.ones(len(array), bool)
     for position, text in enumerate(array):
+        if nulls and _is_null(text):
+            encoded.append(b"")
+            valid[position] = False
+            continue
         if not isinstance(text, str):
             raise _unusable(position, f"{text!r:.60}")
         try:
@@ -117,8 +159,16 @@ def _column(texts: "Sequence[str] | np.ndarray | pd.Series") -> pa.Array:
         except UnicodeEncodeError as error:
             raise _unusable(position, f"not valid Unicode ({error.reason})") from None
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    bits = pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
+    buffers = [bits, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers)
+
+
+def _is_null(text: object) -> bool:
+    """Whether it is None, or one of the values that pandas and NumPy have for nothing."""
+    if text is None or type(text).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(text, float) and text != text
 
 
 def _unusable(position: int, what: str) -> InputError:

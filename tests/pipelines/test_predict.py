@@ -1,5 +1,6 @@
 """A few texts from the arguments or standard input, in a process without Ray and TensorFlow."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -43,9 +44,11 @@ def expected(model, texts) -> list[bytes]:
     return [f"{name}\t{p:.6f}\t{text}\n".encode() for name, p, text in answers]
 
 
-def predict(model, stdin: bytes, code: int = 0) -> subprocess.CompletedProcess[bytes]:
+def predict(
+    model, stdin: bytes, code: int = 0, flags: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[bytes]:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.predict", "--checkpoints_dir", str(model)],
+        [sys.executable, "-m", "pipelines.predict", "--checkpoints_dir", str(model), *flags],
         input=stdin,
         capture_output=True,
         timeout=120,
@@ -167,3 +170,41 @@ def test_neither_tensorflow_nor_ray_is_loaded(model):
     )
     assert done.stderr == b""
     assert done.stdout == expected(model, ["good"])[0]
+
+
+def answers(lines: bytes) -> list[dict]:
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_json_lines_come_back_with_label_and_probabilities(model):
+    rows = [{"text": "good film", "id": 7}, "bad", {"id": None, "text": ""}]
+    done = predict(
+        model, "".join(f"{json.dumps(row)}\n" for row in rows).encode(), flags=("--json",)
+    )
+    assert done.stderr == b""
+    plain = predict(model, b"good film\nbad\n\n").stdout.decode().splitlines()
+    for row, found, line in zip(rows, answers(done.stdout), plain, strict=True):
+        label, probability, text = line.split("\t")
+        row = {"text": row} if isinstance(row, str) else row
+        assert found.items() >= row.items()
+        assert (found["label"], found["text"]) == (label, text)
+        assert found["probabilities"][label] == float(probability)
+        assert set(found["probabilities"]) == {"negative", "positive"}
+        assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"good", "is not JSON: give a text in quotes, or an object"),
+        (b"[1]", "has no text 'text': --text_column names another"),
+        (b'{"body": "good"}', "has no text 'text': --text_column names another"),
+        (b'{"text": null}', "has no text 'text': --text_column names another"),
+        (b'"\xff"', "is not valid UTF-8"),
+        (b'"\\ud800"', "is not valid Unicode"),
+    ],
+)
+def test_a_line_that_is_no_json_text_is_named(model, line, said):
+    done = predict(model, b'"good"\n' + line + b"\n", code=2, flags=("--json",))
+    assert done.stderr == f"error: standard input, line 2 {said}\n".encode()
+    assert [row["text"] for row in answers(done.stdout)] == ["good"]

@@ -180,8 +180,47 @@ def test_threads_share_it(model):
         )
 
 
-def test_it_can_be_pickled(model):
-    assert same(pickle.loads(pickle.dumps(model)).predict_proba(TEXTS), model.predict_proba(TEXTS))
+def test_it_can_be_pickled_in_the_size_of_its_checkpoint(model, directory):
+    pickled = pickle.dumps(model)
+    assert len(pickled) < 1.2 * sum(path.stat().st_size for path in directory.iterdir())
+    assert same(pickle.loads(pickled).predict_proba(TEXTS), model.predict_proba(TEXTS))
+    assert repr(pickle.loads(pickled)) == repr(model)
+
+
+def test_it_says_what_it_is(model, directory):
+    loaded = checkpoint.load(str(directory))
+    known = f"2 classes: negative, positive; {len(loaded.words):,} words"
+    assert repr(model) == f"<Predictor {model.model_hash[:12]}; {known}>"
+    trained = replace(loaded, training={"rows": {"train": 1234}})
+    assert repr(sentiment.Predictor(trained)).endswith("; trained on 1,234 rows>")
+    assert "trained" not in repr(sentiment.Predictor(replace(loaded, training={"rows": 3})))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["great", None, "sad", float("nan")],
+        pd.Series(["great", None, "sad", pd.NaT]),
+        pd.Series(["great", pd.NA, "sad", None], dtype="string"),
+        pa.array(["great", None, "sad", None]),
+    ],
+    ids=["list", "series", "string series", "arrow"],
+)
+def test_nulls_are_nan_if_that_is_asked_for(model, texts):
+    found = model.predict_proba(texts, null="nan")
+    assert same(found[[0, 2]], model.predict_proba(["great", "sad"]))
+    assert np.isnan(found[[1, 3]]).all()
+    names = model.predict(["great", "sad"]).tolist()
+    assert model.predict(texts, null="nan").tolist() == [names[0], None, names[1], None]
+    with pytest.raises(sentiment.InputError, match=r"texts\[1\] is"):
+        model.predict_proba(texts)
+    with pytest.raises(sentiment.InputError, match="null is 'skip'"):
+        model.predict_proba(texts, null="skip")
+
+
+def test_what_is_not_utf8_is_no_null(model):
+    with pytest.raises(sentiment.InputError, match=r"texts\[1\] is not valid UTF-8"):
+        model.predict_proba(pa.array([None, b"\xff"]), null="nan")
 
 
 @pytest.mark.process
