@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -87,62 +87,49 @@ class LabelledReader:
     def _labelled(
         self, shard: Shard, rows: Rows, tokenize: Callable[[pa.Array], TokensT]
     ) -> LabelledRows[TokensT]:
-        where = f"{shard.path}: column {self.label_column!r}"
-        column = rows.table[self.label_column]
-        probabilities: np.ndarray | None = None
-        unnamed: dict[str, int] = {}
-        if self.soft_labels or holds_probabilities(column.type):
-            soft = read_soft_labels(column, self.labels, where)
-            values, codes, probabilities = soft.names, soft.codes, soft.probabilities
-        else:
-            hard = read_labels(column, where)
-            values, codes = hard.values, hard.codes
-            if self.labels is not None:
-                codes, unnamed = _as_classes(hard, self.labels)
-                values = self.labels.names
-
-        rejected = {bad.number: ("malformed", bad.reason) for bad in rows.bad}
-
-        def reject(is_bad: np.ndarray, reason: str, remedy: str = "") -> None:
-            said = f"{reason}: {remedy}" if remedy else reason
-            rejected.update((int(number), (reason, said)) for number in rows.numbers[is_bad])
-
-        texts = rows.table[self.text_column]
+        labels = self._coded(rows.table[self.label_column], shard)
+        texts, codes = rows.table[self.text_column], labels.codes
+        not_valid, remedy = self._not_valid(shard)
+        rejected = _Rejected(rows)
+        rejected.add(codes == NOT_TEXT, f"{self.label_column} {not_valid}", remedy)
+        reason = f"{self.label_column} is no probabilities that sum to 1"
+        rejected.add(codes == NOT_PROBABILITIES, reason)
         is_null = texts.is_null().to_numpy()
-        bad_encoding, remedy = self._invalid(shard)
-        reject(codes == NOT_TEXT, f"{self.label_column} {bad_encoding}", remedy)
-        not_probabilities = f"{self.label_column} is no probabilities that sum to 1"
-        reject(codes == NOT_PROBABILITIES, not_probabilities)
-        reject(is_null & (codes >= 0), f"{self.text_column} is null")
+        rejected.add(is_null & (codes >= 0), f"{self.text_column} is null")
         is_used = (codes >= 0) & ~is_null
         tokens = tokenize(_chosen(texts, is_used))
         if len(tokens.invalid):
             is_invalid = np.zeros(len(codes), bool)
             is_invalid[np.flatnonzero(is_used)[tokens.invalid]] = True
-            reject(is_invalid, f"{self.text_column} {bad_encoding}", remedy)
+            rejected.add(is_invalid, f"{self.text_column} {not_valid}", remedy)
             is_used &= ~is_invalid
             tokens = tokenize(_chosen(texts, is_used))
-        first = [
-            f"{shard.path}, row {number}: {said}"
-            for number, (_, said) in sorted(rejected.items())[:MAX_FIRST]
-        ]
-        left_out = LeftOut(
-            int(np.count_nonzero(codes == NO_LABEL)),
-            unnamed,
-            dict(Counter(reason for reason, _ in rejected.values())),
-            tuple(first),
-        )
         return LabelledRows(
-            rows.numbers[is_used],
-            _chosen(texts, is_used),
-            values,
-            codes[is_used],
-            None if probabilities is None else probabilities[is_used],
-            tokens,
-            left_out,
+            numbers=rows.numbers[is_used],
+            texts=_chosen(texts, is_used),
+            values=labels.values,
+            labels=codes[is_used],
+            probabilities=(None if labels.probabilities is None else labels.probabilities[is_used]),
+            tokens=tokens,
+            left_out=LeftOut(
+                int(np.count_nonzero(codes == NO_LABEL)),
+                labels.unnamed,
+                rejected.by_reason,
+                rejected.first(shard.path),
+            ),
         )
 
-    def _invalid(self, shard: Shard) -> tuple[str, str]:
+    def _coded(self, column: pa.ChunkedArray, shard: Shard) -> "_Coded":
+        where = f"{shard.path}: column {self.label_column!r}"
+        if self.soft_labels or holds_probabilities(column.type):
+            soft = read_soft_labels(column, self.labels, where)
+            return _Coded(soft.names, soft.codes, soft.probabilities)
+        labels = read_labels(column, where)
+        if self.labels is None:
+            return _Coded(labels.values, labels.codes)
+        return _as_classes(labels, self.labels)
+
+    def _not_valid(self, shard: Shard) -> tuple[str, str]:
         """What a value of invalid bytes is, and what to do."""
         is_utf8 = shard.is_parquet or self._options.is_utf8
         encoding = "UTF-8" if is_utf8 else self.encoding
@@ -150,8 +137,21 @@ class LabelledReader:
         return f"is not valid {encoding}", f"pass --encoding ({other})"
 
 
-def _as_classes(labels: Labels, label_map: LabelMap) -> tuple[np.ndarray, dict[str, int]]:
-    """The class of each row, as the codes of `labels`, and the rows with each label of no class."""
+@dataclass(frozen=True)
+class _Coded:
+    """The labels of n rows."""
+
+    values: tuple[str, ...]
+    codes: np.ndarray
+    """int64[n]: the place in `values` of each row's label; negative: there is none."""
+    probabilities: np.ndarray | None = None
+    """float32[n, values], of soft labels."""
+    unnamed: dict[str, int] = field(default_factory=dict)
+    """Rows with each label of no class."""
+
+
+def _as_classes(labels: Labels, label_map: LabelMap) -> _Coded:
+    """The labels as the classes that they have."""
     classes = label_map.indices(labels.values)
     rows = np.bincount(labels.codes[labels.codes >= 0], minlength=len(labels.values)).tolist()
     unnamed = {
@@ -161,7 +161,31 @@ def _as_classes(labels: Labels, label_map: LabelMap) -> tuple[np.ndarray, dict[s
     }
     # The last two are picked by NOT_TEXT and NO_LABEL, which are negative.
     class_of = np.concatenate([np.where(classes < 0, _UNNAMED, classes), [NOT_TEXT, NO_LABEL]])
-    return class_of[labels.codes], unnamed
+    return _Coded(label_map.names, class_of[labels.codes], unnamed=unnamed)
+
+
+class _Rejected:
+    """The rejected rows of a batch."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._numbers = rows.numbers
+        # By row number: the reason to count it under, and the one to show.
+        self._rows = {bad.number: ("malformed", bad.reason) for bad in rows.bad}
+
+    def add(self, is_bad: np.ndarray, reason: str, remedy: str = "") -> None:
+        """Reject the rows where `is_bad: bool[n]`."""
+        shown = f"{reason}: {remedy}" if remedy else reason
+        self._rows.update((int(number), (reason, shown)) for number in self._numbers[is_bad])
+
+    @property
+    def by_reason(self) -> dict[str, int]:
+        """Number of rows by reason."""
+        return dict(Counter(reason for reason, _ in self._rows.values()))
+
+    def first(self, path: str) -> tuple[str, ...]:
+        """The first rows, with the shard's path."""
+        first = sorted(self._rows.items())[:MAX_FIRST]
+        return tuple(f"{path}, row {number}: {shown}" for number, (_, shown) in first)
 
 
 def _chosen(texts: pa.ChunkedArray, is_used: np.ndarray) -> pa.ChunkedArray:

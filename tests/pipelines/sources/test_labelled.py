@@ -124,8 +124,8 @@ def test_with_a_map_labels_are_classes_and_other_values_are_counted(tmp_path):
 
 NO_LABELS = [
     pa.array([datetime.date(2024, 1, 1)]),
-    pa.array([[1]]),
-    pa.array([{"a": 1}]),
+    pa.array([[b"1"]]),
+    pa.array([{"a": "1"}]),
     pa.array([b"1" * 16], pa.uuid()),
 ]
 
