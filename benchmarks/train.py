@@ -35,8 +35,9 @@ from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.cache import prepare
+from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
-from pipelines.training.settings import Settings
+from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import TensorflowCluster
 from pipelines.training.trainer_setup import make_trainer
 from sentiment.model.batch import WorkerBatch, pad
@@ -244,28 +245,7 @@ def main(config: TrainBenchmark) -> None:
 
 def _settings(corpus: Corpus, use_gpu: bool) -> Settings:
     """Settings of a step by the default flags."""
-    return Settings(
-        corpus=corpus,
-        vocabulary=corpus.vocabulary,
-        initial=None,
-        batch_size=100,
-        steps=1,
-        hidden_size=75,
-        embedding_size=75,
-        bidirectional=False,
-        random_state=0,
-        learning_rate=0.01,
-        schedule="constant",
-        dropout_keep_prob=0.5,
-        word_keep_prob=1.0,
-        bigram_keep_prob=1.0,
-        sequence_len=corpus.longest,
-        validate_every=1,
-        early_stopping=None,
-        summaries="",
-        flags={},
-        use_gpu=use_gpu,
-    )
+    return make_settings(TrainConfig(bigram_keep_prob=1.0, use_gpu=use_gpu), corpus, "")
 
 
 def _print_table(corpus: Corpus, config: TrainBenchmark, runs: dict[int, list[dict]]) -> None:

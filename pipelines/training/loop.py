@@ -57,7 +57,7 @@ def train_loop(config: dict[str, Any]) -> None:
             losses = []
         if validate:
             logits = trainer.logits(validation_rows.worker_batches, rank, workers)
-            validation = measure(step, validation_rows.targets, logits)
+            validation = measure(step, validation_rows.targets, logits, settings.calibrate)
             progress = progress.after(validation)
             over = is_over(progress.validations, settings.early_stopping)
             messages.put(ReplicaHash(step, rank, trainer.hash()))

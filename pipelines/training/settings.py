@@ -40,6 +40,8 @@ class Settings:
     """Tokens kept of a text."""
     validate_every: int
     """Steps between validations."""
+    calibrate: bool
+    """Whether the best weights will be calibrated."""
     class_weights: tuple[float, ...]
     """What a row of each class counts in the loss."""
     early_stopping: int | None
@@ -112,6 +114,7 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
         word_keep_prob=config.word_keep_prob,
         bigram_keep_prob=config.bigram_keep_prob,
         sequence_len=longest,
+        calibrate=config.calibrate,
         class_weights=_class_weights(config, corpus),
         validate_every=config.validate_every,
         early_stopping=config.early_stopping,

@@ -21,7 +21,8 @@ class Validation(TypedDict):
 
     step: int
     validation_loss: float
-    """Mean cross-entropy (nats) of the uncalibrated model; rows count by their class's weight."""
+    """Mean cross-entropy (nats), of the calibrated model with `--calibrate`; rows count by their
+    class's weight."""
     validation_accuracy: float
     validation_temperature: float
     """See `calibration.temperature`; used only by `--calibrate`, when the model is saved."""
@@ -46,19 +47,22 @@ class ValidationRows:
         ]
 
 
-def measure(step: int, targets: np.ndarray, logits: np.ndarray) -> Validation:
+def measure(step: int, targets: np.ndarray, logits: np.ndarray, calibrate: bool) -> Validation:
     """Loss, accuracy and temperature after a step.
 
     Args:
         step: the last step that is done.
         targets: float32[n, K], as in `Batch`. A row's label is its largest.
         logits: float32[n, K].
+        calibrate: whether the model will be calibrated. Then its loss is that of the calibrated
+            one: a model that goes on learning is often right more often, and too sure of itself.
     """
+    divisor = temperature(targets, logits)
     return {
         "step": step,
-        "validation_loss": cross_entropy(targets, logits),
+        "validation_loss": cross_entropy(targets, logits / (divisor if calibrate else 1.0)),
         "validation_accuracy": float((logits.argmax(axis=1) == targets.argmax(axis=1)).mean()),
-        "validation_temperature": temperature(targets, logits),
+        "validation_temperature": divisor,
     }
 
 
