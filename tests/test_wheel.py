@@ -63,7 +63,9 @@ def test_it_is_small_and_has_no_tensorflow(home):
 
 def test_it_predicts_and_scores_on_ray(home):
     (line,) = program(home, "predict", "--checkpoints_dir", "model", "a day").stdout.splitlines()
-    assert 0 < float(line.split("\t")[0]) < 1
+    label, probability, text = line.split("\t")
+    assert (label in ("negative", "positive"), text) == (True, "a day")
+    assert 0.5 <= float(probability) < 1
     columns = ("--text_column", "SentimentText", "--keep_columns", "id")
     done = program(home, "score", *SCORING, *columns, "--part_rows", 200)
     assert "Report: scored/_manifest/report.html" in done.stdout
@@ -77,7 +79,7 @@ def test_it_predicts_and_scores_on_ray(home):
     ("words", "module"),
     [
         (("train", "--data_dir", "corpus"), "scipy"),
-        (("evaluate", "--checkpoints_dir", "model"), "sklearn"),
+        (("evaluate", "--checkpoints_dir", "model"), "pydantic"),
         (("score", *SCORING, "--use_gpu"), "tensorflow"),
     ],
 )
