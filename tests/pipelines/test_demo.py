@@ -28,7 +28,7 @@ TWEETS = 4000
 
 # Bounds on a trained model hold with room, but training rounds otherwise on other CPUs.
 pytestmark = [
-    *(pytest.mark.slow(5), pytest.mark.ray, pytest.mark.process),
+    *(pytest.mark.slow(50), pytest.mark.ray, pytest.mark.process),
     *(pytest.mark.registry, pytest.mark.cpu, pytest.mark.timeout(600)),
 ]
 
@@ -55,7 +55,7 @@ def home(tmp_path_factory) -> Path:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=500,
             check=False,
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -208,7 +208,7 @@ def test_what_is_uploaded_is_the_code_and_runs_there(head):
     files = [path for path in uploaded.rglob("*.*") if path.parent.name != "__pycache__"]
     assert {"pipelines", "sentiment"} < {path.relative_to(uploaded).parts[0] for path in files}
     assert uploaded / "pipelines" / "training" / "stopwords.txt" in files
-    assert sum(path.stat().st_size for path in files) < 2**20
+    assert sum(path.stat().st_size for path in files) < 2**21
 
     where = temporary / "where.py"
     where.write_text(WHERE_CODE_IS)
