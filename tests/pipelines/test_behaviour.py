@@ -104,11 +104,13 @@ def predict(tmp_path_factory) -> Predict:
     for step in range(STEPS):
         rows = random.choice(len(texts), BATCH, replace=False)
         padded = pad(tokens.ids, tokens.offsets[rows], lengths[rows])
-        part = Batch(padded, lengths[rows], labels[rows]).for_worker(0, 1)
+        targets = np.eye(2, dtype=np.float32)[labels[rows]]
+        part = Batch(padded, lengths[rows], targets).for_worker(0, 1)
         trainer.step(part, step + 1, step, 0.01 * (1 - step / STEPS))
     directory = str(tmp_path_factory.mktemp("model") / "checkpoint")
     save(Checkpoint(model.export(), tuple(words)), directory)
-    return sentiment.load(directory).predict
+    loaded = sentiment.load(directory)
+    return lambda texts: loaded.predict_proba(texts)[:, 1]
 
 
 def flips(predict: Predict) -> np.ndarray:

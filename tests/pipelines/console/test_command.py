@@ -314,19 +314,20 @@ def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
     explained: dict[str, str] = {}
     name = ""
     for line in capsys.readouterr().out.splitlines():
-        line = line.strip("│ ")
-        if line.startswith("--"):
+        # An explanation may begin with the name of another flag, further to the right.
+        is_flag, line = re.match(r"[│ ] --", line), line.strip("│ ")
+        if is_flag:
             name = line.split()[0].strip("-,")
         explained[name] = explained.get(name, "") + f" {line}"
     for field in dataclasses.fields(config):
-        if field.name == "texts":
+        if field.name in ("texts", "checkpoints"):
             continue
         described = explained[field.name]
         assert len(described.split()) > 4
         if type(field.default) in (int, float, str, bool):
             assert f"(default: {shlex.quote(str(field.default))})" in described
         else:
-            assert "(required)" in described or "(default: None)" in described
+            assert re.search(r"\(required\)|\(default: (None)?\)", described)
 
 
 @pytest.mark.process
