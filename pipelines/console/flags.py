@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, field, fields, make_dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import docstring_parser
@@ -125,7 +125,7 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     What follows a flag without a value is of no use.
     """
     before = list(takewhile(lambda each: each != "--", arguments))
-    for argument, following in zip(before, [*before[1:], ""], strict=True):
+    for argument, following in pairwise([*before, ""]):
         if match := re.match(r"--([A-Za-z][\w-]*)(=|$)", argument):
             value = argument[match.end() :] if match[2] else following
             yield match[1].replace("-", "_"), value
