@@ -16,6 +16,7 @@ from pipelines.reports.comparison_report import (
 )
 from pipelines.reports.evaluation_results import REGRESSION
 from pipelines.reports.verdict import paired_verdict
+from pipelines.sources.labels import listed
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
@@ -75,8 +76,8 @@ def _require_same_classes(first: Run, other: Run) -> None:
     ours, theirs = first.checkpoint.classes.names, other.checkpoint.classes.names
     if ours != theirs:
         raise InputError(
-            f"{other.directory} has the classes {_listed(theirs)}, and {first.directory} has "
-            f"{_listed(ours)}: only runs of the same classes, in the same order, can be compared"
+            f"{other.directory} has the classes {listed(theirs)}, and {first.directory} has "
+            f"{listed(ours)}: only runs of the same classes, in the same order, can be compared"
         )
 
 
@@ -93,11 +94,6 @@ def _require_same_split(first: Run, other: Run) -> None:
             f"were --random_state {theirs.random_state} --test_size {theirs.test_size}, those of "
             f"the first {ours.random_state} and {ours.test_size}; name other texts by --data_dir"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return f"{shown}, ..." if len(names) > 10 else shown
 
 
 def _write_page(results: ComparisonResults, runs: Sequence[Run]) -> str:

@@ -125,7 +125,7 @@ class LabelMap:
             if normalized(name) not in map(normalized, names):
                 raise InputError(
                     f"--labels {name}=...: the model has no such class; its classes are "
-                    f"{_listed(names)}"
+                    f"{listed(names)}"
                 )
         return LabelMap(names, tuple(own.get(normalized(name), ()) for name in names))
 
@@ -147,7 +147,7 @@ class LabelMap:
         if len(rows) and not is_known.any():
             raise InputError(
                 f"--label_column {column}: no label is one of the model's classes "
-                f"({_listed(self.names)}): {shown(rows)}; "
+                f"({listed(self.names)}): {shown(rows)}; "
                 f"--labels {self.names[0]}=VALUE,VALUE {self.names[1]}=VALUE ... says which"
             )
         return self
@@ -235,8 +235,8 @@ def shown(rows: Mapping[str, int]) -> str:
     return ", ".join(listed[:_SHOWN_VALUES] + rest)
 
 
-def _listed(names: Sequence[str]) -> str:
-    """The first names."""
+def listed(names: Sequence[str]) -> str:
+    """The first names of classes: `a, b, ...`."""
     return ", ".join([*names[:_SHOWN_VALUES], *(["..."] if len(names) > _SHOWN_VALUES else [])])
 
 

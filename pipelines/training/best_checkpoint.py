@@ -98,7 +98,6 @@ def _training_record(
         "rows": corpus.rows,
         "classes": list(corpus.classes),
         "labels": corpus.labels,
-        "positive": {name: rows[-1] for name, rows in corpus.labels.items()},
         "left_out": asdict(corpus.left_out),
         "sample_below": corpus.sample_below,
         "longest": corpus.longest,

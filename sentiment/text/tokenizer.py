@@ -70,7 +70,8 @@ from sentiment.errors import InputError
 from sentiment.text import _lookup
 from sentiment.text._column import column_tokens
 from sentiment.text._entries import Entries
-from sentiment.text._unicode import FIRST_RULES, RULES
+from sentiment.text._unicode import FIRST_RULES as FIRST_RULES
+from sentiment.text._unicode import RULES as RULES
 
 PADDING, UNKNOWN = 0, _lookup.UNKNOWN
 SPECIALS = ("<pad>", "<unk>")
@@ -78,8 +79,6 @@ SPECIALS = ("<pad>", "<unk>")
 
 _NOT_FROM_THEMSELVES = ("<url>", "<user>", ".")
 """Tokens that a text of just their characters does not have."""
-
-__all__ = ["FIRST_RULES", "RULES"]
 
 _INT32_MAX = np.iinfo(np.int32).max
 
