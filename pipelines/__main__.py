@@ -12,7 +12,7 @@ from pipelines.console import command
 from pipelines.console.terminal import printable
 
 COMMAND = "sentiment-pipelines"
-PROGRAMS = ("fetch", "train", "evaluate", "predict", "score", "status", "verify")
+PROGRAMS = ("fetch", "train", "evaluate", "predict", "score", "status", "verify", "export")
 
 
 def main() -> None:

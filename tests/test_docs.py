@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from pipelines.corpora.config import FetchConfig
 from pipelines.evaluation.config import EvaluateConfig
+from pipelines.export import ExportConfig
 from pipelines.predict import PredictConfig
 from pipelines.scoring.audit import VerifyConfig
 from pipelines.scoring.config import ScoreConfig
@@ -20,6 +21,7 @@ from pipelines.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
+    "export": ExportConfig,
     "evaluate": EvaluateConfig,
     "status": StatusConfig,
     "verify": VerifyConfig,

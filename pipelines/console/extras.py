@@ -4,19 +4,22 @@ from importlib.util import find_spec
 
 from sentiment.errors import InputError
 
-TRAIN_MODULES = {
-    *("keras", "matplotlib", "pydantic", "requests", "scipy", "sklearn", "tensorboard"),
-    *("tensorboardX", "tensorflow", "threadpoolctl", "yaml"),
+EXTRAS = {
+    **dict.fromkeys(("keras", "matplotlib", "pydantic", "requests", "scipy", "sklearn"), "train"),
+    **dict.fromkeys(("tensorboard", "tensorboardX", "tensorflow"), "train"),
+    **dict.fromkeys(("threadpoolctl", "yaml"), "train"),
+    "onnx": "export",
 }
-"""Top-level modules that the extra `train` brings."""
+"""The extra that brings a top-level module."""
 
 
 def which_extra(module: str | None) -> str:
     """One line that says how to install a missing module, or "" if no extra brings it."""
     top_level = (module or "").partition(".")[0]
-    if top_level not in TRAIN_MODULES:
+    if top_level not in EXTRAS:
         return ""
-    return f"{top_level} is not installed: pip install 'sentiment-pipelines[train]'"
+    extra = EXTRAS[top_level]
+    return f"{top_level} is not installed: pip install 'sentiment-pipelines[{extra}]'"
 
 
 def require_module(module: str) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sentiment.errors import InputError
 from sentiment.text import _fold, _lookup, _scan
+from sentiment.text.reference import tokenize
 from sentiment.text.tokenizer import PADDING, SPECIALS, UNKNOWN, TokenIds, Tokenizer, mix
 from testing.properties import examples
-from tests.sentiment.text.reference import tokenize
 
 EXAMPLES = {
     "words": ("A well-made film", ["a", "well", "made", "film"]),

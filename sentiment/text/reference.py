@@ -1,11 +1,43 @@
-"""The tokenizer's rules once more, text by text in plain Python: slow, and easy to read.
+"""The tokenizer in plain Python, one text after another: slow, and easy to read or to translate.
 
-It shares no code with `sentiment`. `sentiment.text.tokenizer` states the rules in words.
+    from tokenizer import Tokenizer
+
+    ids = Tokenizer("tokenizer.json").ids(["what a day :)", "oh no"])
+
+This file needs Python's standard library only. An exported model comes with a copy of it,
+`tokenizer.py`. The compiled tokenizer, `sentiment.text.tokenizer`, is tested against it, and states
+the rules in words.
 """
 
 import html
+import json
 import re
 import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+PADDING, UNKNOWN = 0, 1
+
+
+class Tokenizer:
+    """Texts -> token ids, as a `tokenizer.json` says."""
+
+    def __init__(self, path: str) -> None:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+        self.rules: int = settings["rules"]
+        self.max_tokens: int = settings["max_tokens"]
+        self.stop_words = frozenset(settings["stop_words"])
+        self.id_of = {token: number for number, token in enumerate(settings["vocabulary"])}
+
+    def ids(self, texts: Iterable[str]) -> list[list[int]]:
+        """The ids of n texts: int64[n, length], padded on the right with PADDING."""
+        rows = []
+        for text in texts:
+            tokens = (token for token in tokenize(text, self.rules) if token not in self.stop_words)
+            rows.append([self.id_of.get(token, UNKNOWN) for token in tokens][: self.max_tokens])
+        length = max(map(len, rows), default=0)
+        return [row + [PADDING] * (length - len(row)) for row in rows]
+
 
 # Rules 1; from rules 2 on also other apostrophes, and other forms of letters and digits.
 SAME = str.maketrans({"’": "'", "！": "!", "？": "?", "؟": "?", "＃": "#", "＠": "@"})
@@ -33,7 +65,8 @@ PICTOGRAPH = re.compile(
 EMOJI = re.compile(r"RR|R|S|ES?T*(?:\u200dES?T*)*")
 
 
-def shape_of(character: str) -> str:
+def _shape_of(character: str) -> str:
+    """The letter, of those above, for a character by itself."""
     category = unicodedata.category(character)
     if character <= " " or character.isspace() or category[0] == "Z":
         return " "
@@ -60,24 +93,25 @@ APOSTROPHES = dict.fromkeys(map(ord, "`\u00b4\u02bc\u2018\u2032\uff07"), "'")
 FORMS = re.compile("[\u2100-\u2138\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff]")
 
 
-def plain_form(character: str) -> str:
+def _plain_form(character: str) -> str:
+    """The plain letter or digit of a full-width, mathematical or letterlike one."""
     plain = unicodedata.normalize("NFKC", character)
     is_one = len(plain) == 1 and unicodedata.category(character)[0] in "LN"
     return plain if is_one and FORMS.match(character) else character
 
 
-def composed(text: str) -> str:
+def _composed(text: str) -> str:
     """Each mark composed with the letter before it, where that makes a lower-case letter."""
     kept = ""
     for character in text:
         together = unicodedata.normalize("NFC", kept[-1:] + character)
         if (
-            shape_of(character) == "M"
+            _shape_of(character) == "M"
             and unicodedata.normalize("NFC", character) == character
             and kept
-            and shape_of(kept[-1]) == "L"
+            and _shape_of(kept[-1]) == "L"
             and len(together) == 1
-            and shape_of(together) == "L"
+            and _shape_of(together) == "L"
             and together == together.lower()
         ):
             kept = kept[:-1] + together
@@ -86,17 +120,18 @@ def composed(text: str) -> str:
     return kept
 
 
-def fold(text: str, rules: int) -> str:
+def _fold(text: str, rules: int) -> str:
+    """The text in lower case, without entities, variants of signs and invisible characters."""
     text = IGNORED.sub("", html.unescape(text))
     if rules > 1:
-        text = "".join(map(plain_form, text)).translate(APOSTROPHES)
+        text = "".join(map(_plain_form, text)).translate(APOSTROPHES)
     text = "".join(character.lower()[0] for character in text).translate(SAME)
     if rules > 1:
-        text = composed(text)
+        text = _composed(text)
     # Repeated ideographs and marks on them go here; words are squeezed later.
     kept, shapes = "", ""
     for character in text:
-        shape = shape_of(character)
+        shape = _shape_of(character)
         if shape == "M" and shapes.endswith(("I", "A")):
             shape = "A"
         if shape not in ("I", "A") or kept[-2:] != character * 2:
@@ -105,8 +140,9 @@ def fold(text: str, rules: int) -> str:
     return kept
 
 
-def shape(text: str) -> str:
-    raw = [shape_of(character) for character in text]
+def _shape(text: str) -> str:
+    """The letter for each character of a folded text, which may depend on its neighbours."""
+    raw = [_shape_of(character) for character in text]
     shapes = ""
     for place, kind in enumerate(raw):
         before = shapes[-1:]
@@ -155,11 +191,11 @@ DOTTED = re.compile(r"\._+\.")
 
 def tokenize(text: str, rules: int = 2) -> list[str]:
     """The tokens of one text, stop words included."""
-    text = fold(text, rules)
-    return Scanner(text, shape(text)).tokens()
+    text = _fold(text, rules)
+    return _Scanner(text, _shape(text)).tokens()
 
 
-class Scanner:
+class _Scanner:
     """The state of reading one folded text from left to right."""
 
     def __init__(self, text: str, shapes: str) -> None:
@@ -183,6 +219,7 @@ class Scanner:
         return self.is_word(self.at - 1) and self.symbol[2] != self.at
 
     def tokens(self) -> list[str]:
+        """The tokens: at each place the first rule that applies takes what it can."""
         rules = [self.emoticon, self.keycap, self.url, self.word, self.user, self.hashtag]
         rules += [self.exclamation, self.stops, self.comma, self.ideograph, self.emoji]
         while self.at < len(self.text):
@@ -252,7 +289,7 @@ class Scanner:
         stop = self.at
         while self.is_word(stop):
             stop += 1
-        return stop > self.at and self.add(squeeze(self.text[self.at : stop]), stop)
+        return stop > self.at and self.add(_squeeze(self.text[self.at : stop]), stop)
 
     def user(self) -> bool:
         before = self.text[self.at - 1 : self.at]
@@ -272,7 +309,7 @@ class Scanner:
         if not self.text[self.at + 1 : stop].strip("0123456789_"):
             return False
         pieces = re.split("(_+)", self.text[self.at : stop])
-        return self.add("".join(p if p[:1] == "_" else squeeze(p) for p in pieces), stop)
+        return self.add("".join(p if p[:1] == "_" else _squeeze(p) for p in pieces), stop)
 
     def exclamation(self) -> bool:
         one = self.text[self.at] in "!?"
@@ -309,10 +346,10 @@ class Scanner:
 
     def emoji(self) -> bool:
         match = EMOJI.match(self.emoji_shapes, self.at)
-        return bool(match) and self.add_symbol(self.text[self.at : match.end()], match.end())
+        return match is not None and self.add_symbol(self.text[self.at : match.end()], match.end())
 
 
-def squeeze(word: str) -> str:
+def _squeeze(word: str) -> str:
     """Letters and marks that stand three times or more in a row, twice."""
     return re.sub(
         r"(.)\1{2,}",

@@ -1,0 +1,72 @@
+"""Export a checkpoint to ONNX, with its tokenizer: a directory for programs that lack this package.
+
+    python -m pipelines.export --checkpoints_dir checkpoints/demo --output exported
+
+Needs no TensorFlow.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from pipelines.console import command
+from sentiment import checkpoint, storage
+from sentiment.checkpoint import Checkpoint
+
+MODEL, TOKENIZER, REFERENCE = "model.onnx", "tokenizer.json", "tokenizer.py"
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write model.onnx (token ids in, probabilities out), tokenizer.json and tokenizer.py, the
+    tokenizer in plain Python."""
+
+    checkpoints_dir: str
+    """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
+    output: str
+    """Directory or URI for the three files, which replace those of an earlier export."""
+
+
+def main(config: ExportConfig) -> None:
+    """Load the checkpoint and write the files; the model last."""
+    from sentiment.model.onnx_graph import onnx_model
+
+    trained = checkpoint.load(config.checkpoints_dir)
+    model = onnx_model(trained).SerializeToString()
+    storage.require_writable(config.output, "--output")
+    contents = {
+        REFERENCE: files("sentiment.text").joinpath("reference.py").read_bytes(),
+        TOKENIZER: tokenizer_file(trained),
+        MODEL: model,
+    }
+    for name, content in contents.items():
+        storage.write(storage.join(config.output, name), content)
+    print(f"Model:     {storage.join(config.output, MODEL)} ({len(model) / 1e6:,.1f} MB)")
+    print(f"Tokenizer: {storage.join(config.output, TOKENIZER)}, for {REFERENCE} beside it")
+
+
+def tokenizer_file(trained: Checkpoint) -> bytes:
+    """What `sentiment.text.reference.Tokenizer` reads, and the names of the model's outputs."""
+    from sentiment.predictor import MAX_TOKENS
+
+    content = {
+        "classes": trained.classes.names,
+        "threshold": trained.classes.threshold,
+        "model_hash": trained.model_hash,
+        "rules": trained.rules,
+        "max_tokens": MAX_TOKENS,
+        "stop_words": trained.stop_words,
+        # The graph finds bigrams itself.
+        "vocabulary": trained.words,
+    }
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def load() -> command.Program[Any]:
+    """The program and its flags."""
+    return main, ExportConfig
+
+
+if __name__ == "__main__":
+    command.run(load)

@@ -1,0 +1,65 @@
+"""An exported directory answers as `sentiment.load` does, without this package."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sentiment
+from pipelines import export
+from pipelines.export import ExportConfig
+from sentiment import checkpoint
+from sentiment.checkpoint import Checkpoint, weight_shapes
+from sentiment.classes import Classes
+from testing.generated import texts_and_labels
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "export.md"
+TEXTS = [
+    *texts_and_labels(50)[0],
+    *("", "the the", "unknown", "Don't &lt;3 :))))", "word1 " * 600, "日本 cafe\u0301 ＧＯＯＤ"),
+]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The working directory that the document speaks of, with what a checkpoint may have."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = ("<pad>", "<unk>", *(f"word{number}" for number in range(200)), "don't", ":))", "good")
+    vocabulary = (*words, "日", "café", "word1 word1", "word2 word3")
+    random = np.random.default_rng(0)
+    shapes = weight_shapes(len(vocabulary), 6, 5, ("lstm", "backward"))
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    trained = Checkpoint(weights, vocabulary, ("the",), classes=Classes(threshold=0.25))
+    checkpoint.save(trained, "checkpoints/reviews")
+    export.main(ExportConfig("checkpoints/reviews", "exported"))
+    return trained
+
+
+def test_the_documents_program_gives_the_probabilities_of_score(here):
+    (block,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    block = block.replace('["what a lovely day", ""]', repr(TEXTS))
+    Path("program.py").write_text(block)
+    found = runpy.run_path("program.py")
+    assert sys.modules.pop("tokenizer").__file__ == str(Path("exported/tokenizer.py").absolute())
+    loaded = sentiment.load("checkpoints/reviews")
+    np.testing.assert_allclose(found["probabilities"], loaded.predict_proba(TEXTS), atol=1e-6)
+    assert found["classes"] == ["negative", "positive"]
+
+
+def test_the_tokenizer_needs_the_standard_library_only(here):
+    lines = Path("exported/tokenizer.py").read_text().splitlines()
+    imports = [line.split()[1] for line in lines if re.match(r"(import|from) ", line)]
+    assert set(imports) == {"html", "json", "re", "unicodedata", "collections.abc", "pathlib"}
+
+
+def test_the_tokenizers_file_has_what_a_translation_needs(here):
+    content = json.loads(Path("exported/tokenizer.json").read_text())
+    assert content["vocabulary"] == list(here.words)
+    assert content["stop_words"] == ["the"]
+    assert (content["rules"], content["max_tokens"], content["threshold"]) == (2, 512, 0.25)
+    assert content["model_hash"] == here.model_hash
