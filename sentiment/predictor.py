@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sentiment.answers import answers
 from sentiment.checkpoint import Checkpoint
 from sentiment.checkpoint import load as load_checkpoint
 from sentiment.errors import InputError
@@ -103,6 +104,41 @@ class Predictor:
         Raises InputError (a ValueError) that names a text that is null (None, NaN), not a str or
         not valid Unicode; TypeError if `texts` is one string or does not have one dimension.
         """
+        ids, offsets, nulls = self._token_ids(texts, max_tokens, null)
+        probabilities = self._infer(ids, offsets)
+        probabilities[nulls] = np.nan
+        return probabilities
+
+    def predict_table(
+        self, texts: "Texts", max_tokens: int = MAX_TOKENS, null: "Null" = "raise"
+    ) -> pa.Table:
+        """The columns that `pipelines.score` adds, for each text: its class and probabilities.
+
+        Arguments and errors as for `predict_proba`; with null="nan" a null text has nulls.
+
+        Returns:
+            n rows, with the schema `sentiment.answers.answer_schema`.
+        """
+        ids, offsets, nulls = self._token_ids(texts, max_tokens, null)
+        table = answers(self._infer, ids, offsets, self._checkpoint.classes).columns
+        if not len(nulls):
+            return table
+        # To take a row without a number is to take nulls.
+        is_null = np.zeros(len(table), bool)
+        is_null[nulls] = True
+        return table.take(pa.array(np.arange(len(table)), mask=is_null))
+
+    def _token_ids(
+        self, texts: "Texts", max_tokens: int, null: "Null"
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first token ids of each text.
+
+        Arguments and errors as for `predict_proba`.
+
+        Returns:
+            int32[tokens], the ids; int64[n + 1], where each text begins; int64[nulls], which texts
+            are null.
+        """
         if max_tokens < 1:
             raise InputError(f"max_tokens is {max_tokens}; it must be at least 1")
         if null not in ("raise", "nan"):
@@ -117,10 +153,8 @@ class Predictor:
                 raise _unusable(position, "null")
         lengths = np.minimum(np.diff(tokens.offsets), max_tokens)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        probabilities = self._infer(tokens.heads(lengths), offsets)
-        # All that is left there is null.
-        probabilities[tokens.invalid] = np.nan
-        return probabilities
+        # All invalid texts that are left are null.
+        return tokens.heads(lengths), offsets, tokens.invalid
 
 
 def load(directory: str) -> Predictor:

@@ -9,11 +9,11 @@ import pyarrow.types as pat
 
 from pipelines.console.terminal import quantity
 from pipelines.errors import BadShard
-from pipelines.scoring.answers import answer_schema
 from pipelines.scoring.column_types import common_type, converts
 from pipelines.scoring.config import OutputSettings, class_names
 from pipelines.sources.parquet_columns import ENCRYPTED, unkept
 from pipelines.sources.rows import choose_columns
+from sentiment.answers import answer_schema
 from sentiment.errors import InputError
 
 SOURCE = pa.schema([("source_shard", pa.string()), ("source_row", pa.int64())])

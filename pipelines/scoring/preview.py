@@ -7,7 +7,6 @@ from contextlib import closing
 import pyarrow as pa
 
 from pipelines.console.terminal import printable, quantity
-from pipelines.scoring.answers import answer_schema
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.follow import Stale, next_step, say_absent, say_step
@@ -18,6 +17,7 @@ from pipelines.scoring.reader import PartReader
 from pipelines.scoring.shards import Shards
 from pipelines.sources.names import file_name, partitions
 from pipelines.sources.rows import Span
+from sentiment.answers import answer_schema
 from sentiment.checkpoint import Checkpoint
 from sentiment.model.inference import inference
 

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.reports.scoring_results import RejectedRow, ScoringResults, ScoringRun
-from pipelines.scoring.answers import winner_column
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.totals import OTHER, Totals, kind_of
 from pipelines.sources.parquet import COLUMN_BUFFER_BYTES
 from sentiment import storage
+from sentiment.answers import winner_column
 from sentiment.checkpoint import Checkpoint
 
 MAX_RUNS = 10

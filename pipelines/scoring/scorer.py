@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import Unavailable
-from pipelines.scoring.answers import answers
 from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.commit import PartWriter
-from pipelines.scoring.part_data import PartCounts, PartResult, PartTask, TokenizedPart
+from pipelines.scoring.part_data import BINS, PartCounts, PartResult, PartTask, TokenizedPart
 from pipelines.scoring.part_file import part_content
 from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.verify import PartCheck, verify
+from sentiment.answers import answers
 from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import Inference
@@ -49,7 +49,7 @@ class PartScorer:
                 tokens=len(part.ids),
                 unknown=int(np.count_nonzero(part.ids == UNKNOWN)),
             ),
-            histogram=scored.histogram.tolist(),
+            histogram=np.histogram(scored.decisive, BINS, (0, 1))[0].tolist(),
             answers=numbers,
             reasons=dict(part.reasons),
         )

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
+import ray
+import ray.data
 
 from pipelines.errors import Failure, ShardChanged, Unavailable
 from pipelines.scoring import ray_executor
@@ -34,6 +36,7 @@ from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.predictor import load
+from sentiment.scorer import Scorer
 from testing.generated import save_checkpoint, texts_and_labels, write_shards
 
 
@@ -457,6 +460,27 @@ def test_three_classes_are_scored_on_ray_as_predict_does(tmp_path, local_ray):
     assert scored["sentiment"].to_pylist() == model.predict(texts).tolist()
     probabilities = np.stack([scored[f"{name}_probability"] for name in classes.names], axis=1)
     np.testing.assert_array_equal(probabilities, model.predict_proba(texts))
+
+
+def test_a_scorer_in_a_job_of_ray_data_gives_the_same(tmp_path, local_ray):
+    classes = Classes(tuple(f"Thema {number}" for number in range(25)))
+    save_checkpoint(tmp_path / "model", seed=2, classes=classes, sureness=40)
+    # Of two batches one has a null, so that Ray joins blocks with and without.
+    table = pa.table({"id": range(30), "text": [*texts_and_labels(29)[0], None]})
+    scored = ray.data.from_arrow(table).map_batches(
+        Scorer,
+        fn_constructor_args=[str(tmp_path / "model")],
+        batch_size=15,
+        compute=ray.data.ActorPoolStrategy(size=1),
+    )
+    found = pa.concat_tables(ray.get(scored.to_arrow_refs())).sort_by("id")
+    expected = Scorer(str(tmp_path / "model"))(table)
+    # NumPy, whose arrays Ray hands over by default, has no null of a float but NaN.
+    number = expected.column_names.index("probability")
+    probability = expected["probability"].fill_null(float("nan"))
+    expected = expected.set_column(number, "probability", probability)
+    assert found.schema.types == expected.schema.types
+    assert [str(column) for column in found.to_pylist()] == list(map(str, expected.to_pylist()))
 
 
 def test_no_column_needs_to_be_kept(tmp_path, capsys, monkeypatch):

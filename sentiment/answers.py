@@ -1,4 +1,4 @@
-"""What scoring adds to each row: the class that wins, and probabilities.
+"""Answers: what is added to each text: the class that wins, and probabilities.
 
 | classes | columns |
 | --- | --- |
@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.scoring.part_data import BINS
 from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import Inference
@@ -37,10 +36,10 @@ class Answers:
 
     winners: npt.NDArray[np.int64]
     """int64[n]: the class of each text."""
+    decisive: npt.NDArray[np.float32]
+    """float32[n]: of two classes the probability of the second, else the winner's."""
     columns: pa.Table
     """n rows, with the schema `answer_schema`."""
-    histogram: npt.NDArray[np.int64]
-    """int64[BINS]: texts by probability: of two classes that of the second, else the winner's."""
 
 
 def winner_column(names: Sequence[str]) -> str:
@@ -49,7 +48,7 @@ def winner_column(names: Sequence[str]) -> str:
 
 
 def answer_schema(names: Sequence[str]) -> pa.Schema:
-    """The columns that the output adds, given the names of the classes.
+    """The columns that are added, given the names of the classes.
 
     Raises InputError if the columns of two classes differ only in case: DuckDB and Spark would take
     them for one.
@@ -70,7 +69,7 @@ def answer_schema(names: Sequence[str]) -> pa.Schema:
         other = named.setdefault(name.lower(), name)
         if other != name:
             raise InputError(
-                f"classes {other!r} and {name!r} of --checkpoints_dir differ only in case, and so "
+                f"classes {other!r} and {name!r} of the model differ only in case, and so "
                 "would their columns, which readers take for one: train with --labels that names "
                 "them apart"
             )
@@ -86,13 +85,11 @@ def answers(infer: Inference, ids: np.ndarray, offsets: np.ndarray, classes: Cla
         offsets: int64[n + 1]: where each text begins in `ids`.
         classes: the model's.
     """
-    winners, shown, top = [], [], []
-    histogram = np.zeros(BINS, np.int64)
+    winners, decisive, shown, top = [], [], [], []
     is_many = len(classes) > MAX_PROBABILITY_COLUMNS
     for probabilities in _blocks(infer, ids, offsets, len(classes)):
         winners.append(classes.winners(probabilities))
-        decisive = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
-        histogram += np.histogram(decisive, BINS, (0, 1))[0]
+        decisive.append(probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1))
         if is_many:
             order = _most_probable(probabilities)
             top.append(order)
@@ -112,7 +109,7 @@ def answers(infer: Inference, ids: np.ndarray, offsets: np.ndarray, classes: Cla
         ]
     else:
         columns = [*(pa.array(column) for column in values.T), winner_names]
-    return Answers(winner, pa.table(columns, schema=schema), histogram)
+    return Answers(winner, np.concatenate(decisive), pa.table(columns, schema=schema))
 
 
 def _blocks(
