@@ -36,12 +36,12 @@ from pipelines.sources.split import Split
 from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
+from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import TensorflowCluster
 from pipelines.training.trainer_setup import make_trainer
 from sentiment.model.batch import WorkerBatch, pad
-from sentiment.text.vocabulary import MIN_SHARE
 
 WARM_UP_STEPS = 200
 """Steps before the first that counts. In its first seconds Ray Train starts processes of its own,
@@ -219,7 +219,7 @@ def main(config: TrainBenchmark) -> None:
         import_ray_data()
         source = LabelledReader(config.text_column, config.label_column, "utf-8")
         shards = find_labelled(config.data_dir, "--data_dir")
-        corpus = prepare(shards, source, (), Split(0, 0.2), None, MIN_SHARE, f"{root}/cache")
+        corpus = prepare(CorpusSpec(shards, source, Split(0, 0.2)), f"{root}/cache")
         settings = _settings(corpus, config.use_gpu)
         runs: dict[int, list[dict]] = {workers: [] for workers in config.workers}
         for number in range(config.repeats):

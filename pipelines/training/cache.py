@@ -9,20 +9,17 @@ prepared corpus is a directory:
     unlabelled.arrow            token ids of a sample of texts without labels, if they are given
     corpus.json                 a `Corpus`; written last: a directory without it is not complete
 
-Its name is a hash of the shards and of every setting that changes its content.
+Its name is a hash of its `CorpusSpec`.
 """
 
-import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
 from pipelines.errors import Failure
-from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.left_out import require_few_rejected
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import TRAIN, VALIDATION, Split
@@ -41,14 +38,13 @@ from pipelines.training.cache_steps import (
 )
 from pipelines.training.copies import CopyNumbers, FrequentTexts
 from pipelines.training.corpus_classes import CorpusClasses, decide_classes
+from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
-from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
-from sentiment.text.tokenizer import RULES, SPECIALS, Encoder, Tokenizer
+from sentiment.text.tokenizer import SPECIALS, Encoder, Tokenizer
 
-FORMAT = 7
 CORPUS = "corpus.json"
 
 FILE_ROWS = 2**17
@@ -59,93 +55,38 @@ LOCAL_BYTES = 16 * 2**20
 start."""
 
 
-def prepare(
-    shards: list[Shard],
-    reader: LabelledReader,
-    stop_words: tuple[str, ...],
-    split: Split,
-    n_samples: int | None,
-    min_share: float,
-    cache_dir: str,
-    max_rejected: str = "1%",
-    unlabelled: UnlabelledShards | None = None,
-    words: tuple[str, ...] = (),
-) -> Corpus:
+def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpus:
     """The prepared corpus: from the cache if it is there, else prepared now.
 
     Args:
-        shards: the labelled shards.
-        reader: of the shards.
-        stop_words: words that the tokenizer leaves out.
-        split: assigns texts to train, validation and test.
-        n_samples: rows to use at most; None: all.
-        min_share: share of the training texts, or of the sample of unlabelled ones, that a token
-            must exceed to get an id.
+        spec: what it is made of.
         cache_dir: directory or URI of prepared corpora.
         max_rejected: labelled rows that may be left out because they cannot be used, a number or a
             share.
-        unlabelled: other texts, whose words also get an id; None: there are none.
-        words: words that get an id in any case.
 
     Raises InputError for a shard that cannot be used, for labels that are no classes, and if more
     rows are rejected than may be.
     """
-    settings = {
-        "format": FORMAT,
-        "tokenizer": RULES,
-        "shards": [asdict(shard) for shard in shards],
-        "source": asdict(reader),
-        "stop_words": stop_words,
-        "split": asdict(split),
-        "n_samples": n_samples,
-        "min_share": min_share,
-    }
-    if unlabelled is not None:
-        settings["unlabelled"] = asdict(unlabelled)
-    if words:
-        settings["words"] = words
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    directory = storage.join(cache_dir, key)
+    directory = storage.join(cache_dir, spec.key)
     path = storage.join(directory, CORPUS)
     try:
         corpus = Corpus.from_json(directory, storage.read(path))
     except FileNotFoundError:
-        corpus = _make(
-            shards,
-            reader,
-            stop_words,
-            split,
-            n_samples,
-            min_share,
-            directory,
-            max_rejected,
-            unlabelled,
-            words,
-        )
+        corpus = _make(spec, directory, max_rejected)
         storage.write(path, corpus.to_json())
         return corpus
     require_few_rejected(corpus.left_out, corpus.usable, max_rejected)
     return corpus
 
 
-def _make(
-    shards: list[Shard],
-    reader: LabelledReader,
-    stop_words: tuple[str, ...],
-    split: Split,
-    n_samples: int | None,
-    min_share: float,
-    directory: str,
-    max_rejected: str,
-    unlabelled: UnlabelledShards | None,
-    words: tuple[str, ...],
-) -> Corpus:
+def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
     """Prepare the corpus in three passes over the shards: sample, count, encode."""
-    tokenizer = Tokenizer(stop_words)
-    small = sum(shard.size for shard in shards) <= LOCAL_BYTES
-    executor = LocalCacheExecutor(shards) if small else RayCacheExecutor(shards)
-    if n_samples is not None:
-        split = _sampling_split(executor, reader, tokenizer, split, n_samples)
+    # Tasks take what a step closes over: not all the shards.
+    reader, split, tokenizer = spec.reader, spec.split, Tokenizer(spec.stop_words)
+    small = sum(shard.size for shard in spec.shards) <= LOCAL_BYTES
+    executor = LocalCacheExecutor(spec.shards) if small else RayCacheExecutor(spec.shards)
+    if spec.n_samples is not None:
+        split = _sampling_split(executor, spec, tokenizer, spec.n_samples)
 
     counts = executor.count(lambda shard: count_shard(shard, reader, tokenizer, split))
     _require_good(counts)
@@ -153,16 +94,16 @@ def _make(
     rows = classes.rows
     longest = max(counts, key=lambda count: count.longest)
     distinct = sum(count.distinct_tokens for count in counts)
-    frequencies = vocabulary.merge(executor.frequencies(distinct, rows["train"], min_share))
-    frequent = vocabulary.frequent(frequencies, rows["train"], min_share)
-    sample = unlabelled.sample(tokenizer, split) if unlabelled else None
+    frequencies = vocabulary.merge(executor.frequencies(distinct, rows["train"], spec.min_share))
+    frequent = vocabulary.frequent(frequencies, rows["train"], spec.min_share)
+    sample = spec.unlabelled.sample(tokenizer, split) if spec.unlabelled else None
     if sample:
-        frequent = vocabulary.merge([frequent, sample.frequencies(tokenizer, min_share)])
+        frequent = vocabulary.merge([frequent, sample.frequencies(tokenizer, spec.min_share)])
     # The rare ones are left out already.
-    tokens = vocabulary.build(frequent, 1, min_share=0, always=words)
+    tokens = vocabulary.build(frequent, 1, min_share=0, always=spec.words)
     if len(tokens) == len(SPECIALS):
         raise InputError(
-            f"--min_share {min_share}: no word is in a larger share of the training texts, so "
+            f"--min_share {spec.min_share}: no word is in a larger share of the training texts, so "
             "there is nothing to learn from"
         )
 
@@ -170,7 +111,7 @@ def _make(
     if sample:
         sample.write(encoder, directory)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / FILE_ROWS)
-    copies = _copy_numbers(executor, shards, counts, classes, encoder, split)
+    copies = _copy_numbers(executor, spec.shards, counts, classes, encoder, split)
     written = executor.write(
         lambda shard: encode_shard(shard, classes.reader, encoder, split, files, copies),
         lambda table: write_file(table, files, directory),
@@ -201,13 +142,10 @@ def _make(
 
 
 def _sampling_split(
-    executor: LocalCacheExecutor | RayCacheExecutor,
-    reader: LabelledReader,
-    tokenizer: Tokenizer,
-    split: Split,
-    n: int,
+    executor: LocalCacheExecutor | RayCacheExecutor, spec: CorpusSpec, tokenizer: Tokenizer, n: int
 ) -> Split:
     """The split with a bound of the sampling hashes, so that at most n rows take part."""
+    reader, split = spec.reader, spec.split
     samples = executor.each(lambda shard: sample_shard(shard, reader, tokenizer, split, n))
     _require_good(samples)
     return replace(split, sample_below=_threshold([sample.hashes for sample in samples], n))

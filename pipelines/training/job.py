@@ -9,7 +9,9 @@ from pipelines.console.terminal import say
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.listing import find_labelled, find_shards
+from pipelines.sources.split import Split
 from pipelines.training.config import TrainConfig
+from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.initial_weights import require_same_model
 from pipelines.training.run_directory import STEP_FLAGS, changed_flags
 from pipelines.training.stop_words import read_stop_words
@@ -41,6 +43,16 @@ def main(config: TrainConfig) -> None:
     if config.unlabelled is not None:
         found = tuple(find_shards([config.unlabelled], "--unlabelled"))
         unlabelled = UnlabelledShards(found, config.text_column, config.encoding)
+    spec = CorpusSpec(
+        shards=shards,
+        reader=reader,
+        split=Split(config.random_state, config.test_size),
+        stop_words=stop_words,
+        n_samples=config.n_samples,
+        min_share=config.min_share,
+        unlabelled=unlabelled,
+        words=initial.words if initial else (),
+    )
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
     cache = config.cache_dir or storage.join(config.data_dir, "_prepared")
@@ -60,7 +72,7 @@ def main(config: TrainConfig) -> None:
         from pipelines.training.settings_files import written
 
         cache = storage.absolute(cache)
-        checkpoint = run(config, shards, reader, unlabelled, stop_words, initial, cache, runs, name)
+        checkpoint = run(config, spec, initial, cache, runs, name)
         # Before the file that makes the checkpoint complete.
         storage.write(storage.join(model, CONFIG), written(config, name))
         save(checkpoint, model)

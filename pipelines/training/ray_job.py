@@ -7,13 +7,11 @@ from pipelines.cluster.resources import resources_per_worker
 from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import require_shared
 from pipelines.console.terminal import printable, quantity, say
-from pipelines.sources.labelled import LabelledReader
-from pipelines.sources.shard import Shard
-from pipelines.sources.split import Split
 from pipelines.training.best_checkpoint import final_checkpoint
 from pipelines.training.cache import prepare
 from pipelines.training.cache_sample import frequent_bigrams
 from pipelines.training.config import TrainConfig
+from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.initial_weights import of_checkpoint, of_words
 from pipelines.training.ray_trainer import fit
 from pipelines.training.run_directory import (
@@ -23,17 +21,13 @@ from pipelines.training.run_directory import (
     write_flags,
 )
 from pipelines.training.settings import Settings, make_settings
-from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
 from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, require_size
 
 
 def run(
     config: TrainConfig,
-    shards: list[Shard],
-    reader: LabelledReader,
-    unlabelled: UnlabelledShards | None,
-    stop_words: tuple[str, ...],
+    spec: CorpusSpec,
     initial: Checkpoint | None,
     cache: str,
     runs: str,
@@ -43,10 +37,7 @@ def run(
 
     Args:
         config: the flags.
-        shards: of `--data_dir`.
-        reader: of the shards.
-        unlabelled: shards of `--unlabelled`; None: there are none.
-        stop_words: the words that the tokenizer leaves out.
+        spec: what the corpus is made of.
         initial: the model to start from; None: from random weights.
         cache: directory or URI of prepared corpora.
         runs: directory or URI of the runs' directories.
@@ -60,26 +51,14 @@ def run(
         import_ray_data(config.verbose)
         require_shared(
             [
-                ("--data_dir", shards[0].path),
+                ("--data_dir", spec.shards[0].path),
                 ("--cache_dir", cache),
                 ("--checkpoints_root", config.checkpoints_root),
                 ("--summaries_dir", config.summaries_dir),
             ]
         )
-        say(f"Preparing {quantity(len(shards), 'shard')} of {config.data_dir} ...")
-        split = Split(config.random_state, config.test_size)
-        corpus = prepare(
-            shards,
-            reader,
-            stop_words,
-            split,
-            config.n_samples,
-            config.min_share,
-            cache,
-            config.max_rejected,
-            unlabelled,
-            initial.words if initial else (),
-        )
+        say(f"Preparing {quantity(len(spec.shards), 'shard')} of {config.data_dir} ...")
+        corpus = prepare(spec, cache, config.max_rejected)
         for line in corpus.description():
             say(printable(line))
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
@@ -89,7 +68,7 @@ def run(
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))
         weights, progress = fit(config, settings, per_worker, runs, name)
-    return final_checkpoint(config, settings, stop_words, weights, progress.validations)
+    return final_checkpoint(config, settings, spec.stop_words, weights, progress.validations)
 
 
 def add_bigrams_and_initial_weights(

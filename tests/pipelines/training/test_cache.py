@@ -19,6 +19,7 @@ from pipelines.training import cache, copies
 from pipelines.training.batches import CachedRows
 from pipelines.training.cache import prepare
 from pipelines.training.cache_steps import write_file
+from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
 from sentiment.errors import InputError
 from testing.generated import texts_and_labels
@@ -47,7 +48,8 @@ def prepared(
     reader = LabelledReader("text", "y", "utf-8", LabelMap.parse(labels), soft_labels)
     shards, cache = find_labelled(str(directory), "--data_dir"), str(directory / "_prepared")
     split = Split(0, 0.2)
-    return prepare(shards, reader, (), split, n_samples, 0.001, cache, max_rejected)
+    spec = CorpusSpec(shards, reader, split, n_samples=n_samples, min_share=0.001)
+    return prepare(spec, cache, max_rejected)
 
 
 def files(corpus: Corpus) -> dict[str, bytes]:

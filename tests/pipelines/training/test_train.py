@@ -22,6 +22,7 @@ from pipelines.training.batches import TrainingBatches
 from pipelines.training.best_checkpoint import losses as curve
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
+from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.job import main
 from pipelines.training.ray_job import add_bigrams_and_initial_weights
 from pipelines.training.settings import Settings, make_settings
@@ -90,7 +91,7 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
     main(two)
     reader, shards = reader_of(two), find_labelled(str(corpus), "--data_dir")
     split, cache = Split(two.random_state, two.test_size), f"{corpus}/_prepared"
-    prepared_corpus = prepare(shards, reader, (), split, None, two.min_share, cache)
+    prepared_corpus = prepare(CorpusSpec(shards, reader, split), cache)
     settings = make_settings(two, prepared_corpus, str(tmp_path))
     # A batch that three do not share evenly.
     processes = [p for n in (1, 3) for p in learnt_by(n, settings, tmp_path / f"of{n}.json")]
@@ -139,7 +140,7 @@ def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
         LabelledReader("SentimentText", "Sentiment", "utf-8"),
         find_labelled(str(corpus), "-"),
     )
-    made = prepare(shards, source, (), Split(0, 0.2), None, 0.001, str(tmp_path))
+    made = prepare(CorpusSpec(shards, source, Split(0, 0.2), min_share=0.001), str(tmp_path))
     with pa.ipc.open_file(Path(made.directory, made.files["train"][0])) as file:
         texts = file.read_all()["ids"].to_pylist()
     monkeypatch.setattr(sample, "SAMPLE_TEXTS", 500)
@@ -172,7 +173,8 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
         source = LabelledReader("SentimentText", "Sentiment", "utf-8")
         found = find_labelled(str(directory), "--data_dir")
         cache = str(directory / "c")
-        caches.append(prepare(found, source, ("word7",), Split(3, 0.2), 900, 0.05, cache))
+        spec = CorpusSpec(found, source, Split(3, 0.2), ("word7",), n_samples=900, min_share=0.05)
+        caches.append(prepare(spec, cache))
         assert sum(caches[-1].rows.values()) == 900
     for other in caches[1:]:
         assert other.vocabulary == caches[0].vocabulary
@@ -195,7 +197,7 @@ def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
         found = find_labelled(shards, "--data_dir")
         barrier.wait(60)
         source = LabelledReader("SentimentText", "Sentiment", "utf-8")
-        made = prepare(found, source, (), Split(0, 0.2), None, 0.001, cache)
+        made = prepare(CorpusSpec(found, source, Split(0, 0.2)), cache)
         # At once: the other may still be writing.
         names = [*made.files["train"], *made.files["validation"]]
         hashed = [hashlib.sha256(Path(made.directory, n).read_bytes()).hexdigest() for n in names]

@@ -16,6 +16,7 @@ from pipelines.sources.split import Split
 from pipelines.training import cache_sample
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
+from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment.errors import InputError
@@ -78,10 +79,12 @@ def corpora(tmp_path_factory) -> tuple[Corpus, Corpus, list[str]]:
     reader = LabelledReader("SentimentText", "Sentiment", "utf-8")
     unlabelled = write(directory / "_unlabelled", texts)
     made = [
-        prepare(shards, reader, (), SPLIT, None, 0.001, cache, unlabelled=each)
+        prepare(CorpusSpec(shards, reader, SPLIT, min_share=0.001, unlabelled=each), cache)
         for each in (None, unlabelled)
     ]
-    again = prepare(shards, reader, (), SPLIT, None, 0.001, cache, unlabelled=unlabelled)
+    again = prepare(
+        CorpusSpec(shards, reader, SPLIT, min_share=0.001, unlabelled=unlabelled), cache
+    )
     assert again == made[1]
     return made[0], made[1], texts
 

@@ -1,0 +1,57 @@
+"""CorpusSpec: all that decides the content of a prepared corpus."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.shard import Shard
+from pipelines.sources.split import Split
+from pipelines.training.unlabelled import UnlabelledShards
+from sentiment.text.tokenizer import RULES
+from sentiment.text.vocabulary import MIN_SHARE
+
+FORMAT = 7
+"""Of the files of a prepared corpus."""
+
+
+@dataclass(frozen=True)
+class CorpusSpec:
+    """The shards and every setting that changes what a prepared corpus holds."""
+
+    shards: list[Shard]
+    """The labelled shards."""
+    reader: LabelledReader
+    """Reads them."""
+    split: Split
+    """Assigns texts to train, validation and test."""
+    stop_words: tuple[str, ...] = ()
+    """Words that the tokenizer leaves out."""
+    n_samples: int | None = None
+    """Rows to use at most; None: all."""
+    min_share: float = MIN_SHARE
+    """Share of the training texts, or of the sample of unlabelled ones, that a token must exceed to
+    get an id."""
+    unlabelled: UnlabelledShards | None = None
+    """Other texts, whose words also get an id; None: there are none."""
+    words: tuple[str, ...] = ()
+    """Words that get an id in any case."""
+
+    @property
+    def key(self) -> str:
+        """Name of the corpus's directory: 16 hex digits of a hash of all this."""
+        settings = {
+            "format": FORMAT,
+            "tokenizer": RULES,
+            "shards": [asdict(shard) for shard in self.shards],
+            "source": asdict(self.reader),
+            "stop_words": self.stop_words,
+            "split": asdict(self.split),
+            "n_samples": self.n_samples,
+            "min_share": self.min_share,
+        }
+        if self.unlabelled is not None:
+            settings["unlabelled"] = asdict(self.unlabelled)
+        if self.words:
+            settings["words"] = self.words
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
