@@ -95,7 +95,10 @@ def local_ray():
     """A local Ray for all tests that call programs in this process."""
     import ray
 
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    often = {"metrics_report_interval_ms": 1000}
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, _system_config=often
+    )
     yield
     ray.shutdown()
 

@@ -34,6 +34,9 @@ of them that a part has. `raw` is the row (CSV) or text (Parquet), or its first 
 beyond 64 MiB of a part; `raw_bytes` is its length, which is always there. `plan` is the number of
 the plan that has the row: there is one for each night with new shards."""
 
+STAGES = ("read", "score", "write")
+"""What a part goes through. Reading includes tokenizing; writing, to encode its files."""
+
 BINS = 20
 """Bins of the histogram of probabilities, of equal width from 0 to 1."""
 
@@ -91,6 +94,8 @@ class TokenizedPart:
     """Rows that cannot be scored. A piece that cannot be read counts with all its rows."""
     reasons: Mapping[str, int]
     """Rejected rows by kind of reason."""
+    seconds: float = 0.0
+    """How long it took to read and tokenize."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ class PartResult:
     """The part's file; None: it was not written."""
     rejected_file: WrittenFile | None = None
     """The part's file in `_rejected/`; None: it has none."""
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """How long each of STAGES took; empty: the part was there already."""
 
     def to_json(self) -> str:
         """As JSON."""
@@ -163,7 +170,7 @@ ReadPart: TypeAlias = TokenizedPart | PartResult
 """A part that was read; or what became of it, if it could not be read or is there already."""
 
 _ARRAYS = {"ids": np.int32, "offsets": np.int64, "piece_rows": np.int64}
-_COUNTS = ("truncated", "rejected_rows", "reasons")
+_COUNTS = ("truncated", "rejected_rows", "reasons", "seconds")
 
 BLOCK = pa.schema(
     [
@@ -213,6 +220,7 @@ def from_block(block: pa.Table) -> ReadPart:
         truncated=counts["truncated"],
         rejected_rows=counts["rejected_rows"],
         reasons=counts["reasons"],
+        seconds=counts["seconds"],
     )
 
 

@@ -6,7 +6,7 @@ part stays missing, its error names its shards, and the job goes on with the oth
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pipelines.console.terminal import quantity
@@ -39,7 +39,11 @@ class ReadStep:
         """The part's rows, or its result if it is there or cannot be read."""
 
         def read() -> ReadPart:
-            return self.finished(task) or self.readers[task.plan](task)
+            if finished := self.finished(task):
+                return finished
+            began = time.monotonic()
+            part = self.readers[task.plan](task)
+            return replace(part, seconds=time.monotonic() - began)
 
         return _with_retries(read, task, self.max_attempts)
 

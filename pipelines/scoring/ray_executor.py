@@ -154,8 +154,10 @@ class RayExecutor:
         processes, and only half as many start. In a GPU job reading tasks run ahead on CPUs.
         """
         # Ray's metrics need Ray, which may not run when this module loads.
+        from pipelines.scoring.ray_metrics import JobMetrics
         from pipelines.scoring.ray_steps import Attempts, PartActor, PartsDatasource, results_of
 
+        metrics = JobMetrics(self._output, worker.score.scorer.classes, number)
         pool = pool_for(self._config, self._is_cluster)
         max_actors = min(pool.max_actors or number, number)
         compute = ray.data.ActorPoolStrategy(
@@ -192,7 +194,9 @@ class RayExecutor:
                     num_gpus=pool.actor_gpus or None,
                 )
                 for block in tables_of(dataset):
-                    yield from results_of(block)
+                    for result in results_of(block):
+                        metrics.add(result)
+                        yield result
         finally:
             forget_counts(attempts.run)
 

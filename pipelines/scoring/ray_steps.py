@@ -4,7 +4,6 @@ Ray retries a task for ever when its process dies, so attempts of a part are cou
 outlive the process, in the cluster's own store (`pipelines.cluster.ray_internals`).
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,14 +13,11 @@ import pyarrow as pa
 import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
-from ray.util.metrics import Counter, Gauge, Histogram
+from ray.util.metrics import Gauge
 
 from pipelines.cluster.ray_internals import count_in_cluster
 from pipelines.scoring.part_data import PartResult, PartTask, from_block, to_block
 from pipelines.scoring.part_worker import ReadStep, ScoreStep, failed
-
-HISTOGRAM_SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
-"""Upper bounds of the histogram's bins, all but the last."""
 
 
 @dataclass(frozen=True)
@@ -126,26 +122,19 @@ def _fetched(read: "ray.ObjectRef[ReadStep]") -> ReadStep:
 
 
 class PartActor:
-    """Scores parts in an actor of the job, and counts them in Ray's metrics.
+    """Scores parts in an actor of the job.
 
-    Every node's Prometheus endpoint shows them: `ray_sentiment_rows_scored_total`,
-    `ray_sentiment_rows_rejected_total`, `ray_sentiment_part_seconds` (a histogram over the parts
-    that this actor wrote) and `ray_sentiment_model_load_seconds` (the time that the model took to
-    load in this process).
+    Its node's Prometheus endpoint shows `ray_sentiment_model_load_seconds`: the time that the model
+    took to load in this process.
     """
 
     def __init__(self, step: ScoreStep, attempts: Attempts | None) -> None:
         self._step, self._attempts = step, attempts
         self._infer = step.scorer.infer
-        self._scored = Counter("sentiment_rows_scored", "Rows scored and written.")
-        self._rejected = Counter("sentiment_rows_rejected", "Rows that could not be scored.")
-        description = "Seconds a part takes."
-        self._seconds = Histogram("sentiment_part_seconds", description, HISTOGRAM_SECONDS)
         self._loading = Gauge("sentiment_model_load_seconds", "Seconds to load the model.")
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """A block of a `ReadPart` -> a block of its `PartResult`."""
-        began = time.monotonic()
         part = from_block(block)
         if isinstance(part, PartResult):
             return to_block(part)
@@ -155,13 +144,6 @@ class PartActor:
         # Set with every part: on a GPU the model loads with the first one, and Ray drops a gauge
         # that is not set again.
         self._loading.set(self._infer.load_seconds)
-        if not result.error:
-            self._seconds.observe(time.monotonic() - began)
-            # Ray raises an error if a counter is increased by 0.
-            if result.counts.rows:
-                self._scored.inc(result.counts.rows)
-            if result.counts.rejected:
-                self._rejected.inc(result.counts.rejected)
         return to_block(result)
 
 

@@ -77,6 +77,7 @@ class RunRecord:
             for note in plan.notes
         ]
         """What is to know of the columns of the shards that this run scores."""
+        self._stages: Counter[str] = Counter()
         self._course: list[tuple[float, int]] = []
         self._parts_per_point = 1
         self._rows_before = self.done_rows
@@ -122,6 +123,7 @@ class RunRecord:
             self._totals.update(asdict(result.counts))
             self.classes += ClassRows(len(self._names)).of_one(result.answers)
             self._parts += 1
+            self._stages.update(result.seconds)
             self._add_point(time.monotonic() - self._began)
         share = self.rejected_rows / max(self.done_rows, 1)
         rate = self._progress.rate(self.done_rows)
@@ -158,6 +160,8 @@ class RunRecord:
             "parts": self._parts,
             "rows": rows,
             "rows/s": rows / seconds,
+            # Of all processes together.
+            "stage_seconds": dict(self._stages),
             "course": self._course,
             "failed": self.failed_parts,
             "left": {

@@ -1,5 +1,6 @@
 """Scores a tokenized part and writes its files."""
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +9,14 @@ import pyarrow as pa
 from pipelines.errors import Unavailable
 from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.commit import PartWriter
-from pipelines.scoring.part_data import BINS, PartCounts, PartResult, PartTask, TokenizedPart
+from pipelines.scoring.part_data import (
+    BINS,
+    STAGES,
+    PartCounts,
+    PartResult,
+    PartTask,
+    TokenizedPart,
+)
 from pipelines.scoring.part_file import part_content
 from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.verify import PartCheck, verify
@@ -33,9 +41,11 @@ class PartScorer:
     def __call__(self, part: TokenizedPart) -> PartResult:
         """Score a part and write its files. Raises Unavailable or Failure if they cannot be."""
         name = part.task.name
+        began = time.monotonic()
         scored = answers(self.infer, part.ids, part.offsets, self.classes)
         names = [*part.kept.column_names, *scored.columns.column_names]
         table = pa.table([*part.kept.columns, *scored.columns.columns], names=names)
+        scored_at = time.monotonic()
         layout = ClassRows(len(self.classes))
         numbers = layout.count(scored.winners, part.piece_rows)
         rows_of = dict(zip(self.classes.names, layout.of_one(numbers).tolist(), strict=True))
@@ -58,9 +68,11 @@ class PartScorer:
             result = replace(result, rejected_file=self.write.write_rejected(name, rejected))
             plan = self.plans[part.task.plan]
             content = part_content(table, part.task, result, plan, self.model_hash)
-            return replace(result, file=self.write.commit(name, content))
+            file = self.write.commit(name, content)
         except (OSError, InputError) as error:
             raise Unavailable(f"it cannot be written: {error}") from error
+        stages = (part.seconds, scored_at - began, time.monotonic() - scored_at)
+        return replace(result, file=file, seconds=dict(zip(STAGES, stages, strict=True)))
 
     def finished(self, task: PartTask) -> PartResult | None:
         """The result of a part that is there already; None: it is not, or is not this part.
