@@ -6,12 +6,14 @@ Loads neither Ray nor TensorFlow.
 import hashlib
 import posixpath
 import re
+from dataclasses import replace
 
 import numpy as np
 
 from pipelines.console.terminal import printable
 from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.occlusion import weights
 from pipelines.evaluation.results import print_classes, print_metrics, print_samples
 from pipelines.evaluation.runs import Run, load_run, predict_by_regression, read_rows
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
@@ -53,6 +55,9 @@ def _evaluate(config: EvaluateConfig, run: Run) -> None:
         lengths=rows.lengths,
         probabilities_by_model=probabilities,
     )
+    wrong_answers = results.answers[MODEL][results.worst]
+    wrong_texts = [results.texts[i] for i in results.worst]
+    results = replace(results, weights=weights(run.checkpoint, wrong_texts, wrong_answers))
     print_metrics(results.metrics)
     print(f"\n{verdict(results)}")
     if warning := majority_warning(results):

@@ -162,12 +162,14 @@ def _side_by_side(results: ComparisonResults) -> Section:
     rows = [comparison_row(name, metrics) for name, metrics in results.metrics.items()]
     table = Table("All models", COMPARISON_COLUMNS, rows, "lrrrrrrrr")
     notes = metric_notes(results.models[results.first].classes)
-    return Section("Side by side", f"{INTERVALS} {notes}", tables=[table])
+    text = "Each model's metrics on the same texts."
+    return Section("Side by side", text, tables=[table], notes=f"{INTERVALS} {notes}")
 
 
 def _against_first(results: ComparisonResults) -> Section:
-    text = (
-        f"Differences from {results.first}, in points, and the 95% interval of that in accuracy "
+    text = f"Differences from {results.first}, in points."
+    notes = (
+        "The interval is the 95% interval of the difference in accuracy "
         "(Bonett and Price 2012). All models answer the same texts, so their own intervals may "
         "overlap where the difference is sure. McNemar's exact test compares the texts that only "
         "one of two models answers rightly: p is the chance of counts as uneven if both are "
@@ -176,7 +178,7 @@ def _against_first(results: ComparisonResults) -> Section:
     )
     align = "l" + "r" * (len(PAIRED_COLUMNS) - 1)
     table = Table(f"Against {results.first}", PAIRED_COLUMNS, results.paired_rows, align)
-    return Section(f"Against {results.first}", text, tables=[table])
+    return Section(f"Against {results.first}", text, tables=[table], notes=notes)
 
 
 def _classes(results: ComparisonResults) -> Section:
@@ -191,7 +193,7 @@ def _classes(results: ComparisonResults) -> Section:
     columns = ("class", "rows", *results.models)
     table = Table("F1 by class", columns, rows, "l" + "r" * (len(columns) - 1))
     text = "F1 is the harmonic mean of precision and recall."
-    return Section("Each class", text, tables=[table])
+    return Section("Each class", text, tables=[table], is_narrow=True)
 
 
 def _differences(results: ComparisonResults) -> Section:
@@ -211,7 +213,7 @@ def _differences(results: ComparisonResults) -> Section:
     columns = ("", *runs)
     table = Table("What differs", columns, rows, "l" * len(columns))
     text = "Flags of training with other values, and the models."
-    return Section("What differs", text, tables=[table])
+    return Section("What differs", text, tables=[table], is_narrow=True)
 
 
 def _disagreements(results: ComparisonResults) -> Section:
@@ -232,7 +234,7 @@ def _disagreements(results: ComparisonResults) -> Section:
                 )
         columns = ("right", "label", first, other, "text")
         if rows:
-            tables.append(Table(f"{first} and {other}", columns, rows, "lllll"))
+            tables.append(Table(f"{first} and {other}", columns, rows, "llllt"))
     text = (
         f"At most {DISAGREEMENTS} texts that only one of two models answers rightly, those first "
         "whose label's probability differs most."

@@ -38,8 +38,22 @@ INTERVALS = (
 )
 """Explains the columns, with `metric_notes`."""
 
+WORST_TEXTS = 200
+"""Wrongly predicted texts in which words are weighed."""
+
 SHOWN_SHARES = 5
 """Most classes whose share is shown on one line."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A token, or two neighbours with a blank between, and what they weigh in a text's answer."""
+
+    words: str
+    probability: float
+    """Of the answer, without them."""
+    fall: float
+    """By how much the log-odds of the answer fall without them, in nats."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,8 @@ class EvaluationResults:
     """int[n]: tokens of each text."""
     probabilities_by_model: Mapping[str, np.ndarray]
     """float[n, K], by the model's name; `MODEL` comes first."""
+    weights: Sequence[Sequence[Weight]] = ()
+    """What each of the `worst` answers rests on, the heaviest first; empty: not measured."""
 
     @property
     def classes(self) -> Classes:
@@ -79,6 +95,15 @@ class EvaluationResults:
             name: self._classes_for(name).winners(probabilities)
             for name, probabilities in self.probabilities_by_model.items()
         }
+
+    @cached_property
+    def worst(self) -> list[int]:
+        """Indices of the wrong answers to whose label the model gives the least probability, the
+        worst first, at most `WORST_TEXTS`."""
+        wrong = np.flatnonzero(self.answers[MODEL] != self.labels)
+        of_label = self.probabilities[wrong, self.labels[wrong]]
+        worst: list[int] = wrong[np.argsort(of_label, kind="stable")][:WORST_TEXTS].tolist()
+        return worst
 
     @property
     def kind(self) -> str:

@@ -47,14 +47,15 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     align: str
-    """A letter for each column: `l` for words, `r` for numbers, which are not wrapped."""
+    """A letter for each column: `l` for words, `t` for texts, which need room, `r` for numbers,
+    which are not wrapped."""
     shades: Sequence[Sequence[float]] = ()
     """For each row and column, -1 (orange) to 1 (blue): a heat map. None: no colours."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, and below it warnings, charts side by side, tables, code blocks."""
+    """A heading, a paragraph, and below it warnings, charts beside tables, code blocks."""
 
     heading: str
     text: str
@@ -62,6 +63,10 @@ class Section:
     tables: Sequence[Table] = ()
     warnings: Sequence[str] = ()
     code: Sequence[str] = ()
+    notes: str = ""
+    """What the numbers mean and how they are computed: shown by a click, and in print."""
+    is_narrow: bool = False
+    """Whether it stands beside the next such section where a screen has room for two."""
 
 
 def page(

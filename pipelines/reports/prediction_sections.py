@@ -1,4 +1,4 @@
-"""Sections of the training report: curves, thresholds, classes, calibration, errors."""
+"""Sections of the training report: curves, thresholds, classes, calibration, lengths."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -21,19 +21,12 @@ from pipelines.reports.page import (
     Section,
     Table,
     draw_chart,
-    shorten,
 )
-from sentiment.errors import on_one_line
 from sentiment.metrics import BINS, calibrate, most_confused, share_interval
 
 if TYPE_CHECKING:  # Loads where a chart is drawn.
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-WORST_TEXTS = 20
-"""Wrongly predicted texts that are quoted."""
-
-QUOTED_CHARACTERS = 280
 
 CURVE_POINTS = 300
 """Most points of a curve; a chart cannot show more."""
@@ -100,11 +93,15 @@ def curves(results: EvaluationResults) -> list[Section]:
         axes.legend(loc="lower left")
 
     subject = f"{classes.names[1]} texts" if is_binary else "a class's texts"
-    text = (
-        f"A lower threshold finds more of {subject} (true positive rate, recall) and takes more "
-        "other texts for them. The ROC curve is better the nearer it comes to the upper left "
-        "corner, the other curve the nearer it comes to the upper right. Of a rare class, look at "
-        "precision and recall."
+    text = f"A lower threshold has a higher recall of {subject}, and a lower precision."
+    if not is_binary:
+        text = "How well the probability of each class tells its texts from all others."
+    notes = (
+        "Recall, or true positive rate: the share of the class's texts that are answered so. "
+        "Precision: the share of the texts answered so that are of the class. False positive rate: "
+        "the share of other texts that are answered so. ROC (receiver operating characteristic) "
+        "curves are better the nearer they come to the upper left corner, precision-recall curves "
+        "the nearer they come to the upper right. For a rare class, look at precision and recall."
     )
     if names != tuple(classes.names):
         numbered = (f"{short} is {name}" for short, name in zip(names, classes.names, strict=True))
@@ -113,7 +110,7 @@ def curves(results: EvaluationResults) -> list[Section]:
         draw_chart("ROC curve", "Receiver operating characteristic.", draw_roc),
         draw_chart("Precision and recall", "Precision at each recall.", draw_precision),
     ]
-    return [Section(heading, text, charts, tables)]
+    return [Section(heading, text, charts, tables, notes=notes)]
 
 
 def _threshold_table(results: EvaluationResults) -> Table:
@@ -158,21 +155,23 @@ def classes(results: EvaluationResults) -> Section:
         *("class", "labelled", "answered", "precision", "recall", "F1", "AUC"),
         "most often taken for",
     )
-    text = (
+    text = "How well each class is recognized, and which classes are taken for which."
+    notes = (
         "Precision is the share of texts answered with a class that are labelled so, recall the "
-        "share of texts of a class that are answered so; F1 is their harmonic mean, AUC that of "
-        "the class against the others. "
+        "share of texts of a class that are answered so; F1 is their harmonic mean; AUC is the "
+        "area under the ROC curve of the class against the others."
     )
     tables = [Table("Each class", columns, rows, "lrrrrrrl")]
     if len(names) <= MATRIX_CLASSES:
-        text += (
-            "In the matrix, a row holds the texts of a label; shares and colours are of the row."
+        notes += (
+            " In the confusion matrix, a row holds the texts of a label; shares and colours are of "
+            "the row: blue is right, orange wrong."
         )
         tables.append(_matrix(confusion, names))
     elif confused := most_confused(confusion, CONFUSIONS):
         cells = [(names[label], names[answer], f"{rows:,}") for label, answer, rows in confused]
         tables.append(Table("Most frequent confusions", ("label", "answer", "texts"), cells, "llr"))
-    return Section("Right and wrong predictions", text, tables=tables)
+    return Section("Right and wrong predictions", text, tables=tables, notes=notes)
 
 
 def _matrix(confusion: np.ndarray, names: Sequence[str]) -> Table:
@@ -227,12 +226,32 @@ def calibration(results: EvaluationResults) -> Section:
         else "70% of the answers with a probability of 0.7 are right"
     )
     text = (
-        f"If the model is well calibrated, {example}. Above the diagonal the probabilities are too "
-        "low, below it too high. Bars are 95% intervals (Wilson). The expected calibration error, "
-        f"the mean distance from the diagonal weighted by texts, is {calibrated.error:.3f}."
+        f"If the model is well calibrated, {example}. The expected calibration error is "
+        f"{calibrated.error:.3f}."
+    )
+    notes = (
+        "Above the diagonal the probabilities are too low, below it too high. Bars are 95% "
+        "intervals (Wilson). The expected calibration error is the mean distance from the diagonal "
+        "weighted by texts; it says nothing of how many answers are right."
     )
     caption = f"{BINS} bins of equal width, and the texts in each."
-    return Section("Calibration", text, [draw_chart("Reliability diagram", caption, draw, 320)])
+    chart = draw_chart("Reliability diagram", caption, draw, 320)
+    tables = [] if is_binary else [_sure_answers(results)]
+    return Section("Calibration", text, [chart], tables, notes=notes, is_narrow=True)
+
+
+def _sure_answers(results: EvaluationResults) -> Table:
+    """How many texts keep their answer, had it to be as probable as a threshold, and how right."""
+    sure = results.probabilities.max(axis=1)
+    right = results.answers[MODEL] == results.labels
+    rows = []
+    for threshold in THRESHOLDS:
+        is_sure = sure >= threshold
+        accuracy = right[is_sure].mean() if is_sure.any() else np.nan
+        shown = (format_number(float(share), ".1%") for share in (is_sure.mean(), accuracy))
+        rows.append((f"{threshold:g}", *shown))
+    columns = ("probability from", "texts", "accuracy")
+    return Table("Only answers of at least this probability", columns, rows, "rrr")
 
 
 def lengths(results: EvaluationResults) -> Section:
@@ -246,7 +265,7 @@ def lengths(results: EvaluationResults) -> Section:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         places = np.arange(len(names))
         upper.errorbar(places, hits / texts, _errors(hits / texts, intervals), fmt="o")
-        upper.set(ylabel="accuracy", xticks=places, xticklabels=names)
+        upper.set(ylabel="accuracy", xticks=places, xticklabels=names, ylim=(0, 1.03))
         format_percent(upper)
         lower.bar(places, texts, 0.8)
         lower.set(xlabel="tokens", ylabel="texts")
@@ -256,39 +275,15 @@ def lengths(results: EvaluationResults) -> Section:
         (name, f"{n:,}", f"{k / n:.1%}", format_interval(interval, ".1%"))
         for name, k, n, interval in zip(names, hits, texts, intervals, strict=True)
     ]
-    text = (
+    text = "Accuracy by the number of a text's tokens."
+    notes = (
         "Tokens without stop words; tokens that are not in the vocabulary count. Each bin is twice "
         "as wide as the one before. All texts without tokens get the same probabilities. Bars are "
         "95% intervals (Wilson)."
     )
     table = Table("Accuracy by length", ("tokens", "texts", "accuracy", "interval"), rows, "lrrr")
     chart = draw_chart("Accuracy by length", "Accuracy by tokens in a text.", draw, 320)
-    return Section("Short and long texts", text, [chart], [table])
-
-
-def worst(results: EvaluationResults) -> Section:
-    """The wrong answers to whose label the model gives the least probability."""
-    names, labels, answers = results.classes.names, results.labels, results.answers[MODEL]
-    wrong = np.flatnonzero(answers != labels)
-    of_label = results.probabilities[wrong, labels[wrong]]
-    rows = [
-        (
-            names[labels[i]],
-            names[answers[i]],
-            f"{results.probabilities[i, answers[i]]:.3f}",
-            shorten(on_one_line(results.texts[i]), QUOTED_CHARACTERS),
-        )
-        for i in wrong[np.argsort(of_label, kind="stable")][:WORST_TEXTS]
-    ]
-    if not rows:
-        return Section("Worst mistakes", "All predictions are right.")
-    text = (
-        "The wrong answers to whose label the model gives the least probability. Look for wrong "
-        "labels, irony and mixed feelings. The probability is that of the answer. Texts are cut at "
-        f"{QUOTED_CHARACTERS} characters."
-    )
-    table = Table("Worst first", ("label", "answer", "probability", "text"), rows, "llrl")
-    return Section("Worst mistakes", text, tables=[table])
+    return Section("Short and long texts", text, [chart], [table], notes=notes, is_narrow=True)
 
 
 def chart_names(names: Sequence[str]) -> tuple[str, ...]:

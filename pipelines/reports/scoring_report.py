@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.console.terminal import quantity
-from pipelines.reports.class_shares import most_frequent, trained_rows
+from pipelines.reports.class_shares import most_frequent, shares, trained_rows
 from pipelines.reports.drift import Drift, share
 from pipelines.reports.page import (
     BLUE,
@@ -62,15 +62,10 @@ def scoring_report(results: ScoringResults) -> bytes:
     counts, unreadable = results.counts, results.unreadable_shards
     names = results.checkpoint.classes.names
     lead = (
-        f"{quantity(counts['rows'], 'row')} of {quantity(len(set(results.shards)), 'shard')} in "
+        f"{_verdict(results)} They are of {quantity(len(set(results.shards)), 'shard')}, in "
         f"{results.directory}, scored with the model {results.checkpoint.model_hash[:12]}. Written "
-        f"{_date(time.time())} by version {version('sentiment-pipelines')}. "
+        f"{_date(time.time())} by version {version('sentiment-pipelines')}."
     )
-    if results.stopped:
-        done = f"{results.parts:,} of {results.planned_parts:,} parts done"
-        lead += f"The job was stopped with {done}: {results.stopped}."
-    else:
-        lead += "The output was complete when this page was written."
     facts = [
         ("rows scored", f"{counts['rows']:,}"),
         *(
@@ -99,6 +94,31 @@ def scoring_report(results: ScoringResults) -> bytes:
     return page(f"Scored: {_end(results.directory)}", lead, sections, facts)
 
 
+def _verdict(results: ScoringResults) -> str:
+    """Whether all is scored, as what, and whether the model knows such texts, in two sentences."""
+    counts = results.counts
+    rows = quantity(counts["rows"], "row")
+    shown = shares(results.checkpoint.classes.names, results.class_rows)
+    what = f": {shown}" if shown else ""
+    if results.stopped:
+        done = f"{results.parts:,} of {results.planned_parts:,} parts done"
+        said = f"The job was stopped with {done}: {results.stopped}. {rows} scored so far{what}."
+    elif counts["rejected"] or results.unreadable_shards:
+        rejected = f"{quantity(counts['rejected'], 'row')} rejected"
+        if results.unreadable_shards:
+            unreadable = quantity(len(results.unreadable_shards), "shard")
+            rejected += f" and {unreadable} not readable"
+        said = f"The output is complete, with {rejected}. {rows} scored{what}."
+    else:
+        said = f"The output is complete: all of its {rows} are scored{what}."
+    drift = Drift.of(counts, results.checkpoint.training)
+    if drift.warnings(results.max_tokens):
+        return f"{said} The texts differ from the training texts: see below."
+    if drift.unknown is not None and drift.trained_unknown is not None:
+        return f"{said} The model knows {1 - drift.unknown:.1%} of the tokens."
+    return said
+
+
 def _drift(results: ScoringResults) -> Section:
     """Compare the texts with the training texts; warn where they differ much."""
     counts, training = results.counts, results.checkpoint.training
@@ -115,11 +135,13 @@ def _drift(results: ScoringResults) -> Section:
     ]
     return Section(
         "Comparison with the training texts",
-        "The model knows the words that were frequent in its training texts. Texts of another "
-        "kind, time or language have more unknown words, and predictions for them are less "
-        "reliable. Tokens are counted after truncation here, and before it in training.",
+        "Texts of another kind, time or language than the training texts have more unknown words, "
+        "and predictions for them are less reliable.",
         tables=[Table("Shares", ("", "these texts", "training texts"), rows, "lrr")],
         warnings=drift.warnings(results.max_tokens),
+        notes="The model knows the words that were frequent in its training texts. Tokens are "
+        "counted after truncation here, and before it in training.",
+        is_narrow=True,
     )
 
 
@@ -143,6 +165,7 @@ def _classes(results: ScoringResults) -> Section:
         "The share of each class: of the rows that are predicted to be of it here, and of the rows "
         "that were labelled so in training.",
         tables=[Table(caption, columns, cells, "lrrr")],
+        is_narrow=True,
     )
 
 
@@ -168,7 +191,8 @@ def _probabilities(histogram: np.ndarray, classes: Classes) -> Section:
         axes.set_ylabel("rows")
 
     drawn = draw_chart(title, f"Rows in {bins} bins. {caption}", draw)
-    return Section("Probabilities", text, charts=[drawn] if histogram.any() else [])
+    charts = [drawn] if histogram.any() else []
+    return Section("Probabilities", text, charts=charts, is_narrow=True)
 
 
 def _shards(results: ScoringResults) -> Section:
@@ -193,9 +217,11 @@ def _shards(results: ScoringResults) -> Section:
     return Section(
         "Shards",
         f"{number} The table shows those whose shares of the classes differ most from the overall "
-        "ones, measured in standard errors. Rows of a shard are often of one time or source.",
+        "ones.",
         charts=[_shares_of_shards(name, shares[:, drawn], overall[drawn], len(results.histogram))],
         tables=[_shard_table("Shards that differ most", results, scored[order])],
+        notes="The difference is measured in standard errors, so that tiny shards do not fill the "
+        "table. Rows of a shard are often of one time or source.",
     )
 
 
@@ -249,7 +275,7 @@ def _rejected(results: ScoringResults) -> Section:
             for row in results.rejected_rows[:SAMPLES_SHOWN]
         ]
         columns = ("shard", "row", "reason", "raw row or text")
-        tables.append(Table("A sample", columns, samples, "lrll"))
+        tables.append(Table("A sample", columns, samples, "lrtt"))
     if unreadable:
         shards = [(_end(shard), reason) for shard, reason in unreadable[:UNREADABLE_SHOWN]]
         caption = f"Shards that could not be read: the first of {len(unreadable):,}"
@@ -257,9 +283,10 @@ def _rejected(results: ScoringResults) -> Section:
     return Section(
         "Rejected rows",
         f"{quantity(rejected, 'row')} and {quantity(len(unreadable), 'shard')} could not be "
-        "scored. _rejected/ has them with shard, row number, reason and raw bytes. The sample is "
-        "from the first rows of a few files there; \\x.. is a byte that is not UTF-8.",
+        "scored.",
         tables=tables,
+        notes="_rejected/ has them with shard, row number, reason and raw bytes. The sample is "
+        "from the first rows of a few files there; \\x.. is a byte that is not UTF-8.",
     )
 
 
@@ -298,10 +325,11 @@ def _runs(runs: Sequence[ScoringRun]) -> Section:
             charts.append(_rate(seconds, rows))
     return Section(
         "Runs",
-        "Seconds are counted from the end of planning: they include starting Ray, and not counting "
-        "rows. A part counts when it is written.",
+        "Time and throughput of the last runs.",
         charts=charts,
         tables=tables if cells else [],
+        notes="Seconds are counted from the end of planning: they include starting Ray, and not "
+        "counting rows. A part counts when it is written.",
     )
 
 

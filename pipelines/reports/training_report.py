@@ -21,8 +21,8 @@ from pipelines.reports.prediction_sections import (
     curves,
     format_percent,
     lengths,
-    worst,
 )
+from pipelines.reports.quoted_texts import by_probability, mistakes
 from pipelines.reports.training_run import TrainingRun, origin_warning, train_command
 from pipelines.reports.verdict import majority_warning, verdict
 from sentiment import storage
@@ -45,14 +45,15 @@ def training_report(results: EvaluationResults) -> bytes:
         (results.kind, f"{metrics.rows:,}"),
     ]
     sections = [
-        _model(results),
-        _training(results),
         _comparison(results),
         *curves(results),
         classes(results),
         calibration(results),
         lengths(results),
-        worst(results),
+        by_probability(results),
+        *mistakes(results),
+        _training(results),
+        _model(results),
         _flags(results.run),
     ]
     return page(f"{subject}: {results.name}", _lead(results), sections, facts)
@@ -76,14 +77,15 @@ def _lead(results: EvaluationResults) -> str:
 
 
 def _model(results: EvaluationResults) -> Section:
-    text = (
+    notes = (
         "Rows are split by a hash of their text, so that equal texts are always on the same side. "
         "The model hash identifies weights, vocabulary, stop words and classes; scored files carry "
         "it."
     )
     facts = results.model_facts(str(results.run.flags["data_dir"]))
     table = Table("The model and its corpus", ("what", "value"), facts, "ll")
-    return Section("Model", text, tables=[table])
+    text = "What the model is, and what it was trained on."
+    return Section("Model", text, tables=[table], notes=notes, is_narrow=True)
 
 
 def _training(results: EvaluationResults) -> Section:
@@ -108,12 +110,17 @@ def _training(results: EvaluationResults) -> Section:
         if validations:
             values = [point.validation_loss for point in validations]
             axes.plot(validated_steps, values, "o-", label="validation")
+        axes.set_ylim(bottom=0)
         finish(axes)
 
     def draw_accuracy(figure: "Figure") -> None:
-        axes = figure.add_subplot(ylabel="accuracy")
+        # The whole scale: a cut one makes a leap of a point.
+        axes = figure.add_subplot(ylabel="accuracy", ylim=(0, 1.03))
         values = [point.validation_accuracy for point in validations]
         axes.plot(validated_steps, values, "o-", label="validation")
+        if counts := run.labels.validation:
+            majority = max(counts) / max(sum(counts), 1)
+            axes.axhline(majority, color=GREY, linestyle="--", label="majority class")
         format_percent(axes)
         finish(axes)
 
@@ -122,28 +129,31 @@ def _training(results: EvaluationResults) -> Section:
     if validations:
         caption = "Accuracy on the validation rows."
         charts.append(draw_chart("Validation accuracy by step", caption, draw_accuracy))
-    text = (
-        "The weights are those with the lowest validation loss. If the validation loss rises while "
-        "the training loss falls, the model overfits. Training losses are averaged over "
-        "neighbouring steps and measured with dropout, so they are higher than validation losses "
-        "of the same weights."
+    text = "The weights are those with the lowest validation loss."
+    notes = (
+        "If the validation loss rises while the training loss falls, the model overfits. Training "
+        "losses are averaged over neighbouring steps and measured with dropout, so they are higher "
+        "than validation losses of the same weights."
     )
-    return Section("Training", text, charts)
+    return Section("Training", text, charts, notes=notes, is_narrow=True)
 
 
 def _comparison(results: EvaluationResults) -> Section:
     text = (
-        "Predictions of simpler models for the same texts. The majority class predicts the shares "
-        "of the classes in the training rows for every text. Where intervals overlap widely, more "
-        f"labelled texts are needed to tell the models apart. {INTERVALS} "
-        f"{metric_notes(results.classes)}"
+        "Predictions of simpler models for the same texts. Where intervals overlap widely, more "
+        "labelled texts are needed to tell the models apart."
+    )
+    notes = (
+        "The majority class predicts the shares of the classes in the training rows for every "
+        f"text. {INTERVALS} {metric_notes(results.classes)}"
     )
     heading = "Comparison with simpler models"
     table = Table(heading, COMPARISON_COLUMNS, results.comparison, "lrrrrrrrr")
     warnings = [warning] if (warning := majority_warning(results)) else []
-    return Section(heading, text, tables=[table], warnings=warnings)
+    return Section(heading, text, tables=[table], warnings=warnings, notes=notes)
 
 
 def _flags(run: TrainingRun) -> Section:
     text = "All flags of training. The same rows and flags give the same model, bit for bit."
-    return Section("Flags", text, code=[" \\\n    ".join(train_command(run.flags))])
+    code = [" \\\n    ".join(train_command(run.flags))]
+    return Section("Flags", text, code=code, is_narrow=True)

@@ -179,7 +179,7 @@ def test_in_a_browser(dark, tmp_path):
         for figure in frame["figures"]:
             width, height = figure["box"]
             assert figure["caption"].startswith("Caption")
-            assert 300 < width <= min(frame["width"], 30 * 16)
+            assert 300 < width <= min(frame["width"], 36 * 16)
             assert 0.6 < height / width < 0.85
             assert figure["drawn"] > 0.05
             # Blurred edges have many colours, of few pixels each.

@@ -1,5 +1,6 @@
 """The training report shows what was measured, for any texts, labels and history."""
 
+import base64
 import math
 import re
 import shlex
@@ -11,8 +12,9 @@ import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.reports.evaluation_results import MODEL
-from pipelines.reports.prediction_sections import QUOTED_CHARACTERS, WORST_TEXTS, by_length
+from pipelines.reports.evaluation_results import MODEL, Weight
+from pipelines.reports.prediction_sections import by_length
+from pipelines.reports.quoted_texts import MISTAKES, QUOTED_CHARACTERS, by_probability, mistakes
 from pipelines.reports.training_report import _lead, training_report
 from pipelines.reports.training_run import LossPoint, TrainingRun, train_command
 from pipelines.training.config import TrainConfig
@@ -23,12 +25,12 @@ from testing.hostile import HOSTILE
 from tests.pipelines.reports.test_page import POLICY, Elements
 
 CHARTS = [
-    "Loss by step",
-    "Validation accuracy by step",
     "ROC curve",
     "Precision and recall",
     "Reliability diagram",
     "Accuracy by length",
+    "Loss by step",
+    "Validation accuracy by step",
 ]
 
 
@@ -77,17 +79,70 @@ def test_the_same_numbers_give_the_same_bytes(results, report):
 def test_the_most_wrong_are_quoted_worst_first_and_cut(report):
     cells = re.findall(
         r'<td class="l" dir="auto">(\w+)</td>\s*<td class="l" dir="auto">(\w+)</td>'
-        r'\s*<td class="r" dir="auto">([\d.]+)</td>\s*<td class="l" dir="auto">([^<]*)</td>',
-        report.decode(),
+        r'\s*<td class="r" dir="auto">([\d.]+)</td>\s*<td class="t" dir="auto">([^<]*)</td>',
+        report.decode().partition("Worst first")[2],
     )
     off = [float(probability) for _, _, probability, _ in cells]
     assert all(label != answer for label, answer, _, _ in cells)
-    assert len(cells) == WORST_TEXTS
+    assert len(cells) == MISTAKES
     assert off == sorted(off, reverse=True)
     assert min(off) >= 0.5
     assert f"{'W' * (QUOTED_CHARACTERS - 1)}…" in report.decode()
     assert "W" * QUOTED_CHARACTERS not in report.decode()
     assert len(report) < 200_000
+
+
+def test_what_mistakes_rest_on_is_shown(model):
+    heavy = [Weight("not bad", 0.5, math.log(8)), Weight("<b>", 0.75, math.log(3))]
+    results = evaluated(model, ["a", "b", "c"], [1, 1, 1], [0.1, 0.2, 0.9])
+    results = replace(results, weights=[heavy, [Weight("not bad", 0.6, math.log(2))]])
+    worst, misleading = mistakes(results)
+    assert [row[3:] for row in worst.tables[0].rows] == [
+        ("a", "not bad 0.500, <b> 0.750"),
+        ("b", "not bad 0.600"),
+    ]
+    assert misleading.tables[0].rows == [("not bad", "negative", "2", "4.0")]
+    bare, *others = mistakes(replace(results, weights=()))
+    assert [row[4] for row in bare.tables[0].rows] == ["–", "–"]
+    assert not others
+
+
+def test_texts_of_each_probability_are_quoted(model):
+    probabilities = np.linspace(0.01, 0.99, 99)
+    texts = [f"text {i}" for i in range(99)]
+    strict = replace(model, classes=Classes(threshold=0.7))
+    results = evaluated(strict, texts, [0] * 99, probabilities)
+    (table,) = by_probability(results).tables
+    assert [row[0] for row in table.rows[::5]] == ["sure: positive", "undecided", "sure: negative"]
+    shown = [float(row[3]) for row in table.rows]
+    assert shown[:5] == pytest.approx([0.99, 0.98, 0.97, 0.96, 0.95])
+    assert sorted(shown[5:10]) == pytest.approx([0.68, 0.69, 0.7, 0.71, 0.72])
+    assert shown[10:] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])
+    assert [row[2] for row in table.rows] == ["positive" if p >= 0.7 else "negative" for p in shown]
+    assert table.rows[0][4] == "text 98"
+
+
+def test_texts_of_each_class_are_quoted_and_those_between_two(model):
+    names = ("a", "b", "c")
+    probabilities = np.array([[0.9, 0.1, 0], [0.1, 0.8, 0.1], [0, 0.46, 0.54], [0, 0.1, 0.9]])
+    results = evaluated(
+        with_classes(model, Classes(names)), ["x"] * 4, [0] * 4, probabilities, run=RUN
+    )
+    (table,) = by_probability(replace(results, texts=list("wxyz"))).tables
+    assert [(row[0], row[3], row[4]) for row in table.rows] == [
+        ("sure: a", "0.900", "w"),
+        ("sure: b", "0.800", "x"),
+        ("sure: c", "0.900", "z"),
+        ("sure: c", "0.540", "y"),
+    ]
+
+
+def test_a_scale_of_accuracy_is_whole(report):
+    images = re.findall(r'src="data:image/svg[^,]+,([^"]+)" alt="([^"]+)"', report.decode())
+    drawn = {title: base64.b64decode(image).decode() for image, title in images}
+    for title in ("Validation accuracy by step", "Accuracy by length"):
+        assert ">0%<" in drawn[title]
+        assert ">100%<" in drawn[title]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +219,7 @@ def test_the_report_in_a_browser(report, model, tmp_path):
         assert frame["scroll_width"] == frame["width"]
         assert frame["scripts"] == 0
         assert not frame["hacked"]
-        charts = CHARTS if name != "single" else [CHARTS[i] for i in (0, 1, 4, 5)]
+        charts = CHARTS if name != "single" else CHARTS[2:]
         assert [figure["title"] for figure in frame["figures"]] == charts
         for figure in frame["figures"]:
             assert figure["box"][0] > 300
@@ -208,6 +263,7 @@ def test_a_report_of_many_classes(model, number):
     assert ("Confusion matrix" in elements.text) == (number <= 12)
     assert ("Most frequent confusions" in elements.text) == (number == 30)
     assert "Each threshold" not in elements.text
+    assert "Only answers of at least this probability" in elements.text
     assert f"Guessing gives {math.log(number):.2f}" in elements.text
     assert "nan" not in elements.text
 
@@ -243,7 +299,7 @@ def test_reports_of_many_classes_in_a_browser(model, tmp_path):
     for name, frame in looked.frames.items():
         assert frame["scroll_width"] == frame["width"], name
         assert not frame["hacked"]
-        curves = ["ROC curve", "Precision and recall"] if name.startswith("3-") else []
+        curves = CHARTS[:2] if name.startswith("3-") else []
         shown = [figure["title"] for figure in frame["figures"]]
-        assert shown == [*CHARTS[:2], *curves, *CHARTS[4:]]
+        assert shown == [*curves, *CHARTS[2:]]
         assert all(figure["drawn"] > 0.03 for figure in frame["figures"])
