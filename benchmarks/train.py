@@ -27,7 +27,7 @@ import numpy as np
 import ray.train
 import tyro
 
-from pipelines.cluster.datasets import import_ray_data
+from pipelines.cluster.datasets import quiet_ray_data
 from pipelines.cluster.ray_train_internals import DataParallelTrainer
 from pipelines.cluster.session import session
 from pipelines.sources.labelled import LabelledReader
@@ -215,8 +215,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def main(config: TrainBenchmark) -> None:
     """Run the measurements and print the tables."""
-    with session(), tempfile.TemporaryDirectory() as root:
-        import_ray_data()
+    with session(), quiet_ray_data(), tempfile.TemporaryDirectory() as root:
         source = LabelledReader(config.text_column, config.label_column, "utf-8")
         shards = find_labelled(config.data_dir, "--data_dir")
         corpus = prepare(CorpusSpec(shards, source, Split(0, 0.2)), f"{root}/cache")

@@ -2,23 +2,33 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipelines.cluster.ray_internals import blocks_of, set_data_options
+from pipelines.cluster.ray_internals import blocks_of, data_options
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-def import_ray_data(verbose: bool = False) -> None:
-    """Import Ray Data, which takes a second, and keep it quiet, unless `verbose`."""
+@contextmanager
+def quiet_ray_data(verbose: bool = False) -> Iterator[None]:
+    """Context manager: Ray Data, which takes a second to import, is quiet, unless `verbose`."""
     import ray.data  # noqa: F401
 
-    if not verbose:
-        set_data_options(enable_progress_bars=False, print_on_execution_start=False)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if verbose:
+        yield
+        return
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with data_options(enable_progress_bars=False, print_on_execution_start=False):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def tables_of(dataset: "Dataset") -> Iterator[pa.Table]:

@@ -4,6 +4,7 @@ A test for each name tells what moved when an upgrade of Ray breaks it. What is 
 `ray_train_internals`, because `ray.train` takes a second to load.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,30 @@ _KV_NAMESPACE = b"sentiment"
 _DIED: Any = common_pb2.ActorDiedErrorContext  # type: ignore[attr-defined]
 _WANTED_ENDS = (_DIED.RAY_KILL, _DIED.OUT_OF_SCOPE, _DIED.REF_DELETED)
 """Reasons of an actor's end that a driver gave."""
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Context manager: in the end the switches of this module, and what Ray logs, are as before.
+
+    After an interruption Ray still may not start by itself: a thread that goes on may ask it for
+    something.
+    """
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    auto_connect, worker_logs = auto_init_hook.enable_auto_connect, worker._worker_logs_enabled
+    is_interrupted = False
+    try:
+        yield
+    except BaseException as error:
+        is_interrupted = not isinstance(error, Exception)
+        raise
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        _replace(worker, "_worker_logs_enabled", worker_logs)
+        if not is_interrupted:
+            _replace(auto_init_hook, "enable_auto_connect", auto_connect)
 
 
 def forbid_auto_connect() -> None:
@@ -49,24 +74,13 @@ def data_options(**options: object) -> Iterator[None]:
 
     context = ray.data.DataContext.get_current()
     before = {name: getattr(context, name, None) for name in options}
-    set_data_options(**options)
+    for name, value in options.items():
+        _replace(context, name, value)
     try:
         yield
     finally:
-        set_data_options(**before)
-
-
-def set_data_options(**options: object) -> None:
-    """Set options of Ray Data's `DataContext`.
-
-    Raises AttributeError for an option that Ray Data does not have; Ray Data itself would ignore
-    it without a word.
-    """
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    for name, value in options.items():
-        _replace(context, name, value)
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def blocks_of(dataset: "Dataset") -> Iterator[Any]:

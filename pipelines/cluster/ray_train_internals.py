@@ -6,6 +6,8 @@ module: `ray.train` takes a second to load.
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.exceptions import (
@@ -32,13 +34,23 @@ _HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 _HEALTH_CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 
 
-def set_health_checks(timeout_seconds: float, interval_seconds: float) -> None:
-    """Set how often Ray Train asks its workers how they are, and when it gives one up.
+@contextmanager
+def health_checks(timeout_seconds: float, interval_seconds: float) -> Iterator[None]:
+    """Context manager: how often Ray Train asks its workers how they are, and when it gives one up.
 
-    A variable that the user has set stays. Call it before a trainer is made.
+    A variable that the user has set stays. Trainers are made and run in the block.
     """
-    os.environ.setdefault(_HEALTH_CHECK_TIMEOUT, f"{timeout_seconds:g}")
-    os.environ.setdefault(_HEALTH_CHECK_INTERVAL, f"{interval_seconds:g}")
+    wanted = {
+        _HEALTH_CHECK_TIMEOUT: f"{timeout_seconds:g}",
+        _HEALTH_CHECK_INTERVAL: f"{interval_seconds:g}",
+    }
+    added = wanted.keys() - os.environ.keys()
+    os.environ.update({name: wanted[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def node_address(text: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -14,8 +15,13 @@ import psutil
 import ray
 
 from pipelines.cluster.guard import guarded
-from pipelines.cluster.ray_internals import forbid_auto_connect, hide_raylet_messages
+from pipelines.cluster.ray_internals import (
+    forbid_auto_connect,
+    hide_raylet_messages,
+    settings_kept,
+)
 from pipelines.console import command
+from pipelines.console.terminal import say
 from pipelines.errors import Failure
 from sentiment.errors import on_one_line
 
@@ -41,7 +47,13 @@ def session(verbose: bool = False) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS") or "local"
     if address not in ("local", "auto") and "://" not in address:
         require_answer(address, MAX_CONNECT_SECONDS)
-    forbid_auto_connect()
+    with _of_program(address, verbose) if command.is_program() else _of_caller(address, verbose):
+        yield
+
+
+@contextmanager
+def _of_program(address: str, verbose: bool) -> Iterator[None]:
+    """The session of a process that is a program of ours, with its signals and streams."""
     sigterm_handler = signal.getsignal(signal.SIGTERM)
     others = set(psutil.Process().children())
     with nullcontext() if verbose else guarded() as guard:
@@ -49,21 +61,12 @@ def session(verbose: bool = False) -> Iterator[None]:
             others.add(psutil.Process(guard.pid))
             command.before_leaving[:] = [guard.keep_quiet]
         try:
-            ray.init(
-                # "auto" would try the address of an earlier `ray start`, which may be gone.
-                address=address,
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                include_dashboard=False,
-            )
+            _start(address, verbose)
             if guard and address == "local":
                 guard.watch_over(_processes(others))
             if sigterm_handler is command.terminate:
                 # Ray's handler would end the program without a message.
                 signal.signal(signal.SIGTERM, sigterm_handler)
-            if not verbose:
-                hide_raylet_messages()
-                logging.getLogger("ray.train").setLevel(logging.ERROR)
         except BaseException as error:
             _end(_processes(others))
             if isinstance(error, SystemExit):
@@ -79,6 +82,43 @@ def session(verbose: bool = False) -> Iterator[None]:
             ray.shutdown()
             _end(started)
             command.before_leaving.clear()
+
+
+@contextmanager
+def _of_caller(address: str, verbose: bool) -> Iterator[None]:
+    """The session of a process that calls a job, such as a notebook: it finds all as it was."""
+    sigterm_handler = signal.getsignal(signal.SIGTERM)
+    with settings_kept():
+        try:
+            _start(address, verbose)
+        except BaseException as error:
+            ray.shutdown()
+            if not isinstance(error, Exception):
+                raise
+            raise Failure(_why_not_started(error)) from error
+        finally:
+            # Python allows it there alone, and so does Ray. None: not a handler of Python.
+            if threading.current_thread() is threading.main_thread() and sigterm_handler:
+                signal.signal(signal.SIGTERM, sigterm_handler)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str, verbose: bool) -> None:
+    """Start a local Ray, or connect to a cluster."""
+    forbid_auto_connect()
+    ray.init(
+        # "auto" would try the address of an earlier `ray start`, which may be gone.
+        address=address,
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        include_dashboard=False,
+    )
+    if not verbose:
+        hide_raylet_messages()
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
 
 
 def require_answer(address: str, seconds: float) -> None:
@@ -101,7 +141,7 @@ def require_answer(address: str, seconds: float) -> None:
                 ) from error
         if not said:
             said = True
-            print(f"Waiting for the Ray cluster at {address} ...", flush=True)
+            say(f"Waiting for the Ray cluster at {address} ...")
         time.sleep(1)
 
 

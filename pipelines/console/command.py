@@ -7,25 +7,40 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 from pipelines.console.terminal import discard, printable, require_streams
+
+if TYPE_CHECKING:
+    from pipelines.errors import Failure
+    from sentiment.errors import InputError
 
 # Only light modules stand here: Ctrl-C has its handler before the heavy ones load.
 
 Config = TypeVar("Config")
 
-Program: TypeAlias = tuple[Callable[[Config], None], type[Config]]
+Program: TypeAlias = tuple[Callable[[Config], object], type[Config]]
 """A program's function, and the frozen dataclass of its flags."""
 
 before_leaving: list[Callable[[], object]] = []
 """What a second Ctrl-C calls before it ends the program at once."""
+
+_running = threading.Event()
+"""`exit_code` runs."""
 
 _terminated = threading.Event()
 """SIGTERM has come. An exception could not tell: Ray replaces what the handler raises."""
 
 REPEAT_SECONDS = 0.05
 """Time until an interrupt that was swallowed is raised again."""
+
+
+def is_program() -> bool:
+    """Whether this process is one of the programs, so that signals and streams are its own.
+
+    Otherwise another program calls a job, such as a notebook.
+    """
+    return _running.is_set()
 
 
 def run(
@@ -68,6 +83,7 @@ def exit_code(
     _terminated.clear()
     signal.signal(signal.SIGTERM, terminate)
     sys.unraisablehook = _unraisable
+    _running.set()
     main = sys.modules["__main__"]
     program = program or (f"python -m {main.__spec__.name}" if main.__spec__ else "program")
     try:
@@ -91,10 +107,12 @@ def exit_code(
         discard(sys.stdout)  # `head` has seen enough.
         return _complain("the output is no longer read", 1)
     except Exception as error:
-        message, code = _explain(error)
-        if not message:
+        known = foreseen(error)
+        if known is None:
             raise
-        return _complain(message, code)
+        return _complain(str(known), 2 if isinstance(known, ValueError) else 1)
+    finally:
+        _running.clear()
     return 0
 
 
@@ -104,24 +122,22 @@ def terminate(number: int, frame: object) -> NoReturn:
     _interrupt(number, frame)
 
 
-def _explain(error: Exception) -> tuple[str, int]:
-    """Message and exit code of an error that was foreseen; otherwise an empty message."""
+def foreseen(error: Exception) -> "InputError | Failure | None":
+    """The user's mistake or the failure that an error comes from; None: nobody foresaw it."""
     from pipelines.console.extras import which_extra
     from pipelines.errors import Failure
     from sentiment.arrow_errors import without_details
     from sentiment.errors import InputError
 
     for cause in _causes(error):
-        if isinstance(cause, Failure):
-            return str(cause), 1
-        if isinstance(cause, InputError):
-            return str(cause), 2
+        if isinstance(cause, InputError | Failure):
+            return cause
         # A disk or server: its message names the file, and a traceback would say no more.
         if isinstance(cause, OSError):
-            return f"{without_details(str(cause))}: run the same command again", 1
+            return Failure(f"{without_details(str(cause))}: run the same command again")
         if isinstance(cause, ModuleNotFoundError) and (hint := which_extra(cause.name)):
-            return hint, 2
-    return "", 1
+            return InputError(hint)
+    return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

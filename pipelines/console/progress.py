@@ -1,6 +1,5 @@
 """Progress of long work: a bar on a terminal, a line every few seconds on a pipe."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from pipelines.console.terminal import say
+from pipelines.console.terminal import output, say
 
 LINE_SECONDS = 5.0
 """Shortest time between two lines."""
@@ -46,7 +45,7 @@ class Progress:
     Args:
         count: Formats the amounts done and in total: `rows`, `steps` or `megabytes`.
         label: What the lines begin with.
-        stream: Where to show it; None: standard output.
+        stream: Where to show it; None: `terminal.output()`.
         clock: Seconds.
         console: Terminal for the bar; None: that of `stream`, if it is one.
     """
@@ -61,7 +60,7 @@ class Progress:
     ) -> None:
         self._count, self._clock = count, clock
         self._prefix = f"{label}: " if label else ""
-        self._stream = stream or sys.stdout
+        self._stream = stream or output()
         console = console or _terminal(self._stream)
         self._bar = _bar(console) if console else None
         self._total: int | None = None

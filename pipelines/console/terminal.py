@@ -6,45 +6,65 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, cast
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line separators, bidirectional overrides and lone surrogates."""
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
-    """Print a line at once, to standard output by default; once its reader is gone, to nowhere.
+    """Print a line at once, to `output()` by default; once its reader is gone, to nowhere.
 
     For programs whose work is not what they print.
     """
-    stream = stream or sys.stdout
+    stream = stream or output()
     try:
         print(line, file=stream, flush=True)
     except BrokenPipeError:
         discard(stream)
 
 
-_loud: list[TextIO] = []
-"""Standard output, while `quietly` keeps others from it."""
+class _Nowhere(io.TextIOBase):
+    """A stream that shows nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+_NOWHERE: TextIO = cast(TextIO, _Nowhere())
+
+_quiet: list[bool] = []
+"""For each block of `quietly` that runs, whether it keeps warnings back, too."""
 
 
 @contextmanager
-def quietly(is_quiet: bool) -> Iterator[None]:
-    """Context manager: if `is_quiet`, standard output shows nothing but what `warn` prints."""
+def quietly(is_quiet: bool, warnings: bool = True) -> Iterator[None]:
+    """Context manager: if `is_quiet`, nothing is shown but what `warn` prints.
+
+    `sys.stdout` stays what it is: other threads of the process may print.
+
+    Args:
+        is_quiet: whether to do anything at all.
+        warnings: whether to show what `warn` prints.
+    """
     if not is_quiet:
         yield
         return
-    _loud.append(sys.stdout)
+    _quiet.append(not warnings)
     try:
-        with open(os.devnull, "w") as sys.stdout:
-            yield
+        yield
     finally:
-        sys.stdout = _loud.pop()
+        _quiet.pop()
+
+
+def output() -> TextIO:
+    """Where lines and progress are shown: standard output; within `quietly` nowhere."""
+    return _NOWHERE if _quiet else sys.stdout
 
 
 def warn(line: str) -> None:
     """Print a line, also within `quietly`."""
-    say(line, _loud[-1] if _loud else None)
+    say(line, _NOWHERE if any(_quiet) else sys.stdout)
 
 
 def require_streams() -> None:

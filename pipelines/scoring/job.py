@@ -29,7 +29,7 @@ from pipelines.scoring.reader import PartReader
 from pipelines.scoring.run_record import RunRecord, RunSummary
 from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
-from pipelines.scoring.totals import Totals
+from pipelines.scoring.totals import Scored, Totals
 from pipelines.sources.listing import find, require_apart
 from pipelines.sources.shard import Shard
 from sentiment import storage
@@ -56,20 +56,20 @@ class TooManyRejected(Failure):
     """More rows are rejected than `--max_rejected` allows; all parts are done."""
 
 
-def main(config: ScoreConfig) -> None:
-    """Score every shard that is new or not finished, on Ray.
+def main(config: ScoreConfig) -> Scored:
+    """Score every shard that is new or not finished, on Ray; tell what the output holds then.
 
     Raises InputError if a flag, the input or the output cannot be used, and Failure if the job has
     to stop: then the same command goes on.
     """
     try:
         with quietly(config.quiet):
-            _score(config)
+            return _score(config)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command again goes on") from None
 
 
-def _score(config: ScoreConfig) -> None:
+def _score(config: ScoreConfig) -> Scored:
     if config.use_gpu:
         require_module("tensorflow")
     checkpoint = load(config.checkpoints_dir)
@@ -85,20 +85,20 @@ def _score(config: ScoreConfig) -> None:
     output.require_same(settings)
     if config.dry_run:
         preview(config, checkpoint, output, shards, _executor(config, shards, output))
-        return
+        return _scored(output, output.totals())
     storage.require_writable(output.directory, "--output")
     say_damage(output.directory, mend_here(output))
     output.remove_partial()
     if output.complete and is_up_to_date(config, output, shards):
         say_absent(output, shards)
         warn(f"Nothing to do: every shard of the input is scored in {config.output}")
-        return
+        return _scored(output, output.totals())
 
     if not output.plans:
         require_columns(shards, settings)
 
     executor, summary = _executor(config, shards, output), RunSummary(found.aside_counts)
-    _run_and_report(config, checkpoint, output, shards, executor, summary)
+    return _run_and_report(config, checkpoint, output, shards, executor, summary)
 
 
 def _executor(config: ScoreConfig, shards: Shards, output: Output) -> Executor:
@@ -115,7 +115,7 @@ def _run_and_report(
     shards: Shards,
     executor: Executor,
     summary: RunSummary,
-) -> None:
+) -> Scored:
     """Run the job; print its totals and write its report."""
     say(
         f"{quantity(len(shards), 'shard')} of {' '.join(config.input)}, "
@@ -135,7 +135,24 @@ def _run_and_report(
     unreadable_shards = len(output.unreadable())
     names = checkpoint.classes.names
     say_totals(config.output, config.max_tokens, totals, names, unreadable_shards)
-    say_run(summary, names, drift(summary.counts))
+    warnings = drift(summary.counts)
+    say_run(summary, names, warnings)
+    notes = (*summary.notes, *warnings)
+    return _scored(output, totals, int(summary.classes.sum()), notes)
+
+
+def _scored(
+    output: Output, totals: Totals, new_rows: int = 0, warnings: tuple[str, ...] = ()
+) -> Scored:
+    return Scored(
+        output=output.directory,
+        rows=totals.counts["rows"],
+        rejected=totals.counts["rejected"],
+        truncated=totals.counts["truncated"],
+        labels=dict(zip(output.classes, totals.classes.tolist(), strict=True)),
+        new_rows=new_rows,
+        warnings=warnings,
+    )
 
 
 def run(

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pyarrow as pa
 
-from pipelines.console.terminal import printable, quantity
+from pipelines.console.terminal import printable, quantity, say
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.follow import Stale, next_step, say_absent, say_step
@@ -47,24 +47,24 @@ def preview(
     plan = None if step is None else step.plan
     if output.plans:
         missing = quantity(output.missing_parts, "part")
-        print(f"Output: {quantity(output.planned_parts, 'part')}, of which {missing} missing")
+        say(f"Output: {quantity(output.planned_parts, 'part')}, of which {missing} missing")
     if plan is None:
-        print("Plan: nothing new")
+        say("Plan: nothing new")
     else:
         rows = int(plan.parts.rows.sum())
         parts = quantity(len(plan.parts), "part")
         unreadable = quantity(len(plan.unreadable), "shard")
-        print(f"Plan: {quantity(rows, 'row')} in {parts}; {unreadable} could not be read")
+        say(f"Plan: {quantity(rows, 'row')} in {parts}; {unreadable} could not be read")
         for reason in list(plan.unreadable.values())[:3]:
-            print(f"  {printable(reason)}")
+            say(f"  {printable(reason)}")
         for note in plan.notes:
-            print(printable(note))
+            say(printable(note))
         encoder = checkpoint.encoder()
         read = PartReader.of(config, encoder, plan.schema)
-        print(_columns_line(read.columns, answer_schema(checkpoint.classes.names)))
+        say(_columns_line(read.columns, answer_schema(checkpoint.classes.names)))
         if rows:
-            print(_time_line(read, checkpoint, plan))
-    print("Nothing was written")
+            say(_time_line(read, checkpoint, plan))
+    say("Nothing was written")
 
 
 def _print_input(shards: Shards) -> None:
@@ -76,13 +76,13 @@ def _print_input(shards: Shards) -> None:
     )
     by_kind = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
     size = shards.sizes.sum() / 1e6
-    print(f"Input: {quantity(len(shards), 'shard')}, {size:,.1f} MB: {by_kind}")
+    say(f"Input: {quantity(len(shards), 'shard')}, {size:,.1f} MB: {by_kind}")
     values: dict[str, set[str | None]] = {}
     for path in shards.paths.to_pylist():
         for key, value in partitions(path).items():
             values.setdefault(key, set()).add(value)
     for key, found in values.items():
-        print(printable(f"Partition column: {key}, {quantity(len(found), 'value')}"))
+        say(printable(f"Partition column: {key}, {quantity(len(found), 'value')}"))
 
 
 def _columns_line(kept: pa.Schema, added: pa.Schema) -> str:

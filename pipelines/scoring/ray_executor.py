@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipelines.cluster.datasets import import_ray_data, tables_of
+from pipelines.cluster.datasets import quiet_ray_data, tables_of
 from pipelines.cluster.pool_monitor import PoolMonitor
 from pipelines.cluster.ray_internals import data_options, forget_counts
 from pipelines.cluster.session import session
@@ -110,11 +110,13 @@ class RayExecutor:
             yield from map(worker, tasks)
             return
         self._start()
-        import_ray_data(self._config.verbose)
         from ray.data.exceptions import ExecutionTimeoutError
 
         try:
-            with PoolMonitor("PartActor", "part", say) as monitor:
+            with (
+                quiet_ray_data(self._config.verbose),
+                PoolMonitor("PartActor", "part", say) as monitor,
+            ):
                 for result in self._stream(tasks, number, worker):
                     monitor.progress()
                     yield result

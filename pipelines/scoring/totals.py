@@ -85,6 +85,26 @@ class Totals:
         )
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a scored output holds, for Python programs; `Totals` in short."""
+
+    output: str
+    """Its directory or URI."""
+    rows: int
+    """Rows scored, by all runs."""
+    rejected: int
+    """Rows that could not be scored; they are in `_rejected/`."""
+    truncated: int
+    """Rows scored on their first tokens only."""
+    labels: dict[str, int]
+    """Rows of each class, by its name."""
+    new_rows: int
+    """Rows that this run has scored."""
+    warnings: tuple[str, ...]
+    """What the program would have printed of columns and texts of this run."""
+
+
 def kind_of(reason: str) -> str:
     """A reason without its details of a single value: rows are counted by this."""
     return reason.partition(": ")[0][:MAX_REASON_CHARACTERS]

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipelines.cluster.ray_internals import data_options
 from pipelines.errors import Failure
 from pipelines.sources.left_out import require_few_rejected
 from pipelines.sources.shard import Shard
@@ -54,6 +55,10 @@ LOCAL_BYTES = 16 * 2**20
 """Shards of this size together, or less, are prepared in this process: Ray Data takes longer to
 start."""
 
+SHUFFLE_BYTES = 2**28
+"""Size of the rows that a task of Ray Data distributes at once, by file or by token; Ray's default
+is a GiB."""
+
 
 def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpus:
     """The prepared corpus: from the cache if it is there, else prepared now.
@@ -72,7 +77,8 @@ def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpu
     try:
         corpus = Corpus.from_json(directory, storage.read(path))
     except FileNotFoundError:
-        corpus = _make(spec, directory, max_rejected)
+        with data_options(shuffle_input_batch_bytes=SHUFFLE_BYTES):
+            corpus = _make(spec, directory, max_rejected)
         storage.write(path, corpus.to_json())
         return corpus
     require_few_rejected(corpus.left_out, corpus.usable, max_rejected)

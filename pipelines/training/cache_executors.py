@@ -16,17 +16,12 @@ from ray.exceptions import RayTaskError
 
 from pipelines.cluster import arrow_ipc as ipc
 from pipelines.cluster.datasets import rows_of, tables_of
-from pipelines.cluster.ray_internals import set_data_options
 from pipelines.errors import Failure, Unavailable
 from pipelines.sources.shard import Shard
 from pipelines.training.cache_steps import ShardCounts, WrittenFile
 from sentiment.text import vocabulary
 
 Result = TypeVar("Result")
-
-SHUFFLE_BYTES = 2**28
-"""Size of the rows that a task of Ray Data distributes at once, by file or by token; Ray's default
-is a GiB."""
 
 PARTITION_TOKENS = 500_000
 """Distinct tokens, counted once per shard, whose counts one task adds up, approximately."""
@@ -85,7 +80,6 @@ class RayCacheExecutor:
     """
 
     def __init__(self, shards: list[Shard]) -> None:
-        set_data_options(shuffle_input_batch_bytes=SHUFFLE_BYTES)
         self._shards = ray.data.from_items([asdict(shard) for shard in shards])
         self._counted: ray.data.Dataset | None = None
 

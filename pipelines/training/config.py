@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pipelines.console.flags import rejected_limit, require, require_encoding
 from pipelines.sources.labels import LabelMap
@@ -140,6 +140,22 @@ class TrainConfig:
         if "train_steps" in given and "epochs" not in given:
             values["epochs"] = None  # Or the epochs of the file would replace the steps.
         return values
+
+    @classmethod
+    def of(cls, preset: str | None = None, config: str | None = None, **flags: Any) -> Self:
+        """The flags of a preset or a YAML file, which `flags` override, for Python programs."""
+        named = {"preset": preset, "config": config}
+        given = {name: value for name, value in named.items() if value is not None}
+        return cls(**cls.from_files({**dict.fromkeys(flags, ""), **given}) | flags)
+
+    def require_applied(self) -> None:
+        """Raise InputError if a preset or file is only named: its flags are not set."""
+        for name in ("preset", "config"):
+            if (value := getattr(self, name)) is not None:
+                raise InputError(
+                    f"{name} is {value!r}, but its flags are not set: make the config with "
+                    f"TrainConfig.of({name}={value!r}, ...)"
+                )
 
     @staticmethod
     def more_help() -> str:

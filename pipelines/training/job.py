@@ -23,8 +23,11 @@ CONFIG = "config.yaml"
 """File beside the checkpoint: the flags of the run, for `--config`."""
 
 
-def main(config: TrainConfig) -> None:
+def main(config: TrainConfig) -> str:
     """Train the run that the flags describe, or resume it, and save its best checkpoint.
+
+    Returns:
+        The directory or URI of the checkpoint.
 
     Raises InputError for flags and rows that cannot be used, Failure where training fails.
     """
@@ -83,3 +86,4 @@ def main(config: TrainConfig) -> None:
             f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
         )
     say(f"Model saved in: {model}")
+    return model

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pipelines.cluster.datasets import import_ray_data
+from pipelines.cluster.datasets import quiet_ray_data
 from pipelines.cluster.resources import resources_per_worker
 from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import require_shared
@@ -47,8 +47,7 @@ def run(
         The checkpoint of the best validation.
     """
     directory = storage.join(runs, name)
-    with session(config.verbose):
-        import_ray_data(config.verbose)
+    with session(config.verbose), quiet_ray_data(config.verbose):
         require_shared(
             [
                 ("--data_dir", spec.shards[0].path),

@@ -17,7 +17,7 @@ from pipelines.cluster.ray_train_internals import (
     CHECKPOINT_NAME,
     SNAPSHOT,
     DataParallelTrainer,
-    set_health_checks,
+    health_checks,
 )
 from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
@@ -53,10 +53,10 @@ def fit(
 
     Raises Failure where training fails, and KeyboardInterrupt with a message on Ctrl-C.
     """
-    set_health_checks(HEALTH_CHECK_TIMEOUT_SECONDS, HEALTH_CHECK_INTERVAL_SECONDS)
     filesystem, storage_path = storage.resolve(runs)
     same_command = f"the same command with --run_name {name}"
-    with MessageListener() as listener:
+    checks = health_checks(HEALTH_CHECK_TIMEOUT_SECONDS, HEALTH_CHECK_INTERVAL_SECONDS)
+    with checks, MessageListener() as listener:
         trainer = _trainer(
             config, settings, per_worker, listener.messages, filesystem, storage_path, name
         )

@@ -14,29 +14,38 @@ from testing.waiting import wait_until
 
 PROGRAM = """
 import os, sys, time
+from dataclasses import dataclass
 import ray
 from pipelines.cluster.session import session
+from pipelines.console import command
 
-with session():
-    os.write(2, b"native code complains\\n")
-    print("ready", flush=True)
-    if sys.argv[1] == "end":
-        print("to the terminal", file=sys.stderr)
-    else:
-        while True:
+@dataclass
+class Flags:
+    pass
+
+def main(flags):
+    waits = "WAITS" in os.environ
+    with session():
+        os.write(2, b"native code complains\\n")
+        print("ready", flush=True)
+        if not waits:
+            print("to the terminal", file=sys.stderr)
+        while waits:
             ray.get(ray.put(1))
             time.sleep(0.1)
-print("and after it", file=sys.stderr)
+    print("and after it", file=sys.stderr)
+
+command.run(lambda: (main, Flags))
 """
 
 
-def start(what: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
+def start(**environment: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, what],
+        [sys.executable, "-c", PROGRAM],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        env=os.environ | {"RAY_ADDRESS": ""} | environment,
     )
     assert program.stdout.readline() == "ready\n"
     return program, psutil.Process(program.pid).children(recursive=True)
@@ -55,7 +64,7 @@ def require_none_left(processes: list[psutil.Process]) -> None:
 @pytest.mark.ray
 @pytest.mark.process
 def test_native_code_is_not_heard_and_nothing_is_left():
-    program, processes = start("end")
+    program, processes = start()
     _, said = program.communicate(timeout=60)
     assert (program.returncode, said) == (0, "to the terminal\nand after it\n")
     require_none_left(processes)
@@ -65,7 +74,7 @@ def test_native_code_is_not_heard_and_nothing_is_left():
 @pytest.mark.ray
 @pytest.mark.process
 def test_a_program_that_ray_ends_says_why():
-    program, processes = start("wait")
+    program, processes = start(WAITS="")
     (raylet,) = [each for each in processes if each.name() == "raylet"]
     raylet.kill()
     _, said = program.communicate(timeout=90)
@@ -79,7 +88,7 @@ def test_a_program_that_ray_ends_says_why():
 @pytest.mark.ray
 @pytest.mark.process
 def test_a_program_that_is_killed_leaves_no_process_of_ray():
-    program, processes = start("wait")
+    program, processes = start(WAITS="")
     program.kill()
     _, said = program.communicate(timeout=60)
     assert program.returncode == -signal.SIGKILL

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import ray
 import ray.data
 
+from pipelines import score
 from pipelines.errors import Failure, ShardChanged, Unavailable
 from pipelines.scoring import ray_executor
 from pipelines.scoring.commit import PartWriter
@@ -453,7 +455,12 @@ def test_three_classes_are_scored_on_ray_as_predict_does(tmp_path, local_ray):
     texts, _ = texts_and_labels(30)
     (tmp_path / "corpus").mkdir()
     pq.write_table(pa.table({"text": texts}), tmp_path / "corpus" / "a.parquet")
-    main(config(tmp_path, part_rows=10))
+    # As another program calls it, which has a Ray of its own.
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert score.run(config(tmp_path, part_rows=10)).new_rows == 30
+    assert ray.is_initialized()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert ray.data.DataContext.get_current().enable_progress_bars
     scored = pads.dataset(tmp_path / "scored", format="parquet").to_table()
     assert len(list((tmp_path / "scored").glob("part-*"))) == 3
     model = load(str(tmp_path / "model"))

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray.data
 
+from pipelines import train
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
@@ -88,7 +91,13 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
     """One and three as plain TensorFlow processes, two as workers of Ray Train."""
     flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 64}
     two = config(corpus, tmp_path, "of2", num_workers=2, **flags)
-    main(two)
+    # As another program calls it, which has a Ray of its own.
+    before = dict(os.environ)
+    assert train.run(two, quiet=True) == f"{tmp_path}/of2"
+    assert capsys.readouterr().out == ""
+    assert ray.is_initialized()
+    assert os.environ == before
+    assert ray.data.DataContext.get_current().enable_progress_bars
     reader, shards = reader_of(two), find_labelled(str(corpus), "--data_dir")
     split, cache = Split(two.random_state, two.test_size), f"{corpus}/_prepared"
     prepared_corpus = prepare(CorpusSpec(shards, reader, split), cache)
