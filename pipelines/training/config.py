@@ -122,6 +122,9 @@ class TrainConfig:
     """Stop after this many validations in a row without improvement; None: never."""
     num_workers: int = 1
     """Number of Ray Train workers; they share each batch."""
+    cpus_per_worker: int | None = None
+    """CPUs that Ray reserves for each worker, and its threads; None: Ray reserves one, and the
+    workers of a node share its CPUs."""
     use_gpu: bool = False
     """Give each worker a GPU."""
     max_failures: int = 3
@@ -167,7 +170,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least_one = ["n_samples", "batch_size", "train_steps", "epochs", "hidden_size"]
         at_least_one += ["embedding_size", "sequence_len", "validate_every", "num_workers"]
-        at_least_one += ["early_stopping", "keep_checkpoints"]
+        at_least_one += ["early_stopping", "keep_checkpoints", "cpus_per_worker"]
         for name in at_least_one:
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "at least 1")

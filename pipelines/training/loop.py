@@ -4,12 +4,12 @@ A checkpoint holds all that the next step depends on. If a worker dies, all work
 last checkpoint and end with the same bits.
 """
 
-import os
 from typing import Any
 
 import ray.train
 from ray.util.queue import Queue
 
+from pipelines.cluster.resources import node_cpus
 from pipelines.training import resume_state as state
 from pipelines.training.batches import TrainingBatches
 from pipelines.training.messages import ReplicaHash
@@ -34,7 +34,8 @@ def train_loop(config: dict[str, Any]) -> None:
     messages: Queue = config["messages"]
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    trainer = make_trainer(settings, threads=_threads(context.get_local_world_size()))
+    threads = settings.cpus_per_worker or _threads(context.get_local_world_size())
+    trainer = make_trainer(settings, threads)
     progress = state.restore(trainer)
     bigrams = Bigrams(settings.vocabulary) or None
     validation_rows = ValidationRows(settings.rows("validation"), bigrams, rank, workers)
@@ -70,8 +71,8 @@ def train_loop(config: dict[str, Any]) -> None:
 
 
 def _threads(workers_on_node: int) -> int:
-    """Threads for each of the workers that share this machine."""
-    return max(1, (os.cpu_count() or 1) // workers_on_node)
+    """Threads for each of the workers that share this node: an equal share of its CPUs."""
+    return max(1, int(node_cpus()) // workers_on_node)
 
 
 def _training_batches(settings: Settings, bigrams: Bigrams | None) -> TrainingBatches:

@@ -63,7 +63,9 @@ def run(
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         require_same_corpus(config, corpus.key, directory)
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
-        per_worker = resources_per_worker(config.num_workers, config.use_gpu)
+        per_worker = resources_per_worker(
+            config.num_workers, config.use_gpu, config.cpus_per_worker
+        )
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))
         weights, progress = fit(config, settings, per_worker, runs, name)

@@ -99,6 +99,8 @@ def _trainer(
             num_workers=config.num_workers,
             use_gpu=config.use_gpu,
             resources_per_worker=per_worker,
+            # On CPUs a worker gains by having a node for itself; GPUs gain by being neighbours.
+            placement_strategy="PACK" if config.use_gpu else "SPREAD",
         ),
         run_config=ray.train.RunConfig(
             name=name,

@@ -27,6 +27,9 @@ FREE_FLAGS = ("preset", "config", "run_name", "use_gpu", "verbose", "max_failure
 STEP_FLAGS = ("train_steps", "epochs")
 """Flags that say how many steps a run takes. It may be resumed for more."""
 
+WORKER_FLAGS = ("num_workers", "cpus_per_worker")
+"""Flags that say on what a run trains. They may change; results then differ by rounding."""
+
 
 def run_flags(config: TrainConfig) -> dict[str, Any]:
     """The flags that must be the same when a run is resumed."""
@@ -66,7 +69,7 @@ def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
     for name, before in changed.items():
         now = flags[name]
         differs = f"--{name} is {now}, but run {config.run_name} was started with {before}"
-        if name not in (*STEP_FLAGS, "early_stopping", "num_workers"):
+        if name not in (*STEP_FLAGS, "early_stopping", *WORKER_FLAGS):
             raise InputError(
                 f"{differs}: resume it with the same flags, or choose another --run_name"
             )
@@ -78,8 +81,8 @@ def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
                 )
             if config.schedule == "linear":
                 effect = "; the learning rate is now that of the longer run, so it goes up again"
-        elif name == "num_workers":
-            effect = "; sums over other workers are rounded in another order"
+        elif name in WORKER_FLAGS:
+            effect = "; sums over other workers or threads are rounded in another order"
         lines[name] = f"--{name} is {now}; it was {before}{effect}"
     return lines
 

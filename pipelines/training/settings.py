@@ -51,6 +51,8 @@ class Settings:
     flags: dict[str, Any]
     """The run's flags, for its TensorBoard logs."""
     use_gpu: bool
+    cpus_per_worker: int | None
+    """Threads of each worker; None: an equal share of its node's CPUs."""
 
     def rows(self, split: str) -> CachedRows:
         """The rows of `train` or `validation`."""
@@ -121,6 +123,7 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
         summaries=storage.absolute(summaries),
         flags=run_flags(config),
         use_gpu=config.use_gpu,
+        cpus_per_worker=config.cpus_per_worker,
     )
 
 

@@ -42,6 +42,8 @@ def training(root: Path | str, workers: int = 2) -> list[object]:
         *("--data_dir", f"{root}/corpus", "--checkpoints_root", f"{root}/checkpoints"),
         *("--summaries_dir", f"{root}/logs", "--cache_dir", f"{root}/cache"),
         *("--run_name", "model", "--stopwords_file", "None", "--num_workers", workers),
+        # The same threads, and so the same bits, on a Ray of two CPUs and on that of any machine.
+        *("--cpus_per_worker", 1),
         *("--train_steps", STEPS, "--validate_every", EVERY, "--keep_checkpoints", 1),
         *("--hidden_size", 16, "--embedding_size", 16, "--bidirectional", "--bigrams", 500),
         *("--initial_vectors", "cooccurrence", "--word_keep_prob", 0.95, "--calibrate"),

@@ -80,6 +80,7 @@ def test_a_flag_that_is_new_since_the_run_was_started_is_named(run):
         ({}, {"early_stopping": 3}, "--early_stopping is 3; it was None"),
         ({"epochs": 1}, {"epochs": 2}, "--epochs is 2; it was 1"),
         ({}, {"num_workers": 2}, "--num_workers is 2; it was 1; sums .* another order"),
+        ({}, {"cpus_per_worker": 2}, "--cpus_per_worker is 2; it was None; sums .* another order"),
         (
             {"schedule": "linear", "epochs": 1},
             {"schedule": "linear", "epochs": 2},
