@@ -103,6 +103,16 @@ def local_ray():
     ray.shutdown()
 
 
+@pytest.fixture
+def mlflow_store(tmp_path, monkeypatch):
+    """What programs send to MLflow, which keeps it in files."""
+    from testing.mlflow_store import MlflowStore
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlflow").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return MlflowStore()
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
     """An S3 server for all tests."""

@@ -36,6 +36,9 @@ class EvaluateConfig:
     baseline: bool = False
     """Also train TF-IDF + logistic regression on the training texts (in memory), and compare it on
     the same rows."""
+    mlflow_experiment: str | None = None
+    """Name of an experiment in MLflow whose run of this model also gets metrics, report and card;
+    the server is the one that MLFLOW_TRACKING_URI names. None: no MLflow."""
     samples: int = 10
     """Number of sample predictions to print."""
     checkpoints: Positional[tuple[str, ...]] = ()
@@ -54,6 +57,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not self.directories:
             raise InputError("--checkpoints_dir must be given")
+        if self.mlflow_experiment is not None and len(self.directories) > 1:
+            raise InputError("--mlflow_experiment is for one checkpoint")
         require(self.samples >= 0, "samples", self.samples, "at least 0")
         LabelMap.parse(self.labels)
         for name in ("text_column", "encoding"):

@@ -21,6 +21,7 @@ from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
 from pipelines.reports.training_run import origin_warning
 from pipelines.reports.verdict import majority_warning, verdict
+from pipelines.tracking import MODEL_TAG, MlflowRun, Point
 from sentiment import storage
 from sentiment.errors import on_one_line
 
@@ -67,6 +68,8 @@ def _evaluate(config: EvaluateConfig, run: Run) -> None:
     print_classes(results.metrics[MODEL], results.classes.names)
     print_samples(results, config.samples)
     print(f"\n{_write_files(results, run.directory)}")
+    if config.mlflow_experiment is not None:
+        _track(config.mlflow_experiment, results, run.directory)
 
 
 def _write_files(results: EvaluationResults, directory: str) -> str:
@@ -89,6 +92,22 @@ def _write_files(results: EvaluationResults, directory: str) -> str:
     except OSError as error:
         return f"Report: {page}; no model card: {card} cannot be written: {on_one_line(error)}"
     return f"Report: {page}; model card: {card}"
+
+
+def _track(experiment: str, results: EvaluationResults, directory: str) -> None:
+    """Add the metrics, the report and the card to the model's run in MLflow."""
+    tags = {MODEL_TAG: results.checkpoint.model_hash}
+    run = MlflowRun(experiment, results.name, tags, continues=True)
+    metrics, corpus = results.metrics[MODEL], "test"
+    if not results.held_out:
+        corpus = posixpath.splitext(_report_name(results))[0].removeprefix("report-")
+    names = ("accuracy", "macro_f1", "auc", "log_loss", "calibration_error")
+    run.metrics(Point(f"{corpus}/{name}", getattr(metrics, name)) for name in names)
+    files = (_report_name(results), *([CARD] if results.held_out else []))
+    paths = {name: storage.join(directory, name) for name in files}
+    contents = {name: storage.read(path) for name, path in paths.items() if storage.exists(path)}
+    run.files("evaluation", contents)
+    run.close()
 
 
 def _report_name(results: EvaluationResults) -> str:

@@ -70,6 +70,9 @@ class TrainConfig:
     """Directory or URI; the model is saved in CHECKPOINTS_ROOT/RUN_NAME."""
     summaries_dir: str = "logs"
     """Directory or URI of TensorBoard logs; this run writes to SUMMARIES_DIR/RUN_NAME."""
+    mlflow_experiment: str | None = None
+    """Name of an experiment in MLflow that also gets flags, metrics and the checkpoint; the server
+    is the one that MLFLOW_TRACKING_URI names. None: no MLflow."""
     run_name: str | None = None
     """Name of the run; the same name resumes an interrupted run. None: the Unix time."""
     keep_checkpoints: int = 2

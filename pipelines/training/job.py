@@ -71,14 +71,19 @@ def main(config: TrainConfig) -> str:
         for line in changed.values():
             say(f"Run {name} goes on: {line}")
         # Ray and TensorFlow take seconds to load: only where there is work.
+        from pipelines.training.mlflow_feed import mlflow_feed
         from pipelines.training.ray_job import run
         from pipelines.training.settings_files import written
 
         cache = storage.absolute(cache)
-        checkpoint = run(config, spec, initial, cache, runs, name)
-        # Before the file that makes the checkpoint complete.
-        storage.write(storage.join(model, CONFIG), written(config, name))
-        save(checkpoint, model)
+        with mlflow_feed(config, name, runs) as feed:
+            checkpoint = run(config, spec, initial, cache, runs, name)
+            flags = written(config, name)
+            # Before the file that makes the checkpoint complete.
+            storage.write(storage.join(model, CONFIG), flags)
+            save(checkpoint, model)
+            if feed:
+                feed.finish(checkpoint, {CONFIG: flags})
         best = checkpoint.training["best"]
         say(
             f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "

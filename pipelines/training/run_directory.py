@@ -21,7 +21,15 @@ INITIAL = "initial.safetensors"
 CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
 
-FREE_FLAGS = ("preset", "config", "run_name", "use_gpu", "verbose", "max_failures")
+FREE_FLAGS = (
+    "preset",
+    "config",
+    "run_name",
+    "use_gpu",
+    "verbose",
+    "max_failures",
+    "mlflow_experiment",
+)
 """Flags that may differ when a run is resumed, and change nothing in what it learns."""
 
 STEP_FLAGS = ("train_steps", "epochs")

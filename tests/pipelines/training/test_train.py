@@ -87,10 +87,12 @@ def learnt_by(workers: int, settings: Settings, path: Path) -> list[multiprocess
 
 
 @pytest.mark.slow(40)
-def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_ray, capsys):
+def test_any_number_of_workers_has_the_same_loss_curve(
+    corpus, tmp_path, local_ray, capsys, mlflow_store
+):
     """One and three as plain TensorFlow processes, two as workers of Ray Train."""
     flags = {"train_steps": 100, "dropout_keep_prob": 1.0, "batch_size": 64}
-    two = config(corpus, tmp_path, "of2", num_workers=2, **flags)
+    two = config(corpus, tmp_path, "of2", num_workers=2, mlflow_experiment="tweets", **flags)
     # As another program calls it, which has a Ray of its own.
     before = dict(os.environ)
     assert train.run(two, quiet=True) == f"{tmp_path}/of2"
@@ -126,6 +128,14 @@ def test_any_number_of_workers_has_the_same_loss_curve(corpus, tmp_path, local_r
     assert [len(losses(tmp_path, "of2")), len(one)] == [110, 100]
     np.testing.assert_allclose(losses(tmp_path, "of2")[:100], one, atol=1e-4)
     assert load(f"{tmp_path}/of2").training["flags"]["train_steps"] == 110
+    # MLflow has one run with each step once, and the checkpoint.
+    (tracked,) = mlflow_store.runs("tweets")
+    points = mlflow_store.client.get_metric_history(tracked.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == [
+        *enumerate(losses(tmp_path, "of2"), 1)
+    ]
+    files = mlflow_store.files(tracked, "checkpoint")
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "of2").iterdir()}
 
 
 @pytest.mark.process
