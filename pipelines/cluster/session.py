@@ -3,13 +3,16 @@
 import errno
 import logging
 import os
+import secrets
 import signal
 import socket
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 import psutil
 import ray
@@ -28,7 +31,11 @@ from sentiment.errors import on_one_line
 MAX_CONNECT_SECONDS = 45.0
 """How long the address of a cluster is tried."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG),
+}
+_REMEDY = "set RAY_TMPDIR to a short path with free space, such as /tmp"
 
 
 @contextmanager
@@ -74,7 +81,7 @@ def _of_program(address: str, verbose: bool) -> Iterator[None]:
                 command.terminate(signal.SIGTERM, None)
             if not isinstance(error, Exception):  # Ray raises bare ones, too.
                 raise
-            raise Failure(_why_not_started(error)) from error
+            raise Failure(_why_not_started(error, address)) from error
         try:
             yield
         finally:
@@ -95,7 +102,7 @@ def _of_caller(address: str, verbose: bool) -> Iterator[None]:
             ray.shutdown()
             if not isinstance(error, Exception):
                 raise
-            raise Failure(_why_not_started(error)) from error
+            raise Failure(_why_not_started(error, address)) from error
         finally:
             # Python allows it there alone, and so does Ray. None: not a handler of Python.
             if threading.current_thread() is threading.main_thread() and sigterm_handler:
@@ -109,13 +116,16 @@ def _of_caller(address: str, verbose: bool) -> Iterator[None]:
 def _start(address: str, verbose: bool) -> None:
     """Start a local Ray, or connect to a cluster."""
     forbid_auto_connect()
-    ray.init(
-        # "auto" would try the address of an earlier `ray start`, which may be gone.
-        address=address,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        include_dashboard=False,
-    )
+    if address == "local":
+        _set_token()
+    with warnings.catch_warnings(action="ignore"):  # Ray Client's are said in its error, too.
+        ray.init(
+            # "auto" would try the address of an earlier `ray start`, which may be gone.
+            address=address,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            include_dashboard=False,
+        )
     if not verbose:
         hide_raylet_messages()
         logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -162,10 +172,29 @@ def _end(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
-def _why_not_started(error: Exception) -> str:
+def _set_token() -> None:
+    """Give a local Ray a token of its own where it could not write one to ~/.ray."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    try:
+        directory = Path.home() / ".ray"
+        directory.mkdir(parents=True, exist_ok=True)
+        is_there = (directory / "auth_token").exists() or os.access(directory, os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home.
+        is_there = False
+    if not is_there:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex()
+
+
+def _why_not_started(error: Exception, address: str) -> str:
     message = f"Ray did not start, or did not answer: {on_one_line(error)}"
+    if address != "local":
+        return f"{message}; RAY_ADDRESS is {address}: unset it to use this machine"
+    variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    directory = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if "AF_UNIX" in message:
+        return f"Ray did not start: {variable}={directory} is too long for its sockets: {_REMEDY}"
     causes = (error, error.__cause__, error.__context__)
-    if any(isinstance(cause, OSError) and cause.errno in _FULL for cause in causes):
-        directory = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-        message += f"; its files are below {directory}: free space there, or set RAY_TMPDIR"
+    if any(isinstance(cause, OSError) and cause.errno in _DISK_ERRORS for cause in causes):
+        message += f"; its files are below {directory}: {_REMEDY}"
     return message

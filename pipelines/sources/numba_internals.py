@@ -9,10 +9,10 @@ goes.
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from sentiment.numba_cache import cached_njit
 
 
 def scanner(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: compile a function that makes no array; it runs without the GIL."""
-    compiled: Callable[..., Any] = njit(cache=True, nogil=True, _nrt=False)(function)
+    compiled: Callable[..., Any] = cached_njit(nogil=True, _nrt=False)(function)
     return compiled

@@ -1,5 +1,6 @@
 """TrainConfig: the flags of `pipelines.train`, checked one by one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -9,6 +10,11 @@ from pipelines.sources.labels import LabelMap
 from pipelines.training.threshold_rule import ThresholdRule
 from sentiment.errors import InputError
 from sentiment.text.vocabulary import MIN_SHARE
+
+MAX_RUN_NAME = 100
+"""Characters. File systems take 255 bytes, and some files' names are longer than their run's."""
+
+RUN_NAME = rf"[A-Za-z0-9-][A-Za-z0-9_.-]{{0,{MAX_RUN_NAME - 1}}}"
 
 ENGLISH = "english"
 """Value of `--stopwords_file` for the list that is installed with this package."""
@@ -202,12 +208,12 @@ class TrainConfig:
         LabelMap.parse(self.labels)
         rejected_limit(self.max_rejected, 0)
         if self.run_name is not None:
-            plain = self.run_name.replace("-", "").replace("_", "").replace(".", "").isalnum()
             require(
-                plain and not self.run_name.startswith((".", "_")),
+                re.fullmatch(RUN_NAME, self.run_name) is not None,
                 "run_name",
                 self.run_name,
-                "letters, digits, - . and _, and not begin with . or _",
+                f"letters a to z, digits, - . and _, {MAX_RUN_NAME} at most, and not begin with "
+                ". or _",
             )
         if self.initial_checkpoint is not None and self.initial_vectors != "random":
             raise InputError(

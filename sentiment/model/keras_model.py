@@ -8,7 +8,11 @@ Sizes: n texts, `length` tokens in the longest, E numbers per embedding, H units
 Importing this module loads TensorFlow. `sentiment.model.kernel` scores on CPUs without it.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+
+# Keras reads it on import. The user's environment or ~/.keras/keras.json may name another one.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
 import numpy as np

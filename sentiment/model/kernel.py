@@ -41,6 +41,7 @@ from sentiment.model.numba_internals import (
     prefetch,
     times_power_of_two,
 )
+from sentiment.numba_cache import cached_njit
 from sentiment.text.bigrams import Bigrams
 
 _CACHE_LINE_FLOATS = 16
@@ -247,7 +248,7 @@ def _frozen(array: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
 # become NaN, because all that is added to it is finite: outputs are at most 1.
 #
 # Not a BLAS product: its rounding depends on the machine, and it starts a thread on each core.
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def _fill_table(embedding, kernel, bias, words, table, intrinsics=SOURCE_HASH):
     """Fill the table: embedding @ kernel, plus the bias in the rows of words.
 
@@ -305,7 +306,7 @@ def _output(o, c):
     return (c - one) / ((one + o) * (one + c))
 
 
-@njit(cache=True)
+@cached_njit()
 def _fill_probabilities(logits, bias, probabilities):
     """The softmax over K classes.
 
@@ -392,7 +393,7 @@ def _next_outputs(gates, base, cell, recent, next_h):
 
 
 # Without error_model="numpy" a check for division by zero keeps the loops from vectorizing.
-@njit(error_model="numpy", cache=True, nogil=True)
+@cached_njit(error_model="numpy", nogil=True)
 def _add_logits(
     ids,
     bigram_ids,

@@ -9,6 +9,7 @@ files.
 import numpy as np
 from numba import njit
 
+from sentiment.numba_cache import cached_njit
 from sentiment.text._unicode import (
     ATTACHED,
     BLANK,
@@ -301,7 +302,7 @@ def fold_plain(data, at, stop, grave, text, text_kinds, end):
     return stop
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def fold(data, offsets, present, row, last, tables, text, text_kinds, spans):
     """Fold the rows `row` to `last` (excluded) of a column.
 

@@ -8,6 +8,8 @@ little-endian machine, as all that run Ray are.
 import numpy as np
 from numba import njit
 
+from sentiment.numba_cache import cached_njit
+
 UNKNOWN = 1
 PADDING_BYTES = 24
 """Bytes that must follow the last token in memory. Their values do not matter."""
@@ -71,7 +73,7 @@ def find(h, first, second, words, at, length, table):
         slot = (slot + _1) & last
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def fill(table, entry_ends):
     """Put the entries into an empty table. Returns the first entry that occurs twice, or -1.
 
@@ -104,7 +106,7 @@ def fill(table, entry_ends):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def look_up(text, words, tokens, counts, table, vocabulary_size, as_bytes, out, state):
     """Turn the tokens of a block of texts into ids or bytes, and hash the texts. Drops stop words.
 

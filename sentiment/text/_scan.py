@@ -11,6 +11,7 @@ a word.
 import numpy as np
 from numba import njit
 
+from sentiment.numba_cache import cached_njit
 from sentiment.text._unicode import (
     ATTACHED,
     BLANK,
@@ -348,7 +349,7 @@ def squeeze(text, kinds, at, stop, is_emoticon):
     return end
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def scan(text, kinds, kind_words, spans, tokens, counts):
     """Find the tokens of folded texts.
 

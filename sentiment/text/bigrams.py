@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sentiment.errors import InputError
+from sentiment.numba_cache import cached_njit
 from sentiment.text.tokenizer import UNKNOWN
 
 NONE = 0
@@ -119,7 +119,7 @@ def _table(keys: np.ndarray, words: int) -> _Table:
     return slots, values, factor, shift
 
 
-@njit(cache=True)
+@cached_njit()
 def _fill(keys, words, slots, values, factor, shift):
     last = np.uint64(len(slots) - 1)
     for number in range(len(keys)):
@@ -130,7 +130,7 @@ def _fill(keys, words, slots, values, factor, shift):
         values[slot] = words + number
 
 
-@njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def _find(ids, offsets, slots, values, factor, shift, bigram_ids):
     last = np.uint64(len(slots) - 1)
     for text in range(len(offsets) - 1):

@@ -64,7 +64,8 @@ def require_none_left(processes: list[psutil.Process]) -> None:
 @pytest.mark.ray
 @pytest.mark.process
 def test_native_code_is_not_heard_and_nothing_is_left():
-    program, processes = start()
+    """And Ray needs no home, as in a container with a random uid."""
+    program, processes = start(HOME="/proc/none")
     _, said = program.communicate(timeout=60)
     assert (program.returncode, said) == (0, "to the terminal\nand after it\n")
     require_none_left(processes)
@@ -101,3 +102,34 @@ def test_a_program_that_is_killed_leaves_no_process_of_ray():
 def test_a_cluster_that_does_not_answer_is_one_line(address):
     with pytest.raises(Failure, match=f"RAY_ADDRESS={address}: no Ray cluster answers there"):
         require_answer(address, 0)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("TMPDIR", "LONG", "is too long for its sockets: set RAY_TMPDIR to a short path"),
+        ("RAY_TMPDIR", "/proc/none", "below /proc/none: set RAY_TMPDIR"),
+    ],
+)
+def test_a_directory_that_ray_cannot_use_is_named_with_the_variable_to_set(
+    variable, value, said, tmp_path
+):
+    if value == "LONG":
+        (tmp_path / ("x" * 100)).mkdir()
+        value = str(tmp_path / ("x" * 100))
+    ours = ("RAY_ADDRESS", "RAY_TMPDIR")
+    environment = {name: text for name, text in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**environment, variable: value},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Ray did not start")
+    assert done.stderr.count("\n") == 1
+    assert value in done.stderr
+    assert said in done.stderr

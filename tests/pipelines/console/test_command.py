@@ -432,3 +432,11 @@ def test_encodings_that_python_has(encoding):
 def test_encodings_that_python_does_not_have(encoding):
     with pytest.raises(InputError, match=r"^--encoding "):
         require_encoding(encoding)
+
+
+@pytest.mark.parametrize("name", ["café", "日本", "²", "", ".a", "_a", "a/b", "a\n", "a" * 101])
+def test_names_of_runs_are_those_of_any_file_system(name):
+    with pytest.raises(InputError, match=f"--run_name is {name}; it must be"):
+        TrainConfig(run_name=name)
+    for good in ("a", "-A_1.b", "a" * 100):
+        TrainConfig(run_name=good)

@@ -158,7 +158,7 @@ def test_each_cached_function_with_intrinsics_depends_on_their_source():
     cached = [
         function
         for function in functions.values()
-        if "cache=True" in inspect.getsource(function) and uses_intrinsics(function)
+        if "@cached_njit" in inspect.getsource(function) and uses_intrinsics(function)
     ]
     assert [function.__name__ for function in cached] == ["_fill_table", "_add_logits"]
     for function in cached:

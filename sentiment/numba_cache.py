@@ -1,0 +1,114 @@
+"""Numba's compiler, with its cache in a directory that this user can write to.
+
+Numba caches beside the code, or else in the home directory, or else raises an error. A process in a
+container may have neither: a random uid, a read-only file system. Then the cache is in a private
+temporary directory, or there is none.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from numba import config, njit
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: `numba.njit(cache=True, **options)`, where Numba may find no directory for it.
+
+    `NUMBA_CACHE_DIR` chooses the directory. What was compiled beside the code, such as in the build
+    of an image, is copied to a cache that is elsewhere.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        compiled = _with_numbas_cache(function, options) or _with_private_cache(function, options)
+        if compiled is None:
+            return njit(**options)(function)
+        if not config.CACHE_DIR:
+            _copy(function, Path(compiled.stats.cache_path))
+        return compiled
+
+    return decorate
+
+
+def _with_numbas_cache(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """The compiled function with Numba's choice of a cache, or None if Numba finds no directory."""
+    has_home = os.path.isabs(os.path.expanduser("~"))
+    beside = os.path.dirname(function.__code__.co_filename)
+    # Without a home Numba would make a directory "~" in the working directory.
+    if not config.CACHE_DIR and not has_home and not os.access(beside, os.W_OK):
+        return None
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:
+        return None
+
+
+def _with_private_cache(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """The compiled function with a cache in the private directory, or None without one."""
+    directory = private_directory()
+    if directory is None:
+        return None
+    default = config.CACHE_DIR
+    config.CACHE_DIR = directory
+    try:
+        return njit(cache=True, **options)(function)
+    finally:
+        config.CACHE_DIR = default
+
+
+def private_directory() -> str | None:
+    """A temporary directory that only this user can write to, or None if there is none.
+
+    Numba's cache holds pickles, which can run any code. So a directory that another user has made,
+    or could exchange for another one, is not used.
+    """
+    bases = [_SHARED_MEMORY]
+    with suppress(FileNotFoundError):
+        bases.insert(0, tempfile.gettempdir())
+    for base in bases:
+        directory = os.path.join(base, f"sentiment-numba-{os.geteuid()}")
+        with suppress(OSError):
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
+            if _keeps_others_out(base) and _is_ours(directory) and os.access(directory, os.W_OK):
+                return directory
+    return None
+
+
+def _keeps_others_out(base: str) -> bool:
+    """Whether other users can neither rename nor remove what this user makes in `base`."""
+    status = os.stat(base)
+    is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    is_safe = not is_shared or status.st_mode & stat.S_ISVTX
+    return bool(is_safe) and status.st_uid in (0, os.geteuid())
+
+
+def _is_ours(directory: str) -> bool:
+    status = os.lstat(directory)  # A symbolic link could lead anywhere.
+    is_private = stat.S_ISDIR(status.st_mode) and not stat.S_IMODE(status.st_mode) & 0o077
+    return is_private and status.st_uid == os.geteuid()
+
+
+def _copy(function: Callable[..., Any], cache: Path) -> None:
+    """Copy what is cached of a function beside its code, unless the cache has something of it.
+
+    If it was compiled for another CPU, Numba compiles again.
+    """
+    source = Path(function.__code__.co_filename)
+    beside = source.parent / "__pycache__"
+    name = f"{source.stem}.{function.__qualname__}-*"
+    if cache == beside or any(cache.glob(f"{name}.nbi")):
+        return
+    with suppress(OSError):
+        # The index last: what it lists must be there.
+        for file in (*beside.glob(f"{name}.nbc"), *beside.glob(f"{name}.nbi")):
+            part = cache / f"{file.name}.{os.getpid()}"
+            shutil.copyfile(file, part)
+            part.replace(cache / file.name)

@@ -1,0 +1,124 @@
+"""Compiled code is cached in a directory that only this user can write to, or not at all."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from sentiment import numba_cache
+from sentiment.numba_cache import private_directory
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch) -> Path:
+    """The only directory for temporary files."""
+    base = tmp_path / "base"
+    base.mkdir(0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(base))
+    monkeypatch.setattr(numba_cache, "_SHARED_MEMORY", "/proc")
+    return base
+
+
+def test_the_directory_is_private_and_found_again(base):
+    directory = private_directory()
+    assert directory is not None
+    assert Path(directory).parent == base
+    assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+    assert private_directory() == directory
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o705])
+def test_a_directory_that_others_can_look_into_is_not_used(base, mode):
+    os.chmod(private_directory() or "", mode)
+    assert private_directory() is None
+
+
+def test_a_link_is_not_followed(base, tmp_path):
+    planted = tmp_path / "planted"
+    planted.mkdir(0o700)
+    (base / f"sentiment-numba-{os.geteuid()}").symlink_to(planted)
+    assert private_directory() is None
+
+
+@pytest.mark.parametrize(("mode", "is_safe"), [(0o777, False), (0o775, False), (0o1777, True)])
+def test_a_directory_that_others_could_exchange_is_not_used(base, mode, is_safe):
+    base.chmod(mode)
+    assert (private_directory() is not None) == is_safe
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_a_directory_of_another_user_is_not_used(base):
+    os.chown(private_directory() or "", 12345, 12345)
+    assert private_directory() is None
+
+
+def test_shared_memory_does_where_there_is_no_other_directory(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")
+    monkeypatch.setattr(numba_cache, "_SHARED_MEMORY", str(base))
+    assert Path(private_directory() or "").parent == base
+
+
+TWICE = """
+from sentiment.numba_cache import cached_njit
+
+@cached_njit()
+def twice(number):
+    return 2 * number
+"""
+
+CALLED = """
+import importlib, os, sys, tempfile
+from sentiment import numba_cache
+
+numba_cache._SHARED_MEMORY = "/proc"
+tempfile.tempdir = os.environ["TMPDIR"]  # Else Python would look for another one.
+sys.path[:0] = sys.argv[1:]
+for name in ("warm", "cold"):
+    twice = importlib.import_module(name).twice
+    assert twice(21) == 42
+    hits, misses = (sum(each.values()) for each in twice.stats[1:])
+    print(name, hits, misses, twice.stats.cache_path)
+"""
+
+
+@pytest.mark.process
+def test_code_is_cached_where_neither_its_directory_nor_the_home_can_be_written_to(tmp_path):
+    """Compiled code beside it, as in an image, is used; else it is compiled once, or each time."""
+    warm, cold, base = tmp_path / "warm", tmp_path / "cold", tmp_path / "base"
+    for directory, name in ((warm, "warm"), (cold, "cold")):
+        directory.mkdir()
+        (directory / f"{name}.py").write_text(TWICE)
+    base.mkdir(0o700)
+    command = [sys.executable, "-c", CALLED, str(warm), str(cold)]
+    root = Path(__file__).parents[2]
+    environment = {"PYTHONPATH": str(root), "HOME": "/proc/none", "TMPDIR": str(base)}
+
+    def call(*prefix: str) -> list[list[str]]:
+        done = subprocess.run(
+            [*prefix, *command], env=environment, check=True, capture_output=True, text=True
+        )
+        return [line.split() for line in done.stdout.splitlines()]
+
+    call()
+    shutil.rmtree(cold / "__pycache__")
+    for directory in (warm / "__pycache__", warm, cold):
+        directory.chmod(0o555)
+    # Root can write anywhere, unless it has no capabilities.
+    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if prefix and not shutil.which("setpriv"):
+        pytest.skip("setpriv is not installed")
+    private = str(base / f"sentiment-numba-{os.geteuid()}")
+    for misses in ("1", "0"):
+        first, second = call(*prefix)
+        assert first[1:3] == ["1", "0"]
+        assert first[3].startswith(private)
+        assert second[2] == misses
+        assert second[3].startswith(private)
+    shutil.rmtree(private)
+    base.chmod(0o555)
+    assert [line[2:] for line in call(*prefix)] == [["1", "None"], ["1", "None"]]
