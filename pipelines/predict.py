@@ -27,7 +27,8 @@ class PredictConfig:
     tokens."""
 
     checkpoints_dir: str
-    """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
+    """Directory or URI of a checkpoint, as `pipelines.train` printed it; hf://OWNER/NAME: of the
+    Hugging Face Hub."""
     texts: Positional[tuple[str, ...]] = ()
     """Texts; none: the lines of standard input."""
     json: bool = False

@@ -24,7 +24,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from sentiment import storage
+from sentiment import hub, storage
 from sentiment.classes import BINARY, Classes
 from sentiment.errors import UNREADABLE, InputError, on_one_line
 from sentiment.text.bigrams import Bigrams
@@ -216,11 +216,26 @@ def save(checkpoint: Checkpoint, directory: str) -> None:
         storage.write(storage.join(directory, name), content)
 
 
-def load(directory: str) -> Checkpoint:
-    """Load the checkpoint in `directory`, a path or URI. An InputError says what is wrong with it,
-    an OSError that a disk or server failed.
+def pinned(directory: str) -> str:
+    """The path or URI of a checkpoint; of hf:// with the commit that its revision names now.
+
+    Raises InputError for a URI that cannot be used. It may hold secrets, so no message names it.
     """
-    storage.resolve(directory)  # A URI that it refuses may hold secrets, so no message may name it.
+    if not directory.startswith(hub.SCHEME):
+        storage.resolve(directory)
+        return directory
+    try:
+        return hub.pinned(directory, MANIFEST)
+    except FileNotFoundError:
+        return directory
+
+
+def load(directory: str) -> Checkpoint:
+    """Load the checkpoint in `directory`, a path or URI (`s3://`, `gs://`, `hf://OWNER/NAME`).
+
+    An InputError says what is wrong with it, an OSError that a disk or server failed.
+    """
+    directory = pinned(directory)
     manifest = _manifest(directory)
     parts: list[Any] = []
     for name, parse in _PARSERS.items():

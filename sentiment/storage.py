@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from sentiment import hub
 from sentiment.arrow_errors import is_misread, without_details
 from sentiment.buckets import bucket, retried
 from sentiment.errors import InputError, on_one_line
@@ -25,7 +26,8 @@ _OTHER_SCHEMES = {
     "gcs": "write gs://{rest}, which is the same bucket",
     **dict.fromkeys(("hdfs", "viewfs", "webhdfs"), _HADOOP),
     **dict.fromkeys(("abfs", "abfss", "wasb", "wasbs", "adl", "az", "azure"), _AZURE),
-    **dict.fromkeys(("http", "https", "ftp", "hf"), _DOWNLOAD),
+    **dict.fromkeys(("http", "https", "ftp"), _DOWNLOAD),
+    "hf": "only a model is read from there: download the files, for example by `hf download`",
     "dbfs": "write /dbfs/... on a machine that mounts it",
 }
 """Schemes of other tools, and what to do instead."""
@@ -81,11 +83,13 @@ def join(directory: str, *names: str) -> str:
 
 
 def read(path: str, max_bytes: float = float("inf")) -> bytes:
-    """A file's whole content.
+    """A file's whole content; the URI may also be that of `sentiment.hub`.
 
     Raises OSError as `open` does. Raises InputError for a file larger than `max_bytes`,
     and for a pipe, socket or device, which could block.
     """
+    if path.startswith(hub.SCHEME):
+        path = hub.downloaded(path, max_bytes)
     filesystem, inner = resolve(path)
 
     def content() -> bytes:

@@ -61,7 +61,8 @@ class ScoreConfig:
         "cluster": "num_actors",
     }
     checkpoints_dir: str
-    """Directory or URI of a checkpoint, as `pipelines.train` printed it."""
+    """Directory or URI of a checkpoint, as `pipelines.train` printed it; hf://OWNER/NAME: of the
+    Hugging Face Hub."""
     input: tuple[str, ...]
     """Files, directories and patterns (in quotes), or URIs, of shards: CSV (.csv, .tsv), JSON lines
     (.jsonl, .ndjson, .json), text (.txt: a text a line), all of these also compressed (.gz, .zst,

@@ -8,6 +8,7 @@ process may die at any moment: the same command again scores what is missing.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 
 from pipelines.console.extras import require_module
@@ -33,7 +34,7 @@ from pipelines.scoring.totals import Scored, Totals
 from pipelines.sources.listing import find, require_apart
 from pipelines.sources.shard import Shard
 from sentiment import storage
-from sentiment.checkpoint import Checkpoint, load
+from sentiment.checkpoint import Checkpoint, load, pinned
 from sentiment.errors import InputError, on_one_line
 from sentiment.model.inference import inference
 
@@ -72,6 +73,7 @@ def main(config: ScoreConfig) -> Scored:
 def _score(config: ScoreConfig) -> Scored:
     if config.use_gpu:
         require_module("tensorflow")
+    config = replace(config, checkpoints_dir=pinned(config.checkpoints_dir))
     checkpoint = load(config.checkpoints_dir)
     paths = [storage.absolute(path) for path in config.input]
     directory = storage.absolute(config.output)

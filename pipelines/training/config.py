@@ -92,8 +92,8 @@ class TrainConfig:
     bigrams: int = 0
     """Number of frequent word pairs (bigrams), at most, that also get an embedding; 0: none."""
     initial_checkpoint: str | None = None
-    """Directory or URI of a model to start from, with its words and bigrams; words of the corpus
-    are added. If the classes are the same, so is the last layer."""
+    """Directory or URI (also hf://OWNER/NAME) of a model to start from, with its words and bigrams;
+    words of the corpus are added. If the classes are the same, so is the last layer."""
     initial_vectors: str = "random"
     """Initial word embeddings: random; cooccurrence, computed from which words occur together; or a
     text file of vectors, as GloVe and fastText publish them, whose numbers are --embedding_size."""

@@ -4,6 +4,7 @@ Shards -> cache of token ids (`cache`) -> batches (`batches`) -> steps (`loop`) 
 """
 
 import time
+from dataclasses import replace
 
 from pipelines.console.terminal import say
 from pipelines.sources.labelled import LabelledReader
@@ -17,7 +18,7 @@ from pipelines.training.run_directory import STEP_FLAGS, changed_flags
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
-from sentiment.checkpoint import MANIFEST, load, save
+from sentiment.checkpoint import MANIFEST, load, pinned, save
 
 CONFIG = "config.yaml"
 """File beside the checkpoint: the flags of the run, for `--config`."""
@@ -40,7 +41,9 @@ def main(config: TrainConfig) -> str:
     reader.require_columns(shards[0])
     initial = None
     if config.initial_checkpoint is not None:
-        initial = load(config.initial_checkpoint)
+        # The run's record has the commit, not the branch that leads to another one later.
+        config = replace(config, initial_checkpoint=pinned(config.initial_checkpoint))
+        initial = load(str(config.initial_checkpoint))
         require_same_model(config, stop_words, initial)
     unlabelled = None
     if config.unlabelled is not None:
