@@ -36,6 +36,13 @@ def shares(names: Sequence[str], rows: npt.NDArray[np.int64]) -> str:
     return ", ".join(f"{rows[i] / total:.1%} {names[i]}" for i in most_frequent(rows))
 
 
+def chart_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes for charts: `class 1`, ... if a font may lack a letter, or one is long."""
+    if all(name.isascii() and len(name) <= 20 for name in names):
+        return tuple(names)
+    return tuple(f"class {number}" for number in range(1, len(names) + 1))
+
+
 def trained_rows(training: Mapping[str, Any], classes: int) -> npt.NDArray[np.int64] | None:
     """int64[classes]: the training rows of each class; None: not recorded, or there are none.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_curve
 
+from pipelines.reports.class_shares import chart_names
 from pipelines.reports.evaluation_results import (
     MODEL,
     EvaluationResults,
@@ -284,13 +285,6 @@ def lengths(results: EvaluationResults) -> Section:
     table = Table("Accuracy by length", ("tokens", "texts", "accuracy", "interval"), rows, "lrrr")
     chart = draw_chart("Accuracy by length", "Accuracy by tokens in a text.", draw, 320)
     return Section("Short and long texts", text, [chart], [table], notes=notes, is_narrow=True)
-
-
-def chart_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes for charts: `class 1`, ... if a font may lack a letter, or one is long."""
-    if all(name.isascii() and len(name) <= 20 for name in names):
-        return tuple(names)
-    return tuple(f"class {number}" for number in range(1, len(names) + 1))
 
 
 def by_length(lengths: np.ndarray, right: np.ndarray) -> Iterator[tuple[str, int, int]]:

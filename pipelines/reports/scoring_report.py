@@ -6,7 +6,7 @@ last runs, the most frequent reasons for rejecting, and a sample of rejected row
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,14 @@ from pipelines.reports.page import (
     Table,
     draw_chart,
     page,
-    shorten,
+)
+from pipelines.reports.scoring_breakdowns import (
+    breakdowns,
+    date,
+    nights,
+    percent,
+    short,
+    thousands,
 )
 from pipelines.reports.scoring_results import ScoringResults, ScoringRun
 from sentiment import storage
@@ -45,9 +52,6 @@ REASONS_SHOWN, UNREADABLE_SHOWN = 20, 10
 SAMPLES_SHOWN = 20
 """Rejected rows."""
 
-MAX_HEADER_CHARACTERS = 30
-"""Longest name of a class above a column."""
-
 MAX_CHARACTERS = 160
 """Longest path or raw row that is shown in full."""
 
@@ -64,14 +68,14 @@ def scoring_report(results: ScoringResults) -> bytes:
     lead = (
         f"{_verdict(results)} They are of {quantity(len(set(results.shards)), 'shard')}, in "
         f"{results.directory}, scored with the model {results.checkpoint.model_hash[:12]}. Written "
-        f"{_date(time.time())} by version {version('sentiment-pipelines')}."
+        f"{date(time.time())} by version {version('sentiment-pipelines')}."
     )
     facts = [
         ("rows scored", f"{counts['rows']:,}"),
         *(
             (
-                _short(names[i]),
-                _percent(results.class_rows[i], counts["rows"]),
+                short(names[i]),
+                percent(results.class_rows[i], counts["rows"]),
             )
             for i in most_frequent(results.class_rows)
         ),
@@ -84,8 +88,11 @@ def scoring_report(results: ScoringResults) -> bytes:
         _drift(results),
         _classes(results),
         _probabilities(results.histogram, results.checkpoint.classes),
+        *nights(results),
+        *breakdowns(results),
         _shards(results),
         _rejected(results),
+        *_left_aside(results.left_aside),
         *_columns(results.column_notes),
         _runs(results.runs),
         _reading(results, bool(counts["rejected"] or unreadable)),
@@ -153,7 +160,7 @@ def _classes(results: ScoringResults) -> Section:
         (
             names[i],
             f"{rows[i]:,}",
-            _percent(rows[i], rows.sum()),
+            percent(rows[i], rows.sum()),
             _shown(None if trained is None else trained[i] / trained.sum()),
         )
         for i in most_frequent(rows, CLASSES_LISTED)
@@ -232,9 +239,9 @@ def _shard_table(caption: str, results: ScoringResults, shards: np.ndarray) -> T
     cells = []
     for i in shards:
         rows = results.shard_rows[i]
-        shares = [] if by_class is None else [_percent(by_class[i, k], rows) for k in shown]
+        shares = [] if by_class is None else [percent(by_class[i, k], rows) for k in shown]
         cells.append((_end(results.shards[i]), f"{rows:,}", *shares))
-    names = [_short(results.checkpoint.classes.names[k]) for k in shown]
+    names = [short(results.checkpoint.classes.names[k]) for k in shown]
     return Table(caption, ("shard", "rows scored", *names), cells, "lr" + "r" * len(shown))
 
 
@@ -262,7 +269,7 @@ def _rejected(results: ScoringResults) -> Section:
         reasons.append((OTHER_REASONS, other))
     tables = []
     if reasons:
-        cells = [(reason, f"{rows:,}", _percent(rows, rejected)) for reason, rows in reasons]
+        cells = [(reason, f"{rows:,}", percent(rows, rejected)) for reason, rows in reasons]
         tables.append(Table("By reason", ("reason", "rows", "share"), cells, "lrr"))
     if results.rejected_rows:
         samples = [
@@ -290,6 +297,20 @@ def _rejected(results: ScoringResults) -> Section:
     )
 
 
+def _left_aside(kinds: Mapping[str, int]) -> list[Section]:
+    """Files that were not read; nothing if there are none."""
+    if not kinds:
+        return []
+    cells = [(kind, f"{number:,}") for kind, number in sorted(kinds.items())[:REASONS_SHOWN]]
+    table = Table("By kind", ("kind", "files"), cells, "lr")
+    text = f"{quantity(sum(kinds.values()), 'file')} of the input are no shards, and were not read."
+    notes = (
+        "Documents beside data, such as README.txt, and files of other formats. --format tells the "
+        "format of files whose names do not."
+    )
+    return [Section("Skipped files", text, tables=[table], notes=notes, is_narrow=True)]
+
+
 def _columns(notes: Sequence[str]) -> list[Section]:
     """What is to know of the kept columns; nothing if each is as in the shards."""
     if not notes:
@@ -306,7 +327,7 @@ def _runs(runs: Sequence[ScoringRun]) -> Section:
     """Rows per second of the last run, and what the last runs did."""
     cells = [
         (
-            _date(run.began),
+            date(run.began),
             f"{run.seconds:,.1f}",
             f"{run.parts:,}",
             f"{run.rows:,}",
@@ -349,7 +370,7 @@ def _rate(seconds: np.ndarray, rows: np.ndarray) -> Chart:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("seconds")
         axes.set_ylabel("rows/s")
-        _thousands(axes)
+        thousands(axes)
 
     return draw_chart("Rows per second", "Rows per second over the last run.", draw)
 
@@ -394,28 +415,11 @@ def _bars(axes: "Axes", heights: np.ndarray, color: str | list[str]) -> None:
     edges = np.linspace(0, 1, len(heights) + 1)
     axes.bar(edges[:-1], heights, np.diff(edges) * 0.9, align="edge", color=color)
     axes.set_xlim(0, 1)
-    _thousands(axes)
-
-
-def _thousands(axes: "Axes") -> None:
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    thousands(axes)
 
 
 def _shown(share: float | None, form: str = ".1%") -> str:
     return "not recorded" if share is None else format(share, form)
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""
-
-
-def _short(name: str) -> str:
-    """The name of a class, above a column."""
-    return shorten(name, MAX_HEADER_CHARACTERS)
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _end(path: str) -> str:

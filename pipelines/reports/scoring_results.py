@@ -25,6 +25,33 @@ class ScoringRun:
 
 
 @dataclass(frozen=True)
+class Night:
+    """What a plan, which is made when there are new shards, has added to the output."""
+
+    made: float
+    """Unix time in seconds."""
+    counts: Mapping[str, int]
+    """As `ScoringResults.counts`."""
+    class_rows: np.ndarray
+    """int64[classes]: rows scored of each class."""
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Rows scored by the values of a column."""
+
+    column: str
+    values: Sequence[str | None]
+    """n values; None: null."""
+    rows: np.ndarray
+    """int64[n]."""
+    class_rows: np.ndarray | None
+    """int64[n, classes]; None: there are too many classes to count."""
+    note: str = ""
+    """Which rows are not counted, and why."""
+
+
+@dataclass(frozen=True)
 class RejectedRow:
     """A row that could not be scored."""
 
@@ -75,6 +102,12 @@ class ScoringResults:
     """Path of each shard that could not be opened, and the reason."""
     runs: Sequence[ScoringRun]
     """The last runs that scored any rows, latest first."""
+    nights: Sequence[Night]
+    """The last plans, in order."""
+    breakdowns: Sequence[Breakdown]
+    """By partition, and by the columns that `--by` names."""
+    left_aside: Mapping[str, int]
+    """Files of the input that are no shards: their number, by kind, as the last run found them."""
     rejected_rows: Sequence[RejectedRow]
     """A sample of the rejected rows."""
     column_notes: Sequence[str]

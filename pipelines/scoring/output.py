@@ -263,6 +263,10 @@ class Output:
         names = [self._names_of(number) for number in range(len(self.plans))]
         return Totals.of(self.plans, names, self._manifest, len(self.classes))
 
+    def planned_at(self, number: int) -> float:
+        """When a plan was made, as the time of its file tells: in seconds since 1970."""
+        return self._read[plan_file(number)][1] / 1e9
+
     def totals_of(self, number: int) -> Totals:
         """Those of one plan."""
         names = [self._names_of(number)]

@@ -7,18 +7,28 @@ many rows as the corpus.
 
 import itertools
 import json
+import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.reports.scoring_results import RejectedRow, ScoringResults, ScoringRun
+from pipelines.console.terminal import quantity
+from pipelines.reports.scoring_results import (
+    Breakdown,
+    Night,
+    RejectedRow,
+    ScoringResults,
+    ScoringRun,
+)
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.totals import OTHER, Totals, kind_of
+from pipelines.sources.names import partitions
 from pipelines.sources.parquet import COLUMN_BUFFER_BYTES
 from sentiment import storage
 from sentiment.answers import winner_column
@@ -26,6 +36,12 @@ from sentiment.checkpoint import Checkpoint
 
 MAX_RUNS = 10
 """Records read, the latest."""
+
+MAX_NIGHTS = 31
+"""Plans whose totals are added up, the latest."""
+
+MAX_PARTITION_COLUMNS, MAX_PARTITIONS = 4, 4000
+"""Keys of `key=value` directories by which rows are added up, and the most values of each."""
 
 MAX_REJECTED_FILES, MAX_ROWS_PER_FILE = 5, 100
 """Files in `_rejected/` that are read, and the first rows of each."""
@@ -47,6 +63,9 @@ def collect(
     reasons = Counter(totals.reasons)
     other = reasons.pop(OTHER, 0)
     shards = np.concatenate(totals.shards)
+    paths = [shard.path for plan in output.plans for shard in plan.shards]
+    by_class = _rows_of_classes(shards, len(totals.classes))
+    records = list(_last_records(output.directory))
     return ScoringResults(
         directory=output.directory,
         flags=asdict(config),
@@ -58,16 +77,19 @@ def collect(
         counts=totals.counts,
         histogram=totals.histogram,
         class_rows=totals.classes,
-        shards=[shard.path for plan in output.plans for shard in plan.shards],
+        shards=paths,
         shard_rows=shards[:, 0],
-        shard_class_rows=_rows_of_classes(shards, len(totals.classes)),
+        shard_class_rows=by_class,
         winner_column=winner_column(checkpoint.classes.names),
         reasons=reasons,
         rejected_for_other_reasons=other,
         unreadable_shards=[
             (row["shard"], row["reason"]) for row in output.unreadable().to_pylist()
         ],
-        runs=list(_last_runs(output.directory)),
+        runs=[run for run in map(_run, records) if run is not None and run.rows][:MAX_RUNS],
+        nights=list(_nights(output)),
+        breakdowns=list(_by_partition(paths, shards[:, 0], by_class)),
+        left_aside=_left_aside(records),
         rejected_rows=list(itertools.islice(_rejected_rows(output.directory), MAX_SAMPLES)),
         column_notes=_column_notes(output),
     )
@@ -88,30 +110,87 @@ def _column_notes(output: Output) -> list[str]:
     return list(notes)[:MAX_NOTES]
 
 
-def _last_runs(directory: str) -> Iterator[ScoringRun]:
-    """The last runs that scored any rows, the latest first. Damaged records are left out."""
+def _nights(output: Output) -> Iterator[Night]:
+    """The totals of the last plans that have parts."""
+    for number, plan in list(enumerate(output.plans))[-MAX_NIGHTS:]:
+        if len(plan.parts):
+            totals = output.totals_of(number)
+            yield Night(output.planned_at(number), totals.counts, totals.classes)
+
+
+def _by_partition(
+    paths: Sequence[str], rows: np.ndarray, by_class: np.ndarray | None
+) -> Iterator[Breakdown]:
+    """Rows by the values of `key=value` directories, for each key that not all shards agree on.
+
+    Args:
+        paths: n shards.
+        rows: int64[n].
+        by_class: int64[n, classes].
+    """
+    values_of = lru_cache(maxsize=1)(lambda directory: partitions(f"{directory}/"))
+    keys: dict[str, None] = {}
+    values = []
+    for path in paths:
+        here = values_of(posixpath.dirname(path))
+        values.append(here)
+        keys.update(dict.fromkeys(here))
+    for key in itertools.islice(keys, MAX_PARTITION_COLUMNS):
+        number_of: dict[str | None, int] = {}
+        has_key = np.array([key in here for here in values])
+        numbers = np.array(
+            [number_of.setdefault(here[key], len(number_of)) for here in values if key in here]
+        )
+        if not 1 < len(number_of) <= MAX_PARTITIONS:
+            continue
+        sums = np.zeros(len(number_of), np.int64)
+        np.add.at(sums, numbers, rows[has_key])
+        of_classes = None
+        if by_class is not None:
+            of_classes = np.zeros((len(number_of), by_class.shape[1]), np.int64)
+            np.add.at(of_classes, numbers, by_class[has_key])
+        without = int(rows[~has_key].sum())
+        note = f"{quantity(without, 'row')} of shards without it." if without else ""
+        yield Breakdown(key, list(number_of), sums, of_classes, note)
+
+
+def _left_aside(records: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """What the latest record says of files that are no shards."""
+    for record in records:
+        kinds = record.get("left_aside")
+        if isinstance(kinds, dict):
+            return {str(kind): n for kind, n in kinds.items() if isinstance(n, int)}
+    return {}
+
+
+def _last_records(directory: str) -> Iterator[dict[str, Any]]:
+    """The records of the last runs, the latest first. Damaged ones are left out."""
     manifest = storage.join(directory, "_manifest")
     names = [name for name in storage.names(manifest) if name.startswith("run-")]
     names.sort(key=lambda name: (len(name), name), reverse=True)
     for name in names[:MAX_RUNS]:
         try:
-            run = _run(json.loads(storage.read(storage.join(manifest, name))))
-        except (OSError, ValueError, KeyError, TypeError):
+            record = json.loads(storage.read(storage.join(manifest, name)))
+        except (OSError, ValueError):
             continue
-        if run.rows:
-            yield run
+        if isinstance(record, dict):
+            yield record
 
 
-def _run(record: dict[str, Any]) -> ScoringRun:
-    return ScoringRun(
-        began=float(record["began"]),
-        seconds=float(record["seconds"]),
-        parts=int(record["parts"]),
-        rows=int(record["rows"]),
-        rows_per_second=float(record["rows/s"]),
-        rows_left=int(record["left"]["rows"]),
-        course=[(float(seconds), int(rows)) for seconds, rows in record.get("course", [])],
-    )
+def _run(record: dict[str, Any]) -> ScoringRun | None:
+    """The run of a record; None: it is damaged."""
+    try:
+        return ScoringRun(
+            began=float(record["began"]),
+            seconds=float(record["seconds"]),
+            parts=int(record["parts"]),
+            rows=int(record["rows"]),
+            rows_per_second=float(record["rows/s"]),
+            rows_left=int(record["left"]["rows"]),
+            course=[(float(seconds), int(rows)) for seconds, rows in record.get("course", [])],
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _rejected_rows(directory: str) -> Iterator[RejectedRow]:

@@ -10,7 +10,6 @@ from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
 from pipelines.reports.class_shares import shares
 from pipelines.scoring.output import Output
-from pipelines.scoring.plan import plan_file
 from sentiment import storage
 from sentiment.errors import InputError
 
@@ -57,11 +56,9 @@ def open_output(path: str) -> Output:
 
 def _line(output: Output, number: int) -> tuple[str, ...]:
     plan, totals = output.plans[number], output.totals_of(number)
-    made = storage.resolve(storage.join(output.directory, "_manifest", plan_file(number)))
-    modified = made[0].get_file_info(made[1]).mtime_ns or 0
     return (
         str(number),
-        _utc(modified / 1e9),
+        _utc(output.planned_at(number)),
         f"{int(output.known.is_current[output.known.of_plan(number)].sum()):,}",
         f"{len(plan.parts):,}",
         f"{len(output.missing_of(plan)):,}",

@@ -17,16 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import Failure
+from pipelines.reports.scoring_breakdowns import date
 from pipelines.reports.scoring_report import _drift, scoring_report
 from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.config import ScoreConfig
-from pipelines.scoring.job import main
+from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.job import main, run
 from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import BINS, REJECTED, PartCounts, PartResult, WrittenFile
 from pipelines.scoring.planner import make_plan
 from pipelines.scoring.report_data import collect
-from pipelines.scoring.run_record import MAX_COURSE_POINTS, RunRecord
+from pipelines.scoring.run_record import MAX_COURSE_POINTS, RunRecord, RunSummary
 from pipelines.scoring.totals import MAX_REASONS, OTHER, most_frequent
+from pipelines.sources.listing import find
 from pipelines.sources.shard import Counted, Shard
 from sentiment.checkpoint import Checkpoint, load, save
 from sentiment.classes import Classes
@@ -229,6 +232,46 @@ def test_the_shard_whose_classes_differ_most_comes_first(tmp_path, number):
     else:
         cells = page.text.split("The largest")[1].split("\n")[1:]
         assert cells[:5] == ["shard", "rows scored", "/corpus/0.csv", "100", "/corpus/1.csv"]
+
+
+def night(root: Path, day: str, texts: list[str | None]) -> None:
+    """A shard of one more day."""
+    directory = root / "corpus" / f"dt={day}"
+    directory.mkdir(parents=True)
+    pq.write_table(pa.table({"text": texts}), directory / "a.parquet")
+
+
+def test_nights_stand_side_by_side_and_days_by_partition(tmp_path):
+    checkpoint = learnt(tmp_path / "model", learnt=LEARNT)
+    flags = config(tmp_path, keep_columns=("dt",))
+    texts, _ = texts_and_labels(600)
+    days = ["2026-11-01", "2026-11-02", "2026-11-04"]
+    for number, day in enumerate(days):
+        (tmp_path / "corpus").mkdir(exist_ok=True)
+        (tmp_path / "corpus" / f"{number}.xlsx").write_bytes(b"PK")
+        strange = ["never seen words"] * 100 if number == 2 else []
+        night(tmp_path, day, [None] * number + texts[200 * number : 200 * (number + 1)] + strange)
+        found = find([str(tmp_path / "corpus")], "--input")
+        output = Output(str(tmp_path / "scored"), is_own=True)
+        summary = RunSummary(found.aside_counts)
+        run(flags, checkpoint, output, found.shards, LocalExecutor(), summary)
+    output = Output(str(tmp_path / "scored"))
+    results = collect(flags, checkpoint, output, output.totals(), "")
+    page = _Read(scoring_report(results))
+    table = pd.read_parquet(tmp_path / "scored")
+    cells = page.text.split("The latest first")[1].split("\n")
+    for number, day in enumerate(days):
+        here = table[table["dt"] == day]
+        share = (here["sentiment"] == "positive").mean()
+        place = 10 + 8 * (2 - number)  # After the header and the nights after it.
+        rejected = f"{number / (len(here) + number):.1%}"
+        assert cells[place - 1] == date(output.planned_at(number))
+        assert cells[place : place + 3] == [f"{len(here)}", f"{number}", rejected]
+        assert cells[place + 5 : place + 7] == [f"{1 - share:.1%}", f"{share:.1%}"]
+        assert page.after(day, 3) == [f"{len(here)}", f"{1 - share:.1%}", f"{share:.1%}"]
+    assert "The last night: " in page.text
+    assert page.after(".xlsx") == ["3"]
+    assert page.tags["img"] == 3
 
 
 def test_what_a_corpus_holds_is_shown_and_does_nothing(scored):
