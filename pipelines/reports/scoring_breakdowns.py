@@ -35,6 +35,7 @@ MIN_POINTS = 3
 
 SECONDS_OF_DAY = 86_400
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 
 
@@ -94,6 +95,9 @@ def _breakdown(results: ScoringResults, by: Breakdown) -> Section:
     if are_days:
         order = sorted(range(len(rows)), key=lambda i: by.values[i] or "", reverse=True)
         wanted, caption = DAYS_SHOWN, "the latest first"
+    elif len(rows) <= VALUES_SHOWN and all(map(_is_number, by.values)):
+        order = sorted(range(len(rows)), key=lambda i: float(by.values[i] or "inf"))
+        wanted, caption = VALUES_SHOWN, "in order"
     else:
         order = np.argsort(-rows, kind="stable").tolist()
         wanted, caption = VALUES_SHOWN, "the most frequent first"
@@ -121,6 +125,10 @@ def _breakdown(results: ScoringResults, by: Breakdown) -> Section:
             charts.append(_of_days(results, by, days))
     text = f"{quantity(len(rows), 'value')} of {column}, with the share of each class. {by.note}"
     return Section(f"By {column}", text.strip(), charts, tables, is_narrow=True)
+
+
+def _is_number(value: str | None) -> bool:
+    return value is None or bool(_NUMBER.fullmatch(value))
 
 
 def _of_nights(results: ScoringResults, nights: Sequence[Night]) -> Chart:

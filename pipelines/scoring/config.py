@@ -93,6 +93,9 @@ class ScoreConfig:
     """Columns to keep in the output; None: all but the text."""
     with_source: bool = False
     """Add columns that say where a row is from: source_shard, its path, and source_row, from 1."""
+    by: tuple[str, ...] | None = None
+    """Kept columns by whose values the report shows the classes: times by their day. The output
+    stays the same, with or without."""
     part_rows: int = 100_000
     """Approximate number of rows in a part."""
     max_rejected: str = "1%"

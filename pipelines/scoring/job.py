@@ -11,10 +11,13 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
+
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity, quietly, say, warn
 from pipelines.errors import Failure
 from pipelines.reports.drift import drift_warnings
+from pipelines.scoring.by_value import require_countable
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
@@ -32,6 +35,7 @@ from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.totals import Scored, Totals
 from pipelines.sources.listing import find, require_apart
+from pipelines.sources.names import partitions
 from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load, pinned
@@ -43,6 +47,10 @@ MAX_ERRORS_SHOWN = 10
 
 MAX_FAILED_IN_A_ROW = 10
 """After this many parts without one that could be scored, the job stops: all else would fail."""
+
+
+MAX_SHARDS_LOOKED_AT = 256
+"""Shards whose `key=value` directories `--by` may name."""
 
 
 class PartsFailed(Failure):
@@ -88,7 +96,10 @@ def _score(config: ScoreConfig) -> Scored:
     if config.dry_run:
         preview(config, checkpoint, output, shards, _executor(config, shards, output))
         return _scored(output, output.totals())
+    for plan in output.plans[-1:]:
+        _require_countable(config, shards, plan.schema)
     storage.require_writable(output.directory, "--output")
+    output.by = config.by or ()
     say_damage(output.directory, mend_here(output))
     output.remove_partial()
     if output.complete and is_up_to_date(config, output, shards):
@@ -97,10 +108,20 @@ def _score(config: ScoreConfig) -> Scored:
         return _scored(output, output.totals())
 
     if not output.plans:
-        require_columns(shards, settings)
+        schema = require_columns(shards, settings)
+        if schema is not None:
+            _require_countable(config, shards, schema)
 
     executor, summary = _executor(config, shards, output), RunSummary(found.aside_counts)
     return _run_and_report(config, checkpoint, output, shards, executor, summary)
+
+
+def _require_countable(config: ScoreConfig, shards: Shards, kept: pa.Schema) -> None:
+    """Raise InputError for a column of `--by` that cannot be counted; `kept`: the output's."""
+    if config.by:
+        first = (partitions(shard.path) for shard in shards[:MAX_SHARDS_LOOKED_AT])
+        keys = dict.fromkeys(key for values in first for key in values)
+        require_countable(config.by, kept, [*keys])
 
 
 def _executor(config: ScoreConfig, shards: Shards, output: Output) -> Executor:
@@ -177,6 +198,7 @@ def run(
     settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
     drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
     summary = summary or RunSummary()
+    output.by = config.by or ()
     try:
         with closing(executor):
             say_damage(output.directory, mend(output, executor))
@@ -287,7 +309,12 @@ def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> Part
     readers = [PartReader.of(config, encoder, plan.schema) for plan in output.plans]
     writer = PartWriter(output.directory, output.staging, output.writer)
     scorer = PartScorer(
-        infer, writer, tuple(output.digests), checkpoint.model_hash, checkpoint.classes
+        infer,
+        writer,
+        tuple(output.digests),
+        checkpoint.model_hash,
+        checkpoint.classes,
+        config.by or (),
     )
     attempts = config.max_attempts
     return PartWorker(ReadStep(readers, scorer.finished, attempts), ScoreStep(scorer, attempts))

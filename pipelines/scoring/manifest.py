@@ -5,6 +5,7 @@ them (counts, histogram, answers of its pieces, reasons). So damage is found by 
 totals need no part's footer. Records are kept as Arrow columns: an output may have a million parts.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
@@ -34,12 +35,13 @@ RECORDS = pa.schema(
         pa.field("histogram", pa.list_(pa.int64()), nullable=False),
         pa.field("answers", pa.list_(pa.int64()), nullable=False),
         pa.field("reasons", pa.map_(pa.string(), pa.int64()), nullable=False),
+        pa.field("by", pa.string()),
     ]
 )
 """Schema of the manifest. Of a part's file: bytes, time in ns since 1970 (0: not known), hash; the
 same of its file in `_rejected/` (null: it has none); `PartCounts`; `histogram`: int64[BINS];
 `answers`: rows scored of each piece and class, as in `PartResult`; `reasons`: rejected rows by kind
-of reason."""
+of reason; `by`: rows by the values of columns, JSON (null: not counted)."""
 
 PLAN = b"sentiment.plan"
 """Key of the SHA-256 of the plan's file, in hex, in the metadata of a plan's manifest."""
@@ -130,6 +132,9 @@ def read(
         if file.metadata.metadata.get(PLAN) != plan.encode():
             return RECORDS.empty_table()
         table = file.read().replace_schema_metadata(None)
+        # Earlier versions did not count.
+        if "by" not in table.column_names:
+            table = table.append_column("by", pa.nulls(len(table), pa.string()))
         table = pa.Table.from_arrays(
             [table[name].cast(RECORDS.field(name).type) for name in RECORDS.names], schema=RECORDS
         )
@@ -181,4 +186,5 @@ def _row(result: PartResult) -> dict[str, Any]:
         "histogram": result.histogram,
         "answers": result.answers,
         "reasons": list(result.reasons.items()),
+        "by": json.dumps(result.by) if result.by else None,
     }

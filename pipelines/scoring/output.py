@@ -61,6 +61,8 @@ class Output:
 
     def __init__(self, directory: str, is_own: bool = False) -> None:
         self.directory = directory
+        self.by: tuple[str, ...] = ()
+        """Kept columns by whose values the rows of parts without a record are counted."""
         self.writer = uuid.uuid4().hex[:8]
         self.plans: list[Plan] = []
         """The plans as they are now: without the parts that later ones have retired, and with the
@@ -277,6 +279,13 @@ class Output:
         rows = self._manifest.table["rows"].to_numpy(zero_copy_only=False)
         return self._names.to_pylist(), np.append(rows, 0)[self._manifest.find(self._names)]
 
+    def counted_by(self) -> tuple[list[str | None], npt.NDArray[np.int64]]:
+        """For each recorded part, its rows by the values of columns as JSON, or None if they were
+        not counted; and int64[parts]: its rows scored."""
+        table = self._manifest.table
+        table = table.filter(pc.is_in(table["name"], self._names))
+        return table["by"].to_pylist(), table["rows"].to_numpy(zero_copy_only=False)
+
     @property
     def has_rejected(self) -> bool:
         """Whether a part has rejected rows, or a shard could not be opened."""
@@ -474,7 +483,8 @@ class Output:
                     plan=self.digests[number],
                     rows=int(rows[number][part]),
                     pieces=int(starts[part + 1] - starts[part]),
-                    classes=len(self.classes),
+                    classes=self.classes,
+                    by=self.by,
                     sha256=hashes[record].as_py().hex() if record >= 0 else "",
                     modified=int(found.modified[index]),
                     rejected_modified=int(found.rejected_modified[index]),

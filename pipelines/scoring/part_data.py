@@ -37,6 +37,10 @@ the plan that has the row: there is one for each night with new shards."""
 STAGES = ("read", "score", "write")
 """What a part goes through. Reading includes tokenizing; writing, to encode its files."""
 
+ValueRows: TypeAlias = Sequence[tuple[str | None, Sequence[int]]]
+"""Values of a column, None for null, each with its rows of each class; with more than
+`class_rows.MAX_CLASSES_OF_PIECES` classes, with its rows."""
+
 BINS = 20
 """Bins of the histogram of probabilities, of equal width from 0 to 1."""
 
@@ -150,6 +154,8 @@ class PartResult:
     """The part's file in `_rejected/`; None: it has none."""
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
     """How long each of STAGES took; empty: the part was there already."""
+    by: Mapping[str, ValueRows | None] = field(default_factory=dict)
+    """Rows scored by the values of the columns that `--by` names; None: there are too many."""
 
     def to_json(self) -> str:
         """As JSON."""

@@ -45,9 +45,12 @@ MAX_SHARDS_CHECKED_FIRST = 256
 _NO_MARKS = np.zeros((0, 2), np.int64)
 
 
-def require_columns(shards: Sequence[Shard], settings: OutputSettings) -> None:
-    """Raise an InputError if no shard has the columns that the flags name, and Failure if a shard
-    cannot be read now.
+def require_columns(shards: Sequence[Shard], settings: OutputSettings) -> pa.Schema | None:
+    """The schema of the columns that an output of these shards keeps, as far as the first shards
+    tell; None: it cannot be told from the first ones.
+
+    Raises InputError if no shard has the columns that the flags name, and Failure if a shard cannot
+    be read now.
 
     The job would find that too, but only after Ray has started. Usually the first shard has all
     columns. Of very many shards only the first are checked here.
@@ -60,12 +63,12 @@ def require_columns(shards: Sequence[Shard], settings: OutputSettings) -> None:
         except Failure as error:
             raise Failure(f"{error}: run the same command again") from error
         try:
-            make_plan(shards[: len(columns)], columns, settings, first_part=0)
-            return
+            return make_plan(shards[: len(columns)], columns, settings, first_part=0).schema
         except InputError as error:
             refusal = error
     if refusal and len(columns) == len(shards):
         raise refusal
+    return None
 
 
 def make_plan(

@@ -25,6 +25,7 @@ from pipelines.reports.scoring_results import (
     ScoringResults,
     ScoringRun,
 )
+from pipelines.scoring.by_value import sum_by
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
 from pipelines.scoring.totals import OTHER, Totals, kind_of
@@ -88,7 +89,7 @@ def collect(
         ],
         runs=[run for run in map(_run, records) if run is not None and run.rows][:MAX_RUNS],
         nights=list(_nights(output)),
-        breakdowns=list(_by_partition(paths, shards[:, 0], by_class)),
+        breakdowns=_breakdowns(config, output, list(_by_partition(paths, shards[:, 0], by_class))),
         left_aside=_left_aside(records),
         rejected_rows=list(itertools.islice(_rejected_rows(output.directory), MAX_SAMPLES)),
         column_notes=_column_notes(output),
@@ -152,6 +153,16 @@ def _by_partition(
         without = int(rows[~has_key].sum())
         note = f"{quantity(without, 'row')} of shards without it." if without else ""
         yield Breakdown(key, list(number_of), sums, of_classes, note)
+
+
+def _breakdowns(
+    config: ScoreConfig, output: Output, by_partition: list[Breakdown]
+) -> list[Breakdown]:
+    """Those by partition, then those by the columns of `--by` that are none."""
+    partitions = {breakdown.column for breakdown in by_partition}
+    by = [name for name in config.by or () if name not in partitions]
+    # Without --by, no counts of columns are read.
+    return by_partition + (sum_by(*output.counted_by(), by, len(output.classes)) if by else [])
 
 
 def _left_aside(records: Sequence[dict[str, Any]]) -> dict[str, int]:

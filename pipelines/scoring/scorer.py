@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import Unavailable
+from pipelines.scoring.by_value import count_by
 from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.part_data import (
@@ -37,6 +38,8 @@ class PartScorer:
     """SHA-256 of each plan's file, in hex."""
     model_hash: str
     classes: Classes
+    by: tuple[str, ...] = ()
+    """Kept columns by whose values rows are counted."""
 
     def __call__(self, part: TokenizedPart) -> PartResult:
         """Score a part and write its files. Raises Unavailable or Failure if they cannot be."""
@@ -62,6 +65,7 @@ class PartScorer:
             histogram=np.histogram(scored.decisive, BINS, (0, 1))[0].tolist(),
             answers=numbers,
             reasons=dict(part.reasons),
+            by=count_by(part.kept, self.by, scored.winners, len(self.classes)),
         )
         rejected = parquet_content(part.rejected) if len(part.rejected) else None
         try:
@@ -88,7 +92,8 @@ class PartScorer:
             plan=self.plans[task.plan],
             rows=task.rows,
             pieces=len(task.pieces),
-            classes=len(self.classes),
+            classes=self.classes.names,
+            by=self.by,
             sha256="",
             modified=modified,
             rejected_modified=self.write.modified(task.name, "_rejected"),

@@ -5,7 +5,7 @@ A part is damaged if a file of it is gone or has another content than when it wa
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from pipelines.errors import Unavailable
+from pipelines.scoring.by_value import count_in
 from pipelines.scoring.manifest import Manifest, positions
 from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.part_file import read_part, with_times
@@ -135,8 +136,10 @@ class PartCheck:
     rows: int
     """As planned."""
     pieces: int
-    classes: int
-    """Of the model."""
+    classes: tuple[str, ...]
+    """Their names, of the model."""
+    by: tuple[str, ...]
+    """Kept columns by whose values rows are counted, since the part is read anyway."""
     sha256: str
     """Of the part's file, as recorded; "": it has no record."""
     modified: int
@@ -159,8 +162,10 @@ def _verify(check: PartCheck) -> PartResult:
             raise ValueError("has another content than when it was written")
         try:
             result = read_part(
-                content, check.name, check.plan, check.rows, check.pieces, check.classes
+                content, check.name, check.plan, check.rows, check.pieces, len(check.classes)
             )
+            if check.by:
+                result = replace(result, by=count_in(content, check.by, check.classes))
         except (*UNREADABLE, OSError, AttributeError, pa.ArrowException) as error:
             raise ValueError(f"is not the part that was written ({on_one_line(error)})") from error
         expected = result.rejected_file
