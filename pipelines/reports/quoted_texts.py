@@ -1,18 +1,13 @@
 """Sections of the training report that quote texts: of any probability, and the worst mistakes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from pipelines.reports.evaluation_results import MODEL, EvaluationResults, Weight
+from pipelines.reports.examples import examples
 from pipelines.reports.page import Section, Table, shorten
 from sentiment.errors import on_one_line
-
-TEXTS_OF_GROUP = 5
-"""Texts that are quoted for each group of probabilities."""
-
-MAX_GROUPS = 6
-"""Of more classes, the most frequent answers have a group each."""
 
 MISTAKES = 20
 """Wrongly predicted texts that are quoted."""
@@ -32,45 +27,15 @@ def by_probability(results: EvaluationResults) -> Section:
     names, labels, answers = results.classes.names, results.labels, results.answers[MODEL]
     is_binary = len(names) == 2
     rows = []
-    seen: set[int] = set()
-    for group, order in _groups(results):
-        shown = [i for i in order.tolist() if i not in seen][:TEXTS_OF_GROUP]
-        seen.update(shown)
-        for i in shown:
-            probability = results.probabilities[i, 1 if is_binary else answers[i]]
-            rows.append(
-                (
-                    group,
-                    names[labels[i]],
-                    names[answers[i]],
-                    f"{probability:.3f}",
-                    _quoted(results.texts[i]),
-                )
-            )
-    probability = f"{names[1]} probability" if is_binary else "probability"
-    columns = ("model is", "label", "answer", probability, "text")
+    for group, i in examples(results.classes, results.probabilities, answers):
+        probability = f"{results.probabilities[i, 1 if is_binary else answers[i]]:.3f}"
+        answer, label = names[answers[i]], names[labels[i]]
+        rows.append((group, label, answer, probability, _quoted(results.texts[i])))
+    of = f"{names[1]} probability" if is_binary else "probability"
+    columns = ("model is", "label", "answer", of, "text")
     text = "What the model is sure of, and what it cannot decide: right and wrong answers."
     table = Table("Texts by probability", columns, rows, "lllrt")
     return Section("Texts by probability", text, tables=[table])
-
-
-def _groups(results: EvaluationResults) -> Iterator[tuple[str, np.ndarray]]:
-    """Names of groups, and int[n]: texts, the best examples first."""
-    names, probabilities = results.classes.names, results.probabilities.astype(float)
-    if len(names) == 2:
-        second, threshold = probabilities[:, 1], results.classes.threshold or 0.5
-        yield f"sure: {names[1]}", np.argsort(-second, kind="stable")
-        yield "undecided", np.argsort(np.abs(second - threshold), kind="stable")
-        yield f"sure: {names[0]}", np.argsort(second, kind="stable")
-        return
-    answers = results.answers[MODEL]
-    counts = np.bincount(answers, minlength=len(names))
-    frequent = np.argsort(-counts, kind="stable")[: MAX_GROUPS - 1]
-    for k in np.sort(frequent[counts[frequent] > 0]):
-        order = np.argsort(-probabilities[:, k], kind="stable")
-        yield f"sure: {names[k]}", order[answers[order] == k]
-    best_two = np.sort(probabilities, axis=1)[:, -2:]
-    yield "undecided", np.argsort(best_two[:, 1] - best_two[:, 0], kind="stable")
 
 
 def mistakes(results: EvaluationResults) -> list[Section]:

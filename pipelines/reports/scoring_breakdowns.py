@@ -1,4 +1,4 @@
-"""Sections of the scoring report that compare rows: by night, by partition, by day, by a column."""
+"""Sections of the scoring report on rows: by night, by partition, by day, by a column; a sample."""
 
 import re
 import time
@@ -10,8 +10,10 @@ import numpy as np
 from pipelines.console.terminal import quantity
 from pipelines.reports.class_shares import chart_names, most_frequent
 from pipelines.reports.drift import Drift
+from pipelines.reports.examples import examples
 from pipelines.reports.page import Chart, Section, Table, draw_chart, shorten
 from pipelines.reports.scoring_results import Breakdown, Night, ScoringResults
+from sentiment.errors import on_one_line
 
 if TYPE_CHECKING:  # Loads where a chart is drawn.
     from matplotlib.axes import Axes
@@ -21,6 +23,8 @@ MAX_HEADER_CHARACTERS = 30
 """Longest name of a class above a column."""
 
 MAX_VALUE_CHARACTERS = 100
+
+QUOTED_CHARACTERS = 280
 
 VALUES_SHOWN, DAYS_SHOWN = 20, 31
 """Rows of a table: the most frequent values, or the last days."""
@@ -125,6 +129,35 @@ def _breakdown(results: ScoringResults, by: Breakdown) -> Section:
             charts.append(_of_days(results, by, days))
     text = f"{quantity(len(rows), 'value')} of {column}, with the share of each class. {by.note}"
     return Section(f"By {column}", text.strip(), charts, tables, is_narrow=True)
+
+
+def sample(results: ScoringResults) -> list[Section]:
+    """Rows of high, middling and low probabilities; nothing if rows may not be shown."""
+    rows = results.sample
+    if rows is None:
+        return []
+    classes = results.checkpoint.classes
+    shown = 1 if len(classes) == 2 else rows.winners
+    probabilities = rows.probabilities[np.arange(len(rows.cells)), shown]
+    cells = [
+        (
+            group,
+            short(classes.names[rows.winners[i]]),
+            f"{probabilities[i]:.3f}",
+            *(shorten(on_one_line(str(cell)), QUOTED_CHARACTERS) for cell in rows.cells[i]),
+        )
+        for group, i in examples(classes, rows.probabilities, rows.winners)
+    ]
+    of = f"{short(classes.names[1])} probability" if len(classes) == 2 else "probability"
+    columns = ("model is", results.winner_column, of, *rows.columns)
+    is_text = [name == results.flags["text_column"] for name in rows.columns]
+    align = "llr" + "".join("t" if needs_room else "l" for needs_room in is_text)
+    text = (
+        f"The most and least sure of {quantity(len(rows.cells), 'random row')}, shown because of "
+        "--show_samples: the same rows each time."
+    )
+    table = Table("Rows by probability", columns, cells, align)
+    return [Section("A sample", text, tables=[table])]
 
 
 def _is_number(value: str | None) -> bool:

@@ -30,6 +30,7 @@ from pipelines.reports.scoring_breakdowns import (
     date,
     nights,
     percent,
+    sample,
     short,
     thousands,
 )
@@ -90,6 +91,7 @@ def scoring_report(results: ScoringResults) -> bytes:
         _probabilities(results.histogram, results.checkpoint.classes),
         *nights(results),
         *breakdowns(results),
+        *sample(results),
         _shards(results),
         _rejected(results),
         *_left_aside(results.left_aside),

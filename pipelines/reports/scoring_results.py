@@ -52,6 +52,20 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
+class SampledRows:
+    """n random rows of the output."""
+
+    columns: Sequence[str]
+    """Names of the kept columns that are shown."""
+    cells: Sequence[Sequence[object]]
+    """For each row, the values of these columns."""
+    winners: np.ndarray
+    """int64[n]: the class of each row."""
+    probabilities: np.ndarray
+    """float[n, classes]; with many classes only those of the winners are not 0."""
+
+
+@dataclass(frozen=True)
 class RejectedRow:
     """A row that could not be scored."""
 
@@ -110,5 +124,7 @@ class ScoringResults:
     """Files of the input that are no shards: their number, by kind, as the last run found them."""
     rejected_rows: Sequence[RejectedRow]
     """A sample of the rejected rows."""
+    sample: SampledRows | None
+    """None: rows may not be shown, or there are none."""
     column_notes: Sequence[str]
     """What is to know of the kept columns: what is cast, missing or left out."""

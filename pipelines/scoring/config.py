@@ -126,8 +126,8 @@ class ScoreConfig:
     batch_size: int = 16_384
     """Texts that a GPU computes at once."""
     show_samples: bool = False
-    """Show ten rows of the output at the end, at random, the same each time: texts, if they are
-    kept."""
+    """Show ten rows of the output at the end, at random, the same each time, and rows of high and
+    low probabilities in the report: texts, if they are kept."""
     quiet: bool = False
     """Show only warnings, failures and the last line."""
     verbose: bool = False

@@ -47,9 +47,7 @@ def say_how_to_read(directory: str, output: Output, show_samples: bool) -> None:
             short = textwrap.shorten(printable(schema), MAX_SCHEMA_CHARACTERS, placeholder=" ...")
             say(f"\nSchema: {short}")
     if show_samples:
-        # The plans tell two outputs apart, and stay what they are.
-        seed = int(output.digests[0][:16], 16)
-        rows = sample(output.directory, *output.scored_rows(), ROWS_SHOWN, seed)
+        rows = sample(output.directory, *output.scored_rows(), ROWS_SHOWN, output.seed)
         if rows is not None:
             _say_rows(rows)
     say(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")

@@ -279,6 +279,11 @@ class Output:
         rows = self._manifest.table["rows"].to_numpy(zero_copy_only=False)
         return self._names.to_pylist(), np.append(rows, 0)[self._manifest.find(self._names)]
 
+    @property
+    def seed(self) -> int:
+        """Chooses random rows: the plans tell two outputs apart, and stay what they are."""
+        return int(self.digests[0][:16], 16)
+
     def counted_by(self) -> tuple[list[str | None], npt.NDArray[np.int64]]:
         """For each recorded part, its rows by the values of columns as JSON, or None if they were
         not counted; and int64[parts]: its rows scored."""

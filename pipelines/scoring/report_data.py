@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.console.terminal import quantity
@@ -22,21 +24,29 @@ from pipelines.reports.scoring_results import (
     Breakdown,
     Night,
     RejectedRow,
+    SampledRows,
     ScoringResults,
     ScoringRun,
 )
 from pipelines.scoring.by_value import sum_by
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
+from pipelines.scoring.sample import sample
 from pipelines.scoring.totals import OTHER, Totals, kind_of
 from pipelines.sources.names import partitions
 from pipelines.sources.parquet import COLUMN_BUFFER_BYTES
 from sentiment import storage
-from sentiment.answers import winner_column
+from sentiment.answers import answer_schema, winner_column
 from sentiment.checkpoint import Checkpoint
 
 MAX_RUNS = 10
 """Records read, the latest."""
+
+SAMPLED_ROWS = 300
+"""Random rows, of which the most and least sure are shown."""
+
+SAMPLED_COLUMNS = 6
+"""Kept columns that are shown of them, first the text."""
 
 MAX_NIGHTS = 31
 """Plans whose totals are added up, the latest."""
@@ -92,8 +102,33 @@ def collect(
         breakdowns=_breakdowns(config, output, list(_by_partition(paths, shards[:, 0], by_class))),
         left_aside=_left_aside(records),
         rejected_rows=list(itertools.islice(_rejected_rows(output.directory), MAX_SAMPLES)),
+        sample=_sample(output, checkpoint, config.text_column) if config.show_samples else None,
         column_notes=_column_notes(output),
     )
+
+
+def _sample(output: Output, checkpoint: Checkpoint, text_column: str) -> SampledRows | None:
+    """Random rows, the same ones each time; None: there are none."""
+    table = sample(output.directory, *output.scored_rows(), SAMPLED_ROWS, output.seed)
+    if table is None:
+        return None
+    names = checkpoint.classes.names
+    winner = winner_column(names)
+    winners = pc.index_in(table[winner], pa.array(names)).to_numpy().astype(np.int64)
+    probabilities = np.zeros((len(table), len(names)))
+    for k, name in enumerate(names):
+        if f"{name}_probability" in table.column_names:
+            probabilities[:, k] = table[f"{name}_probability"].to_numpy()
+    if "probability" in table.column_names:
+        probabilities[np.arange(len(table)), winners] = table["probability"].to_numpy()
+    elif len(names) == 2:
+        probabilities[:, 0] = 1 - probabilities[:, 1]
+    answers = answer_schema(names).names
+    kept = [name for name in table.column_names if name not in answers]
+    kept.sort(key=lambda name: name != text_column)
+    shown = table.select(kept[:SAMPLED_COLUMNS])
+    cells = list(zip(*(column.to_pylist() for column in shown.columns), strict=True))
+    return SampledRows(shown.column_names, cells or [()] * len(table), winners, probabilities)
 
 
 def _rows_of_classes(shards: np.ndarray, classes: int) -> np.ndarray | None:

@@ -274,6 +274,36 @@ def test_nights_stand_side_by_side_and_days_by_partition(tmp_path):
     assert page.tags["img"] == 3
 
 
+@pytest.mark.parametrize("number", [2, 3, 25])
+def test_rows_are_shown_only_if_they_may_be(tmp_path, number):
+    names = ("negative", "positive") if number == 2 else [f"class {i}" for i in range(number)]
+    classes = Classes(tuple(names))
+    checkpoint = save_checkpoint(tmp_path / "model", seed=2, classes=classes, sureness=40)
+    (tmp_path / "corpus").mkdir()
+    texts = [f"{text} <b>{i}</b>" for i, text in enumerate(texts_and_labels(150)[0])]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "corpus" / "a.parquet")
+    flags = config(tmp_path, keep_columns=("text",))
+    shards = find([str(tmp_path / "corpus")], "--input").shards
+    output = Output(str(tmp_path / "scored"))
+    totals = run(flags, checkpoint, output, shards, LocalExecutor())
+    hidden = scoring_report(collect(flags, checkpoint, output, totals, ""))
+    assert b"/b&gt;" not in hidden
+    shown = replace(flags, show_samples=True)
+    page = _Read(scoring_report(collect(shown, checkpoint, output, totals, "")))
+    table = pd.read_parquet(tmp_path / "scored")
+    if number == 2:
+        column, group, of_group = "positive_probability", "sure: positive", table
+    else:
+        name = table["label"].mode()[0]
+        column = "probability" if number == 25 else f"{name}_probability"
+        of_group = table[table["label"] == name]
+        group = f"sure: {name}"
+    best = of_group.sort_values(column, ascending=False, kind="stable").iloc[0]
+    assert page.after(group, 3)[1:] == [f"{best[column]:.3f}", best["text"]]
+    assert "undecided" in page.text
+    assert not page.tags["b"]
+
+
 def test_what_a_corpus_holds_is_shown_and_does_nothing(scored):
     page = report(scored)
     assert not page.tags["script"] + page.tags["b"]
