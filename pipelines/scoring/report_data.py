@@ -164,7 +164,7 @@ def _by_partition(
         rows: int64[n].
         by_class: int64[n, classes].
     """
-    values_of = lru_cache(maxsize=1)(lambda directory: partitions(f"{directory}/"))
+    values_of = lru_cache(maxsize=4096)(lambda directory: partitions(f"{directory}/"))
     keys: dict[str, None] = {}
     values = []
     for path in paths:
