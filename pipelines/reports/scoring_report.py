@@ -4,6 +4,7 @@ Its size is bounded, whatever the corpus: it shows the distribution and the extr
 last runs, the most frequent reasons for rejecting, and a sample of rejected rows.
 """
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -237,14 +238,27 @@ def _shards(results: ScoringResults) -> Section:
 def _shard_table(caption: str, results: ScoringResults, shards: np.ndarray) -> Table:
     """Rows of shards, and the shares of the most frequent classes; `shards: int64[n]`, indices."""
     by_class = results.shard_class_rows
+    paths = [results.shards[i] for i in shards]
+    common = _common_directory(paths) if len(paths) > 1 else ""
+    if common:
+        caption += f", in {_end(common)}"
     shown = [] if by_class is None else most_frequent(results.class_rows)
     cells = []
     for i in shards:
         rows = results.shard_rows[i]
         shares = [] if by_class is None else [percent(by_class[i, k], rows) for k in shown]
-        cells.append((_end(results.shards[i]), f"{rows:,}", *shares))
+        path = results.shards[i].removeprefix(f"{common}/") if common else results.shards[i]
+        cells.append((_end(path), f"{rows:,}", *shares))
     names = [short(results.checkpoint.classes.names[k]) for k in shown]
     return Table(caption, ("shard", "rows scored", *names), cells, "lr" + "r" * len(shown))
+
+
+def _common_directory(paths: Sequence[str]) -> str:
+    """The directory or URI that all paths are below; "": there is none."""
+    levels = zip(*(path.split("/")[:-1] for path in paths), strict=False)
+    same = itertools.takewhile(lambda names: len(set(names)) == 1, levels)
+    common = "/".join(names[0] for names in same)
+    return "" if common.endswith(":/") else common  # Buckets of one store.
 
 
 def _shares_of_shards(name: str, shares: np.ndarray, overall: float, bins: int) -> Chart:

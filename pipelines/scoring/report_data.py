@@ -9,7 +9,7 @@ import itertools
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -99,7 +99,9 @@ def collect(
         ],
         runs=[run for run in map(_run, records) if run is not None and run.rows][:MAX_RUNS],
         nights=list(_nights(output)),
-        breakdowns=_breakdowns(config, output, list(_by_partition(paths, shards[:, 0], by_class))),
+        breakdowns=_breakdowns(
+            output, config.by or (), _by_partition(paths, shards[:, 0], by_class, config.by or ())
+        ),
         left_aside=_left_aside(records),
         rejected_rows=list(itertools.islice(_rejected_rows(output.directory), MAX_SAMPLES)),
         sample=_sample(output, checkpoint, config.text_column) if config.show_samples else None,
@@ -155,14 +157,15 @@ def _nights(output: Output) -> Iterator[Night]:
 
 
 def _by_partition(
-    paths: Sequence[str], rows: np.ndarray, by_class: np.ndarray | None
+    paths: Sequence[str], rows: np.ndarray, by_class: np.ndarray | None, by: Sequence[str]
 ) -> Iterator[Breakdown]:
-    """Rows by the values of `key=value` directories, for each key that not all shards agree on.
+    """Rows by the values of `key=value` directories, for each key that has several values.
 
     Args:
         paths: n shards.
         rows: int64[n].
         by_class: int64[n, classes].
+        by: keys that are wanted also if they have one value.
     """
     values_of = lru_cache(maxsize=4096)(lambda directory: partitions(f"{directory}/"))
     keys: dict[str, None] = {}
@@ -177,7 +180,7 @@ def _by_partition(
         numbers = np.array(
             [number_of.setdefault(here[key], len(number_of)) for here in values if key in here]
         )
-        if not 1 < len(number_of) <= MAX_PARTITIONS:
+        if not (0 if key in by else 1) < len(number_of) <= MAX_PARTITIONS:
             continue
         sums = np.zeros(len(number_of), np.int64)
         np.add.at(sums, numbers, rows[has_key])
@@ -191,13 +194,14 @@ def _by_partition(
 
 
 def _breakdowns(
-    config: ScoreConfig, output: Output, by_partition: list[Breakdown]
+    output: Output, by: Sequence[str], by_partition: Iterable[Breakdown]
 ) -> list[Breakdown]:
     """Those by partition, then those by the columns of `--by` that are none."""
-    partitions = {breakdown.column for breakdown in by_partition}
-    by = [name for name in config.by or () if name not in partitions]
-    # Without --by, no counts of columns are read.
-    return by_partition + (sum_by(*output.counted_by(), by, len(output.classes)) if by else [])
+    found = list(by_partition)
+    columns = [name for name in by if name not in {each.column for each in found}]
+    if columns:  # Without --by, no counts of columns are read.
+        found += sum_by(*output.counted_by(), columns, len(output.classes))
+    return found
 
 
 def _left_aside(records: Sequence[dict[str, Any]]) -> dict[str, int]:
