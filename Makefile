@@ -1,8 +1,8 @@
-# make demo · make test · make test-fast · make lint · make bench; each makes .venv first.
+# make demo · make test · make test-fast · make lint · make docs · make bench; each makes .venv first.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-fast lint bench
+.PHONY: demo test test-fast lint docs bench
 
 .venv: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ lint: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The documentation as a site, in site/. A link that leads nowhere is an error, but not with --quiet.
+docs: .venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv
 	$(BIN)/python -m benchmarks.tokenize
