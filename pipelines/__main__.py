@@ -12,7 +12,17 @@ from pipelines.console import command
 from pipelines.console.terminal import printable
 
 COMMAND = "sentiment-pipelines"
-PROGRAMS = ("fetch", "train", "evaluate", "predict", "score", "status", "verify", "export")
+PROGRAMS = (
+    "fetch",
+    "train",
+    "evaluate",
+    "predict",
+    "score",
+    "status",
+    "verify",
+    "export",
+    "publish",
+)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pipelines.corpora.config import FetchConfig
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.export import ExportConfig
 from pipelines.predict import PredictConfig
+from pipelines.publish import PublishConfig
 from pipelines.scoring.audit import VerifyConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.status import StatusConfig
@@ -27,6 +28,7 @@ CONFIGS = {
     "verify": VerifyConfig,
     "fetch": FetchConfig,
     "predict": PredictConfig,
+    "publish": PublishConfig,
     "score": ScoreConfig,
     "train": TrainConfig,
 }

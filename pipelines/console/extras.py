@@ -9,6 +9,7 @@ EXTRAS = {
     **dict.fromkeys(("tensorboard", "tensorboardX", "tensorflow"), "train"),
     **dict.fromkeys(("threadpoolctl", "yaml"), "train"),
     "onnx": "export",
+    "huggingface_hub": "hub",
     "mlflow": "mlflow",
 }
 """The extra that brings a top-level module."""

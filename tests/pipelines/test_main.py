@@ -23,7 +23,7 @@ def call(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
 def test_help_names_every_program(words):
     lines = call(*words).stdout.splitlines()
-    assert len(PROGRAMS) == 8
+    assert len(PROGRAMS) == 9
     for name in PROGRAMS:
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
         assert len(line.split()) > 3
