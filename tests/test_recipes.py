@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import sentiment
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
@@ -38,6 +39,8 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "texts").mkdir()
     for number, name in enumerate(("monday", "tuesday", "wednesday")):
         pq.write_table(corpus.slice(200 * number, 200), tmp_path / "texts" / f"{name}.parquet")
+    # Where Ray runs, Daft would run on it, in another working directory.
+    monkeypatch.setenv("DAFT_RUNNER", "native")
     # A program of this checkout, found as a user finds an installed one.
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     python = f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n'
@@ -62,7 +65,7 @@ def shell(command: str, directory: Path) -> str:
 
 
 @pytest.mark.process
-def test_every_block_runs_and_prints_what_stands_below_it(here):
+def test_every_block_runs_and_prints_what_stands_below_it(here, local_ray):
     printed = ""
     for language, block in BLOCKS:
         if language == "sh":
@@ -90,6 +93,13 @@ def test_every_block_runs_and_prints_what_stands_below_it(here):
             assert language == ""
     assert "Scoring 2 rows in 1 part (1 are there) ..." in (here / "scoring.log").read_text()
     assert pq.read_metadata("joined.parquet").num_rows == 599
+    corpus = pq.read_table(sorted(Path("texts").glob("*.parquet")))
+    # Other engines give the bits of `score`, and null for the text that it rejects.
+    expected = sentiment.Scorer("checkpoints/tweets")(corpus.sort_by("id"))
+    for path in ("scored_by_ray", "scored_by_duckdb.parquet", "scored_by_daft"):
+        found = pq.read_table(path).sort_by("id")
+        for name in ("id", "user", "positive_probability", "sentiment"):
+            assert found[name].to_pylist() == expected[name].to_pylist()
 
 
 def counted(directory: Path) -> CorpusClasses:
