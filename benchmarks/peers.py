@@ -62,10 +62,10 @@ def read_labelled(
     directory: str, text_column: str, label_column: str
 ) -> tuple[list[str], np.ndarray]:
     """Read texts and `labels: int[n]`, the class of each, from a directory of shards."""
-    reader = LabelledReader(text_column, label_column, "utf-8")
+    reader = LabelledReader(text_column, label_column)
     tokenize = Tokenizer().tokens
     texts, labels = [], []
-    for shard in find_labelled(directory, "--train, --test"):
+    for shard in find_labelled(directory, "--train, --test").shards:
         for rows in reader.read(shard, tokenize):
             texts += rows.texts.cast(pa.large_string()).to_pylist()
             labels.append(np.array(rows.values)[rows.labels])

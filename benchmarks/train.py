@@ -216,8 +216,8 @@ def _seconds(work: Callable[[], object]) -> float:
 def main(config: TrainBenchmark) -> None:
     """Run the measurements and print the tables."""
     with session(), quiet_ray_data(), tempfile.TemporaryDirectory() as root:
-        source = LabelledReader(config.text_column, config.label_column, "utf-8")
-        shards = find_labelled(config.data_dir, "--data_dir")
+        source = LabelledReader(config.text_column, config.label_column)
+        shards = find_labelled(config.data_dir, "--data_dir").shards
         corpus = prepare(CorpusSpec(shards, source, Split(0, 0.2)), f"{root}/cache")
         settings = _settings(corpus, config.use_gpu)
         runs: dict[int, list[dict]] = {workers: [] for workers in config.workers}

@@ -104,8 +104,8 @@ def test_every_block_runs_and_prints_what_stands_below_it(here, local_ray):
 
 def counted(directory: Path) -> CorpusClasses:
     """The classes of a corpus, or the error that training ends with."""
-    reader = LabelledReader("review", "liked", "utf-8")
-    shards = find_labelled(str(directory), "--data_dir")
+    reader = LabelledReader("review", "liked")
+    shards = find_labelled(str(directory), "--data_dir").shards
     counts = [count_shard(shard, reader, Tokenizer(), Split(0, 0.2)) for shard in shards]
     return decide_classes(counts, reader, "1%")
 

@@ -33,16 +33,6 @@ def require(holds: bool, flag: str, value: object, wanted: str) -> None:
         raise InputError(f"--{flag} is {value}; it must be {wanted}")
 
 
-def require_encoding(encoding: str) -> None:
-    """Raise an InputError unless Python has a text codec of that name."""
-    try:
-        "".encode(encoding)
-    except (LookupError, ValueError):
-        raise InputError(
-            f"--encoding {encoding} is unknown; examples: utf-8, latin-1, cp1252, utf-16"
-        ) from None
-
-
 def rejected_limit(max_rejected: str, rows: int) -> float:
     """Rows that may be rejected, by `--max_rejected`, of `rows`; inf: any number.
 

@@ -1,12 +1,17 @@
 """Flags of `pipelines.evaluate`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from tyro.conf import Positional
 
-from pipelines.console.flags import require, require_encoding
+from pipelines.console.flags import require
 from pipelines.sources.labels import LabelMap
+from pipelines.sources.options import ReadOptions
 from sentiment.errors import InputError
+
+READING_FLAGS = ("encoding", "delimiter", "quote", "escape", "columns", "format")
+"""Flags that say how other texts are read."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,18 @@ class EvaluateConfig:
     or in other columns and files those that the classes' names tell."""
     encoding: str | None = None
     """Encoding of text files; None: as in training."""
+    delimiter: str | None = None
+    """CSV: what separates fields, such as ';' or '\\t'; None: as in training."""
+    quote: str | None = None
+    """CSV: what begins and ends a field, or none; None: as in training."""
+    escape: str | None = None
+    """CSV: what makes a quote a part of the text, or none; None: as in training."""
+    columns: tuple[str, ...] = ()
+    """CSV: names of the columns of files without a header; (): as in training."""
+    format: Literal["csv", "tsv", "json", "parquet"] | None = None
+    """Format of files whose names do not tell it; None: as in training."""
+    where: tuple[str, ...] = ()
+    """Conditions on key=value directories, such as "year=2024": which shards to read."""
     baseline: bool = False
     """Also train TF-IDF + logistic regression on the training texts (in memory), and compare it on
     the same rows."""
@@ -49,6 +66,11 @@ class EvaluateConfig:
         """The checkpoints."""
         return self.checkpoints_dir + self.checkpoints
 
+    def read_options(self, training: ReadOptions) -> ReadOptions:
+        """How shards are read: as in training, where no flag says otherwise."""
+        given = {name: value for name in READING_FLAGS if (value := getattr(self, name))}
+        return replace(training, **given)
+
     @property
     def held_out(self) -> bool:
         """Whether to evaluate on the rows that training held out."""
@@ -61,10 +83,9 @@ class EvaluateConfig:
             raise InputError("--mlflow_experiment is for one checkpoint")
         require(self.samples >= 0, "samples", self.samples, "at least 0")
         LabelMap.parse(self.labels)
-        for name in ("text_column", "encoding"):
-            if self.data_dir is None and getattr(self, name) is not None:
+        for name in ("text_column", *READING_FLAGS, "where"):
+            if self.data_dir is None and getattr(self, name):
                 raise InputError(
                     f"--{name} needs --data_dir: held-out rows are read as in training"
                 )
-        if self.encoding is not None:
-            require_encoding(self.encoding)
+        self.read_options(ReadOptions())

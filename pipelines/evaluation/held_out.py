@@ -35,6 +35,7 @@ def read_labelled(
     known: LabelMap,
     split: Split | None = None,
     parts: tuple[int, ...] = (),
+    where: tuple[str, ...] = (),
 ) -> LabelledTexts:
     """Read the rows of `data_dir` that `split` puts into `parts`; without a split, all rows.
 
@@ -43,6 +44,7 @@ def read_labelled(
         checkpoint: its stop words and vocabulary tokenize the texts.
         known: the model's classes and the labels they may have (`LabelMap.fitting`).
         parts: any of `TRAIN`, `VALIDATION`, `TEST`.
+        where: conditions on `key=value` directories: which shards to read.
 
     Raises InputError as `LabelledReader.read` does, and if no label is that of a class.
     """
@@ -51,7 +53,8 @@ def read_labelled(
     labels, lengths, chosen = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, bool)]
     texts: list[str] = []
     left_out: list[LeftOut] = []
-    for shard in find_labelled(data_dir, "--data_dir"):
+    has_format = reader.options.format is not None
+    for shard in find_labelled(data_dir, "--data_dir", where, has_format).shards:
         for rows in reader.read(shard, tokenize):
             is_chosen = np.ones(len(rows.labels), bool)
             if split is not None:

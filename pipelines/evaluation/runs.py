@@ -58,7 +58,7 @@ def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
         record.reader,
         text_column=config.text_column or record.reader.text_column,
         label_column=config.label_column or record.reader.label_column,
-        encoding=config.encoding or record.reader.encoding,
+        options=config.read_options(record.reader.options),
         soft_labels=record.reader.soft_labels and config.label_column is None,
     )
     if labels is not None:
@@ -68,7 +68,8 @@ def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
         reader = replace(reader, labels=None)
     data_dir = config.data_dir or record.data_dir
     split, parts = (record.split, (TEST,)) if config.held_out else (None, ())
-    rows = read_labelled(data_dir, reader, run.checkpoint, run.label_map, split, parts)
+    where = record.where if config.held_out else config.where
+    rows = read_labelled(data_dir, reader, run.checkpoint, run.label_map, split, parts, where)
     kind = "held-out rows" if config.held_out else "rows"
     if not rows.texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
@@ -96,6 +97,7 @@ def predict_by_regression(run: Run, texts: list[str]) -> np.ndarray:
         run.label_map,
         record.split,
         (TRAIN, VALIDATION),
+        record.where,
     )
     classes = len(run.checkpoint.classes)
     try:

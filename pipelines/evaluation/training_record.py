@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, TypeAdapter, ValidationError
 
-from pipelines.console.flags import require_encoding
 from pipelines.reports.training_run import Count, Text, TrainingRun
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import Split
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
@@ -28,6 +28,13 @@ class _Flags:
     test_size: Annotated[float, Field(strict=True, gt=0, lt=1)]
     labels: tuple[Text, ...] = ()
     soft_labels: Annotated[bool, Field(strict=True)] = False
+    # Older versions lack these.
+    where: tuple[Text, ...] = ()
+    delimiter: Text | None = None
+    quote: Text = '"'
+    escape: Text | None = None
+    columns: tuple[Text, ...] = ()
+    format: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class TrainingRecord:
     run: TrainingRun
     data_dir: str
     """Directory or URI of the corpus."""
+    where: tuple[str, ...]
+    """Conditions on its `key=value` directories: which shards training read."""
     reader: LabelledReader
     split: Split
 
@@ -91,13 +100,14 @@ def read_training_record(checkpoint: Checkpoint) -> TrainingRecord:
     labels = LabelMap.parse(flags.labels)
     if labels is not None and labels.names != checkpoint.classes.names:
         raise _impossible("flags.labels", "these are not the classes of the model")
-    require_encoding(flags.encoding)
+    options = ReadOptions(
+        flags.encoding, flags.delimiter, flags.quote, flags.escape, flags.columns, flags.format
+    )
     return TrainingRecord(
         run,
         flags.data_dir,
-        LabelledReader(
-            flags.text_column, flags.label_column, flags.encoding, labels, flags.soft_labels
-        ),
+        flags.where,
+        LabelledReader(flags.text_column, flags.label_column, options, labels, flags.soft_labels),
         Split(flags.random_state, flags.test_size, reading.sample_below),
     )
 

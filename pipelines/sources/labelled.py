@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -50,11 +50,12 @@ class LabelledRows(Generic[TokensT]):
 
 @dataclass(frozen=True)
 class LabelledReader:
-    """Reads labelled rows from shards: which columns, in which encoding."""
+    """Reads labelled rows from shards: which columns, and how shards are read."""
 
     text_column: str
     label_column: str
-    encoding: str
+    options: ReadOptions = field(default_factory=ReadOptions)
+    """How shards are read; `fields` are the two columns."""
     labels: LabelMap | None = None
     """The labels of each class; None: labels stay as they are in the column, but normalized."""
     soft_labels: bool = False
@@ -63,7 +64,7 @@ class LabelledReader:
 
     @property
     def _options(self) -> ReadOptions:
-        return ReadOptions(encoding=self.encoding, fields=(self.text_column, self.label_column))
+        return replace(self.options, fields=(self.text_column, self.label_column))
 
     def require_columns(self, shard: Shard) -> None:
         """Raise BadShard if the shard lacks a column; also what `Shard.rows` raises."""
@@ -132,7 +133,7 @@ class LabelledReader:
     def _not_valid(self, shard: Shard) -> tuple[str, str]:
         """What a value of invalid bytes is, and what to do."""
         is_utf8 = shard.is_parquet or self._options.is_utf8
-        encoding = "UTF-8" if is_utf8 else self.encoding
+        encoding = "UTF-8" if is_utf8 else self.options.encoding
         other = "latin-1, cp1252, ..." if is_utf8 else "latin-1 takes any byte"
         return f"is not valid {encoding}", f"pass --encoding ({other})"
 

@@ -130,13 +130,19 @@ def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
     return find(paths, flag).shards
 
 
-def find_labelled(data_dir: str, flag: str) -> list[Shard]:
-    """List the labelled shards: only `data.csv` if the directory has one, else all shards."""
-    shards = find_shards([data_dir], flag)
+def find_labelled(
+    data_dir: str, flag: str, where: Sequence[str] = (), has_format: bool = False
+) -> Found:
+    """List the labelled shards: only `data.csv` if the directory has one, else all shards.
+
+    Arguments and errors are those of `find`.
+    """
+    found = find([data_dir], flag, where, has_format)
     if _MAGIC_CHARACTERS.search(data_dir):
-        return shards
+        return found
     table = _path_or_uri(data_dir, storage.join(storage.resolve(data_dir)[1], "data.csv"))
-    return [shard for shard in shards if shard.path == table] or shards
+    tables = [shard for shard in found.shards if shard.path == table]
+    return Found(tables, {}) if tables else found
 
 
 def require_apart(paths: Sequence[str], shards: Sequence[Shard], output: str) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from pipelines.console.flags import rejected_limit, require, require_encoding
+from pipelines.console.flags import rejected_limit, require
 from pipelines.sources.labels import LabelMap
+from pipelines.sources.options import ReadOptions
 from pipelines.training.threshold_rule import ThresholdRule
 from sentiment.errors import InputError
 from sentiment.text.vocabulary import MIN_SHARE
@@ -33,7 +34,8 @@ class TrainConfig:
         "cluster": "num_workers",
     }
     preset: str | None = None
-    """Set many flags at once: best or quick. Flags and --config override what it sets."""
+    """Set many flags at once: best, small (for fewer than 3,000 labelled texts) or quick. Flags
+    and --config override what it sets."""
     config: str | None = None
     """YAML file of flags (`epochs: 3`); flags override it. A finished run leaves such a file:
     CHECKPOINTS_ROOT/RUN_NAME/config.yaml."""
@@ -50,8 +52,21 @@ class TrainConfig:
     soft_labels: bool = False
     """The label column holds probabilities of the second class, to be learnt as such. A struct of
     numbers (classes by name) or a list (in the order of --labels) needs no flag."""
+    where: tuple[str, ...] = ()
+    """Conditions on key=value directories, such as "year=2024" "month>=3": which shards to read."""
     encoding: str = "utf-8"
     """Encoding of text files, by its Python name: utf-8, latin-1, utf-16, ..."""
+    delimiter: str | None = None
+    """CSV: what separates fields, such as ';' or '\\t'; None: as the name or the header says."""
+    quote: str = '"'
+    """CSV: what begins and ends a field that may hold delimiters and line breaks, or none."""
+    escape: str | None = None
+    """CSV: what makes a quote a part of the text, such as '\\' in files of Spark, or none. Doubled
+    quotes always do; None: none, and files that this may be wrong for are refused."""
+    columns: tuple[str, ...] = ()
+    """CSV: names of the columns of files without a header."""
+    format: Literal["csv", "tsv", "json", "parquet"] | None = None
+    """Format of files whose names do not tell it (part-00000, 000000_0). Parquet needs no flag."""
     max_rejected: str = "1%"
     """Stop if more of the labelled rows cannot be used (null or malformed): a number, or a share.
     Those are left out."""
@@ -160,6 +175,12 @@ class TrainConfig:
         given = {name: value for name, value in named.items() if value is not None}
         return cls(**cls.from_files({**dict.fromkeys(flags, ""), **given}) | flags)
 
+    def read_options(self) -> ReadOptions:
+        """How shards are read. Raises InputError for a flag that has an impossible value."""
+        return ReadOptions(
+            self.encoding, self.delimiter, self.quote, self.escape, self.columns, self.format
+        )
+
     def require_applied(self) -> None:
         """Raise InputError if a preset or file is only named: its flags are not set."""
         for name in ("preset", "config"):
@@ -198,7 +219,7 @@ class TrainConfig:
             self.batch_size,
             f"at least --num_workers ({self.num_workers})",
         )
-        require_encoding(self.encoding)
+        self.read_options()
         if self.threshold is not None:
             require(0 < self.threshold < 1, "threshold", self.threshold, "between 0 and 1")
         if self.threshold_for is not None:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from pipelines.sources.labelled import LabelledReader
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import Split
 from pipelines.training.unlabelled import UnlabelledShards
@@ -44,14 +46,24 @@ class CorpusSpec:
             "format": FORMAT,
             "tokenizer": RULES,
             "shards": [asdict(shard) for shard in self.shards],
-            "source": asdict(self.reader),
+            "source": _with_options(asdict(self.reader)),
             "stop_words": self.stop_words,
             "split": asdict(self.split),
             "n_samples": self.n_samples,
             "min_share": self.min_share,
         }
         if self.unlabelled is not None:
-            settings["unlabelled"] = asdict(self.unlabelled)
+            settings["unlabelled"] = _with_options(asdict(self.unlabelled))
         if self.words:
             settings["words"] = self.words
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _with_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with what their `options` say other than by default, and the encoding.
+
+    Corpora of versions that lack some options are those of their defaults.
+    """
+    options, defaults = settings.pop("options"), asdict(ReadOptions())
+    changed = {name: value for name, value in options.items() if value != defaults[name]}
+    return {**settings, "encoding": options["encoding"], **changed}

@@ -6,10 +6,10 @@ Shards -> cache of token ids (`cache`) -> batches (`batches`) -> steps (`loop`) 
 import time
 from dataclasses import replace
 
-from pipelines.console.terminal import say
+from pipelines.console.terminal import printable, say
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
-from pipelines.sources.listing import find_labelled, find_shards
+from pipelines.sources.listing import find, find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
@@ -33,10 +33,12 @@ def main(config: TrainConfig) -> str:
     Raises InputError for flags and rows that cannot be used, Failure where training fails.
     """
     stop_words = read_stop_words(config.stopwords_file)
-    shards = find_labelled(config.data_dir, "--data_dir")
-    labels = LabelMap.parse(config.labels)
+    has_format = config.format is not None
+    found = find_labelled(config.data_dir, "--data_dir", config.where, has_format)
+    shards, remarks = found.shards, [found.remark]
+    options, labels = config.read_options(), LabelMap.parse(config.labels)
     reader = LabelledReader(
-        config.text_column, config.label_column, config.encoding, labels, config.soft_labels
+        config.text_column, config.label_column, options, labels, config.soft_labels
     )
     reader.require_columns(shards[0])
     initial = None
@@ -47,8 +49,9 @@ def main(config: TrainConfig) -> str:
         require_same_model(config, stop_words, initial)
     unlabelled = None
     if config.unlabelled is not None:
-        found = tuple(find_shards([config.unlabelled], "--unlabelled"))
-        unlabelled = UnlabelledShards(found, config.text_column, config.encoding)
+        found = find([config.unlabelled], "--unlabelled", has_format=has_format)
+        unlabelled = UnlabelledShards(tuple(found.shards), config.text_column, options)
+        remarks.append(found.remark)
     spec = CorpusSpec(
         shards=shards,
         reader=reader,
@@ -71,6 +74,8 @@ def main(config: TrainConfig) -> str:
     if is_finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
         say(f"Run {name} is finished: nothing to do.")
     else:
+        for remark in filter(None, remarks):
+            say(printable(remark))
         for line in changed.values():
             say(f"Run {name} goes on: {line}")
         # Ray and TensorFlow take seconds to load: only where there is work.

@@ -21,6 +21,7 @@ from pipelines.training.run_directory import (
     write_flags,
 )
 from pipelines.training.settings import Settings, make_settings
+from pipelines.training.settings_files import preset_hint
 from sentiment import storage
 from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, require_size
 
@@ -60,6 +61,8 @@ def run(
         corpus = prepare(spec, cache, config.max_rejected)
         for line in corpus.description():
             say(printable(line))
+        if hint := preset_hint(config.preset, corpus.rows["train"]):
+            say(hint)
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         require_same_corpus(config, corpus.key, directory)
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)

@@ -71,8 +71,9 @@ def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
     """
     if not has_checkpoints(run):
         return {}
-    started, flags = _read_flags(run), run_flags(config)
-    changed = {name: started.get(name) for name in flags if started.get(name) != flags[name]}
+    # Runs of versions that lack a flag have its default.
+    started, flags = run_flags(TrainConfig()) | _read_flags(run), run_flags(config)
+    changed = {name: started[name] for name in flags if started[name] != flags[name]}
     lines = {}
     for name, before in changed.items():
         now = flags[name]

@@ -12,7 +12,10 @@ import yaml
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
-PRESETS = ("best", "quick")
+PRESETS = ("best", "small", "quick")
+
+SMALL_ROWS = 3_000
+"""Rows to train on below which the preset `small` learns more than `best`."""
 
 OF_ONE_RUN = ("preset", "config", "run_name", "verbose")
 """Flags that no file may set, and that a run's config.yaml leaves out."""
@@ -33,7 +36,7 @@ def values_of_files(config: type, preset: str | None, path: str | None) -> dict[
     values: dict[str, Any] = {}
     if preset is not None:
         if preset not in PRESETS:
-            raise InputError(f"--preset is {preset}; it must be {' or '.join(PRESETS)}")
+            raise InputError(f"--preset is {preset}; it must be one of {', '.join(PRESETS)}")
         values = parsed(config, _preset(preset), f"preset {preset}")
     if path is not None:
         try:
@@ -72,6 +75,14 @@ def parsed(config: type, content: bytes, name: str) -> dict[str, Any]:
             reason = error.errors(include_url=False)[-1]["msg"]
             raise InputError(f"{name}: {flag} is {value!r:.60}: {on_one_line(reason)}") from error
     return values
+
+
+def preset_hint(preset: str | None, rows: int) -> str:
+    """A line that names the preset for so many rows to train on, if it is another one; else ""."""
+    fitting = "small" if rows < SMALL_ROWS else "best"
+    if preset not in ("best", "small") or preset == fitting:
+        return ""
+    return f"--preset {fitting} is made for {rows:,} rows to train on; this is {preset}"
 
 
 def written(config: Any, run_name: str) -> bytes:

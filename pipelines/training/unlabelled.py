@@ -1,7 +1,7 @@
 """Texts without labels: a random sample of them, from which words and their vectors are learnt."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +57,8 @@ class UnlabelledShards:
 
     shards: tuple[Shard, ...]
     text_column: str
-    encoding: str
+    options: ReadOptions
+    """How shards are read; `fields` is the column."""
 
     def sample(
         self,
@@ -97,7 +98,7 @@ class UnlabelledShards:
 
     def _read(self, shard: Shard) -> Iterator[tuple[pa.Array, int]]:
         """Batches of texts, large_binary without nulls, and the number of other rows with each."""
-        options = ReadOptions(encoding=self.encoding, fields=(self.text_column,))
+        options = replace(self.options, fields=(self.text_column,))
         for rows in shard.rows([self.text_column], options):
             Counted(len(rows.table), rows.table.schema).require_text(shard.path, self.text_column)
             column = rows.table[self.text_column]

@@ -94,14 +94,14 @@ def score_until_killed(s3: S3Server, output: str, server: Troubled) -> None:
 def score_while_the_server_goes_away(s3: S3Server, output: str, server: Troubled) -> str:
     """Score the rest while the server is away in the middle; return what the job printed.
 
-    It comes back when each of the two actors has been cut off eight times, in some six seconds:
-    left alone, Arrow asks three times.
+    It comes back when each of the two actors has been cut off some five times: left alone, Arrow
+    asks three times.
     """
     there = len(contents(output))
     job = start("score", *scoring(s3.uri(), output, 500), AWS_ENDPOINT_URL=server.address)
     wait_for_parts(output, job, there + 3)
     server.away = True
-    wait_until(lambda: server.cut >= 16, 60, "16 requests that are cut off")
+    wait_until(lambda: server.cut >= 10, 60, "10 requests that are cut off")
     server.away = False
     said, complained = job.communicate(timeout=200)
     assert (job.returncode, complained) == (0, "")

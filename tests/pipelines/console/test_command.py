@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.console import command
-from pipelines.console.flags import require, require_encoding
+from pipelines.console.flags import require
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
 from pipelines.scoring.config import ScoreConfig
@@ -425,13 +425,13 @@ def test_require_names_flag_value_and_what_would_do():
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin-1", "cp1252", "utf-16", "utf-8-sig"])
 def test_encodings_that_python_has(encoding):
-    require_encoding(encoding)
+    TrainConfig(encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["", "utf-9", "hex", "rot13", "undefined", "zip", "é"])
 def test_encodings_that_python_does_not_have(encoding):
     with pytest.raises(InputError, match=r"^--encoding "):
-        require_encoding(encoding)
+        TrainConfig(encoding=encoding)
 
 
 @pytest.mark.parametrize("name", ["café", "日本", "²", "", ".a", "_a", "a/b", "a\n", "a" * 101])

@@ -68,7 +68,7 @@ def test_labels_agree_with_the_shards(crowdflower):
         header, *rows = map(tuple, csv.reader(file))
     assert header == ("Sentiment", "SentimentText")
     assert rows == expected
-    (shard,) = find_labelled(str(crowdflower), "--data_dir")
+    (shard,) = find_labelled(str(crowdflower), "--data_dir").shards
     read = [row for chunk in shard.rows(None, ReadOptions()) for row in chunk.table.to_pylist()]
     assert [tuple(value.decode() for value in row.values()) for row in read] == expected
 
@@ -77,10 +77,10 @@ def test_labels_agree_with_the_shards(crowdflower):
 @pytest.mark.process
 def test_every_label_can_be_learnt_from(crowdflower):
     """The labels to train on, and those beside the texts to score."""
-    reader = LabelledReader("SentimentText", "Sentiment", "utf-8")
-    (training,) = find_labelled(str(crowdflower), "--data_dir")
+    reader = LabelledReader("SentimentText", "Sentiment")
+    (training,) = find_labelled(str(crowdflower), "--data_dir").shards
     scored = replace(reader, text_column="text", label_column="label")
-    shards = find_labelled(str(crowdflower / "shards"), "--data_dir")
+    shards = find_labelled(str(crowdflower / "shards"), "--data_dir").shards
     for own, files in ((reader, [training]), (scored, shards)):
         counts = [count_shard(shard, own, Tokenizer(), Split(0, 0.2)) for shard in files]
         classes = decide_classes(counts, own, "0")

@@ -11,6 +11,7 @@ from pipelines.evaluation.job import evaluate
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
 from sentiment.errors import InputError
 from testing.evaluation_results import save_trained
@@ -51,7 +52,7 @@ def cycled(*labels):
 )
 def test_labels_are_recognized_over_all_shards(model, tmp_path, known, labels, classes, unnamed):
     directory = write(tmp_path / "texts", cycled(*labels))
-    reader = LabelledReader("text", "y", "utf-8")
+    reader = LabelledReader("text", "y")
     found = read_labelled(directory, reader, model, known)
     expected = cycled(*classes)
     assert found.labels.tolist() == [label for label in expected if label is not None]
@@ -64,7 +65,7 @@ def test_labels_are_recognized_over_all_shards(model, tmp_path, known, labels, c
 def test_with_a_map_the_labels_are_those_of_training(model, tmp_path):
     directory = write(tmp_path / "texts", cycled(5, 3, 1))
     stars = LabelMap.parse(["good=4,5", "bad=1,2"])
-    reader = LabelledReader("text", "y", "utf-8", stars)
+    reader = LabelledReader("text", "y", ReadOptions(), stars)
     found = read_labelled(directory, reader, model, stars)
     assert found.labels.tolist() == [0] * 100 + [1] * 100
     assert found.left_out == LeftOut(unnamed={"3": 100})
@@ -72,7 +73,7 @@ def test_with_a_map_the_labels_are_those_of_training(model, tmp_path):
 
 def test_the_parts_of_a_split_are_all_rows(model, tmp_path):
     directory = write(tmp_path / "texts", cycled(1, 0), [*TEXTS[:-1], None])
-    reader, split = LabelledReader("text", "y", "utf-8"), Split(0, 0.3)
+    reader, split = LabelledReader("text", "y"), Split(0, 0.3)
     parts = [
         read_labelled(directory, reader, model, BINARY, split, (part,))
         for part in (TRAIN, VALIDATION, TEST)

@@ -16,6 +16,7 @@ from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.model_card import CARD, MARK
 from sentiment import checkpoint, storage
 from sentiment.classes import Classes
+from sentiment.errors import InputError
 from testing.evaluation_results import save_trained
 from testing.generated import texts_and_labels, write_shards
 from tests.pipelines.reports.test_model_card import front
@@ -107,6 +108,21 @@ def test_three_classes(tmp_path, capsys):
     ].items()
     assert f"{values[1]['value']:.1%}" == table[MODEL][1]
     assert checkpoint.load(str(directory)).model_hash == model.model_hash
+
+
+def test_other_texts_are_read_as_flags_say(corpus, tmp_path, capsys):
+    directory, lake = tmp_path / "model", tmp_path / "lake"
+    save_trained(str(directory), corpus)
+    for year in (2023, 2024):
+        (lake / f"year={year}").mkdir(parents=True)
+        (lake / f"year={year}" / "a.csv").write_text("1;good\n0;bad, bad\n" * (year - 2022))
+    columns = ("Sentiment", "SentimentText")
+    reading = {"delimiter": ";", "columns": columns, "where": ("year=2024",)}
+    evaluate(EvaluateConfig((str(directory),), data_dir=str(lake), **reading))
+    assert capsys.readouterr().out.startswith(f"4 rows of {lake}\n")
+    for name, value in reading.items():
+        with pytest.raises(InputError, match=f"--{name} needs --data_dir"):
+            EvaluateConfig((str(directory),), **{name: value})
 
 
 def test_a_readme_of_other_origin_stays(corpus, tmp_path, capsys):

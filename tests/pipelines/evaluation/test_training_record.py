@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.evaluation.training_record import TrainingRecord, read_training_record
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import Split
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
@@ -45,6 +46,15 @@ def test_what_training_wrote_is_read(read):
     np.testing.assert_allclose(record.shares, [485 / 800, 315 / 800])
 
 
+def test_it_says_how_shards_were_read(read):
+    flags = {"where": ["year=2024"], "delimiter": ";", "quote": "none", "columns": ["a", "b"]}
+    record = read(TRAINING | {"flags": TRAINING["flags"] | flags})
+    options = ReadOptions(delimiter=";", quote="none", columns=("a", "b"))
+    assert (record.where, record.reader.options) == (("year=2024",), options)
+    # Older versions have no such flags.
+    assert (read(TRAINING).where, read(TRAINING).reader.options) == ((), ReadOptions())
+
+
 def test_a_record_of_three_classes_is_read(model):
     three = with_classes(replace(model, training=TRAINING), Classes(("no", "so", "yes")))
     record = read_training_record(three)
@@ -76,6 +86,9 @@ def test_older_checkpoints_hold_less(read):
         ("flags.encoding", "zip"),
         ("flags.encoding", "utf-8\0"),
         ("flags.encoding", 8),
+        ("flags.delimiter", "ab"),
+        ("flags.columns", ["a", "a"]),
+        ("flags.where", "year=2024"),
         ("flags.labels", ["a=0", "b=1"]),
         ("flags.labels", "a=0"),
         ("flags.labels", [0, 1]),

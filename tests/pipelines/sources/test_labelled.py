@@ -15,12 +15,13 @@ from pipelines.sources import blocks, decoding
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 from testing.properties import examples
 
-READER = LabelledReader("text", "label", "utf-8")
+READER = LabelledReader("text", "label")
 
 
 def write(path, content):
@@ -113,7 +114,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path, case):
 
 def test_with_a_map_labels_are_classes_and_other_values_are_counted(tmp_path):
     labels = LabelMap.parse(["bad=1,2", "Good=4, 5"])
-    reader = LabelledReader("text", "label", "utf-8", labels)
+    reader = LabelledReader("text", "label", ReadOptions(), labels)
     stars = pa.array([5, 3, 1, None, 4, 3, 2])
     shard = write_parquet(tmp_path / "a.parquet", stars)
     (rows,) = reader.read(shard, Tokenizer().tokens)
@@ -196,7 +197,9 @@ def test_a_column_of_long_texts_is_no_label_column(tmp_path):
 
 def test_other_encodings(tmp_path):
     shard = write(tmp_path / "a.csv", "label,text\n1,déjà vu\n".encode("latin-1"))
-    assert read(shard, LabelledReader("text", "label", "latin-1"))[2] == [["déjà", "vu"]]
+    assert read(shard, LabelledReader("text", "label", ReadOptions("latin-1")))[2] == [
+        ["déjà", "vu"]
+    ]
     assert left_out(shard).rejected == {"text is not valid UTF-8": 1}
 
 
@@ -205,8 +208,8 @@ def test_columns_are_required(tmp_path):
     READER.require_columns(shard)
     READER.require_columns(write(tmp_path / "b.csv", b"text,label\n"))
     for column, reader in (
-        ("tweet", LabelledReader("tweet", "label", "utf-8")),
-        ("y", LabelledReader("text", "y", "utf-8")),
+        ("tweet", LabelledReader("tweet", "label")),
+        ("y", LabelledReader("text", "y")),
     ):
         with pytest.raises(
             InputError, match=f"a.csv has no column '{column}'.*; its columns: label"
@@ -236,7 +239,7 @@ def test_strings_that_are_not_utf8_are_named_by_row(tmp_path, column, kind):
 
 def test_a_byte_that_the_encoding_lacks_is_named(tmp_path):
     shard = write(tmp_path / "a.csv", b"label,text\n1,caf\xe9\n0,broken \x9d\n")
-    reader = LabelledReader("text", "label", "cp1252")
+    reader = LabelledReader("text", "label", ReadOptions("cp1252"))
     (said,) = left_out(shard, reader).first
     assert "row 2: text is not valid cp1252: " in said
     assert "latin-1 takes any byte" in said
@@ -262,7 +265,7 @@ def test_what_can_be_scored_can_be_learnt_from(tmp_path, name, content):
     assert [text.as_py() for text in rows.texts] == [b"good", b"bad"]
     assert [rows.values[label] for label in rows.labels] in (["1", "0"], ["true", "0"])
     with pytest.raises(BadShard, match="no column 'stars'"):
-        LabelledReader("text", "stars", "utf-8").require_columns(shard)
+        LabelledReader("text", "stars").require_columns(shard)
 
 
 def test_labels_may_come_from_directories(tmp_path):

@@ -99,13 +99,13 @@ def test_file_uris_are_local_paths(tree):
         assert shard.count(ReadOptions()).rows == 1
     assert names(root, find_shards([f"{uri}/x%231.csv"], "--input")) == ["a b/x#1.csv"]
     for given_as in (uri, f"{uri}/", str(root / "a b"), f"{root}/a b/"):
-        assert names(root, find_labelled(given_as, "--data_dir")) == ["a b/data.csv"]
+        assert names(root, find_labelled(given_as, "--data_dir").shards) == ["a b/data.csv"]
 
 
 def test_relative_paths(tree, monkeypatch):
     root = tree("in/data.csv", "in/other.csv")
     monkeypatch.chdir(root)
-    assert names(root, find_labelled("in", "--data_dir")) == ["in/data.csv"]
+    assert names(root, find_labelled("in", "--data_dir").shards) == ["in/data.csv"]
     assert names(root, find_shards(["in/other.csv", "in"], "--input")) == [
         "in/other.csv",
         "in/data.csv",
@@ -114,13 +114,13 @@ def test_relative_paths(tree, monkeypatch):
 
 def test_only_data_csv_is_labelled_where_it_exists(tree):
     root = tree("one/data.csv", "one/shards/a.csv", "two/a.csv", "two/below/data.csv")
-    assert names(root, find_labelled(str(root / "one"), "--data_dir")) == ["one/data.csv"]
-    assert names(root, find_labelled(str(root / "two"), "--data_dir")) == [
+    assert names(root, find_labelled(str(root / "one"), "--data_dir").shards) == ["one/data.csv"]
+    assert names(root, find_labelled(str(root / "two"), "--data_dir").shards) == [
         "two/a.csv",
         "two/below/data.csv",
     ]
     file = str(root / "two" / "a.csv")
-    assert names(root, find_labelled(file, "--data_dir")) == ["two/a.csv"]
+    assert names(root, find_labelled(file, "--data_dir").shards) == ["two/a.csv"]
 
 
 @pytest.mark.parametrize(

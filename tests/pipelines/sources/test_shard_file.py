@@ -88,7 +88,7 @@ USES = {
     "schema": lambda shard: shard.schema(ReadOptions()),
     "fetch": lambda shard: shard.fetch(2**30),
     "labelled": lambda shard: list(
-        LabelledReader("text", "label", "utf-8").read(shard, Tokenizer().encoder(SPECIALS))
+        LabelledReader("text", "label").read(shard, Tokenizer().encoder(SPECIALS))
     ),
 }
 

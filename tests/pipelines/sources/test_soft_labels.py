@@ -14,6 +14,7 @@ from pipelines.sources.label_column import NO_LABEL
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.shard import Shard
 from pipelines.sources.soft_labels import (
     NOT_PROBABILITIES,
@@ -133,7 +134,7 @@ def test_rows_are_read_with_their_probabilities(tmp_path):
     table = pa.table({"p": probabilities, "text": ["good", "bad", "so", None, "fine"]})
     pq.write_table(table, tmp_path / "a.parquet")
     path = tmp_path / "a.parquet"
-    reader = LabelledReader("text", "p", "utf-8", THREE)
+    reader = LabelledReader("text", "p", ReadOptions(), THREE)
     (rows,) = reader.read(Shard(str(path), path.stat().st_size, 0), Tokenizer().tokens)
     assert rows.numbers.tolist() == [1, 5]
     assert (rows.values, rows.labels.tolist()) == (("a", "b", "c"), [0, 0])

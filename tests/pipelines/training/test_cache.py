@@ -1,5 +1,6 @@
 """The prepared corpus: the same for labels in any form; which rows are left out, and when not."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import Split
 from pipelines.training import cache, copies
 from pipelines.training.batches import CachedRows
 from pipelines.training.cache import prepare
 from pipelines.training.cache_steps import write_file
+from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
 from sentiment.errors import InputError
@@ -45,8 +48,8 @@ def write(directory: Path, *labels: list | pa.Array, texts=TEXTS) -> Path:
 def prepared(
     directory: Path, labels=(), max_rejected="1%", n_samples=None, soft_labels=False
 ) -> Corpus:
-    reader = LabelledReader("text", "y", "utf-8", LabelMap.parse(labels), soft_labels)
-    shards, cache = find_labelled(str(directory), "--data_dir"), str(directory / "_prepared")
+    reader = LabelledReader("text", "y", ReadOptions(), LabelMap.parse(labels), soft_labels)
+    shards, cache = find_labelled(str(directory), "--data_dir").shards, str(directory / "_prepared")
     split = Split(0, 0.2)
     spec = CorpusSpec(shards, reader, split, n_samples=n_samples, min_share=0.001)
     return prepare(spec, cache, max_rejected)
@@ -94,6 +97,31 @@ def test_the_cache_is_the_same_whatever_the_form_of_the_labels(tmp_path, form):
     assert sum(map(sum, other.labels.values())) == 400
     positive = numbers.labels["train"][1] + numbers.labels["validation"][1]
     assert sum(labels_of(other)) == positive
+
+
+def test_files_of_a_dialect_in_directories_that_are_chosen_make_the_same_corpus(tmp_path):
+    lines = [f"{label}|'{text}'" for label, text in zip(LABELS, TEXTS, strict=True)]
+    for year, header in (("2023", "9|an older text"), ("2024", "\n".join(lines))):
+        (tmp_path / "lake" / f"year={year}").mkdir(parents=True)
+        (tmp_path / "lake" / f"year={year}" / "000000_0").write_text(header + "\n")
+    config = TrainConfig(
+        data_dir=str(tmp_path / "lake"),
+        where=("year>=2024",),
+        delimiter="|",
+        quote="'",
+        columns=("y", "text"),
+        format="csv",
+    )
+    shards = find_labelled(config.data_dir, "--data_dir", config.where, has_format=True).shards
+    reader = LabelledReader("text", "y", config.read_options())
+    spec = CorpusSpec(shards, reader, Split(0, 0.2), min_share=0.001)
+    plain = prepared(write(tmp_path / "plain", LABELS.tolist()))
+    made = prepare(spec, str(tmp_path / "cache"))
+    assert files(made) == files(plain)
+    assert made.vocabulary == plain.vocabulary
+    # The directory's name says how the shards were read.
+    other = dataclasses.replace(spec, reader=dataclasses.replace(reader, options=ReadOptions()))
+    assert other.key != spec.key
 
 
 def test_stars_are_mapped_or_are_five_classes(tmp_path):

@@ -64,13 +64,15 @@ def test_checkpoints_of_unknown_flags_are_refused(run, content):
             check()
 
 
-def test_a_flag_that_is_new_since_the_run_was_started_is_named(run):
+def test_a_run_of_a_version_that_lacks_a_flag_has_its_default(run):
     (run / "checkpoint_manager_snapshot.json").touch()
     flags = json.loads((run / FLAGS).read_text())
     del flags["schedule"]
     (run / FLAGS).write_text(json.dumps(flags))
-    with pytest.raises(InputError, match=r"--schedule is constant, but .* started with None"):
-        changed_flags(CONFIG, str(run))
+    assert changed_flags(CONFIG, str(run)) == {}
+    linear = dataclasses.replace(CONFIG, schedule="linear")
+    with pytest.raises(InputError, match=r"--schedule is linear, but .* started with constant"):
+        changed_flags(linear, str(run))
 
 
 @pytest.mark.parametrize(

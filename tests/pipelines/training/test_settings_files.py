@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from pipelines.console.flags import parse
 from pipelines.training.config import TrainConfig
-from pipelines.training.settings_files import PRESETS, parsed, presets_help, written
+from pipelines.training.settings_files import (
+    PRESETS,
+    parsed,
+    preset_hint,
+    presets_help,
+    written,
+)
 from sentiment.errors import InputError
 
 
@@ -39,6 +45,23 @@ def test_flags_override_a_file_which_overrides_a_preset(file):
     assert not flags("--preset", "best", "--no_bidirectional").bidirectional
     # Steps that are asked for are not replaced by a preset's epochs.
     assert flags("--preset", "best", "--train_steps", 5).epochs is None
+
+
+@pytest.mark.parametrize(
+    ("preset", "rows", "fitting"),
+    [
+        ("best", 2_999, "small"),
+        ("best", 3_000, None),
+        ("small", 2_999, None),
+        ("small", 3_000, "best"),
+        ("quick", 2_999, None),
+        (None, 3_000, None),
+    ],
+)
+def test_a_preset_for_another_number_of_rows_is_named(preset, rows, fitting):
+    said = preset_hint(preset, rows)
+    assert said.startswith(f"--preset {fitting} is made for {rows:,} rows") == (fitting is not None)
+    assert bool(said) == (fitting is not None)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -76,7 +99,7 @@ def test_what_no_flag_can_be_is_named(file, content, said):
 def test_a_file_that_is_not_there_and_a_preset_that_is_none(tmp_path):
     with pytest.raises(InputError, match=r"--config .* cannot be read"):
         flags("--config", tmp_path / "none.yaml")
-    with pytest.raises(InputError, match="--preset is bes; it must be best or quick"):
+    with pytest.raises(InputError, match="--preset is bes; it must be one of best, small, quick"):
         flags("--preset", "bes")
 
 

@@ -53,7 +53,7 @@ def config(corpus: Path, root: Path, name: str, **flags: object) -> TrainConfig:
 
 
 def reader_of(flags: TrainConfig) -> LabelledReader:
-    return LabelledReader(flags.text_column, flags.label_column, flags.encoding)
+    return LabelledReader(flags.text_column, flags.label_column)
 
 
 def losses(root: Path, name: str) -> list[float]:
@@ -100,7 +100,7 @@ def test_any_number_of_workers_has_the_same_loss_curve(
     assert ray.is_initialized()
     assert os.environ == before
     assert ray.data.DataContext.get_current().enable_progress_bars
-    reader, shards = reader_of(two), find_labelled(str(corpus), "--data_dir")
+    reader, shards = reader_of(two), find_labelled(str(corpus), "--data_dir").shards
     split, cache = Split(two.random_state, two.test_size), f"{corpus}/_prepared"
     prepared_corpus = prepare(CorpusSpec(shards, reader, split), cache)
     settings = make_settings(two, prepared_corpus, str(tmp_path))
@@ -156,8 +156,8 @@ def test_ray_and_tensorflow_load_only_where_there_is_work(corpus, tmp_path):
 
 def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
     source, shards = (
-        LabelledReader("SentimentText", "Sentiment", "utf-8"),
-        find_labelled(str(corpus), "-"),
+        LabelledReader("SentimentText", "Sentiment"),
+        find_labelled(str(corpus), "-").shards,
     )
     made = prepare(CorpusSpec(shards, source, Split(0, 0.2), min_share=0.001), str(tmp_path))
     with pa.ipc.open_file(Path(made.directory, made.files["train"][0])) as file:
@@ -189,8 +189,8 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
         monkeypatch.setattr(prepared, "LOCAL_BYTES", local_bytes)
         directory = tmp_path / f"{shards}"
         write_shards(directory, rows=1200, shards=shards)
-        source = LabelledReader("SentimentText", "Sentiment", "utf-8")
-        found = find_labelled(str(directory), "--data_dir")
+        source = LabelledReader("SentimentText", "Sentiment")
+        found = find_labelled(str(directory), "--data_dir").shards
         cache = str(directory / "c")
         spec = CorpusSpec(found, source, Split(3, 0.2), ("word7",), n_samples=900, min_share=0.05)
         caches.append(prepare(spec, cache))
@@ -213,9 +213,9 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
 
 def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
     for cache in caches:
-        found = find_labelled(shards, "--data_dir")
+        found = find_labelled(shards, "--data_dir").shards
         barrier.wait(60)
-        source = LabelledReader("SentimentText", "Sentiment", "utf-8")
+        source = LabelledReader("SentimentText", "Sentiment")
         made = prepare(CorpusSpec(found, source, Split(0, 0.2)), cache)
         # At once: the other may still be writing.
         names = [*made.files["train"], *made.files["validation"]]

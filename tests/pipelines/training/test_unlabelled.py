@@ -12,6 +12,7 @@ import pytest
 from pipelines.errors import BadShard
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_shards
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import Split
 from pipelines.training import cache_sample
 from pipelines.training.cache import prepare
@@ -28,7 +29,8 @@ SPLIT = Split(0, 0.2)
 
 
 def shards_of(directory: Path, column: str = "text") -> UnlabelledShards:
-    return UnlabelledShards(tuple(find_shards([str(directory)], "--unlabelled")), column, "utf-8")
+    shards = find_shards([str(directory)], "--unlabelled")
+    return UnlabelledShards(tuple(shards), column, ReadOptions())
 
 
 def write(directory: Path, *parts: list[str | None] | pa.Array) -> UnlabelledShards:
@@ -76,7 +78,7 @@ def corpora(tmp_path_factory) -> tuple[Corpus, Corpus, list[str]]:
     write_shards(directory, rows=300, shards=2)
     texts = [text.replace("great", "splendid") for text in TEXTS] + TEXTS + ["rare"]
     shards, cache = find_shards([str(directory)], "--data_dir"), str(directory / "_prepared")
-    reader = LabelledReader("SentimentText", "Sentiment", "utf-8")
+    reader = LabelledReader("SentimentText", "Sentiment")
     unlabelled = write(directory / "_unlabelled", texts)
     made = [
         prepare(CorpusSpec(shards, reader, SPLIT, min_share=0.001, unlabelled=each), cache)
