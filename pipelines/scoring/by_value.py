@@ -96,42 +96,56 @@ def sum_by(
         by: names of columns.
         classes: of the model.
     """
-    sums: dict[str, dict[str | None, npt.NDArray[np.int64]]] = {name: {} for name in by}
-    uncounted, crowded = dict.fromkeys(by, 0), dict.fromkeys(by, 0)
+    columns = [_Sums(name, classes) for name in by]
     for content, part_rows in zip(counts, rows.tolist(), strict=True):
         part: Mapping[str, ValueRows | None] = json.loads(content) if content else {}
-        for name in by:
-            values = part.get(name)
-            if name not in part:
-                uncounted[name] += part_rows
-            elif values is None or len(sums[name]) > MAX_VALUES_IN_ALL:
-                crowded[name] += part_rows
-            else:
-                for value, numbers in values:
-                    sums[name][value] = sums[name].get(value, 0) + np.array(numbers, np.int64)
-    return [_breakdown(name, sums[name], uncounted[name], crowded[name], classes) for name in by]
+        for sums in columns:
+            sums.add(part, part_rows)
+    return [sums.breakdown() for sums in columns]
 
 
-def _breakdown(
-    column: str,
-    sums: Mapping[str | None, npt.NDArray[np.int64]],
-    uncounted: int,
-    crowded: int,
-    classes: int,
-) -> Breakdown:
-    numbers = np.stack(list(sums.values())) if sums else np.zeros((0, 1), np.int64)
-    has_classes = numbers.shape[1] == classes
-    notes = []
-    if uncounted:
-        notes.append(f"{quantity(uncounted, 'row')} not counted: scored without --by {column}.")
-    if crowded:
-        notes.append(
-            f"{quantity(crowded, 'row')} not counted: a part has more than {MAX_VALUES} values, or "
-            f"all parts more than {MAX_VALUES_IN_ALL:,}."
+class _Sums:
+    """Sums of a column over parts."""
+
+    def __init__(self, column: str, classes: int) -> None:
+        self._column, self._classes = column, classes
+        self._numbers_of_value = classes if classes <= MAX_CLASSES_OF_PIECES else 1
+        self._index: dict[str | None, int] = {}
+        size = (MAX_VALUES_IN_ALL + MAX_VALUES, self._numbers_of_value)
+        self._numbers = np.zeros(size, np.int64)
+        self._uncounted = self._crowded = 0
+
+    def add(self, part: Mapping[str, ValueRows | None], rows: int) -> None:
+        """Add a part of so many rows."""
+        values = part.get(self._column)
+        if self._column not in part:
+            self._uncounted += rows
+        elif values is None or len(self._index) > MAX_VALUES_IN_ALL:
+            self._crowded += rows
+        elif values:
+            index = self._index
+            places = [index.setdefault(value, len(index)) for value, _ in values]
+            self._numbers[places] += [numbers for _, numbers in values]
+
+    def breakdown(self) -> Breakdown:
+        """The sums of all parts."""
+        numbers = self._numbers[: len(self._index)]
+        notes = []
+        if self._uncounted:
+            rows = quantity(self._uncounted, "row")
+            notes.append(f"{rows} not counted: scored without --by {self._column}.")
+        if self._crowded:
+            notes.append(
+                f"{quantity(self._crowded, 'row')} not counted: a part has more than {MAX_VALUES} "
+                f"values, or all parts more than {MAX_VALUES_IN_ALL:,}."
+            )
+        return Breakdown(
+            self._column,
+            list(self._index),
+            numbers.sum(axis=1),
+            numbers if self._numbers_of_value == self._classes else None,
+            " ".join(notes),
         )
-    return Breakdown(
-        column, list(sums), numbers.sum(axis=1), numbers if has_classes else None, " ".join(notes)
-    )
 
 
 def _count(
@@ -139,10 +153,10 @@ def _count(
 ) -> ValueRows | None:
     try:
         encoded = _values(column)
+        if len(encoded.dictionary) >= MAX_VALUES:
+            return None
         values = [None, *encoded.dictionary.to_pylist()]
     except (pa.ArrowException, UnicodeError):  # Texts that are not UTF-8.
-        return None
-    if len(values) > MAX_VALUES:
         return None
     codes = np.asarray(encoded.indices.fill_null(-1)).astype(np.int64) + 1
     counted = classes if classes <= MAX_CLASSES_OF_PIECES else 1

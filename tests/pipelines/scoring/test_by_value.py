@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipelines.scoring.by_value import (
     MAX_VALUE_CHARACTERS,
     MAX_VALUES,
+    MAX_VALUES_IN_ALL,
     count_by,
     require_countable,
     sum_by,
@@ -22,8 +23,10 @@ from pipelines.scoring.by_value import (
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import run
+from pipelines.scoring.manifest import PLAN
 from pipelines.scoring.output import Output
 from pipelines.scoring.report_data import collect
+from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.sources.listing import find
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint, texts_and_labels
@@ -98,6 +101,17 @@ def test_too_many_values_and_texts_that_are_none_are_not_counted():
         assert "scored without --by" in by.note
 
 
+def test_no_row_is_lost_among_too_many_values_of_all_parts():
+    winners = np.zeros(399, np.int64)
+    counts = [
+        json.dumps(count_by(pa.table({"id": np.arange(399) + 399 * part}), ["id"], winners, 2))
+        for part in range(15)
+    ]
+    (by,) = sum_by(counts, np.full(15, 399), ["id"], 2)
+    assert MAX_VALUES_IN_ALL < len(by.values) == by.rows.sum() < 15 * 399
+    assert by.note.startswith(f"{15 * 399 - by.rows.sum():,} rows not counted: a part has more")
+
+
 def test_of_many_classes_only_rows_are_counted():
     table = pa.table({"key": ["a", "b", "a"]})
     counts = count_by(table, ["key"], np.array([20, 3, 7]), 25)
@@ -156,6 +170,15 @@ def test_an_output_is_counted_also_after_a_crash_and_its_bytes_do_not_change(tmp
         path.unlink()
     (tmp_path / "counted" / "_SUCCESS").unlink()
     assert check(score("counted", "stars")[1]) == ""
+    # A manifest of an earlier version has no such column.
+    path = tmp_path / "plain" / "_manifest" / "parts-00000.parquet"
+    file = pq.ParquetFile(path)
+    path.write_bytes(
+        parquet_content(file.read().drop_columns("by"), {PLAN: file.metadata.metadata[PLAN]})
+    )
+    earlier = Output(str(tmp_path / "plain"))
+    assert earlier.unverified() == []
+    assert earlier.totals().counts["rows"] == 300
     # A night without --by is told.
     results = collect(config, checkpoint, score("plain")[1], output.totals(), "")
     assert results.breakdowns[0].note == "300 rows not counted: scored without --by stars."
