@@ -17,6 +17,8 @@ from pipelines.reports.scoring_results import Breakdown
 from pipelines.scoring.class_rows import MAX_CLASSES_OF_PIECES
 from pipelines.scoring.part_data import ValueRows
 from pipelines.scoring.sealed_parquet import read_parquet
+from pipelines.scoring.shards import Shards
+from pipelines.sources.names import partitions
 from sentiment.answers import winner_column
 from sentiment.errors import InputError
 
@@ -26,6 +28,8 @@ MAX_VALUES = 400
 MAX_VALUES_IN_ALL = 4000
 """Values of a column in a report."""
 
+MAX_SHARDS_LOOKED_AT = 256
+
 MAX_VALUE_CHARACTERS = 200
 """Values are told apart by so many characters from their beginning."""
 
@@ -33,19 +37,22 @@ _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}"
 """A text that is a time, as CSV and JSON have it."""
 
 
-def require_countable(by: Sequence[str], kept: pa.Schema, partitions: Sequence[str]) -> None:
+def require_countable(by: Sequence[str], kept: pa.Schema, shards: Shards) -> None:
     """Raise InputError for a column of `--by` that is not there, or has no values to count by.
 
     Args:
         by: names of columns.
         kept: schema of the columns that the output keeps.
-        partitions: keys of the shards' `key=value` directories, by which reports count anyway.
+        shards: those of the input. By the keys of their `key=value` directories, reports count
+            anyway; the first shards tell them.
     """
+    paths = shards.paths[:MAX_SHARDS_LOOKED_AT].to_pylist() if by else []
+    keys = dict.fromkeys(key for path in paths for key in partitions(path))
     for name in by:
-        if name in partitions:
+        if name in keys:
             continue
         if name not in kept.names:
-            names = ", ".join(dict.fromkeys([*kept.names, *partitions])) or "none"
+            names = ", ".join(dict.fromkeys([*kept.names, *keys])) or "none"
             raise InputError(f"--by {name}: the output keeps no such column; it keeps: {names}")
         kind = kept.field(name).type
         if not _is_countable(kind):

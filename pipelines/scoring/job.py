@@ -11,8 +11,6 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
-import pyarrow as pa
-
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity, quietly, say, warn
 from pipelines.errors import Failure
@@ -35,7 +33,6 @@ from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.totals import Scored, Totals
 from pipelines.sources.listing import find, require_apart
-from pipelines.sources.names import partitions
 from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load, pinned
@@ -47,10 +44,6 @@ MAX_ERRORS_SHOWN = 10
 
 MAX_FAILED_IN_A_ROW = 10
 """After this many parts without one that could be scored, the job stops: all else would fail."""
-
-
-MAX_SHARDS_LOOKED_AT = 256
-"""Shards whose `key=value` directories `--by` may name."""
 
 
 class PartsFailed(Failure):
@@ -93,11 +86,11 @@ def _score(config: ScoreConfig) -> Scored:
     output = overwrite(directory) if config.overwrite else Output(directory)
     settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
     output.require_same(settings)
+    for plan in output.plans[-1:]:
+        require_countable(config.by or (), plan.schema, shards)
     if config.dry_run:
         preview(config, checkpoint, output, shards, _executor(config, shards, output))
         return _scored(output, output.totals())
-    for plan in output.plans[-1:]:
-        _require_countable(config, shards, plan.schema)
     storage.require_writable(output.directory, "--output")
     output.by = config.by or ()
     say_damage(output.directory, mend_here(output))
@@ -110,18 +103,10 @@ def _score(config: ScoreConfig) -> Scored:
     if not output.plans:
         schema = require_columns(shards, settings)
         if schema is not None:
-            _require_countable(config, shards, schema)
+            require_countable(config.by or (), schema, shards)
 
     executor, summary = _executor(config, shards, output), RunSummary(found.aside_counts)
     return _run_and_report(config, checkpoint, output, shards, executor, summary)
-
-
-def _require_countable(config: ScoreConfig, shards: Shards, kept: pa.Schema) -> None:
-    """Raise InputError for a column of `--by` that cannot be counted; `kept`: the output's."""
-    if config.by:
-        first = (partitions(shard.path) for shard in shards[:MAX_SHARDS_LOOKED_AT])
-        keys = dict.fromkeys(key for values in first for key in values)
-        require_countable(config.by, kept, [*keys])
 
 
 def _executor(config: ScoreConfig, shards: Shards, output: Output) -> Executor:

@@ -7,6 +7,7 @@ from contextlib import closing
 import pyarrow as pa
 
 from pipelines.console.terminal import printable, quantity, say
+from pipelines.scoring.by_value import require_countable
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.follow import Stale, next_step, say_absent, say_step
@@ -51,6 +52,7 @@ def preview(
     if plan is None:
         say("Plan: nothing new")
     else:
+        require_countable(config.by or (), plan.schema, shards)
         rows = int(plan.parts.rows.sum())
         parts = quantity(len(plan.parts), "part")
         unreadable = quantity(len(plan.unreadable), "shard")

@@ -27,7 +27,9 @@ from pipelines.scoring.manifest import PLAN
 from pipelines.scoring.output import Output
 from pipelines.scoring.report_data import collect
 from pipelines.scoring.sealed_parquet import parquet_content
+from pipelines.scoring.shards import Shards
 from pipelines.sources.listing import find
+from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint, texts_and_labels
 from testing.properties import examples
@@ -123,11 +125,12 @@ def test_of_many_classes_only_rows_are_counted():
 
 def test_what_cannot_be_counted_is_refused():
     kept = pa.schema([("stars", pa.int8()), ("tags", pa.list_(pa.string()))])
-    require_countable(["stars", "dt"], kept, ["dt"])
+    shards = Shards.of([Shard("/corpus/dt=1/a.csv", 1, 1)])
+    require_countable(["stars", "dt"], kept, shards)
     with pytest.raises(InputError, match="--by star: the output keeps no such column; it keeps: s"):
-        require_countable(["star"], kept, [])
+        require_countable(["star"], kept, shards)
     with pytest.raises(InputError, match="--by tags: it is list<"):
-        require_countable(["tags"], kept, [])
+        require_countable(["tags"], kept, shards)
 
 
 def test_an_output_is_counted_also_after_a_crash_and_its_bytes_do_not_change(tmp_path):
