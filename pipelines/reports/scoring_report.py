@@ -68,8 +68,8 @@ def scoring_report(results: ScoringResults) -> bytes:
     counts, unreadable = results.counts, results.unreadable_shards
     names = results.checkpoint.classes.names
     lead = (
-        f"{_verdict(results)} They are of {quantity(len(set(results.shards)), 'shard')}, in "
-        f"{results.directory}, scored with the model {results.checkpoint.model_hash[:12]}. Written "
+        f"{_verdict(results)} {quantity(len(set(results.shards)), 'shard')} were scored into "
+        f"{results.directory} with the model {results.checkpoint.model_hash[:12]}. Page written "
         f"{date(time.time())} by version {version('sentiment-pipelines')}."
     )
     facts = [
