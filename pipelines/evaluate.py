@@ -8,9 +8,28 @@ the rows that the first one held out. One process, without Ray and
 TensorFlow.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.console import command
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.config import EvaluateConfig
+    from sentiment.metrics import Metrics
+
+
+def run(config: "EvaluateConfig") -> "dict[str, Metrics]":
+    """Evaluate from Python what the program would evaluate with these flags; prints the same.
+
+    Returns:
+        The metrics, by the name that the table of results has for each model.
+
+    Raises InputError for what cannot be used, and Failure if a disk or server fails.
+    """
+    from pipelines.console.from_python import called
+    from pipelines.evaluation.job import evaluate
+
+    with called(config, quiet=False):
+        return evaluate(config)
 
 
 def load() -> command.Program[Any]:

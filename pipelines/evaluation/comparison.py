@@ -19,10 +19,11 @@ from pipelines.reports.verdict import paired_verdict
 from pipelines.sources.labels import listed
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
+from sentiment.metrics import Metrics
 
 
-def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> None:
-    """Measure runs on the rows that the first one holds out, or on --data_dir.
+def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> dict[str, Metrics]:
+    """Measure runs on the rows that the first one holds out, or on --data_dir; the metrics by name.
 
     Raises InputError for runs of other classes, for a run that may have learnt these rows, and for
     rows that cannot be used.
@@ -60,6 +61,7 @@ def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> None:
     for warning in results.origin_warnings:
         print(printable(warning))
     print(f"\n{_write_page(results, runs)}")
+    return results.metrics
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

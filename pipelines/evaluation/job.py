@@ -24,22 +24,23 @@ from pipelines.reports.verdict import majority_warning, verdict
 from pipelines.tracking import MODEL_TAG, MlflowRun, Point
 from sentiment import storage
 from sentiment.errors import on_one_line
+from sentiment.metrics import Metrics
 
 
-def evaluate(config: EvaluateConfig) -> None:
+def evaluate(config: EvaluateConfig) -> dict[str, Metrics]:
     """Measure a checkpoint, print the results, and write the report and the model card; or compare
     several checkpoints.
+
+    Returns:
+        The metrics, by the name that the table of results has for each model.
 
     Raises InputError for a checkpoint, corpus or row that cannot be used, and for no rows at all.
     """
     first, *others = [load_run(directory) for directory in config.directories]
-    if others:
-        compare(config, first, others)
-    else:
-        _evaluate(config, first)
+    return compare(config, first, others) if others else _evaluate(config, first)
 
 
-def _evaluate(config: EvaluateConfig, run: Run) -> None:
+def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
     rows = read_rows(config, run)
     probabilities = {MODEL: run.predict(rows.texts)}
     if config.baseline:
@@ -70,6 +71,7 @@ def _evaluate(config: EvaluateConfig, run: Run) -> None:
     print(f"\n{_write_files(results, run.directory)}")
     if config.mlflow_experiment is not None:
         _track(config.mlflow_experiment, results, run.directory)
+    return results.metrics
 
 
 def _write_files(results: EvaluationResults, directory: str) -> str:

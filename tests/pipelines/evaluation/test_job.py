@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.evaluate import run
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.job import evaluate
 from pipelines.reports.evaluation_results import MODEL
@@ -90,9 +91,10 @@ def test_three_classes(tmp_path, capsys):
     pq.write_table(pa.table({"SentimentText": texts, "Sentiment": labels}), corpus / "a.parquet")
     directory = tmp_path / "model"
     model = save_trained(str(directory), corpus, Classes(tuple(names.tolist())))
-    evaluate(EvaluateConfig((str(directory),), baseline=True))
+    metrics = run(EvaluateConfig((str(directory),), baseline=True))
     printed = capsys.readouterr().out
     table = {line[:30].strip(): line[30:].split() for line in printed.splitlines()}
+    assert [table[name][0] for name in metrics] == [f"{m.accuracy:.1%}" for m in metrics.values()]
     assert float(table["TF-IDF + logistic regression"][0].rstrip("%")) > 60
     # The first class is the most frequent one in what the record says of training.
     assert re.search(r"^majority class +3\d\.\d%  +1\d\.\d%  +0\.500", printed, re.MULTILINE)
