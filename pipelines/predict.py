@@ -17,6 +17,7 @@ import sentiment
 from pipelines.console import command
 from pipelines.console.standard_input import lines_of
 from pipelines.console.terminal import printable
+from pipelines.console.waiting import compiling_said, standard_error, waiting
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ class PredictConfig:
     """Name of the text in the objects of --json."""
 
 
+@compiling_said(standard_error)
 def main(config: PredictConfig) -> None:
     """Print a line per text, as soon as the text is there."""
-    model = sentiment.load(config.checkpoints_dir)
+    with waiting(f"Loading the model of {config.checkpoints_dir}", stream=standard_error):
+        model = sentiment.load(config.checkpoints_dir)
     arguments = [text.encode("utf-8", "surrogateescape") for text in config.texts]
     if not arguments and sys.stdin.isatty():
         print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)

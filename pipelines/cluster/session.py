@@ -25,6 +25,7 @@ from pipelines.cluster.ray_internals import (
 )
 from pipelines.console import command
 from pipelines.console.terminal import say
+from pipelines.console.waiting import waiting
 from pipelines.errors import Failure
 from sentiment.errors import on_one_line
 
@@ -118,7 +119,9 @@ def _start(address: str, verbose: bool) -> None:
     forbid_auto_connect()
     if address == "local":
         _set_token()
-    with warnings.catch_warnings(action="ignore"):  # Ray Client's are said in its error, too.
+    where = "Starting Ray on this machine" if address == "local" else f"Connecting to {address}"
+    # What Ray Client warns of, it also says in its error.
+    with waiting(where), warnings.catch_warnings(action="ignore"):
         ray.init(
             # "auto" would try the address of an earlier `ray start`, which may be gone.
             address=address,

@@ -6,10 +6,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 from pipelines.console.terminal import discard, printable, require_streams
+from pipelines.console.waiting import standard_error, waiting
 
 if TYPE_CHECKING:
     from pipelines.errors import Failure
@@ -90,7 +91,8 @@ def exit_code(
         # It takes a moment to load, too.
         from pipelines.console.flags import parse
 
-        function, config = load()
+        with _loading():
+            function, config = load()
         function(
             parse(
                 config,
@@ -114,6 +116,12 @@ def exit_code(
     finally:
         _running.clear()
     return 0
+
+
+def _loading() -> AbstractContextManager[None]:
+    """What says on a terminal that the modules of a program load; a log needs no such line."""
+    is_shown = sys.stderr.isatty()
+    return waiting("Loading", stream=standard_error) if is_shown else nullcontext()
 
 
 def terminate(number: int, frame: object) -> NoReturn:

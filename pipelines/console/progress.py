@@ -9,7 +9,7 @@ import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from pipelines.console.terminal import output, say
+from pipelines.console.terminal import output, say, show_for_now
 
 LINE_SECONDS = 5.0
 """Shortest time between two lines."""
@@ -85,6 +85,7 @@ class Progress:
                     self._bar.remove_task(task)
                 text = self._count(done, total)
                 self._task = self._bar.add_task("", total=total, completed=done, text=text)
+                show_for_now("", self._stream)
                 self._bar.start()
 
     def update(

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -19,9 +19,25 @@ def say(line: str, stream: TextIO | None = None) -> None:
     """
     stream = stream or output()
     try:
+        show_for_now("", stream)
         print(line, file=stream, flush=True)
     except BrokenPipeError:
         discard(stream)
+
+
+_shown_for_now: list[TextIO] = []
+"""The terminal whose last line is to be erased; empty: none is."""
+
+
+def show_for_now(line: str, stream: TextIO) -> None:
+    """Show a line on a terminal until the next one, in place of the last one; "": erase that."""
+    with suppress(OSError, ValueError):  # The terminal is gone, or the stream closed.
+        if _shown_for_now:
+            _shown_for_now.pop().write("\r\x1b[2K")
+        if line:
+            stream.write(line)
+            _shown_for_now.append(stream)
+        stream.flush()
 
 
 class _Nowhere(io.TextIOBase):
@@ -69,13 +85,13 @@ def warn(line: str) -> None:
 
 def require_streams() -> None:
     """Make standard output and standard error fit for any text: a character that their encoding
-    lacks is written as an escape, and one that is closed is nowhere.
+    lacks is written as an escape. A stream that is closed is empty, or nowhere.
     """
-    for name in ("stdout", "stderr"):
+    for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and name != "stdin":
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipelines.console.terminal import printable
+from pipelines.console.waiting import compiling_said, waiting
 from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.occlusion import weights
@@ -27,6 +28,7 @@ from sentiment.errors import on_one_line
 from sentiment.metrics import Metrics
 
 
+@compiling_said()
 def evaluate(config: EvaluateConfig) -> dict[str, Metrics]:
     """Measure a checkpoint, print the results, and write the report and the model card; or compare
     several checkpoints.
@@ -36,15 +38,18 @@ def evaluate(config: EvaluateConfig) -> dict[str, Metrics]:
 
     Raises InputError for a checkpoint, corpus or row that cannot be used, and for no rows at all.
     """
-    first, *others = [load_run(directory) for directory in config.directories]
+    with waiting("Loading the model"):
+        first, *others = [load_run(directory) for directory in config.directories]
     return compare(config, first, others) if others else _evaluate(config, first)
 
 
 def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
-    rows = read_rows(config, run)
-    probabilities = {MODEL: run.predict(rows.texts)}
+    with waiting("Reading and scoring the labelled rows"):
+        rows = read_rows(config, run)
+        probabilities = {MODEL: run.predict(rows.texts)}
     if config.baseline:
-        probabilities[REGRESSION] = predict_by_regression(run, rows.texts)
+        with waiting("Training logistic regression on the same rows"):
+            probabilities[REGRESSION] = predict_by_regression(run, rows.texts)
     probabilities[MAJORITY] = np.tile(run.record.shares, (len(rows.texts), 1))
     results = EvaluationResults(
         name=run.name,
@@ -68,7 +73,9 @@ def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
         print(printable(warning))
     print_classes(results.metrics[MODEL], results.classes.names)
     print_samples(results, config.samples)
-    print(f"\n{_write_files(results, run.directory)}")
+    with waiting("Writing the report"):
+        written = _write_files(results, run.directory)
+    print(f"\n{written}")
     if config.mlflow_experiment is not None:
         _track(config.mlflow_experiment, results, run.directory)
     return results.metrics

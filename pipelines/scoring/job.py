@@ -13,6 +13,7 @@ from functools import partial
 
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity, quietly, say, warn
+from pipelines.console.waiting import compiling_said, waiting
 from pipelines.errors import Failure
 from pipelines.reports.drift import drift_warnings
 from pipelines.scoring.by_value import require_countable
@@ -58,6 +59,7 @@ class TooManyRejected(Failure):
     """More rows are rejected than `--max_rejected` allows; all parts are done."""
 
 
+@compiling_said()
 def main(config: ScoreConfig) -> Scored:
     """Score every shard that is new or not finished, on Ray; tell what the output holds then.
 
@@ -74,11 +76,13 @@ def main(config: ScoreConfig) -> Scored:
 def _score(config: ScoreConfig) -> Scored:
     if config.use_gpu:
         require_module("tensorflow")
-    config = replace(config, checkpoints_dir=pinned(config.checkpoints_dir))
-    checkpoint = load(config.checkpoints_dir)
+    with waiting(f"Loading the model of {config.checkpoints_dir}"):
+        config = replace(config, checkpoints_dir=pinned(config.checkpoints_dir))
+        checkpoint = load(config.checkpoints_dir)
     paths = [storage.absolute(path) for path in config.input]
     directory = storage.absolute(config.output)
-    found = find(paths, "--input", config.where or (), config.format is not None)
+    with waiting("Listing the shards"):
+        found = find(paths, "--input", config.where or (), config.format is not None)
     require_apart(paths, found.shards, directory)
     shards = Shards.of(found.shards)
     if found.remark:
@@ -111,7 +115,8 @@ def _score(config: ScoreConfig) -> Scored:
 
 def _executor(config: ScoreConfig, shards: Shards, output: Output) -> Executor:
     # Ray takes seconds to load: only if there is work.
-    from pipelines.scoring.ray_executor import RayExecutor
+    with waiting("Loading Ray"):
+        from pipelines.scoring.ray_executor import RayExecutor
 
     return RayExecutor(config, shards, output.directory)
 
@@ -318,15 +323,16 @@ def _write_report(
     it would with it.
     """
     try:
-        # Matplotlib takes a second to load.
-        from pipelines.reports.scoring_report import scoring_report
-        from pipelines.scoring.report_data import collect
+        with waiting("Writing the report"):
+            # Matplotlib takes a second to load.
+            from pipelines.reports.scoring_report import scoring_report
+            from pipelines.scoring.report_data import collect
 
-        if totals is None:
-            output.look()
-            totals = output.totals()
-        results = collect(config, checkpoint, output, totals, stopped)
-        output.write_report(scoring_report(results))
+            if totals is None:
+                output.look()
+                totals = output.totals()
+            results = collect(config, checkpoint, output, totals, stopped)
+            output.write_report(scoring_report(results))
     except Exception as error:
         message = on_one_line(error)
         if not isinstance(error, OSError | InputError):  # A bug in this program.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
+from pipelines.console.waiting import waiting
 from pipelines.sources.names import FORMAT_OF, file_name
 from pipelines.sources.parquet import MAGIC
 from pipelines.sources.shard import Shard
@@ -24,6 +25,9 @@ from sentiment.errors import InputError, on_one_line
 
 CONCURRENT_LISTINGS = 16
 """Directories of a bucket that are listed, and files that are looked into, at the same time."""
+
+ANSWER_SECONDS = 2.0
+"""After so long without an answer from a bucket's server, a line says so."""
 
 KINDS_NAMED = 5
 """Kinds of files left aside that the line on the terminal names."""
@@ -192,9 +196,10 @@ def _files(
     """The shards of one path; adds other files to `aside`."""
     try:
         scheme = path.partition("://")[0]
-        if scheme in ("s3", "gs"):
-            require_server(scheme)
-        filesystem, inner = storage.resolve(path)
+        with waiting(f"{flag} {path}: no answer yet, trying for some 10 s", ANSWER_SECONDS):
+            if scheme in ("s3", "gs"):
+                require_server(scheme)
+            filesystem, inner = storage.resolve(path)
         info = filesystem.get_file_info(inner)
         if info.type == pafs.FileType.File:
             if file_name(inner).format is None and not has_format and not _is_parquet(info, path):

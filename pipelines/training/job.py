@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 from pipelines.console.terminal import printable, say
+from pipelines.console.waiting import compiling_said, waiting
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.listing import find, find_labelled
@@ -24,6 +25,7 @@ CONFIG = "config.yaml"
 """File beside the checkpoint: the flags of the run, for `--config`."""
 
 
+@compiling_said()
 def main(config: TrainConfig) -> str:
     """Train the run that the flags describe, or resume it, and save its best checkpoint.
 
@@ -79,9 +81,10 @@ def main(config: TrainConfig) -> str:
         for line in changed.values():
             say(f"Run {name} goes on: {line}")
         # Ray and TensorFlow take seconds to load: only where there is work.
-        from pipelines.training.mlflow_feed import mlflow_feed
-        from pipelines.training.ray_job import run
-        from pipelines.training.settings_files import written
+        with waiting("Loading Ray"):
+            from pipelines.training.mlflow_feed import mlflow_feed
+            from pipelines.training.ray_job import run
+            from pipelines.training.settings_files import written
 
         cache = storage.absolute(cache)
         with mlflow_feed(config, name, runs) as feed:

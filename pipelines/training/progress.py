@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import ExitStack
 from types import TracebackType
 
 import ray
@@ -11,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.console.progress import Progress, steps
 from pipelines.console.terminal import printable, quantity
+from pipelines.console.waiting import waiting
 from pipelines.errors import Failure
 from pipelines.training.messages import (
     Message,
@@ -44,6 +46,8 @@ class MessageListener:
         self._hashes: dict[int, set[str]] = {}
         self._done, self._interrupted = threading.Event(), False
         self._waiting_since: float | None = time.monotonic()
+        self._start_up = ExitStack()
+        self._start_up.enter_context(waiting("Workers start, and load TensorFlow: some 10 s"))
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self
@@ -58,6 +62,7 @@ class MessageListener:
         self._interrupted = kind is not None and not issubclass(kind, Exception)
         self._done.set()
         self._thread.join()
+        self._start_up.close()
         self._display.close()
         self.messages.shutdown()
         for step, hashes in self._hashes.items():
@@ -82,6 +87,7 @@ class MessageListener:
                     self._waiting_since = None
                 case Retrying():
                     self._waiting_since = time.monotonic()
+            self._start_up.close()
             self._display.show(message)
 
     def _say_if_waiting(self) -> None:

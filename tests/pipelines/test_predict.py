@@ -59,9 +59,11 @@ def predict(
 
 
 def test_texts_of_the_arguments(model):
+    lines = expected(model, TEXTS)  # Compiles, if nothing has yet.
     done = run("predict", "--checkpoints_dir", model, *TEXTS)
-    assert done.stdout.encode() == b"".join(expected(model, TEXTS))
-    assert done.stderr == ""
+    assert done.stdout.encode() == b"".join(lines)
+    # A busy machine may take seconds to load it.
+    assert done.stderr.replace(f"Loading the model of {model} ...\n", "") == ""
     assert len({line.split()[1] for line in expected(model, TEXTS)}) > 3
 
 

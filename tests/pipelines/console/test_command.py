@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.console import command
 from pipelines.console.flags import require
+from pipelines.console.terminal import require_streams
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
 from pipelines.scoring.config import ScoreConfig
@@ -440,3 +441,13 @@ def test_names_of_runs_are_those_of_any_file_system(name):
         TrainConfig(run_name=name)
     for good in ("a", "-A_1.b", "a" * 100):
         TrainConfig(run_name=good)
+
+
+def test_streams_that_are_closed_are_empty_or_nowhere(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    require_streams()
+    with sys.stdin, sys.stdout, sys.stderr:
+        assert sys.stdin.read() == ""
+        print("nowhere")
+        print("nowhere", file=sys.stderr)

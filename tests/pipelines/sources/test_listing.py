@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import Unavailable
+from pipelines.sources import listing
 from pipelines.sources.listing import find, find_labelled, find_shards, require_apart
 from pipelines.sources.options import ReadOptions
 from sentiment import buckets
@@ -304,14 +305,17 @@ def test_an_output_inside_the_input_is_refused(tree):
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_a_server_that_does_not_answer_is_told_soon(scheme, monkeypatch):
+def test_a_server_that_does_not_answer_is_told_soon(scheme, monkeypatch, capsys):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         monkeypatch.setattr(buckets, "REACH_SECONDS", 1.5)
+        monkeypatch.setattr(listing, "ANSWER_SECONDS", 0.2)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
         monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://{address}")
         began = time.monotonic()
         with pytest.raises(Unavailable, match=r"cannot be listed: no connection to 127\.0\.0\.1"):
             find_shards([f"{scheme}://bucket/texts"], "--input")
         assert time.monotonic() - began < 15
+    line = f"--input {scheme}://bucket/texts: no answer yet, trying for some 10 s ...\n"
+    assert capsys.readouterr().out == line

@@ -8,6 +8,7 @@ import ray
 from ray.exceptions import RayActorError
 from rich.console import Console
 
+from pipelines.console import waiting
 from pipelines.console.progress import MAX_LINES, Progress, steps
 from pipelines.errors import Failure
 from pipelines.training.messages import ReplicaHash, Retrying, Started, StepDone, Validated
@@ -37,7 +38,8 @@ def trouble(number: int | None) -> Retrying:
     return Retrying("worker 1 died (node 10.0.0.3)", number, attempt=2, attempts=4)
 
 
-def test_messages_become_lines(capsys, local_ray):
+def test_messages_become_lines(capsys, local_ray, monkeypatch):
+    monkeypatch.setattr(waiting, "DELAY_SECONDS", 60)
     with MessageListener() as listener:
         for message in (replace(START, step=20, best_loss=0.5), step(40), validation(40, 0.4)):
             listener.messages.put(message)
@@ -50,6 +52,7 @@ def test_messages_become_lines(capsys, local_ray):
 
 def test_workers_that_find_no_place_are_one_line(capsys, local_ray, monkeypatch):
     monkeypatch.setattr("pipelines.training.progress.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(waiting, "DELAY_SECONDS", 60)
     said, end = "", time.monotonic() + 30
     with MessageListener():
         while not said and time.monotonic() < end:
