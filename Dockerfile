@@ -8,3 +8,6 @@ COPY --chown=ray pyproject.toml constraints.txt README.md LICENSE ./
 COPY --chown=ray sentiment sentiment
 COPY --chown=ray pipelines pipelines
 RUN pip install --no-cache-dir -c constraints.txt -e ".[$EXTRA]"
+# Compiled for this machine's CPU; on another one the first process compiles again. Any user may run
+# the programs.
+RUN python -m pipelines.compile_all && chmod a+x /home/ray && chmod -R a+rX .
