@@ -1,5 +1,6 @@
 """Which columns of shards are kept, and as which types: one schema for all plans of an output."""
 
+import difflib
 import textwrap
 from collections.abc import Sequence
 
@@ -38,9 +39,14 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
     if settings["keep_columns"] is not None:
         for name in settings["keep_columns"]:
             if schemas and name not in names and name != settings["text_column"]:
+                columns = [settings["text_column"], *names]
+                near = difflib.get_close_matches(name, columns, 1)
+                hint = f" did you mean {near[0]}?" if near else ""
+                if set(name.split(",")) <= set(columns):
+                    hint = f" did you mean {name.replace(',', ' ')} (separated by blanks)?"
                 raise InputError(
-                    f"--keep_columns {name}: no shard has that column; "
-                    f"the columns: {', '.join([settings['text_column'], *names])}"
+                    f"--keep_columns {name}: no shard has that column;{hint} "
+                    f"the columns: {', '.join(columns)}"
                 )
         names = dict.fromkeys(settings["keep_columns"])
     added = [*answer_schema(class_names(settings)).names]

@@ -149,6 +149,13 @@ def find_labelled(
     return Found(tables, {}) if tables else found
 
 
+def directory_of(path: str, shards: Sequence[Shard]) -> str:
+    """The directory that the shards of a path are in: itself, that of a pattern, or of a file."""
+    base = _base(path)
+    names = [posixpath.basename(shard.path) for shard in shards]
+    return posixpath.dirname(base) if names == [posixpath.basename(base)] else base
+
+
 def require_apart(paths: Sequence[str], shards: Sequence[Shard], output: str) -> None:
     """Raise an InputError if the input is below the output, or the output below the input.
 

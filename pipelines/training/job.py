@@ -10,7 +10,7 @@ from pipelines.console.terminal import printable, say
 from pipelines.console.waiting import compiling_said, waiting
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
-from pipelines.sources.listing import find, find_labelled
+from pipelines.sources.listing import directory_of, find, find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
@@ -66,7 +66,7 @@ def main(config: TrainConfig) -> str:
     )
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
-    cache = config.cache_dir or storage.join(config.data_dir, "_prepared")
+    cache = config.cache_dir or storage.join(directory_of(config.data_dir, shards), "_prepared")
     storage.require_writable(config.checkpoints_root, "--checkpoints_root")
     storage.require_writable(cache, "--cache_dir")
     storage.require_writable(config.summaries_dir, "--summaries_dir")

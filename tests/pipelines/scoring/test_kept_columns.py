@@ -106,4 +106,7 @@ def test_what_cannot_be_read_or_written_is_refused_by_column():
 def test_an_output_without_columns_that_are_named_is_not_begun():
     with pytest.raises(InputError, match="--keep_columns x: no shard has that column"):
         plan(FIRST, keep_columns=["x"])
+    for name, meant in (("idd", "id"), ("id,text", r"id text \(separated by blanks\)")):
+        with pytest.raises(InputError, match=rf"that column; did you mean {meant}\? the columns"):
+            plan(FIRST, keep_columns=[name])
     assert plan(FIRST, kept=plan(FIRST, keep_columns=["id"]).schema, keep_columns=["id"])

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.errors import Unavailable
 from pipelines.sources import listing
-from pipelines.sources.listing import find, find_labelled, find_shards, require_apart
+from pipelines.sources.listing import directory_of, find, find_labelled, find_shards, require_apart
 from pipelines.sources.options import ReadOptions
 from sentiment import buckets
 from sentiment.errors import InputError
@@ -302,6 +302,17 @@ def test_an_output_inside_the_input_is_refused(tree):
             require_apart([given], [], output)
     require_apart(["s3://b/in"], [], "s3://b/in2")
     require_apart(["s3://b/in"], [], "gs://b/in/x")
+
+
+@pytest.mark.parametrize(
+    ("given", "directory"),
+    [("in", "in"), ("in/a.csv", "in"), ("in/*.csv", "in"), ("*/a.csv", "")],
+)
+def test_the_directory_of_a_file_or_pattern(given, directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("text\na\n")
+    assert directory_of(given, find_shards([given], "--data_dir")) == directory
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
