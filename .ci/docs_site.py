@@ -23,8 +23,11 @@ API = """
 ## Jobs
 ::: pipelines.train.run
 ::: pipelines.training.config.TrainConfig
+::: pipelines.evaluate.run
+::: pipelines.evaluation.config.EvaluateConfig
 ::: pipelines.score.run
 ::: pipelines.scoring.config.ScoreConfig
+::: pipelines.scoring.totals.Scored
 """
 """The page docs/api.md, made from docstrings."""
 
