@@ -1,15 +1,25 @@
-# make demo · make test · make test-fast · make lint · make docs · make bench; each makes .venv first.
+# make demo · make test · make test-fast · make lint · make docs · make bench; each installs what it
+# needs into .venv first, and make .venv all of it.
 PYTHON ?= python3
 BIN = .venv/bin
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e
+PROGRAMS = .venv/programs-installed
+ALL = .venv/all-installed
 
-.PHONY: demo test test-fast lint docs bench
+.PHONY: .venv demo test test-fast lint docs bench
 
-.venv: pyproject.toml constraints.txt
+$(PROGRAMS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	touch .venv
+	$(INSTALL) '.[train]'
+	touch $@
 
-demo: .venv
+$(ALL): $(PROGRAMS)
+	$(INSTALL) '.[test]'
+	touch $@
+
+.venv: $(ALL)
+
+demo: $(PROGRAMS)
 	$(BIN)/python -m pipelines.fetch crowdflower
 	$(BIN)/python -m pipelines.train --data_dir data/crowdflower --preset best --num_workers 2 --run_name demo
 	$(BIN)/python -m pipelines.evaluate --checkpoints_dir checkpoints/demo --baseline
