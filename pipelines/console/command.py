@@ -78,6 +78,9 @@ def exit_code(
         arguments: Command line without the program's name; None: `sys.argv`.
     """
     require_streams()
+    # Or Numba wraps standard output with colorama, where that is installed, which writes an escape
+    # sequence to the terminal at the end.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     # A shell's background jobs ignore SIGINT.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
