@@ -51,11 +51,25 @@ def run(
     arguments: Sequence[str] | None = None,
 ) -> NoReturn:
     """Run a program, and exit with its `exit_code`; the arguments are the same."""
+    _require_utf8()
     code: list[int] = []
     # What is registered first is called last.
     atexit.register(_end, code)
     code.append(exit_code(load, program, doc, arguments))
     sys.exit(code[0])
+
+
+def _require_utf8() -> None:
+    """Start this process again with UTF-8 file names, if its locale has another encoding.
+
+    Arrow's paths are UTF-8 whatever the locale is. What is printed keeps the locale's encoding.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def exit_code(

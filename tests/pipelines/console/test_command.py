@@ -451,3 +451,44 @@ def test_streams_that_are_closed_are_empty_or_nowhere(monkeypatch):
         assert sys.stdin.read() == ""
         print("nowhere")
         print("nowhere", file=sys.stderr)
+
+
+ASCII = {
+    "PYTHONPATH": str(Path(__file__).parents[3]),
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+}
+"""What makes Python use the locale's encoding."""
+
+FINDS = """
+from dataclasses import dataclass
+import pyarrow.fs
+from pipelines.console import command
+
+@dataclass(frozen=True)
+class Config:
+    path: str
+    \"\"\"Path of a file.\"\"\"
+
+def main(config):
+    print(pyarrow.fs.LocalFileSystem().get_file_info(config.path).type.name, config.path[-6:])
+
+command.run(lambda: (main, Config))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("more", [{}, {"PYTHONIOENCODING": "latin-1"}])
+def test_paths_are_utf8_in_any_locale(tmp_path, more):
+    (tmp_path / "café日.csv").write_text("text\n")
+    (tmp_path / "finds.py").write_text(FINDS)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "finds.py"), "--path", str(tmp_path / "café日.csv")],
+        capture_output=True,
+        check=True,
+        env={"PYTHONPATH": ".", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        | more,
+    )
+    e_acute = b"\xe9" if more else b"\\xe9"
+    assert done.stdout == b"File " + e_acute + b"\\u65e5.csv\n"
