@@ -76,16 +76,17 @@ def test_it_predicts_and_scores_on_ray(home):
 
 
 @pytest.mark.parametrize(
-    ("words", "module"),
+    ("words", "module", "extra"),
     [
-        (("train", "--data_dir", "corpus"), "scipy"),
-        (("evaluate", "--checkpoints_dir", "model"), "pydantic"),
-        (("score", *SCORING, "--use_gpu"), "tensorflow"),
+        (("train", "--data_dir", "corpus"), "scipy", "train"),
+        (("evaluate", "--checkpoints_dir", "model"), "pydantic", "train"),
+        (("score", *SCORING, "--use_gpu"), "tensorflow", "train"),
+        (("export", "--checkpoints_dir", "model", "--output", "exported"), "onnx", "export"),
     ],
 )
-def test_what_is_missing_says_which_extra_brings_it(home, words, module):
+def test_what_is_missing_says_which_extra_brings_it(home, words, module, extra):
     done = program(home, *words, code=2)
-    hint = f"{module} is not installed: pip install 'sentiment-pipelines[train]'"
+    hint = f"{module} is not installed: pip install 'sentiment-pipelines[{extra}]'"
     assert done.stderr == f"error: {hint}\n"
 
 
