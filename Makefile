@@ -21,7 +21,7 @@ $(ALL): $(PROGRAMS)
 
 demo: $(PROGRAMS)
 	$(BIN)/python -m pipelines.fetch crowdflower
-	$(BIN)/python -m pipelines.train --data_dir data/crowdflower --preset best --num_workers 2 --run_name demo
+	$(BIN)/python -m pipelines.train --data_dir data/crowdflower --preset best --run_name demo
 	$(BIN)/python -m pipelines.evaluate --checkpoints_dir checkpoints/demo --baseline
 	$(BIN)/python -m pipelines.score --checkpoints_dir checkpoints/demo \
 		--input data/crowdflower/shards --output scored --keep_columns id text label --show_samples
