@@ -201,12 +201,16 @@ class Output:
             # Flags that a plan lacks had their defaults then.
             for name in dict.fromkeys([*settings, *plan.settings]):
                 before, now = plan.settings.get(name), settings.get(name)
-                if before != now:
-                    raise InputError(
-                        f"--output {self.directory} was started with another {name} "
-                        f"({before}, now {now}): run the same command, "
-                        "choose another --output, or pass --overwrite"
-                    )
+                if before == now:
+                    continue
+                remedy = "run the same command"
+                if name == "model_hash":
+                    name, remedy = "model", "pass the --checkpoints_dir of that model"
+                    before, now = str(before)[:12], str(now)[:12]
+                raise InputError(
+                    f"--output {self.directory} was started with another {name} ({before}, now "
+                    f"{now}): {remedy}, choose another --output, or pass --overwrite"
+                )
 
     def add(self, plan: Plan) -> None:
         """Write the plan's file. If another program has just written one, use that plan instead.

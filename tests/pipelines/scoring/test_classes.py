@@ -167,7 +167,7 @@ def test_another_model_is_refused(lake, tmp_path):
     save_checkpoint(tmp_path / "m", classes=Classes(("negative", "positive", "neutral")))
     other = Lake(tmp_path, load(str(tmp_path / "m")), lake.corpus)
     other.scored = lake.scored
-    with pytest.raises(InputError, match="was started with another model_hash"):
+    with pytest.raises(InputError, match=r"another model \(\w{12}, now \w{12}\)"):
         other.night()
 
 

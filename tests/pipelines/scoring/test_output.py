@@ -508,7 +508,7 @@ def test_of_two_programs_that_plan_at_once_one_plan_holds(directory):
 def test_of_two_programs_with_other_settings_one_is_refused(directory):
     first, second = Output(str(directory)), Output(str(directory))
     add(first)
-    with pytest.raises(InputError, match=r"another model_hash \(m1, now m2\)"):
+    with pytest.raises(InputError, match=r"another model \(m1, now m2\)"):
         add(second, settings=SETTINGS | {"model_hash": "m2"})
     assert Output(str(directory)).plans == first.plans
 
