@@ -150,7 +150,7 @@ class Predictor:
             if column[position].is_valid:
                 raise _unusable(position, "not valid UTF-8")
             if null == "raise":
-                raise _unusable(position, "null")
+                raise _unusable(position, "null", is_null=True)
         lengths = np.minimum(np.diff(tokens.offsets), max_tokens)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         # All invalid texts that are left are null.
@@ -187,7 +187,7 @@ def _column(texts: "Sequence[str] | np.ndarray | pd.Series", nulls: bool) -> pa.
             valid[position] = False
             continue
         if not isinstance(text, str):
-            raise _unusable(position, f"{text!r:.60}")
+            raise _unusable(position, f"{text!r:.60}", _is_null(text))
         try:
             encoded.append(text.encode())
         except UnicodeEncodeError as error:
@@ -205,5 +205,6 @@ def _is_null(text: object) -> bool:
     return isinstance(text, float) and text != text
 
 
-def _unusable(position: int, what: str) -> InputError:
-    return InputError(f"texts[{position}] is {what}; give a str, which may be empty")
+def _unusable(position: int, what: str, is_null: bool = False) -> InputError:
+    remedy = '; null="nan" gives null texts no answer' if is_null else ", which may be empty"
+    return InputError(f"texts[{position}] is {what}; give a str{remedy}")

@@ -20,7 +20,7 @@ from pipelines.evaluation.runs import Run, load_run, predict_by_regression, read
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
-from pipelines.reports.training_run import origin_warning
+from pipelines.reports.training_run import rows_warning
 from pipelines.reports.verdict import majority_warning, verdict
 from pipelines.tracking import MODEL_TAG, MlflowRun, Point
 from sentiment import storage
@@ -69,7 +69,7 @@ def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
     print(f"\n{verdict(results)}")
     if warning := majority_warning(results):
         print(warning)
-    if results.held_out and (warning := origin_warning(results.run.flags)):
+    if warning := rows_warning(results.run.flags, results.data_dir, results.held_out):
         print(printable(warning))
     print_classes(results.metrics[MODEL], results.classes.names)
     print_samples(results, config.samples)

@@ -20,6 +20,8 @@ class Drift:
     unknown: float | None
     """Tokens that the vocabulary lacks."""
     trained_unknown: float | None
+    """The larger one of the shares in the texts that the model has learnt from, and in those of the
+    same corpus that validated it."""
     truncated: float | None
     """Texts that were truncated."""
     trained_truncated: float | None
@@ -29,9 +31,12 @@ class Drift:
         """The shares, given sums of `PartCounts` by name, and a checkpoint's record of training."""
         # Older checkpoints do not have all counts.
         trained = training.get("learnt", {})
+        # Of the training texts themselves a vocabulary of rare words, too, lacks next to nothing.
+        held_out = share(trained.get("validation_unknown"), trained.get("validation_tokens"))
+        own = share(trained.get("unknown"), trained.get("tokens"))
         return Drift(
             share(counts["unknown"], counts["tokens"]),
-            share(trained.get("unknown"), trained.get("tokens")),
+            own if held_out is None or own is None else max(own, held_out),
             share(counts["truncated"], counts["rows"]),
             share(trained.get("truncated"), trained.get("rows")),
         )
@@ -44,7 +49,7 @@ class Drift:
             if self.unknown > self.trained_unknown + excess:
                 warnings.append(
                     f"{self.unknown:.1%} of the tokens of these texts are not in the vocabulary; "
-                    f"of the training texts it was {self.trained_unknown:.1%}. Above "
+                    f"of the training corpus it was {self.trained_unknown:.1%}. Above "
                     f"{self.trained_unknown + excess:.1%} the texts are probably of another kind, "
                     "and the predictions less reliable. Label some of them and measure the model "
                     "on those with pipelines.evaluate --data_dir."

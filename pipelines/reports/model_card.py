@@ -46,7 +46,7 @@ def model_card(results: EvaluationResults) -> bytes:
         keep_trailing_newline=True,
     )
     flags = {
-        name: value if isinstance(value, bool) else _without_directory(value)
+        name: value if isinstance(value, bool | list | tuple) else _without_directory(value)
         for name, value in results.run.flags.items()
     }
     command = " \\\n    ".join(_one_line(word) for word in train_command(flags))

@@ -23,9 +23,8 @@ from pipelines.reports.prediction_sections import (
     lengths,
 )
 from pipelines.reports.quoted_texts import by_probability, mistakes
-from pipelines.reports.training_run import TrainingRun, origin_warning, train_command
+from pipelines.reports.training_run import TrainingRun, rows_warning, train_command
 from pipelines.reports.verdict import majority_warning, verdict
-from sentiment import storage
 
 if TYPE_CHECKING:  # Loads where a chart is drawn.
     from matplotlib.axes import Axes
@@ -68,12 +67,8 @@ def _lead(results: EvaluationResults) -> str:
         f"{verdict(results)} It is {results.name}, measured on {len(results.labels):,} "
         f"{results.kind} of {results.data_dir}. {rule}"
     )
-    if results.held_out and (warning := origin_warning(results.run.flags)):
-        text += f" {warning}"
-    training_dir = storage.absolute(str(results.run.flags["data_dir"]))
-    if not results.held_out and storage.absolute(results.data_dir) == training_dir:
-        text += " The model was trained on most of these rows, so the metrics are too good."
-    return text
+    warning = rows_warning(results.run.flags, results.data_dir, results.held_out)
+    return f"{text} {warning}".rstrip()
 
 
 def _model(results: EvaluationResults) -> Section:

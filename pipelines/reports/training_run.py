@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, InstanceOf
 
+from sentiment import storage
+
 # The annotations are checked where a checkpoint's training.json is read, not here.
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 Number = Annotated[float, Field(strict=True, gt=-1e300, lt=1e300)]
@@ -67,6 +69,26 @@ def origin_warning(flags: Mapping[str, object]) -> str:
     return (
         f"The model began from {origin}, which may have learnt some of these rows: not if it was "
         "trained with the same --random_state and --test_size."
+    )
+
+
+def rows_warning(flags: Mapping[str, object], data_dir: str, held_out: bool) -> str:
+    """A sentence if the model has learnt rows that it is measured on, or may have; else "".
+
+    Args:
+        flags: of the run.
+        data_dir: path or URI of the rows.
+        held_out: whether they are those that the run held out.
+    """
+    if held_out:
+        return origin_warning(flags)
+    paths = (storage.absolute(str(path)).rstrip("/") for path in (flags["data_dir"], data_dir))
+    corpus, texts = (f"{path}/" for path in paths)
+    if not corpus.startswith(texts) and not texts.startswith(corpus):
+        return ""
+    return (
+        "The model was trained on most of these rows, so the metrics are too good: without "
+        "--data_dir the rows that it has not learnt are measured."
     )
 
 

@@ -18,6 +18,7 @@ from pipelines.errors import Failure
 from pipelines.scoring.changes import difference
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counting import inspect_shard
+from pipelines.scoring.final_lines import say_unreadable
 from pipelines.scoring.mending import require_no_foreign
 from pipelines.scoring.output import Output
 from pipelines.scoring.shards import Shards
@@ -63,6 +64,7 @@ def main(config: VerifyConfig) -> None:
         shards = Shards.of(find(paths, "--input", config.where, has_format).shards)
         problems += _problems_of_input(output, shards)
         checked += f", {quantity(len(shards), 'shard')} of the input"
+    say_unreadable(output)
     for problem in problems[:MAX_PROBLEMS_SHOWN]:
         print(f"Wrong: {printable(problem)}")
     if len(problems) > MAX_PROBLEMS_SHOWN:

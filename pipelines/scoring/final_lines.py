@@ -23,8 +23,8 @@ ROWS_SHOWN = 10
 MAX_VALUE_CHARACTERS = 60
 MAX_SCHEMA_CHARACTERS = 1000
 
-
 MAX_DAMAGED_SHOWN = 5
+MAX_UNREADABLE_SHOWN = 5
 
 
 def say_damage(directory: str, damaged: Mapping[str, str]) -> None:
@@ -35,6 +35,17 @@ def say_damage(directory: str, damaged: Mapping[str, str]) -> None:
         warn(f"Damaged: {len(damaged) - MAX_DAMAGED_SHOWN:,} more parts")
     if damaged:
         warn(f"Scoring {quantity(len(damaged), 'damaged part')} again")
+
+
+def say_unreadable(output: Output) -> None:
+    """Print which shards could not be read, and so have no rows in the output, and why; also with
+    `--quiet`. A few in a line each, and a count."""
+    shards = output.unreadable().to_pylist()
+    for row in shards[:MAX_UNREADABLE_SHOWN]:
+        where = "" if row["shard"] in row["reason"] else f"{row['shard']}: "
+        warn(f"Not read: {printable(where + row['reason'])}")
+    if len(shards) > MAX_UNREADABLE_SHOWN:
+        warn(f"Not read: {quantity(len(shards) - MAX_UNREADABLE_SHOWN, 'more shard')}")
 
 
 def say_how_to_read(directory: str, output: Output, show_samples: bool) -> None:

@@ -76,7 +76,16 @@ def is_up_to_date(config: ScoreConfig, output: Output, shards: Shards) -> bool:
     is_known = not len(found.unknown) or bool(config.limit and output.plans)
     if config.retry_rejected and output.has_rejected:
         return False
-    return is_known and not (config.sync and len(found.unseen))
+    return is_known and not _has_gone(config, output.known, found)
+
+
+def _has_gone(config: ScoreConfig, known: KnownShards, found: Difference) -> bool:
+    """Whether a shard is gone that the output has to forget: with `--sync` any one, else one that
+    could not be opened, so that the output has no row of it."""
+    if config.sync:
+        return bool(len(found.unseen))
+    unreadable = found.unseen[known.is_unreadable[found.unseen]]
+    return not _exist(known.shards.take(unreadable)).all()
 
 
 def say_absent(output: Output, shards: Shards) -> None:
@@ -151,7 +160,7 @@ def next_step(
     skipped = stale.paths
     is_stale = np.array([path in skipped for path in _paths(shards, found.unknown)], bool)
     found = replace(found, unknown=found.unknown[~is_stale])
-    if not len(found.unknown) and not (config.sync and len(found.unseen)):
+    if not len(found.unknown) and not _has_gone(config, output.known, found):
         return None
     kept_in = None if config.dry_run else output.directory
     if len(found.unknown):

@@ -20,7 +20,13 @@ from pipelines.scoring.by_value import require_countable
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
-from pipelines.scoring.final_lines import say_damage, say_how_to_read, say_run, say_totals
+from pipelines.scoring.final_lines import (
+    say_damage,
+    say_how_to_read,
+    say_run,
+    say_totals,
+    say_unreadable,
+)
 from pipelines.scoring.follow import follow, is_up_to_date, say_absent
 from pipelines.scoring.mending import mend, mend_here, remove_rejected
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
@@ -101,6 +107,9 @@ def _score(config: ScoreConfig) -> Scored:
     output.remove_partial()
     if output.complete and is_up_to_date(config, output, shards):
         say_absent(output, shards)
+        say_unreadable(output)
+        if config.by or config.show_samples:
+            say("--by and --show_samples are for runs that score rows: the report stays as it is")
         warn(f"Nothing to do: every shard of the input is scored in {config.output}")
         return _scored(output, output.totals())
 
@@ -141,6 +150,7 @@ def _run_and_report(
     except (PartsFailed, TooManyRejected, InputChanged) as error:
         # The report shows the reasons.
         _write_report(config, checkpoint, output, None, str(error))
+        say_unreadable(output)
         say_run(summary, checkpoint.classes.names, drift(summary.counts))
         raise
     say_how_to_read(config.output, output, config.show_samples)
@@ -149,6 +159,7 @@ def _run_and_report(
     names = checkpoint.classes.names
     say_totals(config.output, config.max_tokens, totals, names, unreadable_shards)
     warnings = drift(summary.counts)
+    say_unreadable(output)
     say_run(summary, names, warnings)
     notes = (*summary.notes, *warnings)
     return _scored(output, totals, int(summary.classes.sum()), notes)
@@ -211,6 +222,10 @@ def run(
                     totals = output.close(drift)
                 if totals is not None:
                     return totals
+    except TooManyRejected:
+        with writing(output):
+            output.write_unreadable()
+        raise
     finally:
         # After the executor, and with it every process that writes on this machine, has ended.
         output.remove_partial()
@@ -282,13 +297,19 @@ def _require_few_rejected(config: ScoreConfig, record: RunRecord) -> None:
     """
     rows, rejected, shards = record.done_rows, record.rejected_rows, record.unreadable_shards
     limit = config.rejected_limit(rows)
-    if (shards and limit < float("inf")) or rejected > limit:
-        share = "100%" if shards else f"{math.ceil(1000 * rejected / rows) / 10:g}%"
-        unreadable = f" and {quantity(shards, 'shard')} could not be read" if shards else ""
+    problems, accepted = [], f"{math.ceil(1000 * rejected / max(rows, 1)) / 10:g}%"
+    if rejected > limit:
+        problems.append(
+            f"{rejected:,} of {quantity(rows, 'row')} were rejected, more than --max_rejected "
+            f"{config.max_rejected}"
+        )
+    if shards and limit < float("inf"):
+        accepted = "100%"
+        problems.append(f"{quantity(shards, 'shard')} could not be read")
+    if problems:
         raise TooManyRejected(
-            f"{rejected:,} of {quantity(rows, 'row')} were rejected{unreadable}, more than "
-            f"--max_rejected {config.max_rejected}: see _rejected/ in the output; "
-            f"all else is done, and the same command with --max_rejected {share} accepts it"
+            f"{' and '.join(problems)}: see _rejected/ in the output; mend the source, or accept "
+            f"it by --max_rejected {accepted}; all else is done"
         )
 
 

@@ -185,6 +185,11 @@ class Output:
             return False
 
     @property
+    def has_success(self) -> bool:
+        """Whether `_SUCCESS` is there, whatever it was written for."""
+        return storage.exists(self._path("_SUCCESS"))
+
+    @property
     def staging(self) -> str:
         """The directory in which this job writes files before they are renamed; "": in a bucket.
 
@@ -341,13 +346,17 @@ class Output:
 
     def finish(self, totals: Mapping[str, object], warnings: Sequence[str] = ()) -> None:
         """Write the list of shards that could not be opened, then `_SUCCESS`."""
+        self.write_unreadable()
+        success = {**totals, "warnings": warnings, "plans_sha256": self._plans_digest()}
+        self._write(json.dumps(success, indent=1).encode(), "_SUCCESS")
+
+    def write_unreadable(self) -> None:
+        """Write the list of shards that could not be opened, or remove it if there are none."""
         unreadable = self.unreadable()
         if len(unreadable):
             self._write(parquet_content(unreadable), "_rejected", "shards.parquet")
         else:
             storage.remove_if_there(self._path("_rejected", "shards.parquet"))
-        success = {**totals, "warnings": warnings, "plans_sha256": self._plans_digest()}
-        self._write(json.dumps(success, indent=1).encode(), "_SUCCESS")
 
     def withdraw_success(self) -> None:
         """Remove `_SUCCESS`: the input is no longer what the output was made of. Raises OSError."""

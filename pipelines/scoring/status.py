@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
 from pipelines.reports.class_shares import shares
+from pipelines.scoring.final_lines import say_unreadable
 from pipelines.scoring.output import Output
 from sentiment import storage
 from sentiment.errors import InputError
@@ -39,9 +40,17 @@ def main(config: StatusConfig) -> None:
     if output.missing_parts:
         missing = quantity(output.missing_parts, "part")
         raise Failure(f"{missing} of {config.output} missing: run the same command again")
+    say_unreadable(output)
+    if not output.complete and output.has_success:
+        raise Failure(
+            f"{config.output} has _SUCCESS, but not of these files: they have other times than "
+            "when they were written, as in a copy, or were changed: pipelines.verify checks them, "
+            "and so does the command that scored them"
+        )
     if not output.complete:
         raise Failure(
-            f"{config.output} has no _SUCCESS: its last run says why; run the same command again"
+            f"{config.output} has no _SUCCESS: its report, and the last line of its last run, say "
+            "why"
         )
     print(f"Complete: {config.output} has _SUCCESS, and every part is as it was written")
 

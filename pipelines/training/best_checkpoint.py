@@ -107,6 +107,8 @@ def _training_record(
             "truncated": corpus.longer_than(config.sequence_len or corpus.longest),
             "tokens": corpus.tokens,
             "unknown": corpus.unknown,
+            "validation_tokens": corpus.validation_tokens,
+            "validation_unknown": corpus.validation_unknown,
         },
         "best": best,
         "validations": list(validations),

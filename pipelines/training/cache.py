@@ -124,6 +124,7 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
         files,
     )
     training = [file for file in written if file.name.startswith(SPLITS[TRAIN])]
+    validation = [file for file in written if file.name.startswith(SPLITS[VALIDATION])]
     return Corpus(
         directory=directory,
         rows=rows,
@@ -138,6 +139,8 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
         vocabulary=tuple(tokens),
         unknown=sum(file.unknown for file in training),
         lengths=_merged_lengths(training),
+        validation_tokens=sum(length * n for length, n in _merged_lengths(validation)),
+        validation_unknown=sum(file.unknown for file in validation),
         files={
             name: sorted(file.name for file in written if file.name.startswith(name))
             for name in ("train", "validation")

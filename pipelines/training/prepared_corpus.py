@@ -41,6 +41,10 @@ class Corpus:
     """Of the training texts: pairs of a number of tokens and how many texts have it, ascending."""
     files: dict[str, list[str]]
     """Names of the files of `train` and `validation`, in order."""
+    validation_tokens: int = 0
+    """Tokens of the validation texts; 0 in corpora of earlier versions."""
+    validation_unknown: int = 0
+    """Tokens of the validation texts that have no id of their own."""
     unlabelled: int = 0
     """Texts of the sample of `--unlabelled`; 0: there is none."""
     unlabelled_rejected: int = 0

@@ -77,6 +77,20 @@ def test_report_and_card_are_written_beside_the_model_without_ray_and_tensorflow
     assert "60 rows of" in Elements((directory / new).read_bytes()).text
 
 
+def test_rows_that_the_model_has_learnt_are_said_to_be_so(corpus, tmp_path, capsys):
+    directory = tmp_path / "model"
+    save_trained(str(directory), corpus)
+    shard = next(corpus.glob("*.csv"))
+    for place, is_learnt in ((corpus, True), (shard, True), (corpus.with_name("others"), False)):
+        evaluate(EvaluateConfig((str(directory),), data_dir=str(place)))
+        said = capsys.readouterr().out
+        assert ("was trained on most of these rows" in said) == is_learnt
+        (page,) = directory.glob(f"report-{place.name}-*.html")
+        assert (
+            "was trained on most of these rows" in Elements(page.read_bytes()).text
+        ) == is_learnt
+
+
 def test_three_classes(tmp_path, capsys):
     texts, labels = texts_and_labels(900)
     names = np.array(["negative", "neutral", "positive"])

@@ -1,15 +1,16 @@
 """The model card has the metrics as hubs read them, and shows names literally."""
 
+import json
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import tyro
 import yaml
 from markdown_it import MarkdownIt
 
+from pipelines.console.flags import parse
 from pipelines.reports.evaluation_results import MODEL
 from pipelines.reports.model_card import model_card
 from pipelines.training.config import TrainConfig
@@ -98,13 +99,14 @@ def test_a_card_names_no_directory_of_this_machine(model):
     assert "--data_dir tweets" in card
 
 
-def test_the_flags_of_a_card_are_a_command(results):
-    card = model_card(results).decode()
+def test_the_flags_of_a_card_are_a_command(model):
+    trained = TrainConfig(run_name="run", labels=("a=1", "b=2"), bidirectional=True)
+    run = replace(RUN, flags=json.loads(json.dumps(asdict(trained))))
+    card = model_card(evaluated(model, ["a", "b"], [0, 1], [0.1, 0.9], run=run)).decode()
     command = card.rpartition("```\npython -m ")[2].partition("\n```")[0]
     program, *flags = shlex.split(command.replace("\\\n", ""))
     assert program == "pipelines.train"
-    config = tyro.cli(TrainConfig, args=flags, use_underscores=True)
-    assert {name: getattr(config, name) for name in results.run.flags} == results.run.flags
+    assert parse(TrainConfig, "train", None, flags) == trained
 
 
 @pytest.mark.filterwarnings("error")

@@ -375,6 +375,9 @@ def test_what_older_checkpoints_do_not_say_is_said(small):
         assert page.after(name, 2)[1] == "not recorded"
 
 
+RARE_WORDS = LEARNT | {"unknown": 0, "validation_tokens": 900, "validation_unknown": 27}
+"""Rare words have ids, so that the training texts lack none."""
+
 DRIFTS = [
     ({"unknown": 900}, LEARNT, []),
     ({"unknown": 1001}, LEARNT, ["10.0% of the tokens"]),
@@ -382,6 +385,8 @@ DRIFTS = [
     ({"unknown": 301}, LEARNT | {"unknown": 100}, ["3.0% of the tokens"]),
     ({"unknown": 5000}, LEARNT | {"unknown": 4000}, []),
     ({"unknown": 5001}, LEARNT | {"unknown": 4000}, ["50.0% of the tokens"]),
+    ({"unknown": 600}, RARE_WORDS, []),
+    ({"unknown": 601}, RARE_WORDS, ["6.0% of the tokens"]),
     ({"truncated": 20}, LEARNT, []),
     ({"truncated": 21}, LEARNT, ["2.1% of these texts were truncated to their first 512 tokens"]),
     ({"unknown": 9999, "truncated": 999}, {}, []),

@@ -68,6 +68,28 @@ def test_a_whole_output_is_verified_with_its_input_and_nothing_is_written(lake, 
     assert files(lake) == before
 
 
+def test_a_shard_that_was_not_read_is_named_though_that_was_accepted(tmp_path, whole, capsys):
+    lake = Lake(tmp_path, whole.model)
+    lake.put("a.csv", "00", "01")
+    (lake.corpus / "bad.parquet").write_bytes(b"PAR1")
+    lake.night(max_rejected="100%")
+    for look in (
+        lambda: verify(lake, lake.corpus),
+        lambda: status.main(status.StatusConfig(str(lake.scored))),
+    ):
+        look()
+        (line,) = [each for each in capsys.readouterr().out.splitlines() if "bad.parquet" in each]
+        assert line.startswith("Not read: ")
+
+
+def test_a_copy_is_said_to_have_other_times(lake):
+    for path in lake.scored.glob("part-*"):
+        os.utime(path)
+    with pytest.raises(Failure, match=r"has _SUCCESS, but not of these files: .*pipelines\.verify"):
+        status.main(status.StatusConfig(str(lake.scored)))
+    verify(lake)
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-5])
 

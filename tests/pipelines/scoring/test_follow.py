@@ -263,6 +263,20 @@ def test_a_broken_shard_is_forgotten_when_it_is_gone_or_mended(lake):
     assert not (lake.scored / "_rejected" / "shards.parquet").exists()
 
 
+def test_a_broken_shard_that_goes_by_itself_is_forgotten(lake):
+    bad = lake.corpus / "bad.parquet"
+    bad.write_bytes(b"PAR1")
+    with pytest.raises(Failure, match=r"^1 shard could not be read: see _rejected/"):
+        lake.night()
+    # Where only the input is smaller, it may come again.
+    with pytest.raises(Failure, match="1 shard could not be read"):
+        lake.night(lake.corpus / "a.csv")
+    bad.unlink()
+    lake.night()
+    assert lake.ids() == Counter(ALL)
+    assert not (lake.scored / "_rejected" / "shards.parquet").exists()
+
+
 def test_a_job_that_still_runs_ends_when_another_one_retires_parts(lake):
     other = Output(str(lake.scored))
     staging = other.staging

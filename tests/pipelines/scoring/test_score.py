@@ -24,6 +24,7 @@ from pipelines.scoring import ray_executor
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.counting import inspect_shard
+from pipelines.scoring.final_lines import MAX_UNREADABLE_SHOWN
 from pipelines.scoring.job import InputChanged, main
 from pipelines.scoring.part_data import PartTask, TokenizedPart
 from pipelines.scoring.plan import Part, Piece
@@ -177,17 +178,27 @@ def test_too_many_rejected_rows_are_no_success(malformed, tmp_path, local_ray, c
         with pytest.raises(Failure) as failure:
             main(config(malformed, output=str(output), max_rejected=most))
         message = str(failure.value)
-        assert f"could not be read, more than --max_rejected {most}: see _rejected/" in message
-        assert message.endswith("--max_rejected 100% accepts it")
+        assert "could not be read: see _rejected/" in message
+        assert (f"more than --max_rejected {most}" in message) == (most != "99%")
+        assert message.endswith("or accept it by --max_rejected 100%; all else is done")
         assert not (output / "_SUCCESS").exists()
         # All else is done, and the report shows the reasons.
-        assert (
-            contents(output).keys() | {"_rejected/shards.parquet"}
-            == contents(malformed / "scored").keys()
-        )
+        assert contents(output).keys() == contents(malformed / "scored").keys() - {"_SUCCESS"}
         assert "1 field where the header has 2" in (output / "_manifest/report.html").read_text()
-    assert capsys.readouterr().out.count("Scoring") == 1
+    said = capsys.readouterr().out
+    assert said.count("Scoring") == 1
+    unreadable = pq.read_table(output / "_rejected" / "shards.parquet").to_pylist()
+    named = [line for line in said.splitlines() if line.startswith("Not read: ")]
+    assert len(named) == 3 * (MAX_UNREADABLE_SHOWN + 1)
+    for line, row in zip(named, unreadable[:MAX_UNREADABLE_SHOWN], strict=False):
+        assert row["shard"] in line
+    assert named[-1] == f"Not read: {len(unreadable) - MAX_UNREADABLE_SHOWN} more shards"
     main(config(malformed, output=str(output), max_rejected="100%"))
+    assert unreadable[0]["reason"] in capsys.readouterr().out
+    main(config(malformed, output=str(output), quiet=True))
+    said = capsys.readouterr().out
+    assert unreadable[0]["reason"] in said
+    assert "Nothing to do" in said
     assert contents(output) == contents(malformed / "scored")
 
 
@@ -199,7 +210,9 @@ def test_the_flag_that_accepts_rejected_rows_is_named(tmp_path, limit, is_succes
     if is_success:
         main(config(tmp_path, max_rejected=limit))
     else:
-        with pytest.raises(Failure, match=r"2 of 8 rows were rejected, .*--max_rejected 25% acc"):
+        with pytest.raises(
+            Failure, match=r"2 of 8 rows were rejected, .*accept it by --max_rejected 25%"
+        ):
             main(config(tmp_path, max_rejected=limit))
         main(config(tmp_path, max_rejected="25%"))
     assert (tmp_path / "scored" / "_SUCCESS").exists()

@@ -119,6 +119,8 @@ def test_files_of_a_dialect_in_directories_that_are_chosen_make_the_same_corpus(
     made = prepare(spec, str(tmp_path / "cache"))
     assert files(made) == files(plain)
     assert made.vocabulary == plain.vocabulary
+    assert made.validation_tokens > 0
+    assert made.validation_unknown == plain.validation_unknown
     # The directory's name says how the shards were read.
     other = dataclasses.replace(spec, reader=dataclasses.replace(reader, options=ReadOptions()))
     assert other.key != spec.key
