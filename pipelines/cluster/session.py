@@ -32,6 +32,10 @@ from sentiment.errors import on_one_line
 MAX_CONNECT_SECONDS = 45.0
 """How long the address of a cluster is tried."""
 
+_TOO_SLOW = "timed out during startup"
+"""In what Ray raises when its own processes need more than 30 s, as on a busy machine: the second
+time their files are in memory."""
+
 _DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG),
@@ -120,18 +124,30 @@ def _start(address: str, verbose: bool) -> None:
     if address == "local":
         _set_token()
     where = "Starting Ray on this machine" if address == "local" else f"Connecting to {address}"
+    others = set(psutil.Process().children())
     # What Ray Client warns of, it also says in its error.
     with waiting(where), warnings.catch_warnings(action="ignore"):
-        ray.init(
-            # "auto" would try the address of an earlier `ray start`, which may be gone.
-            address=address,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            include_dashboard=False,
-        )
+        try:
+            _init(address, verbose)
+        except Exception as error:
+            if address != "local" or _TOO_SLOW not in str(error):
+                raise
+            _end(_processes(others))
+            ray.shutdown()
+            _init(address, verbose)
     if not verbose:
         hide_raylet_messages()
         logging.getLogger("ray.train").setLevel(logging.ERROR)
+
+
+def _init(address: str, verbose: bool) -> None:
+    ray.init(
+        # "auto" would try the address of an earlier `ray start`, which may be gone.
+        address=address,
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        include_dashboard=False,
+    )
 
 
 def require_answer(address: str, seconds: float) -> None:

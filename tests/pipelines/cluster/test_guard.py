@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import psutil
 import pytest
+import ray
 
+from pipelines.cluster import session
+from pipelines.cluster.ray_internals import settings_kept
 from pipelines.cluster.session import require_answer
 from pipelines.errors import Failure
 from testing.waiting import wait_until
@@ -47,8 +51,26 @@ def start(**environment: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
         text=True,
         env=os.environ | {"RAY_ADDRESS": ""} | environment,
     )
-    assert program.stdout.readline() == "ready\n"
+    # On a slow machine a line says first that Ray starts.
+    if "ready\n" not in iter(program.stdout.readline, ""):
+        raise AssertionError(program.communicate()[1])
     return program, psutil.Process(program.pid).children(recursive=True)
+
+
+def test_a_local_ray_that_starts_too_slowly_is_started_again(monkeypatch):
+    tries = []
+
+    def init(**flags: object) -> None:
+        tries.append(flags["address"])
+        if len(tries) == 1:
+            raise Exception("The current node timed out during startup. This could happen ...")
+
+    monkeypatch.setattr(ray, "init", init)
+    for address, number in (("local", 2), ("10.0.0.1:6379", 1)):
+        tries.clear()
+        with suppress(Exception), settings_kept():
+            session._start(address, verbose=True)
+        assert tries == [address] * number
 
 
 def require_none_left(processes: list[psutil.Process]) -> None:
