@@ -29,9 +29,13 @@ def common_type(name: str, types: Iterable[pa.DataType]) -> pa.DataType:
     for candidate in (_unified(types), pa.string()):
         if candidate is not None and all(_holds(candidate, given) for given in types):
             return without_null(candidate)
+    remedy = "choose the columns to keep without it, by --keep_columns"
+    families = {_family(each) for each in types}
+    if "text" in families and "instant" in families:
+        remedy += ", or score the shards first in which it is a time: text is cast to that later"
     raise InputError(
         f"column {name!r} is {' and '.join(map(str, types))} in different shards, which no type "
-        "holds: choose the columns to keep without it, by --keep_columns"
+        f"holds: {remedy}"
     )
 
 

@@ -106,7 +106,8 @@ class ScoreConfig:
     keep_stale: bool = False
     """Accept that scored shards have changed: their rows stay as they are, without --sync."""
     retry_rejected: bool = False
-    """Score parts with rejected rows again, and look again at shards that could not be read."""
+    """Score parts with rejected rows again, also if their shards have changed, and look again at
+    shards that could not be read."""
     limit: int | None = None
     """Score only the first rows, so many, into an --output of their own; None: all."""
     dry_run: bool = False

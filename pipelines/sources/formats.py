@@ -23,7 +23,8 @@ class Format:
     rows: Callable[..., Iterator[Rows]]
     """As `Shard.rows`, of (stream, path, columns, options, span, optional)."""
     count: Callable[[pa.NativeFile, str, ReadOptions], Counted]
-    """As `Shard.count`; without the digest, if the stream is read in full."""
+    """As `Shard.count`; without the digest, for which the stream is read from start to end. A count
+    that seeks, as Parquet's, has to give a digest of its own."""
     schema: Callable[[pa.NativeFile, str, ReadOptions], pa.Schema]
     """As `Shard.schema`."""
     knows_columns: bool = True

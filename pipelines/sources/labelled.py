@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from pipelines.errors import BadShard
 from pipelines.sources.counted import Counted
 from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, Labels, read_labels
 from pipelines.sources.labels import LabelMap
@@ -69,7 +70,10 @@ class LabelledReader:
     def require_columns(self, shard: Shard) -> None:
         """Raise BadShard if the shard lacks a column; also what `Shard.rows` raises."""
         names = shard.schema(self._options).names
-        choose_columns(shard.path, names, [self.text_column, self.label_column], ())
+        try:
+            choose_columns(shard.path, names, [self.text_column, self.label_column], ())
+        except BadShard as error:
+            raise BadShard(f"{error}; --text_column and --label_column name them") from error
 
     def read(
         self, shard: Shard, tokenize: Callable[[pa.Array], TokensT]

@@ -71,8 +71,8 @@ def opened(
     Args:
         path: of the shard.
         content: the whole file, if it has been fetched already (`fetched`).
-        digest: gets all bytes of the file, compressed as they are, if the block reads from the
-            start to the end and never seeks. It is complete when the block has ended.
+        digest: gets all bytes of the file, compressed as they are. The block must read from the
+            start to the end: a seek is an error. It is complete when the block has ended.
 
     Whatever keeps the file from being opened, or read by the block, comes out as Unavailable. What
     a parser in the block raises comes out as BadShard.
@@ -188,6 +188,8 @@ class _File:
         if before + offset < 0:
             # Only a parser that follows a wrong number wants to go there.
             raise pa.ArrowInvalid(f"there is no byte {before + offset:,}")
+        if self._digest is not None and before + offset != self._position:
+            raise RuntimeError("a reader that seeks leaves bytes out of the digest that is taken")
         self._position = before + offset
         return self._position
 

@@ -85,6 +85,13 @@ def test_types_that_no_type_holds_are_refused(types):
         common_type("c", types)
 
 
+def test_times_of_several_units_and_text_are_refused_with_a_way_out():
+    kinds = [pa.timestamp("us", "UTC"), pa.timestamp("ns", "UTC"), pa.string()]
+    with pytest.raises(InputError, match="score the shards first in which it is a time"):
+        common_type("c", kinds)
+    assert all(converts(pa.string(), kind) for kind in kinds)
+
+
 def test_the_unit_of_timestamps_is_the_finest():
     """A row whose year has no nanoseconds is rejected; a unit that cuts digits off rejects all."""
     kinds = [pa.timestamp("us", "UTC"), pa.timestamp("ns", "UTC")]
