@@ -4,8 +4,11 @@ The package `huggingface_hub`, of the extra `hub`, downloads them into its cache
 without a network. Its variables apply: HF_TOKEN, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE.
 """
 
+import logging
 import re
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +74,11 @@ def downloaded(uri: str, max_bytes: float = float("inf")) -> str:
         ) from None
     model, revision, name = f"{SCHEME}{file.repository}", file.revision, file.name
     try:
-        size = hf_hub_download(file.repository, name, revision=revision, dry_run=True).file_size
-        if size is not None and size > max_bytes:
-            raise InputError(f"{uri} has {size:,} bytes; the limit is {max_bytes:,} bytes")
-        return hf_hub_download(file.repository, name, revision=revision)
+        with _without_warnings():
+            size = hf_hub_download(file.repository, name, revision=revision, dry_run=True).file_size
+            if size is not None and size > max_bytes:
+                raise InputError(f"{uri} has {size:,} bytes; the limit is {max_bytes:,} bytes")
+            return hf_hub_download(file.repository, name, revision=revision)
     except errors.GatedRepoError as error:
         raise InputError(
             f"{model} is gated: ask for access on its page, then set HF_TOKEN to your token"
@@ -99,3 +103,18 @@ def downloaded(uri: str, max_bytes: float = float("inf")) -> str:
         raise
     except Exception as error:  # Of the HTTP client, which is not ours to know.
         raise OSError(f"{uri} cannot be read: {on_one_line(error)[:300]}") from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Context manager: keep back the package's warnings, one for each retry.
+
+    If all of them fail, an error says so.
+    """
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

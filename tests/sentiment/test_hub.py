@@ -146,10 +146,12 @@ def test_what_is_not_there_is_one_line(hub, uri, said):
         ((503, ""), 1, "cannot be reached, and checkpoint.json at 'main' is not in the cache"),
     ],
 )
-def test_what_the_hub_answers_is_one_line(hub, monkeypatch, answer, code, said):
+def test_what_the_hub_answers_is_one_line(hub, monkeypatch, caplog, answer, code, said):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     hub.errors["ann/tweets"] = answer
     assert said in refused("predict", "--checkpoints_dir", "hf://ann/tweets", "hi", code=code)
+    # The package would warn of each retry.
+    assert caplog.records == []
 
 
 def test_a_file_too_large_is_not_downloaded(hub):

@@ -119,11 +119,11 @@ def test_a_text_has_one_answer_whatever_comes_with_it(model, texts):
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (["a", None], "texts[1] is None; give a str, which may be empty"),
+        (["a", None], """texts[1] is None; give a str; null="nan" gives null texts no answer"""),
         (["a", "b", float("nan")], "texts[2] is nan"),
         (pd.Series(["a", None]), "texts[1] is nan"),
         (pd.Series([pd.NA, "a"], dtype=object), "texts[0] is <NA>"),
-        ([b"a"], "texts[0] is b'a'"),
+        ([b"a"], "texts[0] is b'a'; give a str, which may be empty"),
         (["a", 5], "texts[1] is 5"),
         (["a", ["b"] * 99], "texts[1] is ['b', 'b'"),
         (["a", "\ud800"], "texts[1] is not valid Unicode"),
