@@ -1,6 +1,8 @@
 """Publish a checkpoint on the Hugging Face Hub: its files, and the model card as README.md.
 
-python -m pipelines.publish --checkpoints_dir checkpoints/demo --repo OWNER/NAME --private
+    python -m pipelines.publish --checkpoints_dir checkpoints/demo --repo OWNER/NAME --private
+
+Needs a token of the Hub: HF_TOKEN, or `hf auth login`.
 """
 
 from dataclasses import dataclass

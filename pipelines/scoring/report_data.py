@@ -97,7 +97,7 @@ def collect(
         unreadable_shards=[
             (row["shard"], row["reason"]) for row in output.unreadable().to_pylist()
         ],
-        runs=[run for run in map(_run, records) if run is not None and run.rows][:MAX_RUNS],
+        runs=[run for run in map(_run, records) if run is not None and run.rows],
         nights=list(_nights(output)),
         breakdowns=_breakdowns(
             output, config.by or (), _by_partition(paths, shards[:, 0], by_class, config.by or ())

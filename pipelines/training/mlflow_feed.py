@@ -23,13 +23,17 @@ class MlflowFeed:
     """Sends what `metrics.jsonl` says to MLflow, from a thread, and at the end the checkpoint."""
 
     def __init__(self, run: MlflowRun, logs: str) -> None:
-        """Args:
-        run: where it goes.
-        logs: directory or URI of the run's TensorBoard logs, with metrics.jsonl.
+        """Begin to follow a run.
+
+        Args:
+            run: where it goes.
+            logs: directory or URI of the run's TensorBoard logs, with metrics.jsonl.
         """
         self._run, self._path = run, storage.join(logs, METRICS)
         # A run that is resumed after it was killed takes some steps again.
         self._last = {kind: run.last_step(f"{kind}/loss") for kind in ("train", "validation")}
+        self._sent_bytes = 0
+        """Length of metrics.jsonl when MLflow had all of it."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
@@ -55,6 +59,8 @@ class MlflowFeed:
             content = storage.read(self._path)
         except OSError:
             return  # It is not there yet, or its bucket is away.
+        if len(content) == self._sent_bytes:
+            return
         points, last = [], dict(self._last)
         # The last line may not be whole.
         for line in content[: content.rfind(b"\n") + 1].splitlines():
@@ -68,7 +74,7 @@ class MlflowFeed:
                     for name, value in values.items()
                 ]
         if self._run.metrics(points):
-            self._last = last
+            self._last, self._sent_bytes = last, len(content)
 
 
 @contextmanager
