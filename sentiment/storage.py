@@ -79,6 +79,9 @@ def absolute(path: str) -> str:
 
 def join(directory: str, *names: str) -> str:
     """The path or URI of a file below a directory."""
+    if "://" in directory:
+        # `resolve` decodes what a URI escapes.
+        names = tuple(name.replace("%", "%25").replace("?", "%3F") for name in names)
     return posixpath.join(directory, *names)
 
 

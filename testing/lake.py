@@ -24,12 +24,16 @@ class Lake:
         root: A directory, for both.
         model: What scores.
         corpus: A corpus that is there; None: an empty one is made.
+        flags: Of each night.
     """
 
-    def __init__(self, root: Path, model: Checkpoint, corpus: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, model: Checkpoint, corpus: Path | None = None, **flags: object
+    ) -> None:
         self.corpus, self.scored = corpus or root / "corpus", root / "scored"
         self.corpus.mkdir(exist_ok=corpus is not None)
         self.model = model
+        self.flags = flags
         self.read: list[str] = []
         """The parts that the last night scored."""
 
@@ -51,7 +55,7 @@ class Lake:
             input=tuple(map(str, inputs)),
             output=str(self.scored),
             part_rows=10,
-            **flags,
+            **(self.flags | flags),
         )
         output = Output(str(self.scored))
         output.require_same(config.settings(self.model.model_hash, self.model.classes.names))
@@ -69,10 +73,17 @@ class Lake:
         return said.getvalue()
 
     def parts(self) -> list[str]:
-        """The names of the parts that are there."""
-        return [path.name for path in self.scored.glob("part-*.parquet")]
+        """The parts that are there, as paths below the output."""
+        return [path.relative_to(self.scored).as_posix() for path in self._paths()]
 
     def ids(self) -> Counter[str]:
         """How often each id is in the output."""
-        parts = map(pq.read_table, sorted(self.scored.glob("part-*.parquet")))
-        return Counter(i for table in parts for i in table["id"].to_pylist())
+        return Counter(
+            i
+            for path in self._paths()
+            for i in pq.read_table(path, partitioning=None)["id"].to_pylist()
+        )
+
+    def _paths(self) -> list[Path]:
+        paths = sorted(self.scored.rglob("part-*.parquet"))
+        return [path for path in paths if self.scored / "_rejected" not in path.parents]

@@ -402,7 +402,9 @@ def _reading(results: ScoringResults, rejected: bool) -> Section:
         pandas.append(f"rejected = pd.read_parquet({storage.join(directory, '_rejected')!r})")
     code = ["\n".join(pandas)]
     if "://" not in directory:
-        parts = storage.join(directory, "part-*.parquet").replace("'", "''")
+        keys = results.flags.get("partition_by")
+        names = [f"{key}=*" for key in keys] if isinstance(keys, tuple) else []
+        parts = storage.join(directory, *names, "part-*.parquet").replace("'", "''")
         column = results.winner_column
         code.append(f"SELECT {column}, count(*)\nFROM read_parquet('{parts}') GROUP BY {column};")
     return Section(

@@ -26,6 +26,7 @@ class OutputSettings(TypedDict):
     max_tokens: int
     part_rows: int
     with_source: NotRequired[bool]
+    partition_by: NotRequired[list[str]]
     limit: NotRequired[int]
 
 
@@ -93,6 +94,9 @@ class ScoreConfig:
     """Columns to keep in the output; None: all but the text."""
     with_source: bool = False
     """Add columns that say where a row is from: source_shard, its path, and source_row, from 1."""
+    partition_by: tuple[str, ...] | None = None
+    """Keys of the input's key=value directories: each part goes into the directory of the same
+    values in the output, such as year=2024/month=01/."""
     by: tuple[str, ...] | None = None
     """Kept columns by whose values the report shows the classes: times by their day. The output
     stays the same, with or without."""
@@ -196,6 +200,8 @@ class ScoreConfig:
             settings["format"] = self.format
         if self.with_source:
             settings["with_source"] = True
+        if self.partition_by:
+            settings["partition_by"] = list(self.partition_by)
         if self.limit is not None:
             settings["limit"] = self.limit
         return settings

@@ -8,6 +8,7 @@ first plan has created: an output that was renamed or unmounted is not created a
 A bucket has neither locks nor renames: there `plan` in the parts' footers tells jobs apart.
 """
 
+import posixpath
 import re
 import shutil
 import time
@@ -16,11 +17,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePath
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from pipelines.errors import Failure
+from pipelines.scoring.file_listing import Listing
 from pipelines.scoring.plan import Plan, plan_file
 from sentiment import storage
 from sentiment.errors import InputError
@@ -45,6 +48,16 @@ def make_directories(output: str) -> None:
     if directory := _local(output):
         for below in ("_manifest", "_rejected"):
             (directory / below).mkdir(parents=True, exist_ok=True)
+
+
+def make_partitions(output: str, plans: Sequence[Plan]) -> None:
+    """Create the directories of the plans' parts, of an output on a disk."""
+    directory = _local(output)
+    directories = [plan.parts.directories.unique() for plan in plans if plan.parts.directories]
+    if directory and directories:
+        for name in pa.concat_arrays(directories).unique().to_pylist():
+            for below in ("", "_rejected"):
+                (directory / below / name).mkdir(parents=True, exist_ok=True)
 
 
 def has_staging(output: str) -> bool:
@@ -82,11 +95,15 @@ def remove(output: str, names: Sequence[str]) -> None:
         output: the output directory.
         names: paths below it.
     """
-    existing = set(storage.names(output))
-    for below in ("_manifest", "_rejected"):
-        existing |= {f"{below}/{name}" for name in storage.names(storage.join(output, below))}
-    paths = [storage.join(output, name) for name in names if name in existing]
+    directories = list(dict.fromkeys(map(posixpath.dirname, names)))
     with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
+        listed = pool.map(storage.names, [storage.join(output, name) for name in directories])
+        existing = {
+            posixpath.join(directory, name)
+            for directory, there in zip(directories, listed, strict=True)
+            for name in there
+        }
+        paths = [storage.join(output, name) for name in names if name in existing]
         list(pool.map(storage.remove, paths))
 
 
@@ -133,14 +150,15 @@ def clear(output: str) -> bool:
                 break
             try:
                 plan = Plan.from_bytes(storage.read(path), path)
-                parts |= {f"{name}.parquet" for name in plan.parts.names}
+                parts |= {f"{name}.parquet" for name in plan.parts.names.to_pylist()}
             except (InputError, Failure):
                 for below in ("", "_rejected"):
-                    names = storage.names(storage.join(output, below) if below else output)
-                    parts |= {name for name in names if _PART.fullmatch(name)}
+                    names = Listing.below(storage.join(output, below)).names.to_pylist()
+                    parts |= {name for name in names if _PART.fullmatch(posixpath.basename(name))}
         own = filter(_OWN.fullmatch, storage.names(storage.join(output, "_manifest")))
         rejected = [f"_rejected/{name}" for name in [*parts, "shards.parquet"]]
         remove(output, [*parts, *rejected, *(f"_manifest/{name}" for name in own)])
+        _remove_partitions(output, {*map(posixpath.dirname, [*parts, *rejected])})
         # The first plan is last: it marks the directory as an output, so if the program dies here,
         # it can be run again.
         for number in reversed(range(plans)):
@@ -148,6 +166,17 @@ def clear(output: str) -> bool:
         if directory := _local(output):
             (directory / "_manifest" / _LOCK).unlink()
     return True
+
+
+def _remove_partitions(output: str, names: set[str]) -> None:
+    """Remove those directories below an output on a disk that are empty now."""
+    directory = _local(output)
+    if not directory:
+        return
+    below = {*names, *(str(parent) for name in names for parent in PurePath(name).parents)}
+    for name in sorted(below - {"", ".", "_rejected"}, reverse=True):
+        with suppress(OSError):  # Not empty: somebody else's files are there.
+            (directory / name).rmdir()
 
 
 def close_staging(output: str) -> None:

@@ -40,6 +40,7 @@ from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.totals import Scored, Totals
 from pipelines.sources.listing import find, require_apart
+from pipelines.sources.names import require_keys
 from pipelines.sources.shard import Shard
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, load, pinned
@@ -96,6 +97,8 @@ def _score(config: ScoreConfig) -> Scored:
     output = overwrite(directory) if config.overwrite else Output(directory)
     settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
     output.require_same(settings)
+    if not output.plans:
+        require_keys(shards.paths.to_pylist(), config.partition_by or (), "--partition_by")
     for plan in output.plans[-1:]:
         require_countable(config.by or (), plan.schema, shards)
     if config.dry_run:
@@ -318,7 +321,7 @@ def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> Part
     encoder = checkpoint.encoder()
     infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
     readers = [PartReader.of(config, encoder, plan.schema) for plan in output.plans]
-    writer = PartWriter(output.directory, output.staging, output.writer)
+    writer = PartWriter(output.directory, output.staging, output.writer, len(output.plans))
     scorer = PartScorer(
         infer,
         writer,

@@ -49,6 +49,9 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
                     f"the columns: {', '.join(columns)}"
                 )
         names = dict.fromkeys(settings["keep_columns"])
+    for key in settings.get("partition_by", ()):
+        # Readers take its values from the names of directories.
+        names.pop(key, None)
     added = [*answer_schema(class_names(settings)).names]
     added += SOURCE.names if settings.get("with_source") else []
     lower = {name.lower() for name in added}
@@ -126,7 +129,8 @@ def column_notes(
     notes = []
     if settings["keep_columns"] is None:
         names = dict.fromkeys(name for schema in schemas for name in schema.names)
-        new = [name for name in names if name not in (settings["text_column"], *kept.names)]
+        elsewhere = (settings["text_column"], *settings.get("partition_by", ()), *kept.names)
+        new = [name for name in names if name not in elsewhere]
         if new:
             columns = _shortened(new)
             notes.append(f"Not kept, since the output has no such column: {columns} (--overwrite)")

@@ -1,6 +1,7 @@
 """The output directory of a scoring job: its plans, which parts are done, which are missing.
 
-part-000000.parquet ...       scored parts, written atomically: a part that exists is done
+part-000000.parquet ...       scored parts, written atomically: a part that exists is done; with
+                              `--partition_by`, here and in _rejected/ below key=value/ directories
 _rejected/part-000000.parquet rows of that part that could not be scored
 _rejected/shards.parquet      shards that could not be opened
 _manifest/plan-00000.parquet ... plans, one for each time that the job found new or changed shards
@@ -30,13 +31,14 @@ import pyarrow.compute as pc
 from pipelines.errors import Failure
 from pipelines.scoring import fence, manifest
 from pipelines.scoring.config import OutputSettings, class_names
+from pipelines.scoring.file_listing import Listing
 from pipelines.scoring.known import KnownShards
 from pipelines.scoring.manifest import Manifest
 from pipelines.scoring.part_data import REJECTED, PartResult
-from pipelines.scoring.plan import Part, Parts, Plan, names_of, plan_file
+from pipelines.scoring.plan import Part, Parts, Plan, plan_file
 from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.totals import Totals
-from pipelines.scoring.verify import Comparison, Listing, PartCheck, compare
+from pipelines.scoring.verify import Comparison, PartCheck, compare
 from sentiment import storage
 from sentiment.errors import InputError, on_one_line
 
@@ -105,10 +107,10 @@ class Output:
         with self._reading():
             # Parts are listed before plans are read, so every part that is seen has its plan. They
             # are listed before their rejected rows, which are written first.
-            entries = storage.entries(self.directory)
-            self._is_used = bool({e.base_name for e in entries} - {"_manifest", "_rejected"})
-            self._files = Listing.of(entries)
-            self._rejected = Listing.of(storage.entries(self._path("_rejected")))
+            entries = set(storage.names(self.directory))
+            self._is_used = bool(entries - {"_manifest", "_rejected"})
+            self._files = Listing.below(self.directory)
+            self._rejected = Listing.below(self._path("_rejected"))
             files = {
                 entry.base_name: (entry.size, entry.mtime_ns or 0)
                 for entry in storage.entries(self._path("_manifest"))
@@ -225,6 +227,7 @@ class Output:
         """
         if not self.plans:
             fence.make_directories(self.directory)
+        fence.make_partitions(self.directory, [plan])
         # The plan goes on from those that its maker knew. `_locked` may find more.
         path = self._path("_manifest", plan_file(len(self.plans)))
         with self._locked():
@@ -406,13 +409,22 @@ class Output:
         """Set what follows from all plans together."""
         self.known = KnownShards(self._as_written)
         self.plans = self.known.plans_now(self._as_written)
-        retired = (plan.changes.retired for plan in self._as_written)
-        self._retired = pa.array(itertools.chain(*map(names_of, retired)), pa.string())
-        names = [pa.array(plan.parts.names, pa.string()) for plan in self.plans]
+        self._retired = self._retired_names()
+        names = [plan.parts.names for plan in self.plans]
         parts = [len(plan.parts) for plan in self.plans]
         self._names = pa.concat_arrays(names)
         self._plan_of_part = np.repeat(np.arange(len(parts)), parts)
         self._index_in_plan = np.concatenate([np.arange(n) for n in parts])
+
+    def _retired_names(self) -> pa.StringArray:
+        """string[retired]: the names of the parts that a later plan has retired."""
+        retired = np.concatenate([plan.changes.retired for plan in self._as_written])
+        if not len(retired):
+            return pa.array([], pa.string())
+        numbers = np.concatenate([plan.parts.numbers for plan in self._as_written])
+        names = pa.concat_arrays([plan.parts.names for plan in self._as_written])
+        # The numbers of parts ascend from plan to plan.
+        return names.take(pa.array(np.searchsorted(numbers, retired)))
 
     def _read_manifests(self, files: Mapping[str, tuple[int, int]]) -> None:
         """Read the records of finished parts, of those plans whose records are not as they were."""
@@ -534,6 +546,7 @@ class Output:
                 if not self._staging:
                     self.look()
                     self._staging = fence.open_staging(self.directory)
+                    fence.make_partitions(self.directory, self.plans)
                 elif not storage.exists(self._staging):
                     self.look()
             yield

@@ -10,9 +10,11 @@ A plan may have millions of shards and parts. So they are columns, in memory and
 import base64
 import itertools
 import json
+import posixpath
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeAlias, cast, overload
 
 import numpy as np
@@ -24,6 +26,7 @@ from pipelines.errors import Failure
 from pipelines.scoring.sealed_parquet import parquet_content, read_parquet
 from pipelines.scoring.shards import Shards, digest_column, digests_of
 from pipelines.sources.arrow_types import plain_schema
+from pipelines.sources.names import partition_directory
 from pipelines.sources.rows import Span
 from pipelines.sources.shard_file import DIGEST_BYTES
 from sentiment.errors import UNREADABLE, InputError
@@ -78,6 +81,7 @@ class Part:
     """The rows that become one output file: a run of rows of one shard, or several small shards."""
 
     name: str
+    """The path of its file below the output, without `.parquet`."""
     pieces: tuple[Piece, ...]
 
     @property
@@ -96,6 +100,9 @@ class Parts(Sequence[Part]):
     """int64[parts + 1]: the index of each part's first piece; the last is the number of pieces."""
     pieces: np.ndarray
     """int64[pieces, 5]: the index of the shard, then the numbers of a `Span`."""
+    directories: pa.StringArray | None = None
+    """string[parts]: the directory of each part below the output, `key=value/...`; None: all are in
+    the output itself."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -104,9 +111,26 @@ class Parts(Sequence[Part]):
         return cast(np.ndarray, np.diff(sums[self.starts]))
 
     @property
-    def names(self) -> Iterator[str]:
-        """The names of the parts, without making parts."""
-        return names_of(self.numbers)
+    def names(self) -> pa.StringArray:
+        """string[parts]: the names of the parts, without making parts."""
+        names = pa.array(map(_name_of, self.numbers.tolist()), pa.string())
+        if self.directories is None:
+            return names
+        return pc.binary_join_element_wise(self.directories, names, "")
+
+    def partitioned(self, shards: Shards, keys: Sequence[str]) -> "Parts":
+        """The same parts, in the directories of their shards' values of the keys, if there are any.
+
+        Args:
+            shards: of the plan. Those of a part have the same values.
+            keys: of `key=value` directories.
+        """
+        if not keys:
+            return self
+        directories = partition_directories(shards.paths, keys)
+        return replace(
+            self, directories=directories.take(pa.array(self.pieces[self.starts[:-1], 0]))
+        )
 
     def take(self, indices: np.ndarray) -> "Parts":
         """The parts with these indices, int64[n], ascending."""
@@ -119,6 +143,7 @@ class Parts(Sequence[Part]):
             self.numbers[indices],
             np.concatenate([[0], np.cumsum(sizes[indices])]).astype(np.int64),
             self.pieces[np.repeat(is_taken, sizes)],
+            self.directories and self.directories.take(pa.array(indices)),
         )
 
     def __len__(self) -> int:
@@ -149,9 +174,14 @@ class Parts(Sequence[Part]):
         pieces = self.pieces[starts[0] : starts[-1]].tolist()
         edges = (starts - starts[0]).tolist()
         numbers = self.numbers[start:stop].tolist()
-        for number, (first, last) in zip(numbers, itertools.pairwise(edges), strict=True):
+        directories = [""] * len(numbers)
+        if self.directories is not None:
+            directories = self.directories[start:stop].to_pylist()
+        for number, directory, (first, last) in zip(
+            numbers, directories, itertools.pairwise(edges), strict=True
+        ):
             made = (Piece(shard, Span(*span)) for shard, *span in pieces[first:last])
-            yield Part(_name_of(number), tuple(made))
+            yield Part(f"{directory}{_name_of(number)}", tuple(made))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -159,6 +189,7 @@ class Parts(Sequence[Part]):
             and np.array_equal(self.numbers, other.numbers)
             and np.array_equal(self.starts, other.starts)
             and np.array_equal(self.pieces, other.pieces)
+            and self.names.equals(other.names)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -325,6 +356,7 @@ class Plan:
             table = file.read(use_threads=False).cast(PIECES)
             is_planned = pc.is_null(table["change"])
             shards, parts, unreadable = _columns(table.filter(is_planned))
+            parts = parts.partitioned(shards, settings.get("partition_by", ()))
             changes = Changes.from_table(table.filter(pc.invert(is_planned)))
             # Earlier versions wrote none.
             notes = tuple(map(str, json.loads(metadata.get(b"notes", "[]"))))
@@ -337,13 +369,20 @@ class Plan:
             ) from None
 
 
-def names_of(numbers: np.ndarray) -> Iterator[str]:
-    """The names of the parts with these numbers, int64[n]."""
-    return map(_name_of, numbers.tolist())
-
-
 def _name_of(number: int) -> str:
     return f"part-{number:06d}"
+
+
+def number_of(name: str) -> int:
+    """The number in a part's name."""
+    return int(name.rpartition("-")[2])
+
+
+def partition_directories(paths: pa.LargeStringArray, keys: Sequence[str]) -> pa.StringArray:
+    """string[shards]: the directory below the output of the parts of each shard."""
+    # Shards of one directory have the same values.
+    of = lru_cache(maxsize=4096)(lambda directory: partition_directory(f"{directory}/", keys))
+    return pa.array((of(posixpath.dirname(path)) for path in paths.to_pylist()), pa.string())
 
 
 def plan_file(number: int) -> str:

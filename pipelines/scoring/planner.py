@@ -18,7 +18,7 @@ from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counting import inspect_shard
 from pipelines.scoring.counts import Counts, CountsOrList
 from pipelines.scoring.kept_columns import column_notes, kept_schema, require_kept
-from pipelines.scoring.plan import PieceNumbers, Plan, parts_of
+from pipelines.scoring.plan import PieceNumbers, Plan, partition_directories, parts_of
 from pipelines.scoring.shards import Shards
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
@@ -115,7 +115,9 @@ def make_plan(
     schemas = [counts.schemas[number] for number in in_order]
     if kept is None:
         kept = kept_schema(schemas, settings)
+    keys = settings.get("partition_by", [])
     parts = parts_of(first_part, _divide(columns, counts, is_read, settings))
+    parts = parts.partitioned(columns, keys)
     columns = columns.with_digests(counts.digests)
     notes = column_notes(schemas, [*in_order.values()], kept, settings, is_first)
     return Plan(settings, columns, parts, kept, dict(sorted(unreadable.items())), notes)
@@ -124,8 +126,14 @@ def make_plan(
 def _divide(
     shards: Shards, counts: Counts, is_read: np.ndarray, settings: OutputSettings
 ) -> Iterator[list[PieceNumbers]]:
-    """The pieces of each part. Large shards are cut, small ones are joined in order."""
+    """The pieces of each part. Large shards are cut, small ones are joined in order.
+
+    With `--partition_by`, those of another directory are not joined.
+    """
     part_rows = settings["part_rows"]
+    keys = settings.get("partition_by")
+    of_shard = partition_directories(shards.paths, keys) if keys else None
+    directories = of_shard.to_pylist() if of_shard else [""] * len(shards)
     parts = counts.rows[is_read].sum() / part_rows
     growth = min(float(parts) / PARTS_ENOUGH, MAX_GROWTH_OF_PARTS)
     joined: list[PieceNumbers] = []
@@ -134,7 +142,11 @@ def _divide(
         if (
             joined
             and is_read[i]
-            and (joined_rows + rows > part_rows or len(joined) == MAX_SHARDS_PER_PART)
+            and (
+                joined_rows + rows > part_rows
+                or len(joined) == MAX_SHARDS_PER_PART
+                or directories[i] != directories[joined[0][0]]
+            )
         ):
             yield joined
             joined, joined_rows = [], 0

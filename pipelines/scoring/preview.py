@@ -56,6 +56,9 @@ def preview(
         rows = int(plan.parts.rows.sum())
         parts = quantity(len(plan.parts), "part")
         unreadable = quantity(len(plan.unreadable), "shard")
+        if plan.parts.directories is not None:
+            directories = quantity(len(plan.parts.directories.unique()), "partition")
+            parts += f" of {directories}"
         say(f"Plan: {quantity(rows, 'row')} in {parts}; {unreadable} could not be read")
         for reason in list(plan.unreadable.values())[:3]:
             say(f"  {printable(reason)}")

@@ -30,6 +30,7 @@ from pipelines.reports.scoring_results import (
 )
 from pipelines.scoring.by_value import sum_by
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.file_listing import Listing
 from pipelines.scoring.output import Output
 from pipelines.scoring.sample import sample
 from pipelines.scoring.totals import OTHER, Totals, kind_of
@@ -246,7 +247,7 @@ def _run(record: dict[str, Any]) -> ScoringRun | None:
 def _rejected_rows(directory: str) -> Iterator[RejectedRow]:
     """Rejected rows, a few of each kind of reason, from files spread over `_rejected/`."""
     rejected = storage.join(directory, "_rejected")
-    names = sorted(name for name in storage.names(rejected) if name.startswith("part-"))
+    names = sorted(set(Listing.below(rejected).names.to_pylist()) - {"shards.parquet"})
     number = min(len(names), MAX_REJECTED_FILES)
     rows_of_kind: Counter[str] = Counter()
     for index in np.linspace(0, max(len(names) - 1, 0), number).astype(int):

@@ -11,38 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 
 from pipelines.errors import Unavailable
 from pipelines.scoring.by_value import count_in
+from pipelines.scoring.file_listing import Listing
 from pipelines.scoring.manifest import Manifest, positions
 from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.part_file import read_part, with_times
 from sentiment import arrow_errors, storage
 from sentiment.errors import UNREADABLE, on_one_line
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Files of a directory: names string[n], sizes int64[n], times int64[n] in ns since 1970."""
-
-    names: pa.Array
-    sizes: npt.NDArray[np.int64]
-    modified: npt.NDArray[np.int64]
-
-    @staticmethod
-    def of(entries: Sequence[pafs.FileInfo]) -> "Listing":
-        """The files among a directory's entries."""
-        files = [entry for entry in entries if entry.type == pafs.FileType.File]
-        return Listing(
-            pa.array([file.base_name for file in files], pa.string()),
-            np.array([file.size for file in files], np.int64),
-            np.array([file.mtime_ns or 0 for file in files], np.int64),
-        )
-
-    def size_of(self, name: str) -> int:
-        """Bytes of a file; 0: it is not there."""
-        return int(_at(self.sizes, positions(pa.array([name]), self.names))[0])
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def _files(
                 )
             return [info]
         if info.type != pafs.FileType.NotFound:
-            below = _below(filesystem, inner)
+            below = files_below(filesystem, inner)
         elif _MAGIC_CHARACTERS.search(inner):
             below, inner = _matching(filesystem, inner)
             if not below:
@@ -274,7 +274,7 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.File
     directories = [base]
     for name in names[first:-1]:
         if name == "**":
-            below = [info for one in directories for info in _below(filesystem, one)]
+            below = [info for one in directories for info in files_below(filesystem, one)]
         else:
             below = _level(filesystem, directories, name)
         inner = [
@@ -289,7 +289,7 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.File
         matched = {info.path: info for info in infos if info.is_file}
         directories = [info.path for info in infos if info.type == pafs.FileType.Directory]
     for directory in directories:
-        matched |= {info.path: info for info in _below(filesystem, directory)}
+        matched |= {info.path: info for info in files_below(filesystem, directory)}
     return list(matched.values()), base
 
 
@@ -311,7 +311,7 @@ def _level(
     ]
 
 
-def _below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
+def files_below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
     """List a directory recursively, without entering hidden directories on a local disk.
 
     Local directories are visited once each, because two symbolic links can make endless paths.

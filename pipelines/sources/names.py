@@ -3,7 +3,10 @@
 import posixpath
 import re
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from sentiment.errors import InputError
 
 FORMAT_OF = {
     ".csv": "csv",
@@ -33,6 +36,9 @@ _CODECS = (*_COMPRESSION_OF, ".snappy", ".lz4", ".br", ".brotli", ".lzo")
 """Behind `.parquet`: how the pages inside are compressed."""
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+_UNSAFE_IN_DIRECTORY = re.compile(r"""[\x00-\x1f"#%'*/:=?\\\x7f{\[\]^]""")
+"""Characters that Hive escapes in the names of directories."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,33 @@ def partitions(path: str) -> dict[str, str | None]:
             decoded = urllib.parse.unquote(value)
             values[urllib.parse.unquote(key)] = None if decoded == NULL_PARTITION else decoded
     return values
+
+
+def require_keys(paths: Sequence[str], keys: Sequence[str], flag: str) -> None:
+    """Raise an InputError that names the flag if none of the files is below `key=...`."""
+    if not keys:
+        return
+    known = sorted({key for path in paths for key in partitions(path)})
+    for key in keys:
+        if key not in known:
+            raise InputError(
+                f"{flag}: no directory is named {key}=...; the keys there are: "
+                f"{', '.join(known) or 'none'}"
+            )
+
+
+def partition_directory(path: str, keys: Sequence[str]) -> str:
+    """The directory of an output that a file's rows belong into: `key=value/`, for each key.
+
+    The values are those of `partitions`, with the escapes that Hive and Spark write.
+    """
+    values = partitions(path)
+    found = {key: NULL_PARTITION if values.get(key) is None else values[key] for key in keys}
+    return "".join(f"{_escaped(key)}={_escaped(str(value))}/" for key, value in found.items())
+
+
+def _escaped(text: str) -> str:
+    return _UNSAFE_IN_DIRECTORY.sub(lambda match: f"%{ord(match[0]):02X}", text)
 
 
 def _split(name: str) -> tuple[str, str]:

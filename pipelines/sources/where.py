@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipelines.sources.names import partitions
+from pipelines.sources.names import partitions, require_keys
 from pipelines.sources.shard import Shard
 from sentiment.errors import InputError
 
@@ -51,14 +51,10 @@ class Where:
         """
         if not self.conditions:
             return shards
+        require_keys(
+            [shard.path for shard in shards], [key for key, _, _ in self.conditions], "--where"
+        )
         values = [partitions(shard.path) for shard in shards]
-        keys = sorted({key for each in values for key in each})
-        for key, _, _ in self.conditions:
-            if key not in keys:
-                known = ", ".join(keys) or "none"
-                raise InputError(
-                    f"--where: no directory is named {key}=...; the keys there are: {known}"
-                )
         chosen = [shard for shard, each in zip(shards, values, strict=True) if self._holds(each)]
         if not chosen:
             said = " and ".join(f"{key}{sign}{value}" for key, sign, value in self.conditions)

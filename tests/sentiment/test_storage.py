@@ -77,6 +77,13 @@ def test_what_is_written_is_read(scheme, tmp_path):
     assert not storage.exists(path)
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_name_is_joined_as_it_is(scheme, tmp_path):
+    path = storage.join(f"{scheme}{tmp_path}", "city=a%2Fb%20c", "100%.bin")
+    storage.write(path, b"one")
+    assert (tmp_path / "city=a%2Fb%20c" / "100%.bin").read_bytes() == b"one"
+
+
 def test_reading_nothing_raises_as_open_does(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError):

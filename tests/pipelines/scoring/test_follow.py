@@ -5,9 +5,11 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipelines.errors import Failure
+from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import InputChanged, run
@@ -285,3 +287,18 @@ def test_a_job_that_still_runs_ends_when_another_one_retires_parts(lake):
     assert not Path(staging).exists()
     with pytest.raises(Failure, match="removed parts of it to follow the input"):
         other.look()
+
+
+def test_a_job_that_still_runs_writes_no_retired_part_into_a_bucket(lake):
+    """There it has no staging directory that could be taken away."""
+    plans = len(Output(str(lake.scored)).plans)
+    before = {name: (lake.scored / name).read_bytes() for name in lake.parts()}
+    append(lake)
+    lake.night(sync=True)
+    write = PartWriter(str(lake.scored), plans=plans)
+    (retired,) = before.keys() - set(lake.parts())
+    (kept,) = before.keys() - {retired}
+    with pytest.raises(Failure, match="another program has removed it to follow the input"):
+        write.commit(retired.removesuffix(".parquet"), pa.py_buffer(before[retired]))
+    assert not (lake.scored / retired).exists()
+    write.commit(kept.removesuffix(".parquet"), pa.py_buffer(before[kept]))

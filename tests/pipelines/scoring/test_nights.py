@@ -139,24 +139,25 @@ def test_thirty_nights(tmp_path, model):
     verify(VerifyConfig(str(lake.scored), (str(lake.corpus),)))
 
     # A new model scores into a new output, and so do people who keep the old one.
-    again = Lake(tmp_path / "again", another, lake.corpus)
+    again = Lake(tmp_path / "again", another, lake.corpus, partition_by=("day",))
     again.night()
     require_whole(again, reviews)
 
 
 def require_whole(lake: Lake, reviews: Reviews) -> None:
     """Three engines read each row once, with the same values."""
-    files = f"{lake.scored}/*.parquet"
+    is_partitioned = "partition_by" in lake.flags
+    files = f"{lake.scored}/{'day=*/' if is_partitioned else ''}*.parquet"
     columns = "id, day, created_at, reply_to"
     read = {
         "pandas": pd.read_parquet(lake.scored).to_dict("records"),
         "DuckDB": duckdb.sql(f"SELECT {columns} FROM '{files}'").df().to_dict("records"),
-        "Polars": pl.read_parquet(files).to_dicts(),
+        "Polars": pl.read_parquet(files, hive_partitioning=is_partitioned).to_dicts(),
     }
     for engine, records in read.items():
         rows = {
             record["id"]: (
-                record["day"],
+                f"{int(record['day']):02}",
                 pd.Timestamp(record["created_at"]).to_pydatetime(),
                 None if pd.isna(record["reply_to"]) else record["reply_to"],
             )

@@ -110,7 +110,7 @@ def test_columns_are_the_objects_they_stand_for(counts, part_rows, data):
     assert shards == [made.shards[i] for i in range(len(shards))]
     assert parts == [made.parts[i] for i in range(len(parts))]
     assert made.parts[-1] == parts[-1]
-    assert (len(made.parts), list(made.parts.names)) == (len(parts), [p.name for p in parts])
+    assert (len(made.parts), made.parts.names.to_pylist()) == (len(parts), [p.name for p in parts])
     assert made.parts.rows.tolist() == [part.rows for part in parts]
     missing = sorted(data.draw(st.sets(st.integers(0, len(parts) - 1))))
     taken = made.parts.take(np.array(missing, np.int64))
