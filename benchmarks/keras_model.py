@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sentiment.model.keras_model import from_weights
+from sentiment.model.keras_model import of_network
+from sentiment.network import Network
 
 
 class WordsAlone(keras.Model):
@@ -14,7 +15,7 @@ class WordsAlone(keras.Model):
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         super().__init__()
-        self._model = from_weights(dict(weights))
+        self._model = of_network(Network(weights))
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Compute the logits without a bigram lookup, which `SentimentLSTM.call` does."""

@@ -30,10 +30,10 @@ import numpy as np
 from benchmarks.tokenize import read_texts
 from pipelines.console import command
 from pipelines.console.flags import require
-from sentiment.checkpoint import weight_shapes
 from sentiment.errors import InputError
 from sentiment.model.batch import pad
 from sentiment.model.kernel import LSTMKernel
+from sentiment.network import Network, weight_shapes
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import Tokenizer
 
@@ -176,7 +176,7 @@ def main(config: KernelBenchmark) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     pinning = one_core()
     weights = random_weights(size)
-    kernel = LSTMKernel(weights)
+    kernel = LSTMKernel(Network(weights))
     all_texts, few_texts = (ids, offsets), (ids, offsets[: KERAS_TEXTS + 1])
     scorers: dict[str, tuple[Score, tuple]] = {
         "kernel": (kernel, all_texts),

@@ -40,7 +40,7 @@ def main(config: OneCoreBenchmark) -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     loaded = checkpoint.load(config.checkpoint)
     encode = loaded.encoder()
-    infer = inference(loaded.weights, loaded.bigrams)
+    infer = inference(loaded.network)
     Path(config.target).mkdir(parents=True)
     warm = encode(pa.array(["warm"]))
     infer(warm.ids, warm.offsets)

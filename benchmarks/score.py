@@ -183,7 +183,7 @@ def kept_or_temporary(root: Path | None) -> Iterator[Path]:
 
 def main(config: ScoreBenchmark) -> None:
     """Run the measurements and print the table."""
-    if "docs" in config.measure and checkpoint.load(config.checkpoints_dir).bigrams:
+    if "docs" in config.measure and checkpoint.load(config.checkpoints_dir).network.bigrams:
         raise InputError(
             f"--checkpoints_dir {config.checkpoints_dir} has bigrams, which the example of Ray's "
             "documentation does not support: choose another, or leave docs out of --measure"

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pipelines.sources.formats import FORMATS
 from pipelines.sources.options import ReadOptions
-from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, weight_shapes
+from sentiment.checkpoint import Checkpoint
+from sentiment.network import BACKWARD, FORWARD, weight_shapes
 from sentiment.predictor import Predictor
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 

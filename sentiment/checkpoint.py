@@ -1,6 +1,6 @@
 """Checkpoints: a trained model as a directory of plain files, saved by training, loaded by scoring.
 
-    weights.safetensors   float32 matrices, named as in `Checkpoint.weights`
+    weights.safetensors   float32 matrices, named as in `sentiment.network.Network`
     vocabulary.txt        one token per line, then bigrams: two tokens with a blank in between. A
                           line's number, from 0, is the id
     stopwords.txt         one token per line
@@ -15,7 +15,7 @@ Loading runs no code from these files and needs no TensorFlow.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ import safetensors.numpy
 from sentiment import hub, storage
 from sentiment.classes import BINARY, Classes
 from sentiment.errors import UNREADABLE, InputError, on_one_line
+from sentiment.network import Network, weight_shapes
 from sentiment.text.bigrams import Bigrams
 from sentiment.text.tokenizer import FIRST_RULES, RULES, SPECIALS, Encoder, Tokenizer
 
@@ -58,45 +59,6 @@ _HASHED_FILES = {
 """Files that predictions depend on, by format."""
 
 
-FORWARD, BACKWARD = "lstm", "backward"
-"""Names of the LSTM that reads a text forward, and of that which reads it from its end."""
-
-
-def lstms(weights: Iterable[str]) -> tuple[str, ...]:
-    """The LSTMs of a model whose weights have these names: one, or two if it is bidirectional."""
-    backward = any(name.startswith(f"{BACKWARD}/") for name in weights)
-    return (FORWARD, BACKWARD) if backward else (FORWARD,)
-
-
-def weight_shapes(
-    vocabulary: int,
-    embedding: int,
-    hidden: int,
-    names: tuple[str, ...] = (FORWARD,),
-    classes: int = 2,
-) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight by name.
-
-    Args:
-        vocabulary: V, words and bigrams.
-        embedding: E.
-        hidden: H.
-        names: of the LSTMs.
-        classes: K.
-    """
-    lstm_shapes = {
-        f"{name}/{weight}": shape
-        for name in names
-        for weight, shape in (
-            ("kernel", (embedding, 4 * hidden)),
-            ("recurrent_kernel", (hidden, 4 * hidden)),
-            ("bias", (4 * hidden,)),
-        )
-    }
-    dense = {"dense/kernel": (len(names) * hidden, classes), "dense/bias": (classes,)}
-    return {"embedding": (vocabulary, embedding), **lstm_shapes, **dense}
-
-
 def require_size(vocabulary: int, embedding: int, hidden: int, names: tuple[str, ...]) -> None:
     """Raise InputError for a model that is too large to load. Arguments as for `weight_shapes`."""
     table = len(names) * vocabulary * 4 * -(-hidden // _MAX_LANES) * _MAX_LANES * 4
@@ -117,10 +79,7 @@ class Checkpoint:
     """A trained model, with all that is needed to turn texts into probabilities."""
 
     weights: Mapping[str, np.ndarray]
-    """embedding: float32[V, E], lstm/kernel: float32[E, 4H], lstm/recurrent_kernel: float32[H, 4H],
-    lstm/bias: float32[4H], dense/kernel: float32[H, K], dense/bias: float32[K] for K classes. The
-    gates are in Keras's order i, f, c, o. A bidirectional model also has backward/kernel, ..., and
-    its dense/kernel is float32[2H, K]."""
+    """float32 arrays by name: see `sentiment.network.Network.weights`."""
     vocabulary: tuple[str, ...]
     """Words, then bigrams: see `sentiment.text.bigrams`."""
     stop_words: tuple[str, ...] = ()
@@ -128,17 +87,22 @@ class Checkpoint:
     classes: Classes = BINARY
     rules: int = RULES
     """Version of the rules by which texts are tokenized."""
-    bigrams: Bigrams = field(init=False, repr=False, compare=False)
-    """Finds the vocabulary's bigrams in texts."""
+    network: Network = field(init=False, repr=False, compare=False)
+    """What turns the ids of words into probabilities: the weights, and the vocabulary's bigrams."""
 
     def __post_init__(self) -> None:
         if self.vocabulary[: len(SPECIALS)] != SPECIALS:
             raise InputError(f"{_VOCABULARY} does not begin with {', '.join(SPECIALS)}")
         if len(set(self.vocabulary)) != len(self.vocabulary):
             raise InputError(f"{_VOCABULARY} holds a token twice")
+        try:
+            network = Network(self.weights, Bigrams(self.vocabulary))
+        except InputError as error:
+            raise InputError(f"{_VOCABULARY}: {error}") from error
+        object.__setattr__(self, "network", network)
         shapes = {name: value.shape for name, value in self.weights.items()}
         embedding, hidden = self._size("embedding", 1), self._size("lstm/recurrent_kernel", 0)
-        names = lstms(shapes)
+        names = network.lstms
         expected = weight_shapes(len(self.vocabulary), embedding, hidden, names, len(self.classes))
         for name in sorted(expected.keys() | shapes.keys()):
             if shapes.get(name) != expected.get(name):
@@ -150,21 +114,12 @@ class Checkpoint:
         for name, value in self.weights.items():
             if value.dtype != np.float32 or not np.isfinite(value).all():
                 raise InputError(f"{_WEIGHTS}: {name!r} is not all finite float32 numbers")
-        try:
-            object.__setattr__(self, "bigrams", Bigrams(self.vocabulary))
-        except InputError as error:
-            raise InputError(f"{_VOCABULARY}: {error}") from error
         if not isinstance(self.training, Mapping):
             raise InputError(f"{_TRAINING} is not a JSON object")
 
     def _size(self, name: str, axis: int) -> int:
         shape = self.weights[name].shape if name in self.weights else ()
         return max(shape[axis], 1) if len(shape) == 2 else 1
-
-    def __reduce__(self) -> tuple[type["Checkpoint"], tuple[Any, ...]]:
-        """Pickle what was given, without what is worked out from it."""
-        given = (dict(self.weights), self.vocabulary, self.stop_words, dict(self.training))
-        return Checkpoint, (*given, self.classes, self.rules)
 
     def files(self) -> dict[str, bytes]:
         """The content of each file by name, checkpoint.json last.
@@ -198,7 +153,7 @@ class Checkpoint:
     @property
     def words(self) -> tuple[str, ...]:
         """The vocabulary without its bigrams."""
-        return self.vocabulary[: self.bigrams.words]
+        return self.vocabulary[: self.network.words]
 
     @cached_property
     def model_hash(self) -> str:
@@ -316,7 +271,11 @@ def _model(content: bytes) -> tuple[Classes, int]:
     """The classes, and the version of the tokenizer's rules."""
     fields = dict(json.loads(content))
     names, threshold, rules = (fields.pop(name) for name in ("classes", "threshold", "tokenizer"))
-    if fields or not isinstance(names, list) or not isinstance(threshold, float | None):
+    if fields:
+        raise InputError(
+            f"it has {min(fields)!r:.80}, which this version does not know: update the package"
+        )
+    if not isinstance(names, list) or not isinstance(threshold, float | None):
         raise InputError("it is not a list of classes, a threshold and a tokenizer")
     if rules not in range(FIRST_RULES, RULES + 1) or isinstance(rules, bool | float):
         raise InputError(

@@ -33,7 +33,7 @@ class Predictor:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._encode = checkpoint.encoder()
-        self._infer = inference(checkpoint.weights, checkpoint.bigrams)
+        self._infer = inference(checkpoint.network)
 
     def __reduce__(self) -> "tuple[type[Predictor], tuple[Checkpoint]]":
         return Predictor, (self._checkpoint,)
@@ -43,8 +43,8 @@ class Predictor:
         checkpoint = self._checkpoint
         names = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
         facts = [f"{len(self.classes)} classes: {names}", f"{len(checkpoint.words):,} words"]
-        if len(checkpoint.bigrams):
-            facts.append(f"{len(checkpoint.bigrams):,} bigrams")
+        if bigrams := len(checkpoint.network.bigrams):
+            facts.append(f"{bigrams:,} bigrams")
         # What a stranger's training.json holds may be anything.
         rows = checkpoint.training.get("rows")
         if isinstance(rows, dict) and isinstance(rows.get("train"), int):

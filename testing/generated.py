@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from sentiment.checkpoint import FIRST_FORMAT, FORMAT, Checkpoint, save, weight_shapes
+from sentiment.checkpoint import FIRST_FORMAT, FORMAT, Checkpoint, save
 from sentiment.classes import Classes
+from sentiment.network import weight_shapes
 from sentiment.text.tokenizer import SPECIALS
 
 POSITIVE = ("lovely", "great", "sunny", "yay", ":)", "thanks", "win")

@@ -37,8 +37,9 @@ from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from pipelines.training.config import TrainConfig
 from sentiment import checkpoint
-from sentiment.checkpoint import Checkpoint, weight_shapes
+from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
+from sentiment.network import weight_shapes
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 from testing.generated import save_checkpoint, vouch
 from testing.programs import run

@@ -39,7 +39,7 @@ def weights(
     column = pa.array([text.encode(errors="replace") for text in texts], pa.large_binary())
     tokens = Tokenizer(checkpoint.stop_words, checkpoint.rules).tokens(column).tokens.to_pylist()
     encoded = checkpoint.encoder()(column)
-    infer = inference(checkpoint.weights, checkpoint.bigrams)
+    infer = inference(checkpoint.network)
     found = []
     for words, answer, (start, stop) in zip(
         tokens, answers.tolist(), itertools.pairwise(encoded.offsets.tolist()), strict=True

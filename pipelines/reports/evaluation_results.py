@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from pipelines.reports.training_run import TrainingRun
-from sentiment.checkpoint import Checkpoint, lstms
+from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
 from sentiment.metrics import Metrics, measure
 
@@ -133,10 +133,10 @@ class EvaluationResults:
         Args:
             corpus: How to name the training corpus.
         """
-        checkpoint, run = self.checkpoint, self.run
-        weights, flags = checkpoint.weights, run.flags
+        checkpoint, run, flags = self.checkpoint, self.run, self.run.flags
+        network = checkpoint.network
         reads = "reads texts forwards"
-        if len(lstms(weights)) == 2:
+        if len(network.lstms) == 2:
             reads = "reads texts forwards and backwards"
         names, labels = self.classes.names, run.labels
         return [
@@ -145,15 +145,12 @@ class EvaluationResults:
             ("training rows", _count(labels.train, names)),
             ("validation rows", _count(labels.validation, names)),
             ("held-out rows", _count(labels.test, names)),
-            (
-                "vocabulary",
-                f"{len(checkpoint.words):,} tokens, {len(checkpoint.bigrams):,} bigrams",
-            ),
+            ("vocabulary", f"{network.words:,} tokens, {len(network.bigrams):,} bigrams"),
             ("stop words", f"{len(checkpoint.stop_words):,}"),
             ("longest text", "?" if run.longest is None else f"{run.longest} tokens"),
-            ("embedding size", f"{weights['embedding'].shape[1]}"),
-            ("LSTM", f"{weights['lstm/recurrent_kernel'].shape[0]} units, {reads}"),
-            ("weights", f"{sum(value.size for value in weights.values()):,} numbers"),
+            ("embedding size", f"{network.embedding_size}"),
+            ("LSTM", f"{network.units} units, {reads}"),
+            ("weights", f"{sum(value.size for value in network.weights.values()):,} numbers"),
             ("step of the best validation", "?" if run.best is None else f"{run.best.step}"),
             *((f"{library} version", version) for library, version in run.versions.items()),
             ("model hash", checkpoint.model_hash),

@@ -319,7 +319,7 @@ def _require_few_rejected(config: ScoreConfig, record: RunRecord) -> None:
 def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> PartWorker:
     """What reads, scores and writes the parts of all plans."""
     encoder = checkpoint.encoder()
-    infer = inference(checkpoint.weights, checkpoint.bigrams, config.use_gpu, config.batch_size)
+    infer = inference(checkpoint.network, config.use_gpu, config.batch_size)
     readers = [PartReader.of(config, encoder, plan.schema) for plan in output.plans]
     writer = PartWriter(output.directory, output.staging, output.writer, len(output.plans))
     scorer = PartScorer(

@@ -97,7 +97,7 @@ def _columns_line(kept: pa.Schema, added: pa.Schema) -> str:
 
 def _time_line(read: PartReader, checkpoint: Checkpoint, plan: Plan) -> str:
     """How long the plan takes about, by the speed of its first rows on this machine."""
-    infer = inference(checkpoint.weights, checkpoint.bigrams)
+    infer = inference(checkpoint.network)
     task = _first_rows(PartTask.of(plan.parts[0], plan.shards))
     seconds = 0.0
     for _ in range(2):  # At first, modules load.

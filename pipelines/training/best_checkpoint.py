@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipelines.training.thresholds import choose_threshold, validation_answers
 from pipelines.training.validation import Validation, best_of
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
-from sentiment.text.bigrams import Bigrams
+from sentiment.network import Network
 
 LOSS_POINTS = 200
 """Points of the loss curve in a checkpoint, at most: about 10 kB."""
@@ -57,20 +57,18 @@ def final_checkpoint(
     if config.calibrate:
         weights = calibrated(weights, best["validation_temperature"])
     training = _training_record(config, settings, best, validations)
-    classes = Classes(settings.corpus.classes, _threshold(config, settings, weights))
-    return Checkpoint(weights, settings.vocabulary, stop_words, training, classes)
+    names = settings.corpus.classes
+    trained = Checkpoint(weights, settings.vocabulary, stop_words, training, Classes(names))
+    threshold = _threshold(config, settings, trained.network)
+    return replace(trained, classes=Classes(names, threshold))
 
 
-def _threshold(
-    config: TrainConfig, settings: Settings, weights: dict[str, np.ndarray]
-) -> float | None:
+def _threshold(config: TrainConfig, settings: Settings, network: Network) -> float | None:
     """The threshold that the flags give, or that is chosen as they ask; None: they do neither."""
     if config.threshold_for is None:
         return config.threshold
     rows = settings.rows("validation")
-    labels, probabilities = validation_answers(
-        rows, settings.sequence_len, weights, Bigrams(settings.vocabulary)
-    )
+    labels, probabilities = validation_answers(rows, settings.sequence_len, network)
     chosen = choose_threshold(
         ThresholdRule.parse(config.threshold_for), labels, probabilities[:, 1]
     )

@@ -11,7 +11,7 @@ from pipelines.training.cache_sample import word_vectors
 from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.vector_file import read_vectors
-from sentiment.checkpoint import Checkpoint, lstms
+from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
@@ -88,11 +88,11 @@ def require_same_model(
     config: TrainConfig, stop_words: tuple[str, ...], checkpoint: Checkpoint
 ) -> None:
     """Raise an InputError unless the flags ask for a model of the checkpoint's sizes and words."""
-    weights = checkpoint.weights
+    network = checkpoint.network
     needed = {
-        "embedding_size": weights["embedding"].shape[1],
-        "hidden_size": len(weights["lstm/recurrent_kernel"]),
-        "bidirectional": len(lstms(weights)) == 2,
+        "embedding_size": network.embedding_size,
+        "hidden_size": network.units,
+        "bidirectional": len(network.lstms) == 2,
     }
     flags = [
         f"--{'' if value else 'no_'}{name}" if isinstance(value, bool) else f"--{name} {value}"

@@ -23,7 +23,8 @@ from pipelines.training.run_directory import (
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.settings_files import preset_hint
 from sentiment import storage
-from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, require_size
+from sentiment.checkpoint import Checkpoint, require_size
+from sentiment.network import BACKWARD, FORWARD
 
 
 def run(

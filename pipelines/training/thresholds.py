@@ -9,7 +9,7 @@ from pipelines.training.batches import CachedRows
 from pipelines.training.threshold_rule import ThresholdRule
 from pipelines.training.validation import MAX_ROWS
 from sentiment.model.inference import inference
-from sentiment.text.bigrams import Bigrams
+from sentiment.network import Network
 from sentiment.text.tokenizer import heads
 
 
@@ -48,15 +48,14 @@ def choose_threshold(
 
 
 def validation_answers(
-    rows: CachedRows, longest: int, weights: dict[str, np.ndarray], bigrams: Bigrams
+    rows: CachedRows, longest: int, network: Network
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and probabilities of the validation rows, as scoring computes them.
 
     Args:
         rows: of the validation split; the first MAX_ROWS are used.
         longest: tokens to keep of a text.
-        weights: of the model that is saved, float32 arrays by name.
-        bigrams: of its vocabulary.
+        network: of the model that is saved.
 
     Returns:
         int64[n], the class of each row, and float32[n, K].
@@ -67,4 +66,4 @@ def validation_answers(
     offsets = np.concatenate([[0], np.cumsum(kept)])
     if labels.ndim == 2:
         labels = labels.argmax(axis=1)
-    return labels, inference(weights, bigrams)(texts, offsets)
+    return labels, inference(network)(texts, offsets)

@@ -7,16 +7,14 @@ left of a step into a few operations: the gather, the product of the hidden stat
 
 import os
 import time
-from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sentiment.checkpoint import BACKWARD, lstms
 from sentiment.errors import InputError, on_one_line
-from sentiment.text.bigrams import Bigrams
+from sentiment.network import BACKWARD, Network
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,16 +39,13 @@ class GPUInference:
     The model is loaded at the first call, in the process that has the GPU.
     """
 
-    def __init__(
-        self, weights: Mapping[str, np.ndarray], bigrams: Bigrams | None, batch_size: int
-    ) -> None:
+    def __init__(self, network: Network, batch_size: int) -> None:
         """Args:
-        weights: float32 arrays by name, as in `sentiment.checkpoint.Checkpoint.weights`.
-        bigrams: the same checkpoint's bigrams; None for a model without bigrams.
+        network: of a checkpoint.
         batch_size: rows of a batch of texts of up to NARROW_TOKENS tokens. Longer texts are
             computed in smaller batches, of as many places for tokens.
         """
-        self._weights, self._bigrams, self._batch_size = dict(weights), bigrams, batch_size
+        self._network, self._batch_size = network, batch_size
         self.load_seconds = 0.0
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -72,7 +67,8 @@ class GPUInference:
         self, ids: np.ndarray, offsets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The ids, the bigram that each word ends, and the offsets, as `_FoldedLSTM` takes them."""
-        pairs = self._bigrams(ids, offsets) if self._bigrams else ids[:0]
+        bigrams = self._network.bigrams
+        pairs = bigrams(ids, offsets) if bigrams else ids[:0]
         return ids, pairs, offsets
 
     @cached_property
@@ -88,7 +84,7 @@ class GPUInference:
         from sentiment.model.tensorflow_internals import forbid_tf32
 
         forbid_tf32()  # This reaches what XLA compiles.
-        model = _FoldedLSTM(self._weights, bool(self._bigrams))
+        model = _FoldedLSTM(self._network)
         if tf.config.list_logical_devices("GPU"):
             try:
                 self._require_the_kernels_answers(model)
@@ -104,11 +100,10 @@ class GPUInference:
 
         random = np.random.default_rng(0)
         lengths = random.integers(0, NARROW_TOKENS, CHECKED_TEXTS, endpoint=True)
-        words = self._bigrams.words if self._bigrams else len(self._weights["embedding"])
-        ids = random.integers(0, words, lengths.sum(), np.int32)
+        ids = random.integers(0, self._network.words, lengths.sum(), np.int32)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         answers = model.probabilities(*self._with_bigrams(ids, offsets), self._batch_size)
-        require_close(answers, LSTMKernel(self._weights, self._bigrams)(ids, offsets))
+        require_close(answers, LSTMKernel(self._network)(ids, offsets))
 
 
 class _Direction(NamedTuple):
@@ -127,15 +122,16 @@ class _Direction(NamedTuple):
 class _FoldedLSTM:
     """The model's weights on the device, and the functions that compute with them."""
 
-    def __init__(self, weights: Mapping[str, np.ndarray], has_bigrams: bool) -> None:
+    def __init__(self, network: Network) -> None:
         import tensorflow as tf
 
+        weights = network.weights
         embedding = tf.constant(weights["embedding"])
-        self._has_bigrams = has_bigrams
+        self._has_bigrams = bool(network.bigrams)
         self._no_bigram = len(weights["embedding"])
         """The row of zeros at the end of each table."""
         self._directions = []
-        for name in lstms(weights):
+        for name in network.lstms:
             kernel, recurrent, bias = (
                 tf.constant(weights[f"{name}/{part}"])
                 for part in ("kernel", "recurrent_kernel", "bias")

@@ -1,11 +1,10 @@
 """Token ids -> probabilities: one interface for the kernel on CPUs, TensorFlow on GPUs."""
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
-from sentiment.text.bigrams import Bigrams
+from sentiment.network import Network
 
 
 class Inference(Protocol):
@@ -26,17 +25,11 @@ class Inference(Protocol):
         """
 
 
-def inference(
-    weights: Mapping[str, np.ndarray],
-    bigrams: Bigrams | None = None,
-    use_gpu: bool = False,
-    batch_size: int = 16_384,
-) -> Inference:
-    """The inference for a model with these weights and bigrams.
+def inference(network: Network, use_gpu: bool = False, batch_size: int = 16_384) -> Inference:
+    """The inference for a network.
 
     Args:
-        weights: float32 arrays by name, as in `sentiment.checkpoint.Checkpoint.weights`.
-        bigrams: the same checkpoint's bigrams; None for a model without bigrams.
+        network: of a checkpoint.
         use_gpu: compute with TensorFlow, on a GPU if there is one.
         batch_size: texts per batch on a GPU. The kernel ignores it.
     """
@@ -44,8 +37,8 @@ def inference(
         # Imported here, because importing TensorFlow takes seconds.
         from sentiment.model.gpu_inference import GPUInference
 
-        return GPUInference(weights, bigrams, batch_size)
+        return GPUInference(network, batch_size)
     # Imported here, because importing Numba takes half a second.
     from sentiment.model.kernel import LSTMKernel
 
-    return LSTMKernel(weights, bigrams)
+    return LSTMKernel(network)

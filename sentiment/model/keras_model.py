@@ -9,7 +9,7 @@ Importing this module loads TensorFlow. `sentiment.model.kernel` scores on CPUs 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 # Keras reads it on import. The user's environment or ~/.keras/keras.json may name another one.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -18,9 +18,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sentiment.checkpoint import BACKWARD, FORWARD, lstms
 from sentiment.model.lstm import summed_outputs
 from sentiment.model.tensorflow_internals import tensorflow_variable
+from sentiment.network import BACKWARD, FORWARD, Network
 
 
 class SentimentLSTM(keras.Model):
@@ -230,25 +230,23 @@ class SentimentLSTM(keras.Model):
             yield lstm, ("kernel", "recurrent_kernel", "bias")
         yield self.dense, ("kernel", "bias")
 
-    def restore(self, weights: dict[str, np.ndarray]) -> None:
+    def restore(self, weights: Mapping[str, np.ndarray]) -> None:
         """Set the weights to those of a checkpoint, float32 arrays named as in `export`."""
         self.embedding.set_weights([weights["embedding"]])
         for layer, names in self._layers_after_embedding():
             layer.set_weights([weights[f"{layer.name}/{name}"] for name in names])
 
 
-def from_weights(weights: dict[str, np.ndarray]) -> SentimentLSTM:
+def of_network(network: Network) -> SentimentLSTM:
     """The model with a checkpoint's weights, for inference."""
-    vocabulary_size, embedding_size = weights["embedding"].shape
-    hidden_size = len(weights["lstm/recurrent_kernel"])
     model = SentimentLSTM(
-        vocabulary_size,
-        embedding_size,
-        hidden_size,
-        bidirectional=len(lstms(weights)) == 2,
-        classes=len(weights["dense/bias"]),
+        len(network.weights["embedding"]),
+        network.embedding_size,
+        network.units,
+        bidirectional=len(network.lstms) == 2,
+        classes=network.classes,
     )
-    model.restore(weights)
+    model.restore(network.weights)
     return model
 
 

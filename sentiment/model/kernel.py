@@ -22,13 +22,11 @@ describes slots, panels and the layout of the arrays.
 
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from sentiment.checkpoint import lstms
 from sentiment.model.numba_internals import (
     GROUP_SLOTS,
     GROUPS,
@@ -41,8 +39,8 @@ from sentiment.model.numba_internals import (
     prefetch,
     times_power_of_two,
 )
+from sentiment.network import Network
 from sentiment.numba_cache import cached_njit
-from sentiment.text.bigrams import Bigrams
 
 _CACHE_LINE_FLOATS = 16
 """float32 numbers in a cache line, on most machines."""
@@ -81,16 +79,10 @@ class LSTMKernel:
     _bias: np.ndarray
     """float64[K - 1], read-only."""
 
-    def __init__(self, weights: Mapping[str, np.ndarray], bigrams: Bigrams | None = None) -> None:
-        """Fold the weights, and compile or load compiled code.
-
-        Args:
-            weights: float32 arrays by name, as in `sentiment.checkpoint.Checkpoint.weights`.
-            bigrams: the same checkpoint's bigrams; None for a model without bigrams.
-        """
+    def __init__(self, network: Network) -> None:
+        """Fold the weights, and compile or load compiled code."""
         started = time.monotonic()
-        self._weights = {name: _frozen(value, value.dtype) for name, value in weights.items()}
-        self._bigrams = bigrams
+        self._network = network
         self._fold()
         self._compile()
         self.load_seconds = time.monotonic() - started
@@ -98,12 +90,9 @@ class LSTMKernel:
 
     def _fold(self) -> None:
         """Make the arrays that the compiled code reads from the weights, for this machine."""
-        weights = self._weights
+        weights, names, units = self._network.weights, self._network.lstms, self._network.units
         entries = len(weights["embedding"])
-        names = lstms(weights)
-        units = len(weights["lstm/recurrent_kernel"])
         self._lanes = LANES
-        self._words = entries - (len(self._bigrams) if self._bigrams else 0)
         self._directions = len(names)
         self._width = -(-units // LANES) * LANES * 4
         # The last row stays zero: it is added for a word that ends no bigram.
@@ -125,13 +114,13 @@ class LSTMKernel:
 
     def _fold_lstm(self, name: str, table: np.ndarray, recurrent: np.ndarray) -> None:
         """Fill the table and the recurrent kernel of one LSTM."""
-        weights = self._weights
+        weights = self._network.weights
         factors = np.repeat(_GATE_FACTORS, len(weights[f"{name}/recurrent_kernel"]))
         embedding = np.asarray(weights["embedding"], np.float32)
         kernel = _panels(weights[f"{name}/kernel"] * factors).swapaxes(0, 1)
         bias = _panels(weights[f"{name}/bias"][None] * factors)
         inputs = (_frozen(array, array.dtype) for array in (embedding, kernel, bias))
-        _fill_table(*inputs, self._words, table)
+        _fill_table(*inputs, self._network.words, table)
         panels = _panels(weights[f"{name}/recurrent_kernel"] * factors)
         # Not infinity, which times an h of 0 is NaN.
         limit = np.finfo(np.float32).max
@@ -172,7 +161,8 @@ class LSTMKernel:
         Raises ValueError for ids that are not in the vocabulary, and for offsets outside the ids.
         """
         tokens, offsets = self._checked(ids, offsets)
-        bigram_ids = self._bigrams(tokens, offsets) if self._bigrams else None
+        bigrams = self._network.bigrams
+        bigram_ids = bigrams(tokens, offsets) if bigrams else None
         # Numba compiles separate code, without bigrams, for None.
         bigram_rows = None if bigram_ids is None else np.zeros(SLOTS, np.int64)
         size = self._width // 4 * SLOTS
@@ -208,10 +198,10 @@ class LSTMKernel:
         if (offsets[1:] < offsets[:-1]).any():
             raise ValueError("offsets do not ascend")
         # Checked before the cast to int32, which could bring an id into the range.
-        used = ids[offsets[0] : offsets[-1]]
-        if len(used) and not 0 <= used.min() <= used.max() < self._words:
+        used, words = ids[offsets[0] : offsets[-1]], self._network.words
+        if len(used) and not 0 <= used.min() <= used.max() < words:
             raise ValueError(
-                f"ids from {used.min()} to {used.max()} are not in a vocabulary of {self._words}"
+                f"ids from {used.min()} to {used.max()} are not in a vocabulary of {words}"
             )
         return _frozen(used, np.int32), _frozen(offsets - offsets[0], np.int64)
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sentiment.checkpoint import Checkpoint, lstms
+from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
 from sentiment.text.bigrams import NONE
 from sentiment.text.tokenizer import PADDING
@@ -78,8 +78,8 @@ def onnx_model(checkpoint: Checkpoint) -> onnx.ModelProto:
 
 def _arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     """The constants of the graph by name: the weights in ONNX's order, and small numbers."""
-    weights, words = checkpoint.weights, len(checkpoint.words)
-    names = lstms(weights)
+    network = checkpoint.network
+    weights, words, names = network.weights, network.words, network.lstms
     embedding = weights["embedding"]
     no_bigram = np.zeros((1, embedding.shape[1]), np.float32)
     arrays = {
@@ -103,7 +103,7 @@ def _arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
         "all_columns": [np.iinfo(np.int64).max],
     }
     arrays |= {name: np.array(value, np.int64) for name, value in integers.items()}
-    if not checkpoint.bigrams:
+    if not network.bigrams:
         del arrays["bigrams"], arrays["pair_factor"]
     return arrays | {"padding": np.array(PADDING, np.int64), "one": np.array(1.0)}
 
@@ -116,8 +116,6 @@ def _by_gate(array: np.ndarray) -> np.ndarray:
 
 def _nodes(checkpoint: Checkpoint) -> list[onnx.NodeProto]:
     """The operations, in an order in which they can be computed."""
-    units = len(checkpoint.weights["lstm/recurrent_kernel"])
-    directions = len(lstms(checkpoint.weights))
     node = helper.make_node
     return [
         # A column of padding on both sides, so that each word has one before it; and a text without
@@ -138,8 +136,8 @@ def _nodes(checkpoint: Checkpoint) -> list[onnx.NodeProto]:
             "LSTM",
             ["inputs", "kernel", "recurrent", "bias", "lengths_int32"],
             ["outputs"],
-            hidden_size=units,
-            direction="bidirectional" if directions == 2 else "forward",
+            hidden_size=checkpoint.network.units,
+            direction="bidirectional" if len(checkpoint.network.lstms) == 2 else "forward",
         ),
         # The outputs beyond a text's end are 0. A text without tokens has a mean of 0.
         node("Cast", ["outputs"], ["outputs_float64"], to=TensorProto.DOUBLE),

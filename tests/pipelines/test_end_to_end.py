@@ -135,7 +135,7 @@ def test_a_text_scores_the_same_in_train_score_and_predict(trained, scored):
     model = checkpoint.load(str(root / "checkpoints" / "model"))
     tokens = model.encoder()(table["SentimentText"])
     assert len(model.words) < len(model.vocabulary)
-    probabilities = inference(model.weights, model.bigrams)(tokens.ids, tokens.offsets)
+    probabilities = inference(model.network)(tokens.ids, tokens.offsets)
     result = pads.dataset(output, format="parquet").to_table()
     order = np.argsort([int(i) for i in result["id"].to_pylist()])
     scored_as = result["positive_probability"].to_numpy()[order]
@@ -332,7 +332,7 @@ def test_a_worker_and_then_the_driver_killed(trained, tmp_path, s3):
     assert heat != 1
     kernel = state["model/dense/kernel"] / np.float32(heat)
     np.testing.assert_array_equal(saved.weights["dense/kernel"], kernel)
-    assert len(saved.bigrams) == 500
+    assert len(saved.network.bigrams) == 500
 
     lines = log.read_text().splitlines()
     (trouble,) = [line for line in lines if "attempt 2 of 4" in line]

@@ -13,8 +13,9 @@ import sentiment
 from pipelines import export
 from pipelines.export import ExportConfig
 from sentiment import checkpoint
-from sentiment.checkpoint import Checkpoint, weight_shapes
+from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
+from sentiment.network import weight_shapes
 from testing.generated import texts_and_labels
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "export.md"

@@ -1,5 +1,6 @@
 """Jobs that another program calls: what they return and raise, and what they leave as it was."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import score, train
+import sentiment
+from pipelines import evaluate, export, score, train
 from pipelines.errors import Failure, Unavailable
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.export import ExportConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
-from testing.generated import save_checkpoint, write_shards
+from testing.generated import save_checkpoint, vouch, write_shards
 
 
 def config(root: Path, **flags: object) -> ScoreConfig:
@@ -61,6 +65,28 @@ def test_a_mistake_and_a_failure_are_raised(root, tmp_path):
         score.run(config(root, quiet=True))
     with pytest.raises(InputError, match=r"input is 'corpus'; give a tuple: \('corpus',\)"):
         score.run(ScoreConfig(checkpoints_dir="model", input="corpus", output="scored"))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda root: sentiment.load(str(root / "model")),
+        lambda root: score.run(config(root)),
+        lambda root: score.run(config(root, use_gpu=True)),
+        lambda root: evaluate.run(EvaluateConfig((str(root / "model"),), str(root / "corpus"))),
+        lambda root: export.main(ExportConfig(str(root / "model"), str(root / "exported"))),
+        lambda root: train.run(
+            TrainConfig(data_dir=str(root / "corpus"), initial_checkpoint=str(root / "model"))
+        ),
+    ],
+    ids=["load", "score", "score --use_gpu", "evaluate", "export", "train --initial_checkpoint"],
+)
+def test_a_model_with_an_option_of_a_later_version_is_refused(root, use):
+    model = root / "model" / "model.json"
+    model.write_text(json.dumps(json.loads(model.read_text()) | {"pooling": "max"}))
+    vouch(root / "model")
+    with pytest.raises(InputError, match="'pooling', which this version does not know: update"):
+        use(root)
 
 
 class Wrapped(RuntimeError):

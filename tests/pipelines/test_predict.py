@@ -12,6 +12,7 @@ import pytest
 
 from sentiment import checkpoint
 from sentiment.model.inference import inference
+from sentiment.network import weight_shapes
 from sentiment.text.tokenizer import SPECIALS
 from testing.programs import run
 
@@ -25,7 +26,7 @@ TEXTS = ("what a good film :)", "BAD!", "", "日本", "don't", "  the\tend ")
 def model(tmp_path_factory):
     random = np.random.default_rng(0)
     vocabulary = (*SPECIALS, *WORDS)
-    shapes = checkpoint.weight_shapes(len(vocabulary), 6, 5)
+    shapes = weight_shapes(len(vocabulary), 6, 5)
     weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     directory = tmp_path_factory.mktemp("model")
     checkpoint.save(checkpoint.Checkpoint(weights, vocabulary, ("the",)), str(directory))
@@ -38,7 +39,7 @@ def expected(model, texts) -> list[bytes]:
     ids = loaded.encoder()(pa.array(texts, pa.string()))
     heads = [ids.ids[first:last][:512] for first, last in pairwise(ids.offsets)]
     offsets = np.cumsum([0, *map(len, heads)])
-    probabilities = inference(loaded.weights)(np.concatenate(heads), offsets)
+    probabilities = inference(loaded.network)(np.concatenate(heads), offsets)
     names = [loaded.classes.names[winner] for winner in probabilities.argmax(axis=1)]
     answers = zip(names, probabilities.max(axis=1), texts, strict=True)
     return [f"{name}\t{p:.6f}\t{text}\n".encode() for name, p, text in answers]

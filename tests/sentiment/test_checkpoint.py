@@ -15,9 +15,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sentiment import checkpoint, storage
-from sentiment.checkpoint import BACKWARD, FORWARD, Checkpoint, weight_shapes
+from sentiment.checkpoint import Checkpoint
 from sentiment.classes import BINARY, Classes
 from sentiment.errors import InputError
+from sentiment.network import BACKWARD, FORWARD, weight_shapes
 from testing.generated import vouch
 from testing.properties import examples
 
@@ -125,7 +126,7 @@ def test_bigrams_and_a_second_way_to_read_are_kept(tmp_path, names):
     assert_equal(before, after)
     assert after.words == vocabulary[:4]
     ids = np.array([2, 3, 3, 1, 2], np.int32)
-    assert after.bigrams(ids, np.array([0, 5])).tolist() == [0, 4, 5, 0, 0]
+    assert after.network.bigrams(ids, np.array([0, 5])).tolist() == [0, 4, 5, 0, 0]
 
 
 def test_uris_and_directories_that_are_not_there_yet(tmp_path):
@@ -160,8 +161,8 @@ def test_models_of_two_classes_keep_the_hash_that_they_had():
         ({"classes": "abc", "threshold": None, "tokenizer": 2}, "list of classes"),
         ({"classes": ["a", "b", "c"], "tokenizer": 2}, "threshold"),
         (
-            {"classes": ["a", "b", "c"], "threshold": None, "tokenizer": 2, "more": 1},
-            "list of classes",
+            {"classes": ["a", "b", "c"], "threshold": None, "tokenizer": 2, "pooling": "max"},
+            "has 'pooling', which this version does not know: update the package",
         ),
         ({"classes": ["a", "b", "c"], "threshold": None, "tokenizer": 3}, "knows 1 to 2: update"),
         ({"classes": ["a", "b", "c"], "threshold": None, "tokenizer": True}, "knows 1 to 2"),

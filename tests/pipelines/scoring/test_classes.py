@@ -59,7 +59,7 @@ def expected(lake):
     """Probabilities and classes of the ids, as the model has them."""
     tokenizer = Tokenizer(lake.model.stop_words).encoder(lake.model.words)
     tokens = tokenizer(pa.array([f"word{i}" for i in IDS]))
-    infer = inference(lake.model.weights, lake.model.bigrams)
+    infer = inference(lake.model.network)
     probabilities = infer(tokens.ids, tokens.offsets)
     names = np.array(lake.model.classes.names, object)
     return probabilities, names[lake.model.classes.winners(probabilities)]

@@ -173,7 +173,7 @@ class Jobs(RuleBasedStateMachine):
             max_attempts=1,
         )
         tokens = self.model.encoder()(pa.chunked_array([TEXTS]))
-        scores = inference(self.model.weights)(tokens.ids, tokens.offsets)[:, 1]
+        scores = inference(self.model.network)(tokens.ids, tokens.offsets)[:, 1]
         self.scores = dict(zip(TEXTS, scores.tolist(), strict=True))
         self.shards = 0
         self.good: dict[str, str] = {}

@@ -529,7 +529,7 @@ def test_a_node_without_the_directory_of_a_shard_rejects_nothing(tmp_path):
 def test_a_node_with_an_output_directory_of_its_own_writes_no_part(tmp_path):
     part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n", "a.csv")()
     staging = tmp_path / "_manifest" / ".staging-01234567"
-    infer = inference(save_checkpoint(tmp_path / "m").weights)
+    infer = inference(save_checkpoint(tmp_path / "m").network)
     writer = PartWriter(str(tmp_path), str(staging))
     scorer = PartScorer(infer, writer, ("plan",), "m", Classes())
     with pytest.raises(Failure, match=f"node {gethostname()} does not see {staging}"):

@@ -8,9 +8,10 @@ import pytest
 
 from pipelines.training.config import TrainConfig
 from pipelines.training.initial_weights import InitialWeights, of_checkpoint, require_same_model
-from sentiment.checkpoint import Checkpoint, weight_shapes
+from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
+from sentiment.network import Network, weight_shapes
 from sentiment.text import vocabulary
 from sentiment.text.bigrams import Bigrams
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
@@ -30,7 +31,7 @@ def old() -> Checkpoint:
 def answers(weights, entries) -> np.ndarray:
     bigrams = Bigrams(entries)
     tokens = Tokenizer(("the",)).encoder(entries[: bigrams.words])(TEXTS)
-    return inference(weights, bigrams)(tokens.ids, tokens.offsets)
+    return inference(Network(weights, bigrams))(tokens.ids, tokens.offsets)
 
 
 @pytest.mark.parametrize("names", [("negative", "positive"), ("a", "b"), ("a", "b", "c")])

@@ -10,12 +10,10 @@ from sklearn.metrics import precision_score, recall_score
 from pipelines.training.batches import CachedRows
 from pipelines.training.threshold_rule import ThresholdRule
 from pipelines.training.thresholds import choose_threshold, validation_answers
-from sentiment.checkpoint import weight_shapes
 from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
-from sentiment.text.bigrams import Bigrams
-from sentiment.text.tokenizer import SPECIALS
+from sentiment.network import Network, weight_shapes
 
 SCORES = {"precision": precision_score, "recall": recall_score}
 
@@ -75,8 +73,8 @@ def test_labels_are_those_of_the_rows_also_where_they_are_soft(tmp_path, is_soft
     shapes = weight_shapes(4, 3, 2)
     weights = {name: random.normal(size=shape).astype("f4") for name, shape in shapes.items()}
     rows = CachedRows(str(tmp_path), ["rows.arrow"], 2)
-    bigrams = Bigrams((*SPECIALS, "a", "b"))
-    labels, probabilities = validation_answers(rows, 2, weights, bigrams)
+    network = Network(weights)
+    labels, probabilities = validation_answers(rows, 2, network)
     assert labels.tolist() == [0, 1, 1]
     ids, offsets = np.array([2, 3, 3], np.int32), np.array([0, 1, 3, 3])
-    np.testing.assert_array_equal(probabilities, inference(weights)(ids, offsets))
+    np.testing.assert_array_equal(probabilities, inference(network)(ids, offsets))

@@ -12,7 +12,8 @@ from sentiment.errors import InputError
 from sentiment.model import gpu_inference
 from sentiment.model.gpu_inference import TOLERANCE, GPUInference, _widths, require_close
 from sentiment.model.kernel import LSTMKernel
-from tests.sentiment.model.test_inference import PAIRS, WEIGHTS, flat, generated
+from testing.networks import flat
+from tests.sentiment.model.test_inference import NETWORK, generated
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1))
@@ -24,7 +25,7 @@ def test_widths_hold_their_texts_and_are_few(lengths):
 
 def test_a_text_has_the_same_bits_in_any_company():
     texts = generated(60, 40, seed=3)
-    infer = GPUInference(WEIGHTS, PAIRS, batch_size=16)
+    infer = GPUInference(NETWORK, batch_size=16)
     alone = infer(*flat(texts))
     order = np.random.default_rng(1).permutation(len(texts))
     np.testing.assert_array_equal(infer(*flat([texts[i] for i in order])), alone[order])
@@ -33,13 +34,13 @@ def test_a_text_has_the_same_bits_in_any_company():
 
 def test_it_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    GPUInference(WEIGHTS, PAIRS, batch_size=16)(*flat([[2, 3]]))
+    GPUInference(NETWORK, batch_size=16)(*flat([[2, 3]]))
     assert os.listdir(tmp_path) == []
 
 
 def test_answers_beyond_the_tolerance_are_refused():
     texts = generated(50, 30, seed=4)
-    reference = LSTMKernel(WEIGHTS, PAIRS)(*flat(texts))
+    reference = LSTMKernel(NETWORK)(*flat(texts))
     require_close(reference + np.float32(TOLERANCE / 2), reference)
     # As TF32 answers: a small difference in one text.
     wrong = reference.copy()
@@ -56,7 +57,7 @@ def test_answers_beyond_the_tolerance_are_refused():
 def test_a_gpu_that_was_refused_answers_no_later_call(monkeypatch):
     monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind: [kind])
     monkeypatch.setattr(gpu_inference, "TOLERANCE", -1.0)
-    infer = GPUInference(WEIGHTS, PAIRS, batch_size=16)
+    infer = GPUInference(NETWORK, batch_size=16)
     for _ in range(2):
         with pytest.raises(InputError, match="score without --use_gpu"):
             infer(*flat([[2, 3]]))

@@ -1,5 +1,6 @@
 """The Keras model is the LSTM that the formulas say, and padding never counts."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import keras
@@ -9,46 +10,19 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.checkpoint import lstms, weight_shapes
 from sentiment.model.batch import pad
-from sentiment.model.keras_model import SentimentLSTM, _random_int16, from_weights
+from sentiment.model.keras_model import SentimentLSTM, _random_int16, of_network
+from sentiment.network import Network, weight_shapes
+from sentiment.text.bigrams import Bigrams
+from sentiment.text.tokenizer import SPECIALS
+from testing.networks import BOTH, flat, probabilities, random_weights
 from testing.properties import examples
 
 WORDS, VOCABULARY, EMBEDDING, HIDDEN = 9, 13, 5, 4
 BIGRAMS = {(2, 3): 9, (3, 2): 10, (4, 4): 11, (5, 2): 12}
-BOTH = ("lstm", "backward")
-NAMES = weight_shapes(VOCABULARY, EMBEDDING, HIDDEN, BOTH)
-
-
-def random_weights(shapes=NAMES, seed: int = 0, scale: float = 1.0) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(seed)
-    return {
-        name: (scale * random.normal(size=shape)).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-
-
-def forward(weights: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
-    """float64 (2,): the probabilities of one text, by Hochreiter and Schmidhuber 1997 with the
-    forget gate of Gers et al. 2000, in plain NumPy."""
-    w = {name: value.astype(np.float64) for name, value in weights.items()}
-    inputs = [w["embedding"][token] for token in ids]
-    for place, pair in enumerate(pairwise(ids), 1):
-        if pair in BIGRAMS:
-            inputs[place] = inputs[place] + w["embedding"][BIGRAMS[pair]]
-    totals = []
-    for name in lstms(w):
-        h, c, total = np.zeros((3, len(w[f"{name}/recurrent_kernel"])))
-        for x in inputs if name == "lstm" else inputs[::-1]:
-            gates = x @ w[f"{name}/kernel"] + h @ w[f"{name}/recurrent_kernel"]
-            i, f, g, o = np.split(gates + w[f"{name}/bias"], 4)
-            c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
-            h = np.tanh(c) / (1 + np.exp(-o))
-            total += h
-        totals.append(total)
-    logits = np.concatenate(totals) / max(len(ids), 1) @ w["dense/kernel"] + w["dense/bias"]
-    e = np.exp(logits - logits.max())
-    return e / e.sum()
+SIZES = VOCABULARY, EMBEDDING, HIDDEN
+NAMES = [*SPECIALS, *(f"w{number}" for number in range(2, WORDS))]
+PAIRS = Bigrams([*NAMES, *(f"{NAMES[first]} {NAMES[second]}" for first, second in BIGRAMS)])
 
 
 def padded(texts: list[list[int]], more: int = 0, filler=None) -> tuple[np.ndarray, ...]:
@@ -65,13 +39,13 @@ def padded(texts: list[list[int]], more: int = 0, filler=None) -> tuple[np.ndarr
 
 
 @pytest.fixture(scope="module", params=[("lstm",), BOTH], ids=["one way", "both ways"])
-def weights(request):
-    return random_weights(weight_shapes(VOCABULARY, EMBEDDING, HIDDEN, request.param))
+def network(request):
+    return Network(random_weights(*SIZES, scale=1, names=request.param), PAIRS)
 
 
 @pytest.fixture(scope="module")
-def model(weights):
-    return from_weights(weights)
+def model(network):
+    return of_network(network)
 
 
 texts = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=12), min_size=1, max_size=8)
@@ -79,9 +53,9 @@ texts = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=12), min_size=1, m
 
 @examples(25)
 @given(texts=texts)
-def test_it_computes_what_the_formulas_say(model, weights, texts):
+def test_it_computes_what_the_formulas_say(model, network, texts):
     found = model.probabilities(*padded(texts))
-    expected = [forward(weights, text) for text in texts]
+    expected = probabilities(network, *flat(texts))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -122,8 +96,8 @@ def logits(model, seed, texts=((1, 2, 3), (4,), (5, 6, 7, 8), ())) -> np.ndarray
 
 
 def test_dropout_follows_from_its_seed_alone():
-    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=0.5)
-    again = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=0.5)
+    model = SentimentLSTM(*SIZES, dropout_keep_prob=0.5)
+    again = SentimentLSTM(*SIZES, dropout_keep_prob=0.5)
     first = logits(model, (0, 0))
     keras.utils.set_random_seed(1)
     np.testing.assert_array_equal(logits(model, (0, 0)), first)
@@ -140,14 +114,14 @@ def test_dropout_follows_from_its_seed_alone():
 
 
 def test_without_dropout_the_seed_does_not_matter():
-    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=1.0)
+    model = SentimentLSTM(*SIZES, dropout_keep_prob=1.0)
     np.testing.assert_array_equal(logits(model, (0, 0)), logits(model, None))
     np.testing.assert_array_equal(logits(model, (0, 1)), logits(model, None))
 
 
 @pytest.mark.parametrize("keep", [0.25, 0.5, 0.9])
 def test_dropout_keeps_its_share_and_the_mean(keep):
-    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
+    model = SentimentLSTM(*SIZES, dropout_keep_prob=keep)
     ones = tf.ones((200, 50, 10))
     seed = np.array([3, 4], np.int64)
     masks = [
@@ -167,14 +141,14 @@ def test_dropout_keeps_its_share_and_the_mean(keep):
 
 @pytest.mark.parametrize(("keep", "wanted"), [(1 - 1e-9, 1), (1e-9, 0)])
 def test_dropout_of_next_to_nothing_or_all_of_an_odd_number_of_values(keep, wanted):
-    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, dropout_keep_prob=keep)
+    model = SentimentLSTM(*SIZES, dropout_keep_prob=keep)
     drawn = _random_int16(np.array([3, 4], np.int64), 0, (3, 7, 5))
     dropped = model._dropped(tf.ones((3, 7, 5)), drawn)
     np.testing.assert_allclose(dropped, np.full((3, 7, 5), wanted), rtol=1e-4)
 
 
-def test_gradients_are_those_of_the_formulas(weights):
-    model = from_weights(weights)
+def test_gradients_are_those_of_the_formulas(network):
+    weights, model = network.weights, of_network(network)
     text = [4, 4, 5, 2, 5]
     with tf.GradientTape() as tape:
         answers = model(list(padded([text], 3)))
@@ -185,18 +159,20 @@ def test_gradients_are_those_of_the_formulas(weights):
     for name, gradient in zip(model.export(), gradients, strict=True):
         direction = random.normal(size=weights[name].shape)
         losses = [
-            -np.log(forward(weights | {name: weights[name] + step * direction}, text)[1])
+            -np.log(probabilities(replace(network, weights=moved), *flat([text]))[0, 1])
             for step in (1e-5, -1e-5)
+            for moved in [weights | {name: weights[name] + step * direction}]
         ]
         slope = float((tf.convert_to_tensor(gradient).numpy() * direction).sum())
         assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(slope, abs=1e-4)
 
 
 def test_weights_go_in_and_out_bitwise():
-    weights = random_weights(seed=3)
-    model = SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, bidirectional=True)
-    assert {name: value.shape for name, value in model.export().items()} == NAMES
-    for each in (model, from_weights(weights)):
+    weights = random_weights(*SIZES, seed=3, names=BOTH)
+    model = SentimentLSTM(*SIZES, bidirectional=True)
+    shapes = {name: value.shape for name, value in model.export().items()}
+    assert shapes == weight_shapes(*SIZES, BOTH)
+    for each in (model, of_network(Network(weights, PAIRS))):
         each.restore(weights)
         found = each.export()
         assert found.keys() == weights.keys()
@@ -207,8 +183,7 @@ def test_weights_go_in_and_out_bitwise():
 
 def test_the_seed_decides_the_first_weights():
     one, same, other = (
-        SentimentLSTM(VOCABULARY, EMBEDDING, HIDDEN, seed=seed, bidirectional=True).export()
-        for seed in (5, 5, 6)
+        SentimentLSTM(*SIZES, seed=seed, bidirectional=True).export() for seed in (5, 5, 6)
     )
     assert (one["lstm/kernel"] != one["backward/kernel"]).any()
     for name in one:

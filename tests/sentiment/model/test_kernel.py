@@ -1,4 +1,4 @@
-"""The kernel computes Keras's LSTM, to the last bit the same in any batch and vector width."""
+"""The kernel computes the formula, to the last bit the same in any batch and vector width."""
 
 import copy
 import math
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,37 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba.core.codegen import get_host_cpu_features
 
-from sentiment.checkpoint import lstms, weight_shapes
 from sentiment.model import kernel as kernel_module
-from sentiment.model.batch import pad
 from sentiment.model.kernel import LSTMKernel
+from sentiment.network import Network
 from sentiment.text.bigrams import Bigrams
-from sentiment.text.tokenizer import SPECIALS
+from testing.networks import (
+    BOTH,
+    probabilities,
+    random_texts,
+    random_vocabulary,
+    random_weights,
+    sigmoid,
+)
 from testing.properties import examples
-
-
-def weights(
-    vocabulary,
-    embedding,
-    hidden,
-    seed=0,
-    scale=0.5,
-    recurrence=1.0,
-    names=("lstm",),
-    classes=2,
-):
-    """Normally distributed weights.
-
-    Up to a recurrence of 1 or so roundings die away in time; from 4 on they grow: chaos.
-    """
-    random = np.random.default_rng(seed)
-    shapes = weight_shapes(vocabulary, embedding, hidden, names, classes)
-    recurrent = [f"{name}/recurrent_kernel" for name in names]
-    scales = dict.fromkeys(shapes, scale) | dict.fromkeys(recurrent, recurrence / hidden**0.5)
-    return {
-        name: random.normal(0, scales[name], shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
 
 
 def by_gates(gates, recurrent=None, dense=((-2, 2),), bias=(0, 0)):
@@ -61,59 +42,10 @@ def by_gates(gates, recurrent=None, dense=((-2, 2),), bias=(0, 0)):
     }
 
 
-def texts(vocabulary, lengths, seed=0):
-    """ids and offsets of texts of these lengths."""
-    offsets = np.cumsum([0, *lengths], dtype=np.int64)
-    ids = np.random.default_rng(seed).integers(0, vocabulary, offsets[-1], dtype=np.int32)
-    return ids, offsets
-
-
-def sigmoid(x):
-    return 0.5 + 0.5 * np.tanh(x / 2)
-
-
-def reference(weights, ids, offsets, pairs=None):
-    """The formulas, text by text and token by token, in float64.
-
-    `pairs`: by the ids of two words the id of their bigram.
-    """
-    w = {name: value.astype(np.float64) for name, value in weights.items()}
-    probabilities = []
-    for start, end in pairwise(offsets):
-        text = ids[start:end].tolist()
-        inputs = [w["embedding"][token].copy() for token in text]
-        for place, pair in enumerate(pairwise(text), 1):
-            if pair in (pairs or {}):
-                inputs[place] += w["embedding"][pairs[pair]]
-        ways = {"lstm": inputs, "backward": inputs[::-1]}
-        totals = [_total(w, name, ways[name]) for name in lstms(w)]
-        logits = np.concatenate(totals) / max(end - start, 1) @ w["dense/kernel"]
-        logits += w["dense/bias"]
-        powers = np.exp(logits - logits.max())
-        probabilities.append(powers / powers.sum())
-    return np.array(probabilities).reshape(len(offsets) - 1, len(w["dense/bias"]))
-
-
-def _total(w, name, inputs):
-    """The sum of an LSTM's outputs."""
-    units = len(w[f"{name}/recurrent_kernel"])
-    h = c = total = np.zeros(units)
-    for x in inputs:
-        gates = x @ w[f"{name}/kernel"] + w[f"{name}/bias"]
-        i, f, g, o = np.split(gates + h @ w[f"{name}/recurrent_kernel"], 4)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(c)
-        total = total + h
-    return total
-
-
-def with_bigrams(words, bigrams, seed=0):
-    """A vocabulary of so many words, its markers among them, and bigrams; and the pairs' ids."""
-    names = [*SPECIALS, *(f"w{number}" for number in range(2, words))][:words]
-    random = np.random.default_rng(seed)
-    pairs = {tuple(pair) for pair in random.integers(2, words, (bigrams, 2)).tolist()}
-    entries = [f"w{first} w{second}" for first, second in sorted(pairs)]
-    return names + entries, {pair: words + n for n, pair in enumerate(sorted(pairs))}
+def assert_formula(network, batch, tolerance):
+    """The kernel's probabilities are those of the formula."""
+    found, expected = LSTMKernel(network)(*batch), probabilities(network, *batch)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 lengths = st.lists(st.integers(0, 30), max_size=40)
@@ -130,12 +62,12 @@ seeds = st.integers(0, 2**32 - 1)
     seed=seeds,
 )
 def test_it_computes_the_formulas(hidden, embedding, vocabulary, classes, lengths, seed):
-    w = weights(vocabulary, embedding, hidden, seed, classes=classes)
-    batch = texts(vocabulary, lengths, seed)
-    found = LSTMKernel(w)(*batch)
+    w = random_weights(vocabulary, embedding, hidden, seed, classes=classes)
+    batch = random_texts(vocabulary, lengths, seed)
+    found = LSTMKernel(Network(w))(*batch)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(found, reference(w, *batch), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, probabilities(Network(w), *batch), rtol=0, atol=1e-5)
 
 
 @examples(40)
@@ -143,18 +75,19 @@ def test_it_computes_the_formulas(hidden, embedding, vocabulary, classes, length
     hidden=st.sampled_from([1, 8, 17, 75]),
     words=st.integers(3, 12),
     bigrams=st.integers(0, 60),
-    names=st.sampled_from([("lstm",), ("lstm", "backward")]),
+    names=st.sampled_from([("lstm",), BOTH]),
     classes=st.integers(2, 4),
     lengths=lengths,
     seed=seeds,
 )
 def test_it_adds_bigrams_and_reads_both_ways(hidden, words, bigrams, names, classes, lengths, seed):
-    vocabulary, pairs = with_bigrams(words, bigrams, seed)
-    w = weights(len(vocabulary), 7, hidden, seed, names=names, classes=classes)
-    batch = texts(words, lengths, seed)
-    kernel = LSTMKernel(w, Bigrams(vocabulary))
+    vocabulary = random_vocabulary(words, bigrams, seed)
+    w = random_weights(len(vocabulary), 7, hidden, seed, names=names, classes=classes)
+    batch = random_texts(words, lengths, seed)
+    network = Network(w, Bigrams(vocabulary))
+    kernel = LSTMKernel(network)
     found = kernel(*batch)
-    np.testing.assert_allclose(found, reference(w, *batch, pairs), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, probabilities(network, *batch), rtol=0, atol=1e-5)
     order = np.random.default_rng(seed).permutation(len(lengths))
     ids, offsets = batch
     others = [ids[offsets[text] : offsets[text + 1]] for text in order]
@@ -163,37 +96,18 @@ def test_it_adds_bigrams_and_reads_both_ways(hidden, words, bigrams, names, clas
     np.testing.assert_array_equal(again, found[order])
 
 
-@pytest.mark.parametrize("names", [("lstm",), ("lstm", "backward")])
-@pytest.mark.parametrize(
-    ("vocabulary", "embedding", "hidden", "classes"),
-    [(3, 1, 1, 3), (9, 3, 7, 2), (50, 8, 8, 25), (1000, 75, 75, 2), (30, 20, 80, 3)],
-)
-def test_it_answers_as_keras(vocabulary, embedding, hidden, classes, names):
-    from sentiment.model.keras_model import from_weights
-
-    entries, _ = with_bigrams(vocabulary, 4 * vocabulary)
-    bigrams = Bigrams(entries)
-    w = weights(len(entries), embedding, hidden, seed=hidden, names=names, classes=classes)
-    lengths = np.random.default_rng(hidden).integers(0, 40, 100, dtype=np.int32)
-    lengths[:3] = 0, 1, 150
-    ids, offsets = texts(vocabulary, lengths)
-    padded = (pad(each, offsets[:-1], lengths) for each in (ids, bigrams(ids, offsets)))
-    expected = from_weights(w).probabilities(*padded, lengths)
-    np.testing.assert_allclose(LSTMKernel(w, bigrams)(ids, offsets), expected, rtol=0, atol=1e-5)
-
-
-WEIGHTS = weights(50, 12, 37)
+NETWORK = Network(random_weights(50, 12, 37))
 
 
 @pytest.fixture(scope="module")
 def kernel():
-    return LSTMKernel(WEIGHTS)
+    return LSTMKernel(NETWORK)
 
 
 @examples(30)
 @given(lengths=lengths, seed=seeds)
 def test_neither_order_nor_company_changes_a_bit(kernel, lengths, seed):
-    ids, offsets = texts(50, lengths, seed)
+    ids, offsets = random_texts(50, lengths, seed)
     together = kernel(ids, offsets)
     cut = np.split(ids, offsets[1:-1]) if lengths else []
     for text, expected in zip(cut, together, strict=True):
@@ -205,7 +119,7 @@ def test_neither_order_nor_company_changes_a_bit(kernel, lengths, seed):
 
 
 def test_threads_share_a_kernel(kernel):
-    batches = [texts(50, np.arange(200) % 31, seed) for seed in range(8)]
+    batches = [random_texts(50, np.arange(200) % 31, seed) for seed in range(8)]
     expected = [kernel(*batch).tobytes() for batch in batches]
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(lambda batch: kernel(*batch).tobytes(), batches)
@@ -213,14 +127,14 @@ def test_threads_share_a_kernel(kernel):
 
 
 def test_long_texts_among_short_ones(kernel):
-    batch = texts(50, [3, 5000, 0, 1, 2000, 2, *[1] * 50])
-    np.testing.assert_allclose(kernel(*batch), reference(WEIGHTS, *batch), rtol=0, atol=1e-5)
+    batch = random_texts(50, [3, 5000, 0, 1, 2000, 2, *[1] * 50])
+    np.testing.assert_allclose(kernel(*batch), probabilities(NETWORK, *batch), rtol=0, atol=1e-5)
 
 
 def test_memory_does_not_grow_with_length(kernel):
     peaks = []
     for length in (100, 100_000):
-        batch = texts(50, [length])
+        batch = random_texts(50, [length])
         tracemalloc.start()
         kernel(*batch)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -234,14 +148,18 @@ def test_a_gate_that_is_shut_holds_for_a_hundred_thousand_tokens():
     ids = np.ones(100_000, np.int32)
     ids[0] = 0
     batch = ids, np.array([0, len(ids)])
-    np.testing.assert_allclose(LSTMKernel(w)(*batch), reference(w, *batch), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        LSTMKernel(Network(w))(*batch), probabilities(Network(w), *batch), rtol=0, atol=1e-6
+    )
 
 
 def test_the_mean_over_a_hundred_thousand_tokens_loses_no_digits():
     # Each output is tanh(tanh(1)): summed in float32 the rounding would go one way for long.
     w = by_gates([(1000, -1000, 1, 1000)])
     batch = np.zeros(100_000, np.int32), np.array([0, 100_000])
-    np.testing.assert_allclose(LSTMKernel(w)(*batch), reference(w, *batch), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        LSTMKernel(Network(w))(*batch), probabilities(Network(w), *batch), rtol=0, atol=1e-6
+    )
 
 
 huge = st.sampled_from([-3.4e38, -1e30, -1e4, -100.0, 100.0, 1e4, 1e30, 3.4e38])
@@ -255,33 +173,35 @@ huge = st.sampled_from([-3.4e38, -1e30, -1e4, -100.0, 100.0, 1e4, 1e30, 3.4e38])
 )
 def test_saturated_gates_are_open_or_shut(gates, recurrent, lengths):
     w = by_gates(gates, recurrent=[recurrent])
-    batch = texts(len(gates), lengths)
-    np.testing.assert_allclose(LSTMKernel(w)(*batch), reference(w, *batch), rtol=0, atol=1e-5)
+    batch = random_texts(len(gates), lengths)
+    np.testing.assert_allclose(
+        LSTMKernel(Network(w))(*batch), probabilities(Network(w), *batch), rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("scale", [1e3, 1e10, 1e20, 1e37])
 def test_any_finite_weights_give_probabilities(scale):
-    w = weights(20, 8, 20, scale=scale)
+    w = random_weights(20, 8, 20, scale=scale)
     # Near the largest float32: gate inputs and products overflow, in opposite directions, too.
     signs = np.sign(w["lstm/recurrent_kernel"])
     w["lstm/recurrent_kernel"] = (signs * min(scale * 34, 3.4e38)).astype(np.float32)
-    found = LSTMKernel(w)(*texts(20, np.arange(100)))
+    found = LSTMKernel(Network(w))(*random_texts(20, np.arange(100)))
     assert ((found >= 0) & (found <= 1)).all()
     # A word's row and its bigram's, the other way.
-    vocabulary, _ = with_bigrams(10, 200)
-    w = weights(len(vocabulary), 8, 20, scale=scale)
+    vocabulary = random_vocabulary(10, 200)
+    w = random_weights(len(vocabulary), 8, 20, scale=scale)
     w["embedding"][10:] = -w["embedding"][1]
     w["embedding"][:10] = w["embedding"][1]
-    found = LSTMKernel(w, Bigrams(vocabulary))(*texts(10, np.arange(100)))
+    found = LSTMKernel(Network(w, Bigrams(vocabulary)))(*random_texts(10, np.arange(100)))
     assert ((found >= 0) & (found <= 1)).all()
 
 
 @pytest.mark.parametrize("scale", [10, 1e3, 1e15])
 def test_large_weights_give_what_the_formulas_give(scale):
-    w = weights(30, 5, 7, scale=scale, recurrence=scale)
-    batch = texts(30, [0, 1, 2, 9, 300])
-    found, expected = LSTMKernel(w)(*batch), reference(w, *batch)
+    w = random_weights(30, 5, 7, scale=scale, recurrence=scale)
+    batch = random_texts(30, [0, 1, 2, 9, 300])
+    found, expected = LSTMKernel(Network(w))(*batch), probabilities(Network(w), *batch)
     # Others hang on float32's rounding of gates that are between open and shut.
     clear = expected.min(axis=1) < 1e-12
     assert clear.any()
@@ -289,7 +209,7 @@ def test_large_weights_give_what_the_formulas_give(scale):
 
 
 def test_texts_without_tokens_get_the_bias_alone(kernel):
-    bias = WEIGHTS["dense/bias"].astype(np.float64)
+    bias = NETWORK.weights["dense/bias"].astype(np.float64)
     expected = np.float32(sigmoid(bias[1] - bias[0]))
     found = kernel(np.array([4, 4], np.int32), np.array([0, 0, 0, 1, 1, 2, 2]))
     np.testing.assert_allclose(found[[0, 1, 3, 5], 1], expected, rtol=1e-6)
@@ -308,8 +228,8 @@ def test_texts_without_tokens_get_the_bias_alone(kernel):
     ],
 )
 def test_logits_of_any_size_give_probabilities(bias, expected):
-    w = weights(5, 3, 4, classes=len(bias)) | {"dense/bias": np.array(bias, np.float32)}
-    (found,) = LSTMKernel(w)(np.zeros(0, np.int32), np.array([0, 0]))
+    w = random_weights(5, 3, 4, classes=len(bias)) | {"dense/bias": np.array(bias, np.float32)}
+    (found,) = LSTMKernel(Network(w))(np.zeros(0, np.int32), np.array([0, 0]))
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
@@ -317,7 +237,9 @@ def test_two_classes_answer_as_the_sigmoid_of_their_difference():
     """To the last bit: so did models before there could be more classes."""
     for bias in np.linspace(-20, 20, 2001):
         w = {"dense/bias": np.array([0, bias], np.float32)}
-        (found,) = LSTMKernel(weights(5, 3, 4) | w)(np.zeros(0, np.int32), np.array([0, 0]))
+        (found,) = LSTMKernel(Network(random_weights(5, 3, 4) | w))(
+            np.zeros(0, np.int32), np.array([0, 0])
+        )
         assert found[1] == np.float32(1 / (1 + math.exp(-float(np.float32(bias)))))
 
 
@@ -357,7 +279,7 @@ def test_what_is_no_list_of_integers_is_refused(kernel):
 
 
 def test_any_integers_views_and_frozen_arrays_do(kernel):
-    ids, offsets = texts(50, np.arange(20))
+    ids, offsets = random_texts(50, np.arange(20))
     expected = kernel(ids, offsets)
     frozen = ids.copy()
     frozen.flags.writeable = False
@@ -369,10 +291,10 @@ def test_any_integers_views_and_frozen_arrays_do(kernel):
 
 
 def test_weights_are_copied_and_left_alone():
-    w = weights(20, 5, 9)
+    w = random_weights(20, 5, 9)
     before = {name: value.copy() for name, value in w.items()}
-    batch = texts(20, [4, 5])
-    kernel = LSTMKernel(w)
+    batch = random_texts(20, [4, 5])
+    kernel = LSTMKernel(Network(w))
     expected = kernel(*batch)
     for name, value in w.items():
         np.testing.assert_array_equal(value, before[name])
@@ -381,7 +303,7 @@ def test_weights_are_copied_and_left_alone():
 
 
 def test_a_pickle_brings_its_table_along_out_of_band(kernel):
-    batch = texts(50, np.arange(90) % 31)
+    batch = random_texts(50, np.arange(90) % 31)
     buffers = []
     pickled = pickle.dumps(kernel, protocol=5, buffer_callback=buffers.append)
     assert len(pickled) < 5_000 < kernel.table_bytes
@@ -392,7 +314,7 @@ def test_a_pickle_brings_its_table_along_out_of_band(kernel):
 
 
 def test_a_pickle_from_a_machine_of_another_width_folds_anew(kernel, monkeypatch):
-    batch = texts(50, np.arange(90) % 31)
+    batch = random_texts(50, np.arange(90) % 31)
     pickled = pickle.dumps(kernel)
     monkeypatch.setattr(kernel_module, "LANES", 5)
     monkeypatch.setattr(kernel_module.LSTMKernel, "_compile", lambda self: None)
@@ -405,16 +327,17 @@ def test_the_table_costs_a_padded_row_a_token():
     lanes = kernel_module.LANES
     for hidden in (1, lanes, lanes + 1):
         padded = -(-hidden // lanes) * lanes
-        assert LSTMKernel(weights(21, 3, hidden)).table_bytes == 22 * 4 * padded * 4
+        assert LSTMKernel(Network(random_weights(21, 3, hidden))).table_bytes == 22 * 4 * padded * 4
 
 
 OTHER_MACHINE = """
 import sys
 import numpy as np
 from sentiment.model.kernel import LANES, LSTMKernel
+from sentiment.network import Network
 data = dict(np.load(sys.argv[1]))
 batch = data.pop("ids"), data.pop("offsets")
-np.save(sys.argv[2], LSTMKernel(data)(*batch))
+np.save(sys.argv[2], LSTMKernel(Network(data))(*batch))
 assert not {"tensorflow", "keras", "ray"} & set(sys.modules)
 print(LANES)
 """
@@ -428,8 +351,8 @@ print(LANES)
 )
 def test_it_answers_alike_on_other_machines(tmp_path, name, features, lanes, recurrence, tolerance):
     """Code for CPUs that this one can stand in for: to the last bit where they have FMA."""
-    w = weights(60, 11, 75, recurrence=recurrence)
-    ids, offsets = texts(60, np.arange(90) % 41)
+    w = random_weights(60, 11, 75, recurrence=recurrence)
+    ids, offsets = random_texts(60, np.arange(90) % 41)
     np.savez(tmp_path / "in.npz", ids=ids, offsets=offsets, **w)
     done = subprocess.run(
         [sys.executable, "-c", OTHER_MACHINE, tmp_path / "in.npz", tmp_path / "out.npy"],
@@ -439,5 +362,5 @@ def test_it_answers_alike_on_other_machines(tmp_path, name, features, lanes, rec
         text=True,
     )
     assert int(done.stdout) == lanes
-    found, here = np.load(tmp_path / "out.npy"), LSTMKernel(w)(ids, offsets)
+    found, here = np.load(tmp_path / "out.npy"), LSTMKernel(Network(w))(ids, offsets)
     np.testing.assert_allclose(found, here, rtol=0, atol=tolerance)
