@@ -7,6 +7,7 @@ batches are shuffled. So a batch has little padding. Each row occurs in one batc
 for the remainder that does not fill a batch; each epoch leaves out other rows.
 """
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,18 @@ class CachedRows:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def part(self, ranges: Sequence[tuple[int, int]]) -> "CachedRows":
+        """The rows of some ranges (first row, and the row after the last) alone, in order."""
+        part = copy.copy(self)
+        part._files = [
+            (labels[first:last], offsets[first : last + 1], ids)
+            for (labels, offsets, ids), at in zip(self._files, self._starts[:-1], strict=True)
+            for start, stop in ranges
+            if (first := max(start - at, 0)) < (last := min(stop - at, len(labels)))
+        ]
+        part._starts = np.cumsum([0, *(len(labels) for labels, _, _ in part._files)])
+        return part
 
     def ranges(self, ranges: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows of several ranges, one after another.

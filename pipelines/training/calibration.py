@@ -4,7 +4,7 @@ import numpy as np
 import scipy.optimize
 from scipy.special import logsumexp
 
-MAX_TEMPERATURE = 2.0
+MAX_TEMPERATURE = 4.0
 """Upper bound of the temperature; the lower bound is 1 / MAX_TEMPERATURE. With few texts the
 optimum is unbounded."""
 

@@ -132,7 +132,8 @@ class TrainConfig:
     """balanced: rows count by how rare their class is, so that all classes count the same; None:
     all rows count the same."""
     calibrate: bool = False
-    """Calibrate the probabilities on the validation texts (temperature scaling)."""
+    """Calibrate the probabilities on the validation texts (temperature scaling); if they are few,
+    also on training texts, which five more models answer that did not learn them."""
     threshold: float | None = None
     """For two classes: score a text as the second one from this probability on; None: from 0.5."""
     threshold_for: str | None = None

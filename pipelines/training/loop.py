@@ -6,12 +6,13 @@ last checkpoint and end with the same bits.
 
 from typing import Any
 
+import numpy as np
 import ray.train
 from ray.util.queue import Queue
 
 from pipelines.cluster.resources import node_cpus
 from pipelines.training import resume_state as state
-from pipelines.training.batches import TrainingBatches
+from pipelines.training.cross_fit import cross_fit
 from pipelines.training.messages import ReplicaHash
 from pipelines.training.reporter import Reporter
 from pipelines.training.settings import Settings
@@ -36,10 +37,14 @@ def train_loop(config: dict[str, Any]) -> None:
     rank, workers = context.get_world_rank(), context.get_world_size()
     threads = settings.cpus_per_worker or _threads(context.get_local_world_size())
     trainer = make_trainer(settings, threads)
-    progress = state.restore(trainer)
     bigrams = Bigrams(settings.vocabulary) or None
+    crossed = None
+    if settings.cross_fits:
+        validated = [step for step in range(1, settings.steps + 1) if _is_validated(step, settings)]
+        crossed = cross_fit(trainer, settings, bigrams, validated, rank, workers)
+    progress = state.restore(trainer)
     validation_rows = ValidationRows(settings.rows("validation"), bigrams, rank, workers)
-    batches = _training_batches(settings, bigrams)
+    batches = settings.training_batches(settings.rows("train"), bigrams)
     reporter = Reporter(settings, messages, trainer, progress) if rank == 0 else None
 
     losses = []
@@ -51,36 +56,33 @@ def train_loop(config: dict[str, Any]) -> None:
         rate = settings.learning_rate_at(step)
         # Another dropout mask for every step and worker.
         losses.append(trainer.step(batch, step, (step - 1) * workers + rank, rate))
-        validate = step % settings.validate_every == 0 or step == settings.steps
+        validate = _is_validated(step, settings)
         if step % REPORT_STEPS == 0 or validate:
             if reporter:
                 reporter.steps(step, losses, rate)
             losses = []
         if validate:
             logits = trainer.logits(validation_rows.worker_batches, rank, workers)
-            validation = measure(step, validation_rows.targets, logits, settings.calibrate)
+            targets = validation_rows.targets
+            if crossed:
+                targets = np.concatenate([targets, crossed.targets])
+                logits = np.concatenate([logits, crossed.logits[step]])
+            validation = measure(step, targets, logits, settings.calibrate)
             progress = progress.after(validation)
             over = is_over(progress.validations, settings.early_stopping)
             messages.put(ReplicaHash(step, rank, trainer.hash()))
             if reporter:
                 weights = trainer.model.export()
-                reporter.validation(validation, validation_rows.targets, logits, weights)
+                reporter.validation(validation, targets, logits, weights)
             state.save(trainer, progress, rank)
             if reporter:
                 reporter.saved(validation)
 
 
+def _is_validated(step: int, settings: Settings) -> bool:
+    return step % settings.validate_every == 0 or step == settings.steps
+
+
 def _threads(workers_on_node: int) -> int:
     """Threads for each of the workers that share this node: an equal share of its CPUs."""
     return max(1, int(node_cpus()) // workers_on_node)
-
-
-def _training_batches(settings: Settings, bigrams: Bigrams | None) -> TrainingBatches:
-    return TrainingBatches(
-        settings.rows("train"),
-        settings.batch_size,
-        settings.random_state,
-        bigrams,
-        settings.word_keep_prob,
-        settings.bigram_keep_prob,
-    )

@@ -20,7 +20,7 @@ from pipelines.training.run_directory import (
     require_same_corpus,
     write_flags,
 )
-from pipelines.training.settings import Settings, make_settings
+from pipelines.training.settings import FOLDS, Settings, make_settings
 from pipelines.training.settings_files import preset_hint
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, require_size
@@ -120,9 +120,16 @@ def _description(config: TrainConfig, settings: Settings, name: str) -> str:
     rows, words = settings.corpus.rows, len(settings.corpus.vocabulary)
     bigrams = len(settings.vocabulary) - words
     entries = f"{words:,} words" + (f" and {bigrams:,} bigrams" if bigrams else "")
-    return (
+    lines = [
         f"Run {name}: {rows['train']:,} rows to train, {rows['validation']:,} to validate, "
-        f"{rows['test']:,} held out; {entries}; longest text {settings.corpus.longest} tokens\n"
+        f"{rows['test']:,} held out; {entries}; longest text {settings.corpus.longest} tokens",
         f"{settings.steps:,} steps of {settings.batch_size} rows on "
-        f"{quantity(config.num_workers, 'worker')} ..."
-    )
+        f"{quantity(config.num_workers, 'worker')} ...",
+    ]
+    if settings.cross_fits:
+        lines.insert(
+            1,
+            f"Few rows validate, so training rows do, too: {FOLDS} more models each answer a part "
+            "of them that they did not learn",
+        )
+    return "\n".join(lines)

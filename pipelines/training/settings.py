@@ -5,12 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.training.batches import CachedRows
+from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.run_directory import run_flags
 from sentiment import storage
 from sentiment.errors import InputError
+from sentiment.text.bigrams import Bigrams
+
+FOLDS = 5
+"""Of cross-fitting."""
+
+CROSS_FIT_BELOW = 250
+"""Validation rows. Twenty times as many train fast."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,27 @@ class Settings:
         corpus = self.corpus
         return CachedRows(
             corpus.directory, corpus.files[split], self.sequence_len, self.class_weights
+        )
+
+    def training_batches(self, rows: CachedRows, bigrams: Bigrams | None) -> TrainingBatches:
+        """Batches of training rows; `bigrams` finds those of the vocabulary, None: it has none."""
+        return TrainingBatches(
+            rows,
+            self.batch_size,
+            self.random_state,
+            bigrams,
+            self.word_keep_prob,
+            self.bigram_keep_prob,
+        )
+
+    @property
+    def cross_fits(self) -> bool:
+        """Whether training rows validate as well, as too few others do for a temperature."""
+        rows = self.corpus.rows
+        return (
+            self.calibrate
+            and rows["validation"] < CROSS_FIT_BELOW
+            and rows["train"] * (FOLDS - 1) // FOLDS > self.batch_size
         )
 
     def learning_rate_at(self, step: int) -> float:

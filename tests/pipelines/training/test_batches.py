@@ -116,6 +116,19 @@ def test_batches_hold_the_rows_as_they_were_written(tmp_path):
             assert label == labels[row]
 
 
+@pytest.mark.parametrize("files", [1, 3])
+def test_a_part_holds_the_rows_of_its_ranges(files, tmp_path):
+    whole = cache(tmp_path, 100, files)
+    ranges = [(0, 20), (37, 37), (40, 100)]
+    part, expected = whole.part(ranges), whole.ranges(ranges)
+    assert len(part) == 80
+    for found, column in zip(part.ranges([(0, 80)]), expected, strict=True):
+        np.testing.assert_array_equal(found, column)
+    found = [row for batch in epoch(TrainingBatches(part, 8, 0), 0) for row in batch]
+    assert sorted(found) == [*range(20), *range(40, 100)]
+    assert len(whole) == 100
+
+
 def test_texts_without_tokens_are_rows_like_others(tmp_path):
     labels = np.arange(40) % 2
     names = write(tmp_path, [[] if row % 4 else [5] for row in range(40)], labels, 3)

@@ -26,11 +26,13 @@ from pipelines.training.best_checkpoint import losses as curve
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
+from pipelines.training.cross_fit import cross_fit
 from pipelines.training.job import main
 from pipelines.training.ray_job import add_bigrams_and_initial_weights
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import set_cluster
 from pipelines.training.trainer_setup import make_trainer
+from pipelines.training.validation import measure
 from sentiment.checkpoint import load
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN
@@ -66,15 +68,18 @@ def learn(rank: int, addresses: list[str], settings: Settings, path: Path) -> No
     """One worker, as a process of its own that TensorFlow alone connects to the others."""
     set_cluster(addresses, rank)
     trainer = make_trainer(settings, threads=1)
+    # It leaves nothing behind: the losses are those of a run without.
+    crossed = cross_fit(trainer, settings, None, [1, 30], rank, len(addresses))
     batches = TrainingBatches(settings.rows("train"), settings.batch_size, settings.random_state)
     own = batches.worker_batches(0, settings.steps, rank, len(addresses))
     losses = [float(trainer.step(batch, step, step, 0.01)) for step, batch in enumerate(own, 1)]
     if rank == 0:
-        path.write_text(json.dumps(losses))
+        first, last = (crossed.logits[step].tolist() for step in (1, 30))
+        path.write_text(json.dumps([losses, crossed.targets.tolist(), first, last]))
 
 
 def learnt_by(workers: int, settings: Settings, path: Path) -> list[multiprocessing.Process]:
-    """Start the workers; worker 0 writes its losses to the path."""
+    """Start the workers; worker 0 writes its losses and what `cross_fit` found to the path."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     context = multiprocessing.get_context("spawn")
     processes = [
@@ -109,11 +114,20 @@ def test_any_number_of_workers_has_the_same_loss_curve(
     for process in processes:
         process.join(200)
         assert process.exitcode == 0
-    one, three = (json.loads((tmp_path / f"of{n}.json").read_text()) for n in (1, 3))
+    (one, targets, *crossed), (three, same_targets, *same_crossed) = (
+        json.loads((tmp_path / f"of{n}.json").read_text()) for n in (1, 3)
+    )
     assert len(one) == 100
     assert max(one[-10:]) < 0.5 < min(one[:10])
     np.testing.assert_allclose(three, one, atol=1e-4)
     np.testing.assert_allclose(losses(tmp_path, "of2"), one, atol=1e-4)
+
+    # Models that did not learn a row answer it, better after more steps.
+    assert targets == same_targets
+    assert len(targets) == prepared_corpus.rows["train"]
+    np.testing.assert_allclose(same_crossed, crossed, atol=1e-3)
+    first, last = (measure(1, np.array(targets), np.array(found), True) for found in crossed)
+    assert last["validation_loss"] < first["validation_loss"] - 0.05
 
     # A run that is finished is left alone, and continued only with its own flags.
     capsys.readouterr()

@@ -54,7 +54,7 @@ def test_a_soft_label_is_best_met_by_its_probabilities():
     assert measure(1, targets, np.log([[0.6, 0.3, 0.1]]), False)["validation_loss"] > best
 
 
-@pytest.mark.parametrize(("too_sure", "expected"), [(1.0, 1.0), (1.6, 1.6), (0.7, 0.7), (9.0, 2.0)])
+@pytest.mark.parametrize(("too_sure", "expected"), [(1.0, 1.0), (1.6, 1.6), (0.7, 0.7), (9.0, 4.0)])
 def test_the_temperature_makes_probabilities_shares(too_sure, expected):
     random = np.random.default_rng(0)
     margins = random.normal(0, 2, 200_000)
@@ -64,7 +64,7 @@ def test_the_temperature_makes_probabilities_shares(too_sure, expected):
     assert found["validation_temperature"] == pytest.approx(expected, rel=0.02)
     # Of a single text any would do.
     one = measure(1, np.array([[0, 1]]), np.array([[0, 3.0]]), False)
-    assert 0.5 <= one["validation_temperature"] <= 2
+    assert 0.25 <= one["validation_temperature"] <= 4
 
 
 def test_the_loss_of_a_model_that_will_be_calibrated_is_that_of_the_calibrated_one():
