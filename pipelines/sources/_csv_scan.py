@@ -1,11 +1,17 @@
-"""Where the rows and fields of delimited text start and end (compiled by Numba).
-
-Eight bytes are looked at at a time: `words[i]` is the unsigned number in bytes `i` to `i + 7`.
-"""
+"""Where the rows and fields of delimited text start and end (compiled by Numba)."""
 
 import numpy as np
 
-from pipelines.sources.numba_internals import scanner
+from pipelines.sources.numba_internals import (
+    BLOCK_BYTES,
+    SOURCE_HASH,
+    copy_block,
+    lowest_bit,
+    places_of,
+    scanner,
+    step,
+)
+from pipelines.sources.pool_arrays import unset
 from pipelines.sources.rows import MAX_BATCH_ROWS
 
 NONE = 256
@@ -16,9 +22,6 @@ UNCLOSED, AFTER_QUOTE, BACKSLASH_QUOTE = 1, 2, 4
 backslash before a quote in a quoted field."""
 
 _LF, _CR, _BLANK, _BACKSLASH = 10, 13, 32, 92
-_ONES, _HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
-_PLACES = np.uint64(0x0001020304050607)
-_7, _56 = np.uint64(7), np.uint64(56)
 
 
 def split_rows(
@@ -45,16 +48,14 @@ def split_rows(
     Returns `starts: int64[rows]`, `ends: int64[rows]` (without the line break), `fields:
     int64[rows]`, `flags: int64[rows]` (UNCLOSED, ...), `spans: int32[columns, rows, 2]` (where each
     value starts and ends in `data`, without quotes; if it has quotes or escapes inside, the start
-    is `-1 - start`), and where the next call begins.
+    is `-1 - start`; unset where a row has too few fields), and where the next call begins.
     """
     columns = int(slots.max(initial=-1)) + 1
     most = min(most, len(data) - begin + 1)
-    starts, ends, fields, flags = (np.empty(most, np.int64) for _ in range(4))
-    spans = np.zeros((columns, most, 2), np.int32)
+    starts, ends, fields, flags = unset((4, most), np.int64)
+    spans = unset((columns, most, 2), np.int32)
     view = np.frombuffer(data, np.uint8)
-    rows, consumed = _scan(
-        view, _words(data), begin, last, *dialect, slots, starts, ends, fields, flags, spans
-    )
+    rows, consumed = _scan(view, begin, last, *dialect, slots, starts, ends, fields, flags, spans)
     return starts[:rows], ends[:rows], fields[:rows], flags[:rows], spans[:, :rows], consumed
 
 
@@ -65,9 +66,9 @@ def split_lines(data: bytes, begin: int, last: bool) -> tuple[np.ndarray, np.nda
     next call begins. `last`: whether the file ends with `data`.
     """
     most = min(MAX_BATCH_ROWS, len(data) - begin + 1)
-    starts, ends = np.empty(most, np.int64), np.empty(most, np.int64)
+    starts, ends = unset((2, most), np.int64)
     view = np.frombuffer(data, np.uint8)
-    lines, consumed = _scan_lines(view, _words(data), begin, last, starts, ends)
+    lines, consumed = _scan_lines(view, begin, last, starts, ends)
     return starts[:lines], ends[:lines], consumed
 
 
@@ -84,53 +85,77 @@ def gather(
 
     Returns `offsets: int32[chosen + 1]` and `values: uint8[offsets[-1]]`.
     """
-    offsets = np.empty(int(np.count_nonzero(is_chosen)) + 1, np.int32)
-    room = _room(spans, is_chosen)
-    # Eight bytes are written at a time, of which the last may be too many.
-    values = np.empty(room + 9, np.uint8)
+    offsets = unset((int(np.count_nonzero(is_chosen)) + 1,), np.int32)
+    # Whole blocks are written, of which the last may have bytes that are too many.
+    values = unset((_room(spans, is_chosen) + BLOCK_BYTES,), np.uint8)
     view = np.frombuffer(data, np.uint8)
-    wide = np.ndarray((room + 2,), np.uint64, values, strides=(1,))
-    used = _gather(view, _words(data), spans, is_chosen, quote, escape, offsets, values, wide)
+    used = _gather(view, spans, is_chosen, quote, escape, offsets, values)
     return offsets, values[:used]
 
 
-def _words(data: bytes) -> np.ndarray:
-    """uint64[at least 2]: the eight bytes from each byte on, as a number.
-
-    Of fewer than two words Numba would take the array for another type, and compile again.
-    """
-    padded = data.ljust(9)
-    return np.ndarray((len(padded) - 7,), np.uint64, padded, strides=(1,))
-
-
-@scanner
-def _find(data, words, i, a, b, c):
-    """The first place from `i` on with one of three bytes, or the end."""
-    patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
-    patterns_c = np.uint64(c) * _ONES
-    while i + 8 <= len(data):
-        word = words[i]
-        x, y, z = word ^ patterns_a, word ^ patterns_b, word ^ patterns_c
-        # In each byte that is 0 the highest bit; higher up there may be others.
-        found = (((x - _ONES) & ~x) | ((y - _ONES) & ~y) | ((z - _ONES) & ~z)) & _HIGH
+@step
+def _find2(data, i, a, b):
+    """The first place from `i` on with one of two bytes, or the end."""
+    while i + BLOCK_BYTES <= len(data):
+        found = places_of(data, i, a) | places_of(data, i, b)
         if found:
-            lowest = (found & (~found + np.uint64(1))) >> _7
-            return i + np.int64((lowest * _PLACES) >> _56)
-        i += 8
-    while i < len(data) and data[i] != a and data[i] != b and data[i] != c:
+            return i + lowest_bit(found)
+        i += BLOCK_BYTES
+    while i < len(data) and data[i] != a and data[i] != b:
         i += 1
     return i
 
 
+@step
+def _find_end(data, i, a, b):
+    """The first place from `i` on with one of two bytes or a line break, or the end."""
+    while i + BLOCK_BYTES <= len(data):
+        found = places_of(data, i, a) | places_of(data, i, b)
+        found |= places_of(data, i, _LF) | places_of(data, i, _CR)
+        if found:
+            return i + lowest_bit(found)
+        i += BLOCK_BYTES
+    while i < len(data) and data[i] != a and data[i] != b and data[i] != _LF and data[i] != _CR:
+        i += 1
+    return i
+
+
+@step
+def _copy(data, i, stop, values, used):
+    """Copy bytes `i` to `stop` to `values[used:]`; bytes behind them may change."""
+    if i + (stop - i + BLOCK_BYTES - 1) // BLOCK_BYTES * BLOCK_BYTES <= len(data):
+        for j in range(0, stop - i, BLOCK_BYTES):
+            copy_block(data, i + j, values, used + j)
+    else:
+        for j in range(stop - i):
+            values[used + j] = data[i + j]
+
+
 @scanner
 def _scan(
-    data, words, i, last, delimiter, quote, escape, skips, slots, starts, ends, fields, flags, spans
+    data,
+    i,
+    last,
+    delimiter,
+    quote,
+    escape,
+    skips,
+    slots,
+    starts,
+    ends,
+    fields,
+    flags,
+    spans,
+    intrinsics=SOURCE_HASH,
 ):
-    """Fill the arrays row by row; return the number of rows, and where the next call begins."""
+    """Fill the arrays row by row; return the number of rows, and where the next call begins.
+
+    `intrinsics` is not passed; see `SOURCE_HASH`.
+    """
     n = len(data)
     rows = 0
     consumed = i
-    unquoted_escape = escape if quote == NONE else delimiter
+    unquoted_escape = escape if quote == NONE and escape != NONE else delimiter
     quoted_escape = quote if escape == NONE else escape
     while i < n and rows < len(starts):
         if data[i] == _LF or data[i] == _CR:
@@ -153,10 +178,7 @@ def _scan(
                 value = i
                 stop = -1
                 while stop < 0:
-                    if quoted_escape == quote:
-                        i = _find1(data, words, i, quote)
-                    else:
-                        i = _find2(data, words, i, quote, quoted_escape)
+                    i = _find2(data, i, quote, quoted_escape)
                     if i >= n:
                         break
                     if data[i] == quote:
@@ -180,13 +202,10 @@ def _scan(
                     flag |= UNCLOSED
                 elif i < n and data[i] != delimiter and data[i] != _LF and data[i] != _CR:
                     flag |= AFTER_QUOTE
-                    i = _find(data, words, i, delimiter, _LF, _CR)
+                    i = _find_end(data, i, delimiter, delimiter)
             else:
                 while True:
-                    if unquoted_escape == delimiter:
-                        i = _find(data, words, i, delimiter, _LF, _CR)
-                    else:
-                        i = _find4(data, words, i, delimiter, unquoted_escape)
+                    i = _find_end(data, i, delimiter, unquoted_escape)
                     if i < n and data[i] == escape and quote == NONE:
                         is_complex = True
                         i += 2
@@ -214,67 +233,16 @@ def _scan(
 
 
 @scanner
-def _find1(data, words, i, a):
-    """The first place from `i` on with a byte, or the end."""
-    patterns = np.uint64(a) * _ONES
-    while i + 8 <= len(data):
-        x = words[i] ^ patterns
-        found = (x - _ONES) & ~x & _HIGH
-        if found:
-            lowest = (found & (~found + np.uint64(1))) >> _7
-            return i + np.int64((lowest * _PLACES) >> _56)
-        i += 8
-    while i < len(data) and data[i] != a:
-        i += 1
-    return i
+def _scan_lines(data, i, last, starts, ends, intrinsics=SOURCE_HASH):
+    """Fill the arrays line by line; return the number of lines, and where the next call begins.
 
-
-@scanner
-def _find2(data, words, i, a, b):
-    """The first place from `i` on with one of two bytes, or the end."""
-    patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
-    while i + 8 <= len(data):
-        word = words[i]
-        x, y = word ^ patterns_a, word ^ patterns_b
-        found = (((x - _ONES) & ~x) | ((y - _ONES) & ~y)) & _HIGH
-        if found:
-            lowest = (found & (~found + np.uint64(1))) >> _7
-            return i + np.int64((lowest * _PLACES) >> _56)
-        i += 8
-    while i < len(data) and data[i] != a and data[i] != b:
-        i += 1
-    return i
-
-
-@scanner
-def _find4(data, words, i, a, b):
-    """The first place from `i` on with one of two bytes or a line break, or the end."""
-    patterns_a, patterns_b = np.uint64(a) * _ONES, np.uint64(b) * _ONES
-    patterns_c, patterns_d = np.uint64(_LF) * _ONES, np.uint64(_CR) * _ONES
-    while i + 8 <= len(data):
-        word = words[i]
-        x, y = word ^ patterns_a, word ^ patterns_b
-        z, w = word ^ patterns_c, word ^ patterns_d
-        found = (
-            ((x - _ONES) & ~x) | ((y - _ONES) & ~y) | ((z - _ONES) & ~z) | ((w - _ONES) & ~w)
-        ) & _HIGH
-        if found:
-            lowest = (found & (~found + np.uint64(1))) >> _7
-            return i + np.int64((lowest * _PLACES) >> _56)
-        i += 8
-    while i < len(data) and data[i] != a and data[i] != b and data[i] != _LF and data[i] != _CR:
-        i += 1
-    return i
-
-
-@scanner
-def _scan_lines(data, words, i, last, starts, ends):
-    """Fill the arrays line by line; return the number of lines, and where the next call begins."""
+    `intrinsics` is not passed; see `SOURCE_HASH`.
+    """
     n = len(data)
     lines = 0
     start = i
     while start < n and lines < len(starts):
-        i = _find2(data, words, start, _LF, _CR)
+        i = _find2(data, start, _LF, _CR)
         # Only the next chunk tells whether a line feed follows the carriage return.
         if not last and (i == n or (data[i] == _CR and i + 1 == n)):
             break
@@ -299,8 +267,11 @@ def _room(spans, is_chosen):
 
 
 @scanner
-def _gather(data, words, spans, is_chosen, quote, escape, offsets, values, wide):
-    """Fill `offsets` and `values`; return the number of bytes used."""
+def _gather(data, spans, is_chosen, quote, escape, offsets, values, intrinsics=SOURCE_HASH):
+    """Fill `offsets` and `values`; return the number of bytes used.
+
+    `intrinsics` is not passed; see `SOURCE_HASH`.
+    """
     used = 0
     chosen = 0
     offsets[0] = 0
@@ -311,27 +282,13 @@ def _gather(data, words, spans, is_chosen, quote, escape, offsets, values, wide)
             continue
         i, stop = spans[row, 0], spans[row, 1]
         if i >= 0:
-            length = stop - i
-            if i + length + 8 <= len(data):
-                for j in range(0, length, 8):
-                    wide[used + j] = words[i + j]
-            else:
-                for j in range(length):
-                    values[used + j] = data[i + j]
-            used += length
+            _copy(data, i, stop, values, used)
+            used += stop - i
         else:
             i = -1 - i
             while i < stop:
-                if first == second:
-                    plain = min(_find1(data, words, i, first), stop)
-                else:
-                    plain = min(_find2(data, words, i, first, second), stop)
-                if plain + 8 <= len(data):
-                    for j in range(0, plain - i, 8):
-                        wide[used + j] = words[i + j]
-                else:
-                    for j in range(plain - i):
-                        values[used + j] = data[i + j]
+                plain = min(_find2(data, i, first, second), stop)
+                _copy(data, i, plain, values, used)
                 used += plain - i
                 i = plain
                 if i < stop:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from pipelines.sources.numba_internals import scanner
+from pipelines.sources.pool_arrays import unset
 from pipelines.sources.rows import MAX_BATCH_ROWS, MAX_COLUMNS
 
 MAX_DEPTH = 500
@@ -123,11 +124,11 @@ def split_rows(
 
     Returns `starts: int64[rows]`, `ends: int64[rows]` (without the line break), `flags:
     int64[rows]` (GOOD, ...), `spans: int32[slots, rows, 3]` (where each value starts and ends in
-    `data`, and its kind), and where the next call begins.
+    `data`, unset if it is ABSENT, and its kind), and where the next call begins.
     """
     most = min(MAX_BATCH_ROWS, len(data) - begin + 1)
-    starts, ends, flags = (np.empty(most, np.int64) for _ in range(3))
-    spans = np.zeros((paths.count, most, 3), np.int32)
+    starts, ends, flags = unset((3, most), np.int64)
+    spans = unset((paths.count, most, 3), np.int32)
     known, new = (_NO_TABLE, _NO_KEYS) if keys is None else (keys.table, keys.new)
     rows, consumed, found = _scan(
         np.frombuffer(data, np.uint8),
@@ -169,10 +170,10 @@ def gather(
     whether there is a value.
     """
     chosen = int(np.count_nonzero(is_chosen))
-    offsets, is_valid = np.empty(chosen + 1, np.int32), np.empty(chosen, np.bool_)
+    offsets, is_valid = unset((chosen + 1,), np.int32), unset((chosen,), np.bool_)
     room = _room(spans, is_chosen)
     # Eight bytes are written at a time, of which the last may be too many.
-    values = np.empty(room + 9, np.uint8)
+    values = unset((room + 9,), np.uint8)
     wide = np.ndarray((room + 2,), np.uint64, values, strides=(1,))
     view = np.frombuffer(data, np.uint8)
     used = _gather(view, _words(data), spans, is_chosen, offsets, is_valid, values, wide)
@@ -367,6 +368,8 @@ def _scan(
             consumed = n
             break
         start = i
+        for slot in range(len(spans)):
+            spans[slot, rows, 2] = ABSENT
         depth = 0
         state = _VALUE
         node = 0

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.errors import BadShard
-from pipelines.sources.rows import MAX_RAW_BYTES, MAX_ROW_BYTES, BadRow, Span, too_few_rows
+from pipelines.sources.decoding import Chunk
+from pipelines.sources.rows import (
+    MAX_BATCH_ROWS,
+    MAX_RAW_BYTES,
+    MAX_ROW_BYTES,
+    BadRow,
+    Span,
+    too_few_rows,
+)
 
 MARK_BYTES = 8 * 2**20
 """Bytes between two marks. A plan holds them all."""
@@ -58,7 +66,8 @@ class Block:
 
 Scan = Callable[[bytes, int, bool], Block]
 """Finds whole rows of `data: bytes`, from a byte on; the third argument says whether the file ends
-there. A block without rows: there is none, up to `Block.next`."""
+there. A block of less than MAX_BATCH_ROWS: there are no more, and what is left begins at
+`Block.next`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Located:
 
 
 def blocks(
-    chunks: Iterator[tuple[bytes, bool]],
+    chunks: Iterator[tuple[Chunk, bool]],
     scan: Scan,
     path: str,
     position: int,
@@ -92,19 +101,21 @@ def blocks(
 
     Raises BadShard for a row longer than MAX_ROW_BYTES.
     """
-    waiting: list[bytes] = [pending]
+    waiting: list[Chunk] = [pending]
     enough = 0
     for chunk, is_last in chunks:
         waiting.append(chunk)
         if sum(map(len, waiting)) < enough and not is_last:
             continue
         pending = b"".join(waiting)
-        begin = 0
-        while len(block := scan(pending, begin, is_last)):
-            yield Located(block, rows_before, position + int(block.starts[0]))
+        begin, is_full = 0, True
+        while is_full:
+            block = scan(pending, begin, is_last)
+            if len(block):
+                yield Located(block, rows_before, position + int(block.starts[0]))
             rows_before += len(block)
             begin = block.next
-        begin = block.next
+            is_full = len(block) == MAX_BATCH_ROWS
         if not begin and len(pending) > MAX_ROW_BYTES:
             raise BadShard(
                 f"{path}, from byte {position} on: a row longer than {MAX_ROW_BYTES >> 20} MiB; "

@@ -7,6 +7,7 @@ whoever checks a row's text for UTF-8 finds them.
 
 import codecs
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -23,6 +24,9 @@ REQUEST_BYTES = 8 * 2**20
 
 FIRST_CHUNK_BYTES = 64 * 2**10
 """Bytes read first: a reader that then seeks to its rows needs the header only."""
+
+Chunk: TypeAlias = bytes | memoryview
+"""A piece of a file. What is read is not copied until the rows in it are scanned."""
 
 _MARKS = (
     # UTF-32 begins as UTF-16 does.
@@ -45,7 +49,7 @@ class TextFile:
         self._left = memoryview(b"")
         """Bytes that have been read from a bucket, and are not parsed yet."""
         size = min(FIRST_CHUNK_BYTES, CHUNK_BYTES)
-        first = self._read(size)
+        first = bytes(self._read(size))
         while len(first) < FIRST_BYTES and (more := self._read(size)):
             first += more
         if wrong := wrong_kind(path, first):
@@ -54,7 +58,7 @@ class TextFile:
             ((mark, name) for mark, name in _MARKS if first.startswith(mark)),
             (b"", codecs.lookup(encoding).name),
         )
-        self._first = first[len(mark) :]
+        self._first: Chunk = first[len(mark) :]
         self.start = len(mark)
         """Offset of the first byte after the byte order mark."""
 
@@ -63,7 +67,7 @@ class TextFile:
         """Whether bytes of a chunk are bytes of the decompressed file."""
         return self.encoding == "utf-8"
 
-    def chunks(self) -> Iterator[tuple[bytes, bool]]:
+    def chunks(self) -> Iterator[tuple[Chunk, bool]]:
         """The text in UTF-8: chunks, and whether each is the last (which is empty)."""
         decoder = None
         if not self.is_utf8:
@@ -76,7 +80,7 @@ class TextFile:
                 return
             chunk = self._next()
 
-    def chunks_from(self, position: int) -> Iterator[tuple[bytes, bool]]:
+    def chunks_from(self, position: int) -> Iterator[tuple[Chunk, bool]]:
         """The text from a byte of the file on; of files in UTF-8 that are not compressed."""
         self._source.seek(position)
         self._position = position
@@ -84,7 +88,7 @@ class TextFile:
             yield chunk, False
         yield b"", True
 
-    def _utf8(self, chunk: bytes, decoder: codecs.IncrementalDecoder | None) -> bytes:
+    def _utf8(self, chunk: Chunk, decoder: codecs.IncrementalDecoder | None) -> Chunk:
         if decoder is None:
             return chunk
         try:
@@ -92,18 +96,18 @@ class TextFile:
         except UnicodeError as error:
             raise BadShard(f"{self.path} is not {self.encoding}: {error}") from None
 
-    def _next(self) -> bytes:
-        """The next CHUNK_BYTES at most; b"": the file ends."""
+    def _next(self) -> memoryview:
+        """The next CHUNK_BYTES at most; none: the file ends."""
         if "://" not in self.path:
             return self._read(CHUNK_BYTES)
         if not self._left:
-            self._left = memoryview(self._read(REQUEST_BYTES))
-        chunk, self._left = self._left[:CHUNK_BYTES].tobytes(), self._left[CHUNK_BYTES:]
+            self._left = self._read(REQUEST_BYTES)
+        chunk, self._left = self._left[:CHUNK_BYTES], self._left[CHUNK_BYTES:]
         return chunk
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int) -> memoryview:
         try:
-            chunk: bytes = self._source.read(size)
+            chunk = memoryview(self._source.read_buffer(size))
         except (OSError, pa.ArrowInvalid) as error:
             if is_shortage(error):
                 raise

@@ -30,7 +30,10 @@ parsing = examples(60)
 
 # Bytes that are special to a CSV parser, and some that are invalid UTF-8.
 BYTES = st.text('",\n\r ab\0\xc3\xa9\xef\xbb\xbf\xff\xfe', max_size=8)
-FIELDS = BYTES.map(lambda text: text.encode("latin-1"))
+LONG = "longer than what is compared at a time " * 3
+FIELDS = st.tuples(BYTES, st.sampled_from(["", "", LONG]), BYTES).map(
+    lambda texts: "".join(texts).encode("latin-1")
+)
 SIZES = st.integers(1, 64)
 
 

@@ -189,6 +189,8 @@ def test_no_quotes():
         (3, "3 fields where the header has 2")
     ]
     assert read(content, escape="\\", **flags)[0][3] == ["3", "a\tb"]
+    for text in ("a\1b", "a\0b", "\1" * 100):
+        assert read(f"id\ttext\n1\t{text}\n".encode(), **flags) == ({1: ["1", text]}, [])
 
 
 def test_blanks_after_delimiters_as_the_header_has_them():

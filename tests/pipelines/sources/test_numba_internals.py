@@ -1,4 +1,7 @@
-"""Scanners count no references, which would take most of their time; each is compiled once."""
+"""Scanners count no references, which would take most of their time; each is compiled once. Bytes
+are compared and copied a block at a time."""
+
+import inspect
 
 import numpy as np
 import pyarrow as pa
@@ -6,18 +9,59 @@ from numba import njit
 
 from pipelines.sources import _csv_scan, _json_scan
 from pipelines.sources.formats import FORMATS
+from pipelines.sources.numba_internals import (
+    BLOCK_BYTES,
+    SOURCE_HASH,
+    copy_block,
+    lowest_bit,
+    places_of,
+)
 from pipelines.sources.options import ReadOptions
 
 
 def test_a_scanner_counts_no_references():
-    options = dict(_csv_scan._find2.targetoptions)
+    options = dict(_csv_scan._scan_lines.targetoptions)
     assert options.pop("_nrt") is False
     # Code that was loaded from a cache cannot be looked at.
     fresh = njit(_nrt=False, nogil=True)(_csv_scan._find2.py_func)
-    data = b"some text, and more"
-    assert fresh(np.frombuffer(data, np.uint8), _csv_scan._words(data), 0, ord(","), ord(";")) == 9
+    data = b"some text, and more" + bytes(BLOCK_BYTES)
+    assert fresh(np.frombuffer(data, np.uint8), 0, ord(","), ord(";")) == 9
     (code,) = fresh.inspect_llvm().values()
     assert "NRT_incref" not in code
+
+
+@njit
+def find_and_copy(data, start, byte, target, target_start):
+    copy_block(data, start, target, target_start)
+    found = places_of(data, start, byte)
+    return found, lowest_bit(found) if found else -1
+
+
+def test_a_block_is_compared_and_copied_wherever_it_is():
+    random = np.random.default_rng(0)
+    for start in (0, 1, 37):
+        data = random.integers(0, 6, BLOCK_BYTES + start).astype(np.uint8)
+        data[data == 5] = 255
+        for byte in (0, 4, 5, 255):
+            target = np.full(BLOCK_BYTES + 9, 77, np.uint8)
+            found, lowest = find_and_copy(data, start, byte, target, 3)
+            places = np.flatnonzero(data[start:] == byte).tolist()
+            assert [i for i in range(BLOCK_BYTES) if int(found) >> i & 1] == places
+            assert lowest == (places[0] if places else -1)
+            assert target.tolist() == [77] * 3 + data[start:].tolist() + [77] * 6
+
+
+def test_what_is_cached_depends_on_the_source_of_the_intrinsics():
+    """Numba's cache does not see changes of another file."""
+    compiled = [value for value in vars(_csv_scan).values() if hasattr(value, "py_func")]
+    cached = {function.__name__: function for function in compiled if function.stats.cache_path}
+    assert {"_scan", "_scan_lines", "_gather"} <= cached.keys()
+    for name, function in cached.items():
+        used = set(function.py_func.__code__.co_names)
+        if used & {"_find2", "_find_end", "_copy", "places_of", "copy_block", "lowest_bit"}:
+            parameter = inspect.signature(function.py_func).parameters.get("intrinsics")
+            assert parameter, name
+            assert parameter.default == SOURCE_HASH, name
 
 
 def test_a_scanner_is_compiled_once():
