@@ -26,6 +26,8 @@ class LabelledTexts:
     """The labels of each class."""
     left_out: LeftOut
     """The rows of the corpus, of any part, that have no class or cannot be used."""
+    detected: list[str]
+    """What the shards themselves told of how to read them, in lines."""
 
 
 def read_labelled(
@@ -54,7 +56,8 @@ def read_labelled(
     texts: list[str] = []
     left_out: list[LeftOut] = []
     has_format = reader.options.format is not None
-    for shard in find_labelled(data_dir, "--data_dir", where, has_format).shards:
+    shards = find_labelled(data_dir, "--data_dir", where, has_format).shards
+    for shard in shards:
         for rows in reader.read(shard, tokenize):
             is_chosen = np.ones(len(rows.labels), bool)
             if split is not None:
@@ -84,4 +87,5 @@ def read_labelled(
         np.concatenate(lengths)[has_class],
         label_map,
         LeftOut.merged(left_out),
+        reader.detected(shards),
     )

@@ -74,6 +74,8 @@ def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
     if not rows.texts:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
     print(f"{len(rows.texts):,} {kind} of {printable(data_dir)}\n", flush=True)
+    for line in rows.detected:
+        print(f"{printable(line)}\n", flush=True)
     if rows.label_map != run.label_map:
         print(f"Labels: {printable(str(rows.label_map))}\n", flush=True)
     if str(rows.left_out):

@@ -20,6 +20,7 @@ from pipelines.scoring.counts import Counts, CountsOrList
 from pipelines.scoring.kept_columns import column_notes, kept_schema, require_kept
 from pipelines.scoring.plan import PieceNumbers, Plan, partition_directories, parts_of
 from pipelines.scoring.shards import Shards
+from pipelines.sources.detected import detected_in, detected_notes
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 
@@ -120,7 +121,22 @@ def make_plan(
     parts = parts.partitioned(columns, keys)
     columns = columns.with_digests(counts.digests)
     notes = column_notes(schemas, [*in_order.values()], kept, settings, is_first)
+    notes = (*_detected(columns, counts, is_read), *notes)
     return Plan(settings, columns, parts, kept, dict(sorted(unreadable.items())), notes)
+
+
+def _detected(shards: Shards, counts: Counts, is_read: np.ndarray) -> list[str]:
+    """What the shards themselves told of how to read them, in lines; `is_read: bool[shards]`."""
+    read_so: dict[str, list[np.ndarray]] = {}
+    for number, schema in enumerate(counts.schemas):
+        for line in detected_in(schema):
+            indices = np.flatnonzero(is_read & (counts.schema_indices == number))
+            if len(indices):
+                read_so.setdefault(line, []).append(indices)
+    lines = {line: np.concatenate(indices) for line, indices in sorted(read_so.items())}
+    return detected_notes(
+        {line: (len(these), shards[int(these.min())].path) for line, these in lines.items()}
+    )
 
 
 def _divide(

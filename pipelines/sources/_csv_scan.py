@@ -17,9 +17,10 @@ from pipelines.sources.rows import MAX_BATCH_ROWS
 NONE = 256
 """Stands for no byte, where there is no quote or no escape character."""
 
-UNCLOSED, AFTER_QUOTE, BACKSLASH_QUOTE = 1, 2, 4
+UNCLOSED, AFTER_QUOTE, BACKSLASH_QUOTE, BLANK_QUOTE = 1, 2, 4, 8
 """Bits of a row's flags: a quote is not closed; a closing quote is followed by text; there is a
-backslash before a quote in a quoted field."""
+backslash before a quote in a quoted field; a field begins with blanks and a quote, and blanks are
+not skipped."""
 
 _LF, _CR, _BLANK, _BACKSLASH = 10, 13, 32, 92
 
@@ -204,6 +205,11 @@ def _scan(
                     flag |= AFTER_QUOTE
                     i = _find_end(data, i, delimiter, delimiter)
             else:
+                if count and i < n and data[i] == _BLANK and delimiter != _BLANK:
+                    while i < n and data[i] == _BLANK:
+                        i += 1
+                    if i < n and data[i] == quote:
+                        flag |= BLANK_QUOTE
                 while True:
                     i = _find_end(data, i, delimiter, unquoted_escape)
                     if i < n and data[i] == escape and quote == NONE:

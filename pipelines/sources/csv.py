@@ -22,6 +22,7 @@ from pipelines.errors import BadShard
 from pipelines.sources._csv_scan import (
     AFTER_QUOTE,
     BACKSLASH_QUOTE,
+    BLANK_QUOTE,
     NONE,
     UNCLOSED,
     gather,
@@ -30,6 +31,7 @@ from pipelines.sources._csv_scan import (
 from pipelines.sources.blocks import Block, Located, blocks, count, cut_to
 from pipelines.sources.counted import Counted
 from pipelines.sources.decoding import TextFile
+from pipelines.sources.detected import with_detected
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import (
     MAX_ROW_BYTES,
@@ -46,8 +48,11 @@ ROWS_LOOKED_AT = 100
 LONGER_BYTES = 4096
 """Bytes after a row that are looked at where it may end later than it seems."""
 
+MIN_SHARE_OF_BLANKS = 0.5
+"""If more rows than this have a quote after a blank, it was meant as a quote."""
+
 _BACKSLASH = ord("\\")
-_COMMA = ord(",")
+_COMMA, _TAB = ord(","), ord("\t")
 _DELIMITERS = b",;\t|"
 """What a header may be separated by where no flag says it."""
 
@@ -82,7 +87,8 @@ def csv_schema(
     source: pa.NativeFile, path: str, options: ReadOptions, delimiter: int = _COMMA
 ) -> pa.Schema:
     """The columns of a CSV file; only its beginning is read."""
-    return text_schema(_Table(source, path, options, delimiter).present)
+    table = _Table(source, path, options, delimiter)
+    return with_detected(text_schema(table.present), table.detected)
 
 
 def count_csv(
@@ -91,7 +97,8 @@ def count_csv(
     """Row count (malformed rows included), columns and marks of a CSV file."""
     table = _Table(source, path, options, delimiter)
     rows, marks = count(table.checked(table.blocks([], None)))
-    return Counted(rows, text_schema(table.present), tuple(marks) if table.is_utf8 else ())
+    schema = with_detected(text_schema(table.present), table.detected)
+    return Counted(rows, schema, tuple(marks) if table.is_utf8 else ())
 
 
 @dataclass(frozen=True)
@@ -129,16 +136,25 @@ class _Table:
             NONE if options.quote_byte is None else options.quote_byte,
             NONE if options.escape_byte is None else options.escape_byte,
         )
+        usual = self._dialect.delimiter
+        self._detected: list[str] = []
+        self._rows = self._rows_of_blanks = 0
         begin = 0
         line, begin = self._line(begin)
         if given is None and (match := _SEPARATOR_LINE.fullmatch(line)):
             self._dialect = replace(self._dialect, delimiter=match[1][0])
             line, begin = self._line(begin)
         elif given is None and line:
-            self._dialect = self._detected(line)
+            self._dialect = self._with_delimiter_of(line)
+        if self._dialect.delimiter != usual:
+            name = "tab" if self._dialect.delimiter == _TAB else f"'{chr(self._dialect.delimiter)}'"
+            self._detected.append(f"Read with {name} between columns, as the first line has it")
         names = self._names(line) if line else []
         if not options.columns and len(names) > 1 and all(name[:1] == " " for name in names[1:]):
             self._dialect = replace(self._dialect, skips_blanks=True)
+            self._detected.append(
+                "Read without the blanks after delimiters, as the header has them"
+            )
             line, begin = self._line(begin - len(line))
             names = self._names(line)
         if options.columns:
@@ -149,6 +165,16 @@ class _Table:
         self.present = [name for name in names if name or names.count("") == 1]
         """The columns that can be read: several without a name cannot be told apart."""
         self._begin = begin
+
+    @property
+    def detected(self) -> list[str]:
+        """What the file told of its dialect and encoding, as far as it has been read."""
+        lines = [*self._detected, *self._text.detected]
+        if self._rows_of_blanks > MIN_SHARE_OF_BLANKS * self._rows:
+            lines.append(
+                "Read with quotes after blanks as part of the texts, since the header has no blanks"
+            )
+        return lines
 
     @property
     def is_utf8(self) -> bool:
@@ -171,9 +197,12 @@ class _Table:
         return blocks(left, scan, self._path, position, pending=pending)
 
     def checked(self, located: Iterator[Located]) -> Iterator[Located]:
-        """The same blocks; raises BadShard for a row that can be read in two ways."""
+        """The same blocks, which are looked at for `detected`; raises BadShard for a row that can
+        be read in two ways."""
         for one in located:
             self._require_one_meaning(one.block, one.rows_before)
+            self._rows += len(one.block)
+            self._rows_of_blanks += int(np.count_nonzero(one.block.flags & BLANK_QUOTE))
             yield one
 
     def parse(self, block: Block, chosen: Sequence[str], rows_before: int) -> Rows:
@@ -209,7 +238,10 @@ class _Table:
             return "there is text after a closing quote"
         fields, width = int(block.fields[row]), len(self._names_in_order)
         named = "--columns names" if self._options.columns else "the header has"
-        return f"{fields} field{'' if fields == 1 else 's'} where {named} {width}"
+        reason = f"{fields} field{'' if fields == 1 else 's'} where {named} {width}"
+        if block.flags[row] & BLANK_QUOTE:
+            reason += "; a quote after a blank is part of the text"
+        return reason
 
     def _require_one_meaning(self, block: Block, rows_before: int) -> None:
         """Raise BadShard for a row that has another meaning if a backslash escapes quotes.
@@ -254,7 +286,7 @@ class _Table:
             chunk, self._is_last = next(self._chunks)
             self._pending += chunk
 
-    def _detected(self, line: bytes) -> _Dialect:
+    def _with_delimiter_of(self, line: bytes) -> _Dialect:
         """The dialect with another delimiter, if the first line is one field with the usual one."""
 
         def fields(delimiter: int) -> int:

@@ -6,9 +6,11 @@ whoever checks a row's text for UTF-8 finds them.
 """
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import BadShard
@@ -24,6 +26,19 @@ REQUEST_BYTES = 8 * 2**20
 
 FIRST_CHUNK_BYTES = 64 * 2**10
 """Bytes read first: a reader that then seeks to its rows needs the header only."""
+
+LOOKED_AT_BYTES = 2 * 2**20
+"""Bytes at the beginning of a file, in another encoding than UTF-8, that are compared with it."""
+
+_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+"""A character of several bytes."""
+
+_LATIN = ("iso8859-1", "iso8859-15", "cp1252")
+"""In texts of these encodings, next to no characters could be UTF-8."""
+
+MIN_SHARE, MIN_LATIN_SHARE = 0.99, 0.1
+"""A file looks like UTF-8 if this share of its bytes beyond ASCII could be; the second is for
+Latin encodings, where it also tells files of which some rows are UTF-8."""
 
 Chunk: TypeAlias = bytes | memoryview
 """A piece of a file. What is read is not copied until the rows in it are scanned."""
@@ -49,6 +64,8 @@ class TextFile:
         self._left = memoryview(b"")
         """Bytes that have been read from a bucket, and are not parsed yet."""
         size = min(FIRST_CHUNK_BYTES, CHUNK_BYTES)
+        self._given = codecs.lookup(encoding).name
+        self._looked_at = self._beyond_ascii = self._like_utf8 = 0
         first = bytes(self._read(size))
         while len(first) < FIRST_BYTES and (more := self._read(size)):
             first += more
@@ -56,7 +73,7 @@ class TextFile:
             raise wrong
         mark, self.encoding = next(
             ((mark, name) for mark, name in _MARKS if first.startswith(mark)),
-            (b"", codecs.lookup(encoding).name),
+            (b"", self._given),
         )
         self._first: Chunk = first[len(mark) :]
         self.start = len(mark)
@@ -66,6 +83,19 @@ class TextFile:
     def is_utf8(self) -> bool:
         """Whether bytes of a chunk are bytes of the decompressed file."""
         return self.encoding == "utf-8"
+
+    @property
+    def detected(self) -> list[str]:
+        """What the file told of its encoding, as far as it has been read, in lines as
+        `with_detected` takes them."""
+        # Of UTF-16 a mark tells the order of the bytes.
+        given = self._given.removesuffix("-sig")
+        if not self.encoding.startswith(given):
+            return [f"Decoded as {self.encoding}, as a byte order mark says"]
+        share = MIN_LATIN_SHARE if self.encoding in _LATIN else MIN_SHARE
+        if self._like_utf8 and self._like_utf8 >= share * self._beyond_ascii:
+            return [f"Decoded as {self.encoding} by --encoding, but UTF-8 by the look of it"]
+        return []
 
     def chunks(self) -> Iterator[tuple[Chunk, bool]]:
         """The text in UTF-8: chunks, and whether each is the last (which is empty)."""
@@ -91,6 +121,10 @@ class TextFile:
     def _utf8(self, chunk: Chunk, decoder: codecs.IncrementalDecoder | None) -> Chunk:
         if decoder is None:
             return chunk
+        if self._looked_at < LOOKED_AT_BYTES and not self.encoding.startswith("utf"):
+            self._looked_at += len(chunk)
+            self._beyond_ascii += int((np.frombuffer(chunk, np.uint8) >= 0x80).sum())
+            self._like_utf8 += sum(map(len, _UTF8.findall(chunk)))
         try:
             return decoder.decode(chunk, not chunk).encode("utf-8", "surrogateescape")
         except UnicodeError as error:

@@ -33,6 +33,7 @@ from pipelines.sources._json_scan import (
 from pipelines.sources.blocks import Block, Located, blocks, count, cut_to
 from pipelines.sources.counted import Counted
 from pipelines.sources.decoding import TextFile
+from pipelines.sources.detected import with_detected
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Rows, Span, require_few_columns, text_schema
 
@@ -75,7 +76,8 @@ def count_json_lines(source: pa.NativeFile, path: str, options: ReadOptions) -> 
     rows, marks = count(asked.noticed(located))
     # A file without rows lacks no column.
     names = _names(path, keys, asked) if rows else options.fields[:1]
-    return Counted(rows, text_schema(names), tuple(marks) if file.is_utf8 else ())
+    schema = with_detected(text_schema(names), file.detected)
+    return Counted(rows, schema, tuple(marks) if file.is_utf8 else ())
 
 
 def json_lines_schema(source: pa.NativeFile, path: str, options: ReadOptions) -> pa.Schema:
@@ -87,7 +89,7 @@ def json_lines_schema(source: pa.NativeFile, path: str, options: ReadOptions) ->
         names = _names(path, keys, asked)
         if set(options.fields) <= set(names):
             break
-    return text_schema(names)
+    return with_detected(text_schema(names), file.detected)
 
 
 class _Columns:

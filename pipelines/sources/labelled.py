@@ -1,15 +1,18 @@
 """Labelled rows: texts, labels and tokens of a shard; rows that cannot be used are counted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.errors import BadShard
+from pipelines.errors import BadShard, Failure
 from pipelines.sources.counted import Counted
+from pipelines.sources.detected import detected_in, detected_notes
 from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, Labels, read_labels
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import MAX_FIRST, LeftOut
@@ -21,9 +24,16 @@ from pipelines.sources.soft_labels import (
     holds_probabilities,
     read_soft_labels,
 )
+from sentiment.errors import InputError
 from sentiment.text.tokenizer import TokenIds, Tokens
 
 TokensT = TypeVar("TokensT", Tokens, TokenIds)
+
+MAX_LOOKED_AT = 256
+"""Shards of which `LabelledReader.detected` tells."""
+
+CONCURRENT_SHARDS = 16
+"""Shards that are opened at the same time."""
 
 _UNNAMED = -3
 """Code of rows whose label no class has."""
@@ -74,6 +84,25 @@ class LabelledReader:
             choose_columns(shard.path, names, [self.text_column, self.label_column], ())
         except BadShard as error:
             raise BadShard(f"{error}; --text_column and --label_column name them") from error
+
+    def detected(self, shards: Sequence[Shard]) -> list[str]:
+        """What the first MAX_LOOKED_AT shards tell at their beginning of how to read them, where no
+        flag does, in lines."""
+
+        def lines_of(shard: Shard) -> list[str]:
+            # Whoever reads the shard says what is wrong with it.
+            with suppress(InputError, Failure):
+                return detected_in(shard.schema(self._options))
+            return []
+
+        found: dict[str, tuple[int, str]] = {}
+        looked_at = shards[:MAX_LOOKED_AT]
+        with ThreadPoolExecutor(CONCURRENT_SHARDS) as pool:
+            for shard, lines in zip(looked_at, pool.map(lines_of, looked_at), strict=True):
+                for line in lines:
+                    number, first = found.get(line, (0, shard.path))
+                    found[line] = number + 1, first
+        return detected_notes(found)
 
     def read(
         self, shard: Shard, tokenize: Callable[[pa.Array], TokensT]

@@ -14,6 +14,7 @@ from pipelines.sources._csv_scan import NONE, gather, split_lines
 from pipelines.sources.blocks import Block, Located, blocks, count, cut_to
 from pipelines.sources.counted import Counted
 from pipelines.sources.decoding import TextFile
+from pipelines.sources.detected import with_detected
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Rows, Span, choose_columns, text_schema
 
@@ -45,13 +46,14 @@ def count_text(source: pa.NativeFile, path: str, options: ReadOptions) -> Counte
     """Number of lines, and marks, of a text file."""
     file = TextFile(source, path, options.encoding)
     rows, marks = count(_blocks(file, path))
-    return Counted(rows, text_schema([COLUMN]), tuple(marks) if file.is_utf8 else ())
+    schema = with_detected(text_schema([COLUMN]), file.detected)
+    return Counted(rows, schema, tuple(marks) if file.is_utf8 else ())
 
 
 def text_file_schema(source: pa.NativeFile, path: str, options: ReadOptions) -> pa.Schema:
     """The schema, which is always the same."""
-    TextFile(source, path, options.encoding)
-    return text_schema([COLUMN])
+    file = TextFile(source, path, options.encoding)
+    return with_detected(text_schema([COLUMN]), file.detected)
 
 
 def _blocks(file: TextFile, path: str, span: Span | None = None) -> Iterator[Located]:

@@ -43,6 +43,7 @@ def main(config: TrainConfig) -> str:
         config.text_column, config.label_column, options, labels, config.soft_labels
     )
     reader.require_columns(shards[0])
+    remarks += reader.detected(shards)
     initial = None
     if config.initial_checkpoint is not None:
         # The run's record has the commit, not the branch that leads to another one later.

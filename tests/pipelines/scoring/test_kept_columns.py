@@ -3,7 +3,10 @@
 import pyarrow as pa
 import pytest
 
+from pipelines.scoring.counts import Counts
 from pipelines.scoring.planner import make_plan
+from pipelines.scoring.shards import Shards
+from pipelines.sources.detected import with_detected
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
 
@@ -35,6 +38,23 @@ def test_later_plans_have_the_schema_of_the_first():
         "Column 'at' is timestamp[us, tz=UTC] in the output: it is timestamp[ns, tz=UTC] in the "
         "shards",
     )
+
+
+def test_how_shards_were_read_is_told_where_they_told_it_themselves():
+    line = "Read with ';' between columns, as the first line has it"
+    plain = pa.schema([("text", pa.string())])
+    told = with_detected(plain, [line])
+    listed = [Shard(f"{i}.csv", 1, 1) for i in range(5)]
+    schemas = [plain, told, told.append(pa.field("id", pa.string())), plain]
+    counts = Counts.of([*(Counted(1, schema) for schema in schemas), "5.csv is empty"])
+    # As another process reads it.
+    shards, counts = Counts.from_table(counts.to_table(Shards.of(listed)))
+    made = make_plan(shards, counts, SETTINGS, 0)
+    assert made.notes[0] == f"{line}: 2 shards (1.csv, ...)"
+    assert not any("Read with" in note for note in made.notes[1:])
+    assert made.schema.metadata is None
+    alone = make_plan(listed[:1], [Counted(1, plain)], SETTINGS, 0)
+    assert alone.notes == ()
 
 
 def test_a_type_that_never_converts_refuses_its_shard_by_column():
