@@ -6,13 +6,14 @@ A config may have these static members:
   each group in a box.
 - `from_files(given: Mapping[str, str]) -> dict[str, Any]`: values that files set, which flags
   override. `given` are the flags on the command line, as text by name.
-- `more_help() -> str`: what `--help` says after the examples.
+- `more_help(width: int) -> str`: what `--help` says after the examples, in lines of that width.
 """
 
 import difflib
-import inspect
 import io
 import re
+import shutil
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, field, fields, make_dataclass
@@ -25,6 +26,9 @@ import tyro
 from sentiment.errors import InputError
 
 Config = TypeVar("Config")
+
+MAX_HELP_COLUMNS = 100
+"""Longer lines of text are hard to read, however wide the terminal is."""
 
 
 def require(holds: bool, flag: str, value: object, wanted: str) -> None:
@@ -53,7 +57,8 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
     """The flags as a `config`, or an InputError of one line; `--help` prints help and exits.
 
     tyro prints an error as paragraphs in a box and has no hook for its text. So the flags' names
-    are checked here, and of a wrong value the first paragraph is taken out of the box.
+    are checked here, and of a wrong value the first paragraph is taken out of the box. Nor does it
+    wrap a description; so it is printed here, before tyro's usage and flags.
 
     Args:
         config: Frozen dataclass with a docstring below each field.
@@ -62,7 +67,10 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
         arguments: Command line without the program.
     """
     _require_names(config, arguments)
-    asks_for_help = bool({"-h", "--help"} & set(arguments))
+    asks_for_help = _asks_for_help(arguments)
+    if asks_for_help:
+        columns = shutil.get_terminal_size().columns
+        print(_description(config, doc, min(columns, MAX_HELP_COLUMNS)), end="\n\n")
     from_files = getattr(config, "from_files", None)
     set_by_files = from_files(dict(_flags(arguments))) if from_files and not asks_for_help else {}
     box = io.StringIO()
@@ -71,7 +79,7 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
             parsed: Any = tyro.cli(
                 _nested(config, set_by_files),
                 prog=program,
-                description=_description(config, doc),
+                description="",
                 args=arguments,
                 use_underscores=True,
                 config=(tyro.conf.OmitArgPrefixes,),
@@ -105,8 +113,12 @@ def _require_names(config: type, arguments: Sequence[str]) -> None:
         and tyro.conf.Positional not in getattr(types[each.name], "__metadata__", ())
     ]
     missing = [f"--{name}" for name in required if name not in given]
-    if missing and not {"-h", "--help"} & set(arguments):
+    if missing and not _asks_for_help(arguments):
         raise InputError(f"{' and '.join(missing)} must be given")
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    return bool({"-h", "--help"} & set(takewhile(lambda each: each != "--", arguments)))
 
 
 def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -146,15 +158,32 @@ def _nested(config: type, defaults: Mapping[str, Any]) -> type:
     return make_dataclass(config.__name__, outer, kw_only=True)
 
 
-def _description(config: type, doc: str | None) -> str:
-    """What the program does, and example commands: the indented lines of a docstring."""
-    about = inspect.cleandoc(config.__doc__ or "")
-    examples = "\n".join(re.findall(r"^ {4}.*$", doc or "", re.MULTILINE)).replace("\\\\", "\\")
+def _description(config: type, doc: str | None, width: int) -> str:
+    """What the program does, and example commands: the indented lines of a docstring.
+
+    Its lines have at most `width` characters, save for words that are longer.
+    """
+    about = textwrap.fill(" ".join((config.__doc__ or "").split()), width)
+    lines = re.findall(r"^ {4}.*$", doc or "", re.MULTILINE)
+    commands = re.sub(r" *\\+\n *", " ", "\n".join(map(str.strip, lines))).splitlines()
+    examples = "\n".join(_command(command, width) for command in commands)
     more_help = getattr(config, "more_help", None)
     return "\n\n".join(
         [
             about,
             *([f"Examples:\n{examples}"] if examples else []),
-            *([more_help()] if more_help else []),
+            *([more_help(width)] if more_help else []),
         ]
     )
+
+
+def _command(command: str, width: int) -> str:
+    """A command for a shell, broken before flags into lines of `width` characters, if it can be."""
+    first, *flags = re.split(r" (?=--\w)", command)
+    lines = [f"    {first}"]
+    for flag in flags:
+        if len(lines[-1]) + len(f" {flag} \\") <= width:
+            lines[-1] += f" {flag}"
+        else:
+            lines.append(f"        {flag}")
+    return " \\\n".join(lines)

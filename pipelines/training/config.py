@@ -192,11 +192,11 @@ class TrainConfig:
                 )
 
     @staticmethod
-    def more_help() -> str:
-        """What the presets set."""
+    def more_help(width: int) -> str:
+        """What the presets set, in lines of that width."""
         from pipelines.training.settings_files import presets_help
 
-        return presets_help()
+        return presets_help(width)
 
     def __post_init__(self) -> None:
         at_least_one = ["n_samples", "batch_size", "train_steps", "epochs", "hidden_size"]

@@ -97,16 +97,15 @@ def written(config: Any, run_name: str) -> bytes:
     return (header + text).encode()
 
 
-def presets_help() -> str:
-    """What each preset sets, for `--help`."""
+def presets_help(width: int) -> str:
+    """What each preset sets, for `--help`, in lines of that width."""
     lines = ["Presets, which flags override:"]
     for name in PRESETS:
         values: Mapping[str, Any] = yaml.safe_load(_preset(name))
         flags = " ".join(_as_flag(flag, value) for flag, value in values.items())
-        # Kept in one paragraph by the indentation of its lines.
         lines += textwrap.wrap(
             f"{name}: {flags}",
-            80,
+            width,
             initial_indent="    ",
             subsequent_indent=" " * 8,
             break_on_hyphens=False,

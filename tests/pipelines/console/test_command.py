@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import score, train
 from pipelines.console import command
 from pipelines.console.flags import require
 from pipelines.console.terminal import require_streams
@@ -304,6 +305,29 @@ def test_help_shows_flags_in_groups(config, monkeypatch, capsys):
         assert re.search(r"--\w+", box).group() == f"--{first}"
 
 
+@pytest.mark.parametrize("width", [60, 200])
+@pytest.mark.parametrize("program", [train, score])
+def test_help_fits_the_terminal(program, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit):
+        command.run(program.load, "program", program.__doc__, ["--help"])
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= width
+    description = lines[: lines.index("")]
+    # Filled as far as words go, also where they are wrapped in the docstring.
+    _, config = program.load()
+    assert " ".join(description) == " ".join(config.__doc__.split())
+    assert all(len(line) > min(width, 100) - 20 for line in description[:-1])
+    # The commands are those of the docstring, wherever they are broken.
+    examples = shown.partition("Examples:")[2].split("\n\n")[0]
+    assert unbroken(examples) == unbroken("\n".join(re.findall("    .*", program.__doc__)))
+
+
+def unbroken(commands: str) -> list[str]:
+    return commands.replace("\\\n", "").split()
+
+
 @pytest.mark.parametrize("config", [TrainConfig, EvaluateConfig, PredictConfig, ScoreConfig])
 def test_every_flag_of_every_program_is_explained(config, monkeypatch, capsys):
     # Wider, options stand in columns beside each other.
@@ -464,6 +488,7 @@ ASCII = {
 FINDS = """
 from dataclasses import dataclass
 import pyarrow.fs
+from pipelines import score, train
 from pipelines.console import command
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def test_a_preset_for_another_number_of_rows_is_named(preset, rows, fitting):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_help_shows_what_the_presets_set(preset):
     found = flags("--preset", preset)
-    shown = presets_help()
+    shown = presets_help(80)
     for name, value in dataclasses.asdict(found).items():
         if name != "preset" and value != getattr(TrainConfig(), name):
             assert f"--{name}" in shown
