@@ -18,7 +18,7 @@ import tyro
 
 from benchmarks.score import kept_or_temporary
 from testing.generated import save_checkpoint, write_shards
-from testing.programs import scoring, words
+from testing.programs import scoring, undated, words
 
 RAY_PROCESSES = ("gcs_server", "raylet")
 """Names of the Ray processes that serve the driver: one for the cluster, one for the node."""
@@ -54,7 +54,7 @@ def main(config: DriverBenchmark) -> None:
         quarter, lines = 0, []
         for line in process.stdout:
             lines.append(line)
-            done = line.partition(" of ")[0].replace(",", "")
+            done = undated(line).partition(" of ")[0].replace(",", "")
             if done.isdigit() and 4 * int(done) // config.parts > quarter:
                 quarter = 4 * int(done) // config.parts
                 print(_row(int(done), time.monotonic() - began, driver), flush=True)

@@ -36,6 +36,7 @@ from pipelines.sources.listing import find_shards
 from sentiment import checkpoint, storage
 from sentiment.errors import InputError
 from testing.bucket_servers import S3Server
+from testing.programs import undated
 
 SMALL_SHARDS = 100_000
 """Number of shards of 100 rows, in the measurements `planning` and `bucket`."""
@@ -107,7 +108,7 @@ def run(
     printed, first_words = "", {}
     for line in process.stdout:
         printed += line
-        first_words.setdefault(line.partition(" ")[0], time.perf_counter() - began)
+        first_words.setdefault(undated(line).partition(" ")[0], time.perf_counter() - began)
     process.wait()
     seconds = time.perf_counter() - began
     if process.returncode and (whole or not peaks["first_part"]):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,11 @@ def run(
     )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done
+
+
+def undated(log: str) -> str:
+    """What a program wrote to a pipe or file, without the dates before its lines."""
+    return re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", log, flags=re.MULTILINE)
 
 
 def start(name: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:

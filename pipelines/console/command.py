@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
-from pipelines.console.terminal import discard, printable, require_streams
+from pipelines.console.terminal import (
+    dated,
+    dating_lines,
+    discard,
+    is_one_log,
+    printable,
+    require_streams,
+)
 from pipelines.console.waiting import standard_error, waiting
 
 if TYPE_CHECKING:
@@ -110,14 +117,14 @@ def exit_code(
 
         with _loading():
             function, config = load()
-        function(
-            parse(
-                config,
-                program,
-                main.__doc__ if doc is None else doc,
-                sys.argv[1:] if arguments is None else arguments,
-            )
+        flags = parse(
+            config,
+            program,
+            main.__doc__ if doc is None else doc,
+            sys.argv[1:] if arguments is None else arguments,
         )
+        with dating_lines():
+            function(flags)
         sys.stdout.flush()
     except KeyboardInterrupt as interruption:
         code = 143 if _terminated.is_set() else 130
@@ -231,5 +238,6 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 
 def _complain(message: str, code: int) -> int:
-    print("error:", printable(" ".join(message.splitlines())), file=sys.stderr)
+    line = f"error: {printable(' '.join(message.splitlines()))}"
+    print(dated(line) if is_one_log() else line, file=sys.stderr)
     return code

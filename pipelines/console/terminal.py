@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
@@ -20,9 +21,41 @@ def say(line: str, stream: TextIO | None = None) -> None:
     stream = stream or output()
     try:
         show_for_now("", stream)
+        if _dates_lines and not stream.isatty():
+            line = dated(line.lstrip("\n"))
         print(line, file=stream, flush=True)
     except BrokenPipeError:
         discard(stream)
+
+
+_dates_lines: list[bool] = []
+"""Not empty while a block of `dating_lines` runs."""
+
+
+@contextmanager
+def dating_lines() -> Iterator[None]:
+    """Context manager: lines of `say` and `warn` that go to no terminal, as in a log, begin with
+    the local date and time."""
+    _dates_lines.append(True)
+    try:
+        yield
+    finally:
+        _dates_lines.pop()
+
+
+def dated(line: str) -> str:
+    """`2026-11-27 19:30:05 line`, in local time, as cron and loggers write it."""
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
+
+
+def is_one_log() -> bool:
+    """Whether standard output and standard error go to the same file or pipe, and to no terminal,
+    as with `>> scoring.log 2>&1`."""
+    try:
+        files = [os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
+    except (OSError, ValueError):
+        return False
+    return os.path.samestat(*files) and not sys.stderr.isatty()
 
 
 _shown_for_now: list[TextIO] = []

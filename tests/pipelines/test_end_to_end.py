@@ -28,7 +28,7 @@ from sentiment import checkpoint, storage
 from sentiment.model.inference import inference
 from testing.bucket_servers import Troubled
 from testing.generated import write_shards
-from testing.programs import end, run, words
+from testing.programs import end, run, undated, words
 from testing.waiting import wait_until
 
 pytestmark = [pytest.mark.slow(15), pytest.mark.ray, pytest.mark.process]
@@ -79,7 +79,7 @@ def scored(trained, cluster):
 
 def test_training_says_how_it_goes(trained):
     root, _, done = trained
-    lines = done.stdout.splitlines()
+    lines = undated(done.stdout).splitlines()
     assert done.stderr == ""
     assert lines[-1] == f"Model saved in: {root}/checkpoints/model"
     assert any(line.startswith(f"step {STEPS}/{STEPS}, loss ") for line in lines)
@@ -184,7 +184,7 @@ def test_scoring_again_has_nothing_to_do_and_other_flags_are_refused(trained, sc
         *("--output", output, "--text_column", "SentimentText", "--part_rows", 700),
         *("--keep_columns", "id"),
     )
-    assert run("score", *same).stdout.splitlines()[-1].startswith("Nothing to do")
+    assert undated(run("score", *same).stdout).splitlines()[-1].startswith("Nothing to do")
     other = run("score", *same, "--max_tokens", 5, code=2)
     assert "started with another max_tokens (512, now 5)" in other.stderr
     foreign = run("score", *same, "--output", root / "checkpoints", code=2)
@@ -334,7 +334,7 @@ def test_a_worker_and_then_the_driver_killed(trained, tmp_path, s3):
     np.testing.assert_array_equal(saved.weights["dense/kernel"], kernel)
     assert len(saved.network.bigrams) == 500
 
-    lines = log.read_text().splitlines()
+    lines = undated(log.read_text()).splitlines()
     (trouble,) = [line for line in lines if "attempt 2 of 4" in line]
     assert trouble.startswith("worker ")
     known = ("2 classes: ", "Preparing", "Run", f"{STEPS} steps", "no worker", "step")

@@ -6,7 +6,9 @@ import shlex
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,6 +21,7 @@ from pipelines.predict import PredictConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
+from testing.programs import undated
 
 PROGRAM = '''"""Nothing much.
 
@@ -162,6 +165,9 @@ def main(config):
         case "write":
             for _ in range(100_000):
                 print("a line")
+        case "log":
+            say("\\nworking")
+            raise Failure("the end")
         case "say":
             for _ in range(100_000):
                 say("a line")
@@ -177,21 +183,39 @@ def program(tmp_path_factory):
     directory = tmp_path_factory.mktemp("program")
     (directory / "program.py").write_text(PROGRAM)
 
-    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, code: int = 0, stderr: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[str]:
         root = Path(__file__).parents[3]
         done = subprocess.run(
             [sys.executable, "-m", "program", *arguments],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             timeout=60,
             cwd=directory,
-            env={"PYTHONPATH": str(root), "COLUMNS": "60"},
+            env={"PYTHONPATH": str(root), "COLUMNS": "60", "TZ": "Pacific/Auckland"},
             check=False,
         )
         assert done.returncode == code, done.stderr
         return done
 
     return run
+
+
+@pytest.mark.process
+def test_lines_of_a_log_begin_with_the_local_date_and_time(program):
+    before = datetime.now().replace(microsecond=0)
+    log = program("--what", "log", code=1, stderr=subprocess.STDOUT).stdout
+    dated = re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.*)$", log, re.MULTILINE)
+    assert [line for _, line in dated] == ["working", "error: the end"], log
+    assert log.count("\n") == 2
+    auckland = ZoneInfo("Pacific/Auckland")
+    for moment, _ in dated:
+        at = datetime.fromisoformat(moment).replace(tzinfo=auckland)
+        assert before.astimezone() <= at <= datetime.now().astimezone()
+    # An error that is looked at alone is as short as it can be.
+    assert program("--what", "log", code=1).stderr == "error: the end\n"
 
 
 @pytest.mark.process
@@ -375,7 +399,8 @@ def test_output_that_nobody_reads_ends_a_program_whose_work_it_is(what, code, co
         env={"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": "/usr/bin:/bin"},
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (code, "a line\n", complaint)
+    said = undated(done.stdout)
+    assert (done.returncode, said, done.stderr) == (code, "a line\n", complaint)
 
 
 @pytest.mark.process
@@ -416,7 +441,7 @@ def test_ctrl_c_twice_ends_at_once_what_once_ends_cleanly(tmp_path):
         env={"PYTHONPATH": str(Path(__file__).parents[3])},
     )
     for said in ("working\n", "stopping\n"):
-        assert process.stdout.readline() == said
+        assert undated(process.stdout.readline()) == said
         process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == ("", "error: interrupted twice\n")
     assert process.returncode == 130
@@ -434,7 +459,7 @@ def test_ctrl_c_is_left_to_others_where_a_shell_has_turned_it_off(program, tmp_p
         env={"PYTHONPATH": str(Path(__file__).parents[3])},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
-    assert process.stdout.readline() == "working\n"
+    assert undated(process.stdout.readline()) == "working\n"
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=1)
