@@ -103,8 +103,9 @@ class ScoreConfig:
     part_rows: int = 100_000
     """Approximate number of rows in a part."""
     max_rejected: str = "1%"
-    """Fail at the end, without _SUCCESS, if more rows are rejected: a number, or a share. 100%
-    accepts all, and shards that cannot be read."""
+    """Fail at the end, without _SUCCESS, if more of the rows that are new since the last one are
+    rejected: a number, or a share. 100% accepts all, and shards that cannot be read; they stay
+    accepted."""
     sync: bool = False
     """Score shards again that have changed, and remove the rows of those that are gone."""
     keep_stale: bool = False
@@ -164,9 +165,9 @@ class ScoreConfig:
         read_options(self.settings(""))
         self.rejected_limit(0)
 
-    def rejected_limit(self, planned_rows: int) -> float:
-        """Rows that may be rejected, by `--max_rejected`, of `planned_rows`; inf: any number."""
-        return rejected_limit(self.max_rejected, planned_rows)
+    def rejected_limit(self, rows: int) -> float:
+        """Rows that may be rejected, by `--max_rejected`, of `rows`; inf: any number."""
+        return rejected_limit(self.max_rejected, rows)
 
     def settings(
         self, model_hash: str, classes: tuple[str, ...] = Classes().names

@@ -39,7 +39,9 @@ _COUNTS = ".counts-"
 """`pipelines.scoring.counting` writes before there is a plan, and a staging directory."""
 
 _LOCK = ".lock"
-_OWN = re.compile(r"run-\d+\.json|counts-[0-9a-f]{8}\.parquet|parts-\d{5,}\.parquet|report\.html")
+_OWN = re.compile(
+    r"accepted\.json|run-\d+\.json|counts-[0-9a-f]{8}\.parquet|parts-\d{5,}\.parquet|report\.html"
+)
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
 

@@ -16,6 +16,7 @@ from pipelines.console.terminal import printable, quantity, quietly, say, warn
 from pipelines.console.waiting import compiling_said, waiting
 from pipelines.errors import Failure
 from pipelines.reports.drift import drift_warnings
+from pipelines.scoring.acceptance import Unaccepted, unaccepted
 from pipelines.scoring.by_value import require_countable
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
@@ -283,7 +284,7 @@ def _score_missing(
             f"{record.failed_parts:,} of {quantity(number, 'part')} failed{rest}; the first: "
             f"{first_error}: run the same command again"
         )
-    _require_few_rejected(config, record)
+    _require_few_rejected(config, unaccepted(output))
 
 
 def _missing_tasks(output: Output) -> Iterator[PartTask]:
@@ -293,17 +294,17 @@ def _missing_tasks(output: Output) -> Iterator[PartTask]:
             yield PartTask.of(part, plan.shards, number)
 
 
-def _require_few_rejected(config: ScoreConfig, record: RunRecord) -> None:
+def _require_few_rejected(config: ScoreConfig, new: Unaccepted) -> None:
     """Raise TooManyRejected unless `--max_rejected` allows what was rejected.
 
     A shard that cannot be read has an unknown number of rows, which only 100% allows.
     """
-    rows, rejected, shards = record.done_rows, record.rejected_rows, record.unreadable_shards
+    rows, rejected, shards = new.rows, new.rejected, new.unreadable_shards
     limit = config.rejected_limit(rows)
     problems, accepted = [], f"{math.ceil(1000 * rejected / max(rows, 1)) / 10:g}%"
     if rejected > limit:
         problems.append(
-            f"{rejected:,} of {quantity(rows, 'row')} were rejected, more than --max_rejected "
+            f"{rejected:,} of {quantity(rows, 'new row')} were rejected, more than --max_rejected "
             f"{config.max_rejected}"
         )
     if shards and limit < float("inf"):
@@ -312,7 +313,7 @@ def _require_few_rejected(config: ScoreConfig, record: RunRecord) -> None:
     if problems:
         raise TooManyRejected(
             f"{' and '.join(problems)}: see _rejected/ in the output; mend the source, or accept "
-            f"it by --max_rejected {accepted}; all else is done"
+            f"it, once, by --max_rejected {accepted}; all else is done"
         )
 
 

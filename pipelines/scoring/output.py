@@ -6,6 +6,7 @@ _rejected/part-000000.parquet rows of that part that could not be scored
 _rejected/shards.parquet      shards that could not be opened
 _manifest/plan-00000.parquet ... plans, one for each time that the job found new or changed shards
 _manifest/parts-00000.parquet records of the finished parts of each plan (`manifest`)
+_manifest/accepted.json       the last `_SUCCESS`, of those that were removed
 _manifest/run-*.json          what each run did: flags, counts, seconds
 _manifest/report.html         the report (`pipelines.reports.scoring_report`)
 _manifest/.staging-*          on a disk: files that are being written; see `fence`
@@ -44,6 +45,9 @@ from sentiment.errors import InputError, on_one_line
 
 REPORT = "report.html"
 """File name of the report in `_manifest/`."""
+
+ACCEPTED = "accepted.json"
+"""File name, in `_manifest/`, of the last `_SUCCESS`."""
 
 SAVE_SECONDS = 180.0
 """Records of finished parts are written this often, and when a run ends."""
@@ -181,10 +185,18 @@ class Output:
         if not self.plans or not self._is_settled(len(self.plans)):
             return False
         try:
-            success = json.loads(storage.read(self._path("_SUCCESS")))
-            return bool(success["plans_sha256"] == self._plans_digest())
-        except (OSError, ValueError, KeyError, TypeError):
+            return _plans_of_success(self._path("_SUCCESS")) == self._plans_digest()
+        except OSError:
             return False
+
+    @property
+    def accepted_plans(self) -> int:
+        """Number of plans, from the first, that a `_SUCCESS` has accepted with their rejected rows
+        and unreadable shards. Raises OSError."""
+        numbers = range(len(self.digests), 0, -1)
+        accepted = {_digest_of_plans(self.digests[:number]): number for number in numbers}
+        files = (self._path("_SUCCESS"), self._path("_manifest", ACCEPTED))
+        return max(accepted.get(_plans_of_success(path), 0) for path in files)
 
     @property
     def has_success(self) -> bool:
@@ -555,10 +567,14 @@ class Output:
         storage.write(self._path(*names), content, self.staging, self.writer)
 
     def _remove_success(self) -> None:
-        storage.remove_if_there(self._path("_SUCCESS"))
+        """Remove `_SUCCESS`, and keep what it has accepted."""
+        path = self._path("_SUCCESS")
+        if _plans_of_success(path):
+            self._write(storage.read(path), "_manifest", ACCEPTED)
+        storage.remove_if_there(path)
 
     def _plans_digest(self) -> str:
-        return _digest("\n".join(self.digests).encode())
+        return _digest_of_plans(self.digests)
 
     def _path(self, *names: str) -> str:
         return storage.join(self.directory, *filter(None, names))
@@ -598,6 +614,21 @@ def writing(output: Output) -> Iterator[None]:
 
 def _manifest_name(number: int) -> str:
     return f"parts-{number:05d}.parquet"
+
+
+def _plans_of_success(path: str) -> str:
+    """The digest of the plans that a `_SUCCESS` was written for; "": it is not there, or damaged.
+
+    Raises OSError if it cannot be read.
+    """
+    try:
+        return str(json.loads(storage.read(path))["plans_sha256"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _digest_of_plans(digests: Sequence[str]) -> str:
+    return _digest("\n".join(digests).encode())
 
 
 def _digest(content: bytes) -> str:

@@ -57,8 +57,6 @@ class RunRecord:
 
     def __init__(self, config: ScoreConfig, output: Output) -> None:
         self._config = config
-        self.unreadable_shards = len(output.unreadable())
-        """Shards that could not be opened."""
         self.failed_parts = 0
         """Parts of this run that could not be written."""
         self._planned_rows = output.planned_rows

@@ -41,6 +41,8 @@ class Totals:
     shards: list[npt.NDArray[np.int64]]
     """For each plan, int64[shards, `ClassRows.of_piece`]: rows scored; then, unless there are too
     many classes, those of class 1, class 2, ..."""
+    shard_rows: list[npt.NDArray[np.int64]]
+    """For each plan, int64[shards]: rows scored and rejected."""
     reasons: Counter[str]
     """Rows rejected, by reason."""
 
@@ -58,7 +60,7 @@ class Totals:
         """
         table = manifest.table
         layout = ClassRows(classes)
-        shards, class_rows = [], np.zeros(classes, np.int64)
+        shards, shard_rows, class_rows = [], [], np.zeros(classes, np.int64)
         recorded = np.zeros(len(table), bool)
         for plan, parts in zip(plans, names, strict=True):
             rows = manifest.find(parts)
@@ -72,6 +74,9 @@ class Totals:
             sums = np.zeros((len(plan.shards), layout.of_piece), np.int64)
             np.add.at(sums, done.pieces[:, 0], of_pieces)
             shards.append(sums)
+            rows_of = np.zeros(len(plan.shards), np.int64)
+            np.add.at(rows_of, done.pieces[:, 0], done.pieces[:, 2])
+            shard_rows.append(rows_of)
             class_rows += of_classes
         table = table.filter(pa.array(recorded))
         histograms = pc.list_flatten(table["histogram"]).to_numpy(zero_copy_only=False)
@@ -81,6 +86,7 @@ class Totals:
             histogram=histograms.astype(np.int64).reshape(-1, BINS).sum(axis=0),
             classes=class_rows,
             shards=shards,
+            shard_rows=shard_rows,
             reasons=_reasons(table["reasons"]),
         )
 

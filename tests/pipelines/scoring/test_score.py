@@ -180,7 +180,7 @@ def test_too_many_rejected_rows_are_no_success(malformed, tmp_path, local_ray, c
         message = str(failure.value)
         assert "could not be read: see _rejected/" in message
         assert (f"more than --max_rejected {most}" in message) == (most != "99%")
-        assert message.endswith("or accept it by --max_rejected 100%; all else is done")
+        assert message.endswith("or accept it, once, by --max_rejected 100%; all else is done")
         assert not (output / "_SUCCESS").exists()
         # All else is done, and the report shows the reasons.
         assert contents(output).keys() == contents(malformed / "scored").keys() - {"_SUCCESS"}
@@ -211,7 +211,8 @@ def test_the_flag_that_accepts_rejected_rows_is_named(tmp_path, limit, is_succes
         main(config(tmp_path, max_rejected=limit))
     else:
         with pytest.raises(
-            Failure, match=r"2 of 8 rows were rejected, .*accept it by --max_rejected 25%"
+            Failure,
+            match=r"2 of 8 new rows were .*accept it, once, by --max_rejected 25%",
         ):
             main(config(tmp_path, max_rejected=limit))
         main(config(tmp_path, max_rejected="25%"))
