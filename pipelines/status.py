@@ -1,4 +1,4 @@
-"""What a scored output has, by night: parts done and missing, rows scored and rejected.
+"""What a scored output has, and what each run did: rows scored, rejected, removed; how it ended.
 
     python -m pipelines.status scored
 

@@ -36,6 +36,7 @@ from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
 from pipelines.scoring.planner import require_columns
 from pipelines.scoring.preview import preview
 from pipelines.scoring.reader import PartReader
+from pipelines.scoring.run_log import RunLog, log_idle
 from pipelines.scoring.run_record import RunRecord, RunSummary
 from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
@@ -114,6 +115,7 @@ def _score(config: ScoreConfig) -> Scored:
         say_unreadable(output)
         if config.by or config.show_samples:
             say("--by and --show_samples are for runs that score rows: the report stays as it is")
+        log_idle(output)
         warn(f"Nothing to do: every shard of the input is scored in {config.output}")
         return _scored(output, output.totals())
 
@@ -204,8 +206,9 @@ def run(
     drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
     summary = summary or RunSummary()
     output.by = config.by or ()
+    log = RunLog(config, checkpoint.model_hash, output, summary)
     try:
-        with closing(executor):
+        with log.kept(), closing(executor):
             say_damage(output.directory, mend(output, executor))
             if config.retry_rejected:
                 with writing(output):
@@ -213,7 +216,11 @@ def run(
                 say(f"Scored again for their rejected rows: {quantity(again, 'part')}")
             while True:
                 stale = follow(config, settings, Shards.of(shards), output, executor)
+                log.begin()
                 _score_missing(config, checkpoint, output, executor, summary)
+                new = unaccepted(output)
+                log.judge(new)
+                _require_few_rejected(config, new)
                 say_damage(output.directory, mend(output, executor))
                 if stale.problems and not config.keep_stale:
                     with writing(output):
@@ -242,9 +249,9 @@ def _score_missing(
     executor: Executor,
     summary: RunSummary,
 ) -> None:
-    """Score the parts that are missing, write the run's record, and add it to the summary.
+    """Score the parts that are missing, and add what was done to the summary.
 
-    When the others are done, raises PartsFailed if parts could not be scored, and TooManyRejected.
+    When the others are done, raises PartsFailed if parts could not be scored.
     """
     number = output.missing_parts
     record = RunRecord(config, output)
@@ -273,10 +280,6 @@ def _score_missing(
         summary.add(record)
         with suppress(OSError, Failure):
             output.save()
-        # On a full disk there is no record; the error that is under way says why.
-        with suppress(OSError):
-            contents = record.contents(checkpoint.model_hash) | {"left_aside": summary.left_aside}
-            output.record(contents, record.began_ms)
     if record.failed_parts:
         output.look()  # Raises if another program has overwritten the output.
         rest = ", and the rest was not tried" if failed_in_a_row == MAX_FAILED_IN_A_ROW else ""
@@ -284,7 +287,6 @@ def _score_missing(
             f"{record.failed_parts:,} of {quantity(number, 'part')} failed{rest}; the first: "
             f"{first_error}: run the same command again"
         )
-    _require_few_rejected(config, unaccepted(output))
 
 
 def _missing_tasks(output: Output) -> Iterator[PartTask]:

@@ -91,6 +91,8 @@ class Output:
         self._saved = time.monotonic()
         self.damages: Counter[str] = Counter()
         """How often this job has found a part damaged, by name."""
+        self.removed: Counter[str] = Counter()
+        """What this job has removed to score it again, or for good: `parts`, and `rows` scored."""
         self._staging = ""
         self.look()
         earlier = self._path("_manifest", "plan-00000.json")
@@ -252,6 +254,9 @@ class Output:
             # Where there are no locks, another program may have written `_SUCCESS` in between.
             self._remove_success()
         self.look()
+        if self.digests[-1] == _digest(plan.to_bytes()):
+            first = len(self._retired) - len(plan.changes.retired)
+            self._count_removed(self._retired[first:])
         self.require_same(plan.settings)
 
     def unreadable(self) -> pa.Table:
@@ -538,8 +543,16 @@ class Output:
         """Remove parts, `_SUCCESS` first, and their records. Raises OSError."""
         files = [f"{name}.parquet" for name in names]
         self.remove_files([*files, *(f"_rejected/{file}" for file in files)])
+        self._count_removed(pa.array(names, pa.string()))
         self._manifest.drop(names)
         self._unsaved += names
+
+    def _count_removed(self, names: pa.Array) -> None:
+        """Count parts that are removed, string[n], as far as they were done and recorded."""
+        rows = self._manifest.find(names)
+        rows = rows[rows >= 0]
+        scored = self._manifest.table["rows"].take(pa.array(rows))
+        self.removed.update(parts=len(rows), rows=pc.sum(scored).as_py() or 0)
 
     def remove_files(self, paths: list[str]) -> None:
         """Remove files, given as paths below the output, `_SUCCESS` first. Raises OSError."""

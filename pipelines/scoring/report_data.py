@@ -6,7 +6,6 @@ many rows as the corpus.
 """
 
 import itertools
-import json
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ from pipelines.scoring.by_value import sum_by
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.file_listing import Listing
 from pipelines.scoring.output import Output
+from pipelines.scoring.run_log import read_runs, run_names
 from pipelines.scoring.sample import sample
 from pipelines.scoring.totals import OTHER, Totals, kind_of
 from pipelines.sources.names import partitions
@@ -77,7 +77,8 @@ def collect(
     shards = np.concatenate(totals.shards)
     paths = [shard.path for plan in output.plans for shard in plan.shards]
     by_class = _rows_of_classes(shards, len(totals.classes))
-    records = list(_last_records(output.directory))
+    names = run_names(output.directory)[: -MAX_RUNS - 1 : -1]
+    records = list(read_runs(output.directory, names))
     return ScoringResults(
         directory=output.directory,
         flags=asdict(config),
@@ -212,20 +213,6 @@ def _left_aside(records: Sequence[dict[str, Any]]) -> dict[str, int]:
         if isinstance(kinds, dict):
             return {str(kind): n for kind, n in kinds.items() if isinstance(n, int)}
     return {}
-
-
-def _last_records(directory: str) -> Iterator[dict[str, Any]]:
-    """The records of the last runs, the latest first. Damaged ones are left out."""
-    manifest = storage.join(directory, "_manifest")
-    names = [name for name in storage.names(manifest) if name.startswith("run-")]
-    names.sort(key=lambda name: (len(name), name), reverse=True)
-    for name in names[:MAX_RUNS]:
-        try:
-            record = json.loads(storage.read(storage.join(manifest, name)))
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict):
-            yield record
 
 
 def _run(record: dict[str, Any]) -> ScoringRun | None:

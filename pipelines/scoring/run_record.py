@@ -1,10 +1,9 @@
-"""The record of a run: counts of the parts it wrote, shown as progress and kept in `_manifest/`."""
+"""Counts of the parts that a run writes, shown as progress, and summed up for its file."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -30,21 +29,56 @@ class RunSummary:
         self._began = time.monotonic()
         self.counts: Counter[str] = Counter()
         """Sums of `PartCounts` over the parts that the run has written, by name."""
+        self.totals: Counter[str] = Counter()
+        """The same over all parts that are there."""
         self.classes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         """int64[classes]: rows of each class in the parts that the run has written; empty: none."""
         self.notes: list[str] = []
         """What is to know of the columns of the shards that it has scored."""
+        self.parts = self.failed_parts = self.left_parts = self.left_rows = 0
+        """Parts written, and parts that could not be written; parts and rows that are missing."""
+        self.scoring_seconds = 0.0
+        self.stage_seconds: Counter[str] = Counter()
+        """Of all processes together, by `part_data.STAGES`."""
+        self.course: Sequence[tuple[float, int]] = ()
+        """Of the last time that it scored parts: seconds since that began, rows done until then."""
 
     def add(self, record: "RunRecord") -> None:
         """Add what was done since the record began."""
         self.counts.update(record.counts)
+        self.totals = record.totals
         self.classes = record.classes + (self.classes if len(self.classes) else 0)
         self.notes += record.notes
+        self.parts += record.parts
+        self.failed_parts += record.failed_parts
+        self.left_parts, self.left_rows = record.left_parts, record.left_rows
+        self.scoring_seconds += record.seconds
+        self.stage_seconds.update(record.stage_seconds)
+        self.course = record.course or self.course
 
     @property
     def seconds(self) -> float:
         """Since the run began."""
         return time.monotonic() - self._began
+
+    def contents(self, classes: Sequence[str]) -> dict[str, Any]:
+        """What was done so far, for the run's file; `classes`: names of the model's classes."""
+        rows = self.counts["rows"] + self.counts["rejected"]
+        return {
+            "seconds": self.scoring_seconds,
+            "parts": self.parts,
+            "rows": rows,
+            "rows/s": rows / max(self.scoring_seconds, 1e-9),
+            "stage_seconds": dict(self.stage_seconds),
+            "course": self.course,
+            "failed": self.failed_parts,
+            "left": {"parts": self.left_parts, "rows": self.left_rows},
+            "totals": dict(self.totals),
+            "counts": dict(self.counts),
+            "labels": dict(zip(classes, self.classes.tolist(), strict=False)),
+            "notes": self.notes,
+            "left_aside": self.left_aside,
+        }
 
 
 class RunRecord:
@@ -61,7 +95,8 @@ class RunRecord:
         """Parts of this run that could not be written."""
         self._planned_rows = output.planned_rows
         self._missing_parts = output.missing_parts
-        self._parts = 0
+        self.parts = 0
+        """Parts of this run that were written."""
         self._totals = output.totals().counts
         """Sums of `PartCounts` over all parts that are there, by name."""
         self._totals_before = self._totals.copy()
@@ -75,8 +110,10 @@ class RunRecord:
             for note in plan.notes
         ]
         """What is to know of the columns of the shards that this run scores."""
-        self._stages: Counter[str] = Counter()
-        self._course: list[tuple[float, int]] = []
+        self.stage_seconds: Counter[str] = Counter()
+        """Of all processes together, by `part_data.STAGES`."""
+        self.course: list[tuple[float, int]] = []
+        """Seconds since the record began, and rows done until then."""
         self._parts_per_point = 1
         self._rows_before = self.done_rows
         if self._missing_parts:
@@ -86,15 +123,24 @@ class RunRecord:
                 f"Scoring {quantity(self._planned_rows - self.done_rows, 'row')} in "
                 f"{quantity(self._missing_parts, 'part')}{done_parts} ..."
             )
-        self._began_time = time.time()
         self._began = time.monotonic()
         self._progress = progress.Progress(progress.rows)
         self._progress.start(self._planned_rows, self.done_rows)
 
     @property
-    def began_ms(self) -> int:
-        """When the run began, in milliseconds since 1970."""
-        return int(self._began_time * 1000)
+    def seconds(self) -> float:
+        """Since the record began."""
+        return time.monotonic() - self._began
+
+    @property
+    def left_parts(self) -> int:
+        """Parts that are missing."""
+        return self._missing_parts - self.parts
+
+    @property
+    def left_rows(self) -> int:
+        """Rows of those parts."""
+        return self._planned_rows - self.done_rows
 
     @property
     def rejected_rows(self) -> int:
@@ -105,6 +151,11 @@ class RunRecord:
     def done_rows(self) -> int:
         """Rows scored and rejected in all parts that are there."""
         return self._totals["rows"] + self._totals["rejected"]
+
+    @property
+    def totals(self) -> Counter[str]:
+        """Sums of `PartCounts` over all parts that are there, by name."""
+        return self._totals.copy()
 
     @property
     def counts(self) -> Counter[str]:
@@ -120,9 +171,9 @@ class RunRecord:
         else:
             self._totals.update(asdict(result.counts))
             self.classes += ClassRows(len(self._names)).of_one(result.answers)
-            self._parts += 1
-            self._stages.update(result.seconds)
-            self._add_point(time.monotonic() - self._began)
+            self.parts += 1
+            self.stage_seconds.update(result.seconds)
+            self._add_point(self.seconds)
         share = self.rejected_rows / max(self.done_rows, 1)
         rate = self._progress.rate(self.done_rows)
         details = f"{rate:,.0f} rows/s, {self.rejected_rows:,} rejected ({share:.2%})"
@@ -145,38 +196,11 @@ class RunRecord:
         """Stop the progress display."""
         self._progress.close()
 
-    def contents(self, model_hash: str) -> dict[str, Any]:
-        """The record so far, for the run's JSON file."""
-        seconds = time.monotonic() - self._began
-        rows = self.done_rows - self._rows_before
-        return {
-            "version": version("sentiment-pipelines"),
-            "model_hash": model_hash,
-            "flags": asdict(self._config),
-            "began": self._began_time,
-            "seconds": seconds,
-            "parts": self._parts,
-            "rows": rows,
-            "rows/s": rows / seconds,
-            # Of all processes together.
-            "stage_seconds": dict(self._stages),
-            "course": self._course,
-            "failed": self.failed_parts,
-            "left": {
-                "parts": self._missing_parts - self._parts,
-                "rows": self._planned_rows - self.done_rows,
-            },
-            "totals": dict(self._totals),
-            "counts": dict(self.counts),
-            "labels": dict(zip(self._names, self.classes.tolist(), strict=True)),
-            "notes": self.notes,
-        }
-
     def _add_point(self, seconds: float) -> None:
         """Add a point to the course, after each part, or after every few if there are many."""
-        if self._parts % self._parts_per_point:
+        if self.parts % self._parts_per_point:
             return
-        self._course.append((round(seconds, 3), self.done_rows - self._rows_before))
-        if len(self._course) == MAX_COURSE_POINTS:
-            self._course = self._course[1::2]
+        self.course.append((round(seconds, 3), self.done_rows - self._rows_before))
+        if len(self.course) == MAX_COURSE_POINTS:
+            self.course = self.course[1::2]
             self._parts_per_point *= 2

@@ -1,9 +1,12 @@
-"""What is done and what is missing in a scored output, by night."""
+"""What the runs of a scored output did and how they ended, and what is missing now."""
 
-import json
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from tyro.conf import Positional
 
 from pipelines.console.terminal import printable, quantity
@@ -11,32 +14,38 @@ from pipelines.errors import Failure
 from pipelines.reports.class_shares import shares
 from pipelines.scoring.final_lines import say_unreadable
 from pipelines.scoring.output import Output
+from pipelines.scoring.run_log import COMPLETE, IDLE, is_alive, read_runs, run_names
 from sentiment import storage
 from sentiment.errors import InputError
 
-HEADER = ("plan", "made", "shards", "parts", "missing", "scored", "rejected", "classes")
+HEADER = ("run", "took", "scored", "rejected", "removed", "ended", "classes")
+
+MAX_RUNS = 30
+"""The last runs, which are shown without `--all`."""
+
+INDENT = "    "
 
 
 @dataclass(frozen=True)
 class StatusConfig:
-    """Show what a scored output has, by plan: there is one for each night with new shards."""
+    """Show what a scored output has, and what each run did: when it began, in local time, how long
+    it took, the rows that it scored, rejected and removed to follow the input, and how it ended."""
 
     output: Positional[str]
     """Directory or URI of the output."""
+    all: bool = False
+    """Show all runs, not only the last 30."""
 
 
 def main(config: StatusConfig) -> None:
-    """Print a line for each plan, and how the last run ended.
+    """Print a line for each run, then what the output has.
 
     Raises InputError if the directory is no output, and Failure unless it is complete.
     """
     output = open_output(config.output)
-    lines = [HEADER, *(_line(output, number) for number in range(len(output.plans)))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(map(str.rjust, line, widths)))
-    if last := _last_run(output):
-        print(last)
+    for line in _runs(output, config.all):
+        print(line)
+    print(_now(output))
     if output.missing_parts:
         missing = quantity(output.missing_parts, "part")
         raise Failure(f"{missing} of {config.output} missing: run the same command again")
@@ -63,36 +72,97 @@ def open_output(path: str) -> Output:
     return output
 
 
-def _line(output: Output, number: int) -> tuple[str, ...]:
-    plan, totals = output.plans[number], output.totals_of(number)
-    return (
-        str(number),
-        _utc(output.planned_at(number)),
-        f"{int(output.known.is_current[output.known.of_plan(number)].sum()):,}",
-        f"{len(plan.parts):,}",
-        f"{len(output.missing_of(plan)):,}",
-        f"{totals.counts['rows']:,}",
-        f"{totals.counts['rejected']:,}",
-        printable(shares(output.classes, totals.classes)) or "-",
-    )
+def _runs(output: Output, shows_all: bool) -> Iterator[str]:
+    """The lines of the table: a header, and for each run one, with details below it."""
+    names = run_names(output.directory)
+    shown = names if shows_all else names[-MAX_RUNS:]
+    runs = [run for record in read_runs(output.directory, shown) if (run := _run(record))]
+    lines = [HEADER, *(cells for cells, _ in runs)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    adjust = [str.ljust, *[str.rjust] * 4, str.ljust, str.ljust]
+    if len(names) > len(shown):
+        yield f"... and {len(names) - len(shown):,} earlier: --all"
+    for cells, details in [(HEADER, []), *runs]:
+        padded = (side(cell, n) for side, cell, n in zip(adjust, cells, widths, strict=True))
+        yield "  ".join(padded).rstrip()
+        yield from (f"{INDENT}{detail}" for detail in details)
 
 
-def _last_run(output: Output) -> str:
-    """A line about the last run that left a record; "": there is none that can be read."""
-    directory = storage.join(output.directory, "_manifest")
-    runs = [name for name in storage.names(directory) if name.startswith("run-")]
-    for name in sorted(runs, key=lambda name: (len(name), name))[-1:]:
-        try:
-            run = json.loads(storage.read(storage.join(directory, name)))
-            failed = f", {quantity(int(run['failed']), 'part')} failed" if run["failed"] else ""
-            return printable(
-                f"Last run: {_utc(run['began'])}, version {run['version']}, "
-                f"{quantity(int(run['rows']), 'row')} in {float(run['seconds']):,.1f} s{failed}"
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-    return ""
+def _run(record: dict[str, Any]) -> tuple[tuple[str, ...], list[str]] | None:
+    """The cells of a run's line, and the lines below it; None: its file is damaged."""
+    try:
+        began = _local(float(record["began"]))
+        if record.get("end") == IDLE:
+            times = int(record["times"])
+            since = f", {times:,} times: last {_local(float(record['ended']))}" if times > 1 else ""
+            return (began, "", "", "", "", f"{IDLE}{since}", ""), []
+        how, details = _end(record)
+        counts = Counter(record.get("counts", {}))
+        labels = dict(record.get("labels", {}))
+        rows = np.array([int(number) for number in labels.values()], np.int64)
+        ended = record.get("ended", float(record["began"]) + float(record.get("seconds", 0)))
+        cells = (
+            began,
+            _duration(float(ended) - float(record["began"])) if "seconds" in record else "",
+            f"{counts['rows']:,}" if "counts" in record else "",
+            f"{counts['rejected']:,}" if "counts" in record else "",
+            f"{int(record['removed'].get('rows', 0)):,}" if "removed" in record else "",
+            how,
+            shares([*labels], rows) if rows.any() else "",
+        )
+        return tuple(map(printable, cells)), [printable(detail) for detail in details]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
 
 
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+def _end(record: dict[str, Any]) -> tuple[str, list[str]]:
+    """How a run ended, in a word or two, and what there is to say of it."""
+    if "end" in record:
+        return str(record["end"]), [*_accepted(record), *([why] if (why := record["why"]) else [])]
+    if "process" in record:
+        process = record["process"]
+        alive = is_alive(process)
+        if alive is None:
+            where = f"process {process['pid']} of {process['host']} has not said how it ended"
+            return "running or killed", [where]
+        return ("running", []) if alive else ("killed", ["its process ended without a word"])
+    # Of an earlier version.
+    if record["failed"]:
+        return "failed", [f"{quantity(int(record['failed']), 'part')} failed"]
+    return ("unfinished" if record["left"]["parts"] else "done"), []
+
+
+def _accepted(record: dict[str, Any]) -> Iterator[str]:
+    """What `--max_rejected` has accepted, if it was given for that."""
+    judged, most = record["judged"], record["flags"]["max_rejected"]
+    rows, rejected, shards = (judged[n] for n in ("rows", "rejected", "unreadable_shards"))
+    if record["end"] == COMPLETE and (shards or 100 * rejected > rows):
+        yield (
+            f"accepted, by --max_rejected {most}: {rejected:,} of {quantity(rows, 'new row')} "
+            f"rejected, {quantity(shards, 'shard')} not read"
+        )
+
+
+def _now(output: Output) -> str:
+    """A line about what the output has."""
+    totals = output.totals()
+    parts = [
+        quantity(int(output.known.is_current.sum()), "shard"),
+        quantity(output.planned_parts, "part"),
+        f"{quantity(totals.counts['rows'], 'row')} scored",
+        f"{totals.counts['rejected']:,} rejected",
+        shares(output.classes, totals.classes),
+    ]
+    return f"In all: {', '.join(printable(part) for part in parts if part)}"
+
+
+def _local(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _duration(seconds: float) -> str:
+    """`2.1 s`, `3 min`, `2 h 05 min`."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

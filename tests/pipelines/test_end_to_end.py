@@ -28,7 +28,7 @@ from sentiment import checkpoint, storage
 from sentiment.model.inference import inference
 from testing.bucket_servers import Troubled
 from testing.generated import write_shards
-from testing.programs import end, run, undated, words
+from testing.programs import contents, end, run, undated, words
 from testing.waiting import wait_until
 
 pytestmark = [pytest.mark.slow(15), pytest.mark.ray, pytest.mark.process]
@@ -178,7 +178,7 @@ def test_parts_are_in_input_order_and_say_where_they_come_from(trained, scored):
 def test_scoring_again_has_nothing_to_do_and_other_flags_are_refused(trained, scored):
     root, _, _ = trained
     output, _ = scored
-    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    before = contents(output)
     same = (
         *("--checkpoints_dir", root / "checkpoints" / "model", "--input", root / "corpus"),
         *("--output", output, "--text_column", "SentimentText", "--part_rows", 700),
@@ -189,7 +189,7 @@ def test_scoring_again_has_nothing_to_do_and_other_flags_are_refused(trained, sc
     assert "started with another max_tokens (512, now 5)" in other.stderr
     foreign = run("score", *same, "--output", root / "checkpoints", code=2)
     assert "is not empty" in foreign.stderr
-    assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert before == contents(output)
 
 
 def test_replicas_are_equal_only_because_their_gradients_are_summed(trained):

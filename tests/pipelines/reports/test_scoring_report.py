@@ -523,7 +523,7 @@ def test_the_course_of_a_run_is_recorded_in_few_points(tmp_path, parts):
     record = RunRecord(flags, output)
     for _ in range(parts):
         record.add(PartResult("part", PartCounts(rows=1)))
-    seconds, rows = zip(*record.contents("m")["course"], strict=True)
+    seconds, rows = zip(*record.course, strict=True)
     assert len(rows) < MAX_COURSE_POINTS
     assert len(rows) >= min(parts, MAX_COURSE_POINTS // 2 - 1)
     assert list(seconds) == sorted(seconds)

@@ -1,16 +1,26 @@
 """What `status` and `verify` say of outputs: whole, unfinished, damaged, or of other input."""
 
+import io
+import itertools
 import json
 import os
 import re
 import shutil
+import time
+from contextlib import redirect_stdout, suppress
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import Failure
-from pipelines.scoring import audit, status
+from pipelines.scoring import audit, run_log, status
+from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.job import InputChanged
+from pipelines.scoring.output import Output
+from pipelines.scoring.run_log import RunLog, log_idle
+from pipelines.scoring.run_record import RunSummary
 from sentiment.checkpoint import load
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint
@@ -59,13 +69,99 @@ def test_a_whole_output_is_verified_with_its_input_and_nothing_is_written(lake, 
         "every file, count and hash is as it was written"
     )
     status.main(status.StatusConfig(str(lake.scored)))
-    header, first, second, run, last = capsys.readouterr().out.splitlines()
+    header, first, second, accepted, now, last = capsys.readouterr().out.splitlines()
     assert header.split() == list(status.HEADER)
-    assert re.match(r" *0 .* UTC +2 +2 +0 +18 +0 +[\d.]+% negative, [\d.]+% positive$", first)
-    assert re.match(r" *1 .* UTC +1 +1 +0 +1 +1 +[\d.]+% negative, [\d.]+% positive$", second)
-    assert re.match(r"Last run: 20.* 2 rows in", run)
+    began, classes = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +[\d.]+ s", r"[\d.]+% \w+(, [\d.]+% \w+)?"
+    assert re.fullmatch(rf"{began} +18 +0 +0  complete  {classes}", first)
+    assert re.fullmatch(rf"{began} +1 +1 +0  complete  {classes}", second)
+    assert accepted == (
+        "    accepted, by --max_rejected 100%: 1 of 2 new rows rejected, 0 shards not read"
+    )
+    assert re.fullmatch(rf"In all: 3 shards, 3 parts, 19 rows scored, 1 rejected, {classes}", now)
     assert last.startswith("Complete: ")
     assert files(lake) == before
+
+
+def lines_of(lake, **flags):
+    """The lines of the table, and whether the output is complete."""
+    out = io.StringIO()
+    with redirect_stdout(out), suppress(Failure):
+        status.main(status.StatusConfig(str(lake.scored), **flags))
+    _, *lines = out.getvalue().partition("In all: ")[0].splitlines()
+    return [re.sub(r"^[\d:. -]+ s ", "", line).split() for line in lines]
+
+
+def test_status_tells_every_night_as_it_was(tmp_path, whole, monkeypatch):
+    lake = Lake(tmp_path, whole.model)
+    lake.put("a.csv", *(f"0{i}" for i in range(9)))
+    lake.night()
+    lake.put("b.csv", "10", "11", "12")
+    lake.night()
+    two_nights = lines_of(lake)
+    assert [line[:4] for line in two_nights] == [[n, "0", "0", "complete"] for n in ("9", "3")]
+
+    # The first night's rows are removed and scored in another plan; its line stays.
+    lake.put("a.csv", *(f"0{i}" for i in range(8)))
+    with pytest.raises(InputChanged):
+        lake.night()
+    lake.night(sync=True)
+    first, second, changed, why, synced = lines_of(lake)
+    assert [first, second] == two_nights
+    assert (changed[:4], why[:4]) == (["0", "0", "0", "failed"], ["1", "scored", "shard", "has"])
+    assert synced[:4] == ["8", "0", "9", "complete"]
+
+    # Two runs that do nothing share a line; one that dies has no end.
+    output = Output(str(lake.scored))
+    log_idle(output)
+    log_idle(output)
+    assert "nothing to do, 2 times: last" in " ".join(lines_of(lake)[-1])
+    process = run_log.this_process()
+    for here, how in (
+        (process, "running"),
+        (process | {"began": 1.0}, "killed"),
+        (process | {"host": "elsewhere"}, "running or killed"),
+    ):
+        monkeypatch.setattr(run_log, "this_process", lambda here=here: here)
+        time.sleep(0.002)
+        RunLog(config(lake), "", output, RunSummary()).begin()
+        killed = [" ".join(line) for line in lines_of(lake)[-2:]]
+        assert how in [re.sub("^[0-9:. -]+", "", line) for line in killed]
+
+
+def config(lake):
+    return ScoreConfig(checkpoints_dir="", input=(str(lake.corpus),), output=str(lake.scored))
+
+
+def test_an_interrupted_run_and_one_that_fails_have_lines(tmp_path, whole):
+    lake = Lake(tmp_path, whole.model)
+    lake.put("a.csv", *(f"0{i}" for i in range(25)))
+
+    class Interrupted(LocalExecutor):
+        def score(self, tasks, number, worker, say):
+            yield from itertools.islice(super().score(tasks, number, worker, say), 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lake.night(executor=Interrupted())
+    (interrupted,) = lines_of(lake)
+    scored = int(interrupted[0])
+    assert 0 < scored < 25
+    assert interrupted[3] == "interrupted"
+    lake.night()
+    assert lines_of(lake)[-1][:4] == [f"{25 - scored}", "0", "0", "complete"]
+
+
+def test_only_the_last_runs_are_shown_unasked(lake):
+    record = {"began": 1.0, "ended": 2.0, "times": 1, "end": run_log.IDLE}
+    output = Output(str(lake.scored))
+    for night in range(1, 401):
+        output.record(record, night)
+    began = time.process_time()
+    header, *lines = lines_of(lake)  # Above it stands how many there are.
+    assert time.process_time() - began < 1
+    assert header == list(status.HEADER)
+    assert len(lines) == status.MAX_RUNS + 1  # One has a second line.
+    assert len(lines_of(lake, all=True)) == 403
 
 
 def test_a_shard_that_was_not_read_is_named_though_that_was_accepted(tmp_path, whole, capsys):
