@@ -84,6 +84,7 @@ def scoring_report(results: ScoringResults) -> bytes:
         ("rows rejected", f"{counts['rejected']:,}"),
         ("shards that could not be read", f"{len(unreadable):,}"),
         ("texts truncated", f"{counts['truncated']:,}"),
+        ("texts without a known word", _wordless(results)),
         ("tokens", f"{counts['tokens']:,}"),
     ]
     sections = [
@@ -102,6 +103,12 @@ def scoring_report(results: ScoringResults) -> bytes:
         _settings(results),
     ]
     return page(f"Scored: {_end(results.directory)}", lead, sections, facts)
+
+
+def _wordless(results: ScoringResults) -> str:
+    """Texts without a known word, and of how many, if earlier versions did not count some."""
+    is_all = results.wordless_of == results.counts["rows"]
+    return f"{results.wordless:,}" + ("" if is_all else f" of {results.wordless_of:,} counted")
 
 
 def _verdict(results: ScoringResults) -> str:

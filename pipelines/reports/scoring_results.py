@@ -95,6 +95,10 @@ class ScoringResults:
     counts: Mapping[str, int]
     """`rows` scored and `rejected`; of the scored ones, `truncated` texts, `tokens`, and
     `unknown` tokens, which are not in the vocabulary."""
+    wordless: int
+    """Texts scored without any known word, in the parts in which they were counted."""
+    wordless_of: int
+    """Rows scored in those parts: earlier versions did not count."""
     histogram: np.ndarray
     """int64[bins]: rows scored by probability, in bins of equal width from 0 to 1: of two classes
     that of the second, else the winner's."""

@@ -94,6 +94,11 @@ def say_totals(
     say(f"\n{_scored(totals.classes, classes)}, in {directory}")
     if counts["truncated"]:
         say(f"{counts['truncated']:,} texts were scored on their first {max_tokens} tokens")
+    if totals.wordless:
+        say(
+            f"{quantity(totals.wordless, 'text')} without a word that the model knows: their "
+            "answers say nothing of them"
+        )
     if counts["rejected"] or unreadable_shards:
         say(
             f"{quantity(counts['rejected'], 'row')} and {quantity(unreadable_shards, 'shard')} "

@@ -36,12 +36,14 @@ RECORDS = pa.schema(
         pa.field("answers", pa.list_(pa.int64()), nullable=False),
         pa.field("reasons", pa.map_(pa.string(), pa.int64()), nullable=False),
         pa.field("by", pa.string()),
+        pa.field("wordless", pa.int64()),
     ]
 )
 """Schema of the manifest. Of a part's file: bytes, time in ns since 1970 (0: not known), hash; the
 same of its file in `_rejected/` (null: it has none); `PartCounts`; `histogram`: int64[BINS];
 `answers`: rows scored of each piece and class, as in `PartResult`; `reasons`: rejected rows by kind
-of reason; `by`: rows by the values of columns, JSON (null: not counted)."""
+of reason; `by`: rows by the values of columns, JSON; `wordless`: texts without a known word (null:
+not counted)."""
 
 PLAN = b"sentiment.plan"
 """Key of the SHA-256 of the plan's file, in hex, in the metadata of a plan's manifest."""
@@ -133,8 +135,9 @@ def read(
             return RECORDS.empty_table()
         table = file.read().replace_schema_metadata(None)
         # Earlier versions did not count.
-        if "by" not in table.column_names:
-            table = table.append_column("by", pa.nulls(len(table), pa.string()))
+        for field in (RECORDS.field(name) for name in ("by", "wordless")):
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
         table = pa.Table.from_arrays(
             [table[name].cast(RECORDS.field(name).type) for name in RECORDS.names], schema=RECORDS
         )
@@ -187,4 +190,5 @@ def _row(result: PartResult) -> dict[str, Any]:
         "answers": result.answers,
         "reasons": list(result.reasons.items()),
         "by": json.dumps(result.by) if result.by else None,
+        "wordless": result.wordless,
     }

@@ -156,6 +156,9 @@ class PartResult:
     """How long each of STAGES took; empty: the part was there already."""
     by: Mapping[str, ValueRows | None] = field(default_factory=dict)
     """Rows scored by the values of the columns that `--by` names; None: there are too many."""
+    wordless: int | None = None
+    """Texts scored without any word that the vocabulary has; None: they were not counted. It is no
+    part of `counts`: the file of a part is to have the same bytes as in earlier versions."""
 
     def to_json(self) -> str:
         """As JSON."""

@@ -21,6 +21,7 @@ COUNTERS = {
     "rows_scored": "Rows scored and written.",
     "rows_rejected": "Rows that could not be scored.",
     "rows_truncated": "Rows scored whose text was truncated.",
+    "rows_wordless": "Rows scored whose text has no known word.",
     "tokens": "Tokens of the rows scored.",
     "tokens_unknown": "Tokens that the vocabulary lacks.",
     "bytes_written": "Bytes of the files of parts.",
@@ -68,6 +69,7 @@ class JobMetrics:
         self._count("rows_scored", counts.rows)
         self._count("rows_rejected", counts.rejected)
         self._count("rows_truncated", counts.truncated)
+        self._count("rows_wordless", result.wordless or 0)
         self._count("tokens", counts.tokens)
         self._count("tokens_unknown", counts.unknown)
         files = filter(None, (result.file, result.rejected_file))

@@ -88,6 +88,8 @@ def collect(
         planned_parts=output.planned_parts,
         parts=totals.parts,
         counts=totals.counts,
+        wordless=totals.wordless,
+        wordless_of=totals.wordless_of,
         histogram=totals.histogram,
         class_rows=totals.classes,
         shards=paths,

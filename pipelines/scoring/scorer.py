@@ -28,6 +28,12 @@ from sentiment.model.inference import Inference
 from sentiment.text.tokenizer import UNKNOWN
 
 
+def _wordless(ids: np.ndarray, offsets: np.ndarray) -> int:
+    """How many texts have no token that the vocabulary has: int32[tokens], int64[texts + 1]."""
+    known = np.concatenate([[0], np.cumsum(ids != UNKNOWN)])[offsets]
+    return int(np.count_nonzero(np.diff(known) == 0))
+
+
 @dataclass(frozen=True)
 class PartScorer:
     """Scores and writes parts. A part's file appears only when it is whole."""
@@ -66,6 +72,7 @@ class PartScorer:
             answers=numbers,
             reasons=dict(part.reasons),
             by=count_by(part.kept, self.by, scored.winners, len(self.classes)),
+            wordless=_wordless(part.ids, part.offsets),
         )
         rejected = parquet_content(part.rejected) if len(part.rejected) else None
         try:

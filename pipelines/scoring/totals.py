@@ -45,6 +45,10 @@ class Totals:
     """For each plan, int64[shards]: rows scored and rejected."""
     reasons: Counter[str]
     """Rows rejected, by reason."""
+    wordless: int
+    """Texts scored without any known word, in the parts in which they were counted."""
+    wordless_of: int
+    """Rows scored in those parts: earlier versions did not count."""
 
     @staticmethod
     def of(
@@ -88,6 +92,8 @@ class Totals:
             shards=shards,
             shard_rows=shard_rows,
             reasons=_reasons(table["reasons"]),
+            wordless=pc.sum(table["wordless"]).as_py() or 0,
+            wordless_of=pc.sum(table["rows"].filter(table["wordless"].is_valid())).as_py() or 0,
         )
 
 

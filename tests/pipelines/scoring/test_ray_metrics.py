@@ -26,7 +26,7 @@ def exported(local_ray) -> list[Series]:
     metrics = JobMetrics(OUTPUT, Classes(("bad", "good")), parts=4)
     counts = PartCounts(rows=10, rejected=2, truncated=1, tokens=50, unknown=5)
     file, seconds = WrittenFile(1000, "0"), dict(zip(STAGES, (0.5, 2.0, 0.2), strict=True))
-    metrics.add(PartResult("a", counts, answers=[10, 7], file=file, seconds=seconds))
+    metrics.add(PartResult("a", counts, answers=[10, 7], file=file, seconds=seconds, wordless=3))
     metrics.add(PartResult("b", counts, answers=[10, 0], file=file, rejected_file=file))
     metrics.add(PartResult("c", PartCounts(), "an outage"))
     (node,) = ray.nodes()
@@ -56,6 +56,7 @@ def test_they_count_what_became_of_the_parts(exported):
         "rows_scored": 20,
         "rows_rejected": 4,
         "rows_truncated": 2,
+        "rows_wordless": 3,
         "tokens": 100,
         "tokens_unknown": 10,
         "bytes_written": 3000,
