@@ -49,16 +49,17 @@ def main(config: ExportConfig) -> None:
 def tokenizer_file(trained: Checkpoint) -> bytes:
     """What `sentiment.text.reference.Tokenizer` reads, and the names of the model's outputs."""
     from sentiment.predictor import MAX_TOKENS
+    from sentiment.text.character_tables import character_tables
 
     content = {
         "classes": trained.classes.names,
         "threshold": trained.classes.threshold,
         "model_hash": trained.model_hash,
-        "rules": trained.rules,
         "max_tokens": MAX_TOKENS,
         "stop_words": trained.stop_words,
         # The graph finds bigrams itself.
         "vocabulary": trained.words,
+        **character_tables(trained.rules),
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 

@@ -1,8 +1,11 @@
 """The tokenizer: readable examples, and equality with a plain reference on all kinds of text."""
 
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from random import Random
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +14,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sentiment.errors import InputError
-from sentiment.text import _fold, _lookup, _scan
-from sentiment.text.reference import tokenize
+from sentiment.text import _fold, _lookup, _scan, reference
+from sentiment.text.character_tables import character_tables
 from sentiment.text.tokenizer import PADDING, SPECIALS, UNKNOWN, TokenIds, Tokenizer, mix
 from testing.properties import examples
 
@@ -91,6 +94,7 @@ EXAMPLES = {
     "arabic": ("مَرحَبًا؟", ["مَرحَبًا", "?"]),
     "persian": ("می\u200cخواهم", ["می\u200cخواهم"]),
     "hangul": ("정말 좋아요", ["정말", "좋아요"]),
+    "decomposed, in another order than Unicode's": ("a\u0302\u0323", ["â\u0323"]),
     "decomposed": ("Cafe\u0301 E\u0301e\u0301e\u0301\u0301 x\u0301 e\u0323\u0302 \u0301e", [
         "café", "éé\u0301", "x\u0301", "ệ", "e",
     ]),
@@ -135,6 +139,20 @@ COLUMNS = st.lists(TEXTS, max_size=6)
 VOCABULARY = [*SPECIALS, *"ab!.,哈😀", "..", "<url>", "<user>", ":)", "soo", "don't", "http"]
 MANY = examples(600)
 SOME = examples(100)
+
+
+@cache
+def plain_tokenizer(rules: int) -> reference.Tokenizer:
+    """The reference, as an exported model has it."""
+    settings = {"max_tokens": 512, "stop_words": [], "vocabulary": []}
+    with NamedTemporaryFile("w", encoding="utf-8") as file:
+        json.dump(settings | character_tables(rules), file)
+        file.flush()
+        return reference.Tokenizer(file.name)
+
+
+def tokenize(text: str, rules: int = 2) -> list[str]:
+    return plain_tokenizer(rules).tokens(text)
 
 
 def tokens_of(texts, stop_words=()):
