@@ -147,7 +147,7 @@ def count_chunk(chunk: Chunk, settings: OutputSettings) -> CountedChunk:
     """
 
     def is_small_in_bucket(shard: Shard) -> bool:
-        return "://" in shard.path and (shard.is_parquet or shard.size <= SMALL_TEXT_BYTES)
+        return "://" in shard.path and (shard.has_footer or shard.size <= SMALL_TEXT_BYTES)
 
     def count(shard: Shard) -> Counted | str:
         counted = inspect_shard(shard, settings)
@@ -194,7 +194,7 @@ def _chunks(shards: Sequence[Shard], indices: np.ndarray) -> Iterator[Chunk]:
 def _work(shard: Shard) -> float:
     """The work of counting a shard, as a share of a chunk's."""
     footer = 1 / CHUNK_PARQUET_SHARDS
-    return footer if shard.is_parquet else footer + shard.size / CHUNK_CSV_BYTES
+    return footer if shard.has_footer else footer + shard.size / CHUNK_CSV_BYTES
 
 
 class _CountingProgress:
@@ -204,7 +204,7 @@ class _CountingProgress:
         self._counts = counts
         self._work = np.fromiter(map(_work, shards), float, len(shards))
         self._csv_bytes = np.fromiter(
-            (0 if shard.is_parquet else shard.size for shard in shards), np.int64, len(shards)
+            (0 if shard.has_footer else shard.size for shard in shards), np.int64, len(shards)
         )
         self._began = time.monotonic()
         self._progress: Progress | None = None

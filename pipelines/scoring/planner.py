@@ -180,7 +180,7 @@ def _cut(
 ) -> Iterator[tuple[int, int, int, int]]:
     """The numbers of the `Span`s that make up a shard, each of which is a part."""
     part_rows = settings["part_rows"]
-    if shard.is_parquet or index in counts.groups:
+    if shard.has_footer or index in counts.groups:
         # So that a part is no larger in memory than others, if rows are long.
         by_bytes = MAX_BYTES_OF_GROWN_PARTS * rows / max(shard.size, 1) / part_rows
         groups = counts.groups[index].tolist() if index in counts.groups else [rows]

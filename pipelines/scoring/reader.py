@@ -266,7 +266,7 @@ class _PieceReader:
         texts = rows.table[self._reader.text_column]
         tokens = self._reader.encoder(texts)
         reasons: dict[int, str] = {}
-        is_utf8 = self._shard.is_parquet or self._reader.options.is_utf8
+        is_utf8 = self._shard.is_utf8(self._reader.options)
         encoding = "UTF-8" if is_utf8 else self._reader.options.encoding
         for index in tokens.invalid.tolist():
             null = not texts[index].is_valid

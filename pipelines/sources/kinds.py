@@ -1,12 +1,17 @@
 """What a file is by its first bytes, whatever its name says."""
 
 from pipelines.errors import BadShard
+from pipelines.sources.format_files import FORMAT_FILES
 
 FIRST_BYTES = 512
 """So many bytes tell the kind of a file."""
 
 _KINDS = (
-    (b"PAR1", "Parquet", "name it .parquet"),
+    *(
+        (files.magic, files.title, f"name it {files.extensions[0]}")
+        for files in FORMAT_FILES.values()
+        if files.magic
+    ),
     (b"\x1f\x8b", "gzip", "name it so that it ends in .gz, such as .csv.gz"),
     (b"\x28\xb5\x2f\xfd", "zstd", "name it so that it ends in .zst, such as .csv.zst"),
     (b"BZh", "bz2", "name it so that it ends in .bz2, such as .csv.bz2"),

@@ -165,7 +165,7 @@ class LabelledReader:
 
     def _not_valid(self, shard: Shard) -> tuple[str, str]:
         """What a value of invalid bytes is, and what to do."""
-        is_utf8 = shard.is_parquet or self._options.is_utf8
+        is_utf8 = shard.is_utf8(self._options)
         encoding = "UTF-8" if is_utf8 else self.options.encoding
         other = "latin-1, cp1252, ..." if is_utf8 else "latin-1 takes any byte"
         return f"is not valid {encoding}", f"pass --encoding ({other})"

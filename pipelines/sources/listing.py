@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pyarrow.fs as pafs
 
 from pipelines.console.waiting import waiting
-from pipelines.sources.names import FORMAT_OF, file_name
-from pipelines.sources.parquet import MAGIC
+from pipelines.sources.format_files import FORMAT_OF, MAGIC_BYTES, format_told_by
+from pipelines.sources.names import file_name
 from pipelines.sources.shard import Shard
 from pipelines.sources.shard_file import first_bytes, unavailable
 from pipelines.sources.tables import require_no_table
@@ -94,7 +94,7 @@ def find(
         flag: the flag that gives the paths, for messages.
         where: conditions on `key=value` directories, such as "year=2024".
         has_format: whether a flag says what files are whose names do not tell it. Otherwise only
-            those that begin as Parquet are shards.
+            those whose first bytes tell their format, as those of Parquet, are shards.
 
     Raises InputError, which names `flag`, if a path does not exist or holds no shard, if it is a
     table of Delta Lake, Iceberg or Hudi, or if a condition is wrong; Unavailable if it cannot be
@@ -209,7 +209,7 @@ def _files(
             filesystem, inner = storage.resolve(path)
         info = filesystem.get_file_info(inner)
         if info.type == pafs.FileType.File:
-            if file_name(inner).format is None and not has_format and not _is_parquet(info, path):
+            if file_name(inner).format is None and not has_format and not _is_told(info, path):
                 raise InputError(
                     f"{flag} {path} does not end in any of {', '.join(FORMAT_OF)} (also .gz, .zst, "
                     ".bz2): pass --format"
@@ -250,19 +250,20 @@ def _shards(
         else:
             unknown.append(info)
     with ThreadPoolExecutor(CONCURRENT_LISTINGS) as pool:
-        are_parquet = pool.map(lambda info: _is_parquet(info, given), unknown)
-        for info, is_parquet in zip(unknown, are_parquet, strict=True):
-            if is_parquet:
+        are_told = pool.map(lambda info: _is_told(info, given), unknown)
+        for info, is_told in zip(unknown, are_told, strict=True):
+            if is_told:
                 yield info
             else:
                 aside.setdefault(NO_EXTENSION, []).append(info.path)
 
 
-def _is_parquet(info: pafs.FileInfo, given: str) -> bool:
-    """Whether a file begins as Parquet does, whatever its name."""
-    if info.size < 2 * len(MAGIC):
+def _is_told(info: pafs.FileInfo, given: str) -> bool:
+    """Whether the first bytes of a file tell its format, whatever its name."""
+    # No file has first bytes only.
+    if info.size < 2 * MAGIC_BYTES:
         return False
-    return first_bytes(_path_or_uri(given, info.path), len(MAGIC)) == MAGIC
+    return format_told_by(first_bytes(_path_or_uri(given, info.path), MAGIC_BYTES)) is not None
 
 
 def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.FileInfo], str]:

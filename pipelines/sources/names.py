@@ -6,22 +6,8 @@ import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.sources.format_files import FORMAT_OF
 from sentiment.errors import InputError
-
-FORMAT_OF = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".jsonlines": "json",
-    ".ndjson": "json",
-    ".txt": "text",
-    ".text": "text",
-    ".parquet": "parquet",
-    ".parq": "parquet",
-    ".pq": "parquet",
-}
-"""Formats by extension, in small letters."""
 
 _COMPRESSION_OF = {
     ".gz": "gzip",
@@ -46,7 +32,7 @@ class FileName:
     """What a file's name tells."""
 
     format: str | None
-    """One of `FORMAT_NAMES`; None: the name does not tell."""
+    """A key of FORMAT_FILES; None: the name does not tell."""
     compression: str | None
     """How the whole file is compressed, as Arrow names it."""
     extension: str

@@ -3,12 +3,13 @@
 import codecs
 from dataclasses import dataclass
 
+from pipelines.sources.format_files import FORMAT_FILES
 from sentiment.errors import InputError
 
 NO_QUOTE = "none"
 """Value of `--quote` and `--escape`: there is no such character."""
 
-FORMAT_NAMES = ("csv", "tsv", "json", "text", "parquet")
+FORMAT_NAMES = tuple(FORMAT_FILES)
 """Values of `--format`."""
 
 _NAMES = {"\\t": "\t", "tab": "\t"}

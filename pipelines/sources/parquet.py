@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import BadShard
 from pipelines.sources.arrow_types import plain_schema
 from pipelines.sources.counted import Counted
+from pipelines.sources.format_files import FORMAT_FILES
 from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.memory_limit import limited_memory
 from pipelines.sources.options import ReadOptions
@@ -56,7 +57,7 @@ SMALL_PARQUET_BYTES = 256 * 2**10
 MAX_ROWS_PER_BYTE = 1000
 """Rows of a file, per byte of its size. A footer can claim any number, and a plan relies on it."""
 
-MAGIC = b"PAR1"
+MAGIC = FORMAT_FILES["parquet"].magic
 """First and last bytes of a file."""
 
 _LONG_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())

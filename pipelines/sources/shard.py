@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 
 from pipelines.errors import BadShard
 from pipelines.sources.counted import Counted as Counted
+from pipelines.sources.format_files import MAGIC_BYTES, format_told_by
 from pipelines.sources.formats import FORMATS, Format
 from pipelines.sources.names import file_name, partitions
 from pipelines.sources.options import FORMAT_NAMES, ReadOptions
-from pipelines.sources.parquet import MAGIC, count_small_parquet
 from pipelines.sources.rows import Rows, Span
 from pipelines.sources.shard_file import Digest, fetched, opened
 
@@ -65,13 +65,13 @@ class Shard:
                 yield _with_values(rows, values, named if columns is not None else None)
 
     def count(self, options: ReadOptions) -> Counted:
-        """Count the rows: all but Parquet is read in full. Raises what `rows` raises."""
+        """Count the rows: without a footer, the file is read in full. Raises what `rows` raises."""
         form = self._format(options)
-        if form is FORMATS["parquet"]:
+        if form.has_footer:
             counted = None
-            if "://" in self.path:
+            if "://" in self.path and form.count_small is not None:
                 # Of very many small shards in a bucket, requests are what takes the time.
-                counted = count_small_parquet(self.path, self.size)
+                counted = form.count_small(self.path, self.size)
             if counted is None:
                 with opened(self.path) as source:
                     counted = form.count(source, self.path, options)
@@ -92,9 +92,17 @@ class Shard:
             return self._with_partitions(form.schema(source, self.path, options))
 
     @property
-    def is_parquet(self) -> bool:
-        """Whether the shard's name says that it is Parquet, so that its footer has its counts."""
-        return file_name(self.path).format == "parquet"
+    def has_footer(self) -> bool:
+        """Whether the shard's name says that a footer has its row count and groups of rows."""
+        name = file_name(self.path).format
+        return name is not None and FORMATS[name].has_footer
+
+    def is_utf8(self, options: ReadOptions) -> bool:
+        """Whether texts that are not UTF-8 are invalid, as far as name and options tell: the format
+        or the options say UTF-8."""
+        name = file_name(self.path).format or options.format
+        # Without either, the first bytes have to tell, and do so of no text.
+        return options.is_utf8 or name is None or not FORMATS[name].is_text
 
     def fetch(self, max_bytes: int) -> pa.Buffer | None:
         """The whole file, for `rows`; None if it has more than `max_bytes`. Raises Unavailable."""
@@ -106,8 +114,8 @@ class Shard:
         if name.format is not None:
             return FORMATS[name.format]
         with opened(self.path, content) as source:
-            if name.compression is None and source.read(len(MAGIC)) == MAGIC:
-                return FORMATS["parquet"]
+            if name.compression is None and (told := format_told_by(source.read(MAGIC_BYTES))):
+                return FORMATS[told]
         if options.format is None:
             raise BadShard(
                 f"{self.path}: its name does not tell its format: "

@@ -4,7 +4,9 @@ import csv
 import hashlib
 import io
 import json
+from functools import partial
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import BadShard
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.scoring.config import ScoreConfig
+from pipelines.sources.format_files import FORMAT_FILES, format_told_by
+from pipelines.sources.formats import FORMATS
+from pipelines.sources.listing import find_shards
 from pipelines.sources.names import FileName, file_name, partitions
-from pipelines.sources.options import ReadOptions
+from pipelines.sources.options import FORMAT_NAMES, ReadOptions
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
+from pipelines.sources.shard_file import DIGEST_BYTES
+from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
 from testing.properties import examples
 
@@ -24,18 +33,35 @@ COMPRESSIONS = {"": None, ".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".GZ": "
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=9)
 
 
-def content_of(extension: str, texts: list[str]) -> bytes:
+def content_of(format_name: str, texts: list[str]) -> bytes:
     """A file with the texts in its column `text`."""
-    if extension == ".txt":
-        return "".join(f"{text}\n" for text in texts).encode()
-    if extension == ".jsonl":
-        return "".join(
-            json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)
-        ).encode()
+    return CONTENT[format_name](texts)
+
+
+def delimited(dialect: str, texts: list[str]) -> bytes:
     out = io.StringIO()
-    writer = csv.writer(out, "excel" if extension == ".csv" else "excel-tab", quoting=csv.QUOTE_ALL)
+    writer = csv.writer(out, dialect, quoting=csv.QUOTE_ALL)
     writer.writerows([["id", "text"], *([i, text] for i, text in enumerate(texts))])
     return out.getvalue().encode()
+
+
+def json_lines(texts: list[str]) -> bytes:
+    return "".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)).encode()
+
+
+def parquet(texts: list[str]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": range(len(texts)), "text": pa.array(texts, pa.string())}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+CONTENT = {
+    "csv": partial(delimited, "excel"),
+    "tsv": partial(delimited, "excel-tab"),
+    "json": json_lines,
+    "text": lambda texts: "".join(f"{text}\n" for text in texts).encode(),
+    "parquet": parquet,
+}
 
 
 def write(path: Path, content: bytes, compression: str | None = None) -> Shard:
@@ -57,19 +83,41 @@ def texts_of(shard: Shard, options=ReadOptions(), span=None, columns=("text",)) 
     ]
 
 
-@examples(40)
+def test_every_format_is_known_wherever_formats_are():
+    assert FORMATS.keys() == FORMAT_FILES.keys() == CONTENT.keys()
+    assert tuple(FORMATS) == FORMAT_NAMES
+    named = [extension for form in FORMATS.values() for extension in form.files.extensions]
+    assert len(set(named)) == len(named)
+    for config, missing in (
+        (ScoreConfig, set()),
+        (TrainConfig, {"text"}),
+        (EvaluateConfig, {"text"}),
+    ):
+        choices = get_args(get_args(get_type_hints(config)["format"])[0])
+        assert {*choices} | missing == FORMATS.keys(), config
+
+
+@examples(60)
 @given(st.data())
 def test_every_format_and_compression_gives_the_same_rows(tmp_path_factory, data):
-    extension = data.draw(st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]))
-    compression = data.draw(st.sampled_from(sorted(COMPRESSIONS)))
+    name = data.draw(st.sampled_from(sorted(FORMATS)))
+    form = FORMATS[name]
+    extension = data.draw(st.sampled_from(form.files.extensions))
+    # A compressed file cannot be read from its footer, or told by its first bytes.
+    compression = data.draw(st.sampled_from([""] if form.has_footer else sorted(COMPRESSIONS)))
     texts = data.draw(st.lists(TEXTS, min_size=1, max_size=8))
     path = tmp_path_factory.mktemp("formats") / f"a{extension}{compression}"
-    shard = write(path, content_of(extension, texts), COMPRESSIONS[compression])
+    content = content_of(name, texts)
+    assert format_told_by(content) == (name if form.files.magic else None)
+    shard = write(path, content, COMPRESSIONS[compression])
+    assert shard.has_footer == form.has_footer
     counted = shard.count(ReadOptions())
     assert counted.rows == len(texts)
-    assert counted.digest == hashlib.sha256(path.read_bytes()).digest()[:16]
     assert "text" in counted.schema.names
-    assert bool(counted.marks) == (not compression)
+    assert len(counted.digest) == DIGEST_BYTES
+    if not form.has_footer:
+        assert counted.digest == hashlib.sha256(path.read_bytes()).digest()[:DIGEST_BYTES]
+        assert bool(counted.marks) == (not compression)
     assert texts_of(shard) == texts
     cut = data.draw(st.integers(0, len(texts)))
     halves = [Span(0, cut), Span(cut, len(texts) - cut)]
@@ -77,6 +125,27 @@ def test_every_format_and_compression_gives_the_same_rows(tmp_path_factory, data
     content = shard.fetch(2**20)
     read = [rows.table["text"] for rows in shard.rows(["text"], ReadOptions(), content=content)]
     assert sum(map(len, read)) == len(texts)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_without_a_name_for_its_format_is_told_by_its_bytes_or_the_flag(tmp_path, name):
+    shard = write(tmp_path / "part-0", content_of(name, ["é", "b"]))
+    assert texts_of(shard, ReadOptions(format=name)) == ["é", "b"]
+    if FORMATS[name].files.magic:
+        assert texts_of(shard) == ["é", "b"]
+        assert [each.path for each in find_shards([str(tmp_path)], "--input")] == [shard.path]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_encoding_counts_for_texts_only(tmp_path, name):
+    form = FORMATS[name]
+    shard = write(tmp_path / f"a{form.files.extensions[0]}", content_of(name, ["é"]))
+    cp1252 = ReadOptions(encoding="cp1252")
+    # JSON escapes what is not ASCII.
+    expected = "Ã©" if form.is_text and name != "json" else "é"
+    assert texts_of(shard, cp1252) == [expected]
+    assert shard.is_utf8(cp1252) == (not form.is_text)
+    assert shard.is_utf8(ReadOptions())
 
 
 @pytest.mark.parametrize(
