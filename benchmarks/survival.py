@@ -1,7 +1,7 @@
 """Trouble a program at a random moment, run the same command again, and compare.
 
     python -m benchmarks.survival score --kills 10
-    python -m benchmarks.survival score --rows 10000 --part_rows 2 --kills 40 --seed 1
+    python -m benchmarks.survival score --rows 10000 --part_rows 2 --kills 40 --kills_a_run 10
     python -m benchmarks.survival train --kills 3 --victims driver raylet
 
 A process is killed, the input is away for a while, or finished parts are damaged. The result must
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import psutil
 import tyro
@@ -72,6 +72,9 @@ class SurvivalConfig:
     """The program."""
     kills: int = 10
     """Kills of each kind of process."""
+    kills_a_run: int = 1
+    """Kills of processes in a run: each after the first comes when the job has written a part since
+    the one before. A job that a kill ends is started again at once."""
     rows: int = 200_000
     """Rows to score. Training uses a fiftieth of them."""
     part_rows: int = 10_000
@@ -88,8 +91,8 @@ class SurvivalConfig:
 class Trial:
     """What came of one trial."""
 
-    struck: bool
-    """Whether the trouble came before the job had ended."""
+    struck: int
+    """How often trouble came before the job had ended."""
     ended: bool
     """Whether the first run succeeded all the same."""
     again: int
@@ -274,10 +277,15 @@ def cluster_of(nodes: int) -> Iterator[tuple["Cluster", int]]:
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         *_, last = [cluster.add_node(num_cpus=1) for _ in range(nodes - 1)]
-        (raylet,) = last.all_processes["raylet"]
-        yield cluster, raylet.process.pid
+        yield cluster, _pid_of(last)
     finally:
         cluster.shutdown()
+
+
+def _pid_of(node: Any) -> int:
+    """The process id of a node's raylet."""
+    (raylet,) = node.all_processes["raylet"]
+    return int(raylet.process.pid)
 
 
 def run_in_an_outage(job: Job, name: str, moment: float, seconds: float) -> Trial:
@@ -285,7 +293,7 @@ def run_in_an_outage(job: Job, name: str, moment: float, seconds: float) -> Tria
     corpus, away = job.root / "corpus", job.root / "away"
     running = job.start(name)
     time.sleep(moment * seconds)
-    struck = running.poll() is None
+    struck = int(running.poll() is None)
     corpus.rename(away)
     try:
         there = job.written(name)
@@ -306,7 +314,7 @@ def run_and_damage(job: Score, name: str, chance: random.Random) -> Trial:
     damaged = [part for part, when in before.items() if job.written(name).get(part) != when]
     there = {part: when for part, when in before.items() if part not in damaged}
     job.finish(name)
-    return Trial(True, True, _written_again(job, name, there))
+    return Trial(1, True, _written_again(job, name, there))
 
 
 def _written_again(job: Job, name: str, there: dict[str, int]) -> int:
@@ -315,33 +323,59 @@ def _written_again(job: Job, name: str, there: dict[str, int]) -> int:
 
 
 def run_and_strike(
-    job: Job, name: str, victim: Victim, moment: float, seconds: float, nodes: int
+    job: Job, name: str, victim: Victim, moments: Sequence[float], seconds: float, nodes: int
 ) -> Trial:
-    """Run the job, kill a process, and run the job again if it failed.
+    """Run the job, kill processes, and run the job again if it failed.
 
     Args:
-        moment: when to kill, from 0 to 1: a share of the `seconds` that the job takes, or, for a
-            node, a share of the work. A new node replaces a killed one.
+        moments: when to kill, from 0 to 1, each a share of the `seconds` that the job takes,
+            divided by their number; or, for a node, of the work. A new node replaces a killed one.
     """
+    struck = 0
+    there: dict[str, int] = {}
     with ExitStack() as stack:
         environment, root, cluster = {}, None, None
         if victim.elsewhere:
             cluster, root = stack.enter_context(cluster_of(nodes))
             environment = {"RAY_ADDRESS": cluster.address}
         running = job.start(name, **environment)
-        end = time.monotonic() + moment * seconds
-
-        def is_time() -> bool:
-            return job.done(name) > moment if cluster else time.monotonic() > end
-
-        struck = strike(running, root or running.pid, victim, is_time)
-        there = job.written(name)
-        if struck and cluster:
-            cluster.add_node(num_cpus=1)
+        for number, moment in enumerate(moments):
+            if number and running.poll() not in (None, 0):
+                running = job.start(name, **environment)
+            if cluster:
+                is_time = _moment_of_work(job, name, (number + moment) / len(moments))
+            else:
+                is_time = _moment(job, name, moment * seconds / len(moments), waits=number > 0)
+            if not strike(running, root or running.pid, victim, is_time):
+                break
+            struck += 1
+            # What was there at an earlier kill keeps the time that it had then.
+            there = job.written(name) | there
+            if cluster:
+                root = _pid_of(cluster.add_node(num_cpus=1))
         ended = running.wait(timeout=300) == 0
     if not ended:
         job.finish(name)
     return Trial(struck, ended, _written_again(job, name, there))
+
+
+def _moment_of_work(job: Job, name: str, share: float) -> Callable[[], bool]:
+    """Whether more than this share of the work is done."""
+    return lambda: job.done(name) > share
+
+
+def _moment(job: Job, name: str, pause: float, waits: bool) -> Callable[[], bool]:
+    """Whether a pause in seconds is over; with `waits`, one after the job has gone on from here."""
+    before = job.done(name)
+    end = None if waits else time.monotonic() + pause
+
+    def is_time() -> bool:
+        nonlocal end
+        if end is None and job.done(name) > before:
+            end = time.monotonic() + pause
+        return end is not None and time.monotonic() > end
+
+    return is_time
 
 
 def main(config: SurvivalConfig) -> None:
@@ -364,16 +398,18 @@ def main(config: SurvivalConfig) -> None:
         print(f"{config.program}, uninterrupted: {seconds:.1f} s, {len(expected)} files")
         for kind in config.victims or job.victims:
             victim = job.victims[kind]
-            struck = ended = again = equal = 0
-            for number in range(config.kills):
-                name = f"{kind.replace(' ', '-')}-{number}"
-                moment = moments.random()
+            a_run = config.kills_a_run if isinstance(victim, Victim) else 1
+            struck = runs = ended = again = equal = 0
+            for first in range(0, config.kills, a_run):
+                name = f"{kind.replace(' ', '-')}-{runs}"
+                kills = [moments.random() for _ in range(min(a_run, config.kills - first))]
                 if isinstance(victim, Outage):
-                    trial = run_in_an_outage(job, name, moment, seconds)
+                    trial = run_in_an_outage(job, name, kills[0], seconds)
                 elif isinstance(victim, Damage):
                     trial = run_and_damage(job, name, moments)
                 else:
-                    trial = run_and_strike(job, name, victim, moment, seconds, config.nodes)
+                    trial = run_and_strike(job, name, victim, kills, seconds, config.nodes)
+                runs += 1
                 struck += trial.struck
                 ended += trial.ended
                 again += trial.again
@@ -384,8 +420,8 @@ def main(config: SurvivalConfig) -> None:
                     different = {n for n in names if expected.get(n) != contents.get(n)}
                     print(f"{name} differs in {', '.join(sorted(different))}", flush=True)
             print(
-                f"{kind:12} {struck:3} struck, {ended:3} runs succeeded without a second run, "
-                f"{again} parts written again, {equal} of {config.kills} equal",
+                f"{kind:12} {struck:3} struck in {runs} runs, {ended:3} succeeded without another "
+                f"run, {again} parts written again, {equal} of {runs} equal",
                 flush=True,
             )
 

@@ -107,8 +107,7 @@ def _score(config: ScoreConfig) -> Scored:
         preview(config, checkpoint, output, shards, _executor(config, shards, output))
         return _scored(output, output.totals())
     storage.require_writable(output.directory, "--output")
-    output.by = config.by or ()
-    say_damage(output.directory, mend_here(output))
+    say_damage(output.directory, mend_here(output, config.by or ()))
     output.remove_partial()
     if output.complete and is_up_to_date(config, output, shards):
         say_absent(output, shards)
@@ -205,11 +204,11 @@ def run(
     settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
     drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
     summary = summary or RunSummary()
-    output.by = config.by or ()
+    by = config.by or ()
     log = RunLog(config, checkpoint.model_hash, output, summary)
     try:
         with log.kept(), closing(executor):
-            say_damage(output.directory, mend(output, executor))
+            say_damage(output.directory, mend(output, executor, by))
             if config.retry_rejected:
                 with writing(output):
                     again = remove_rejected(output)
@@ -221,7 +220,7 @@ def run(
                 new = unaccepted(output)
                 log.judge(new)
                 _require_few_rejected(config, new)
-                say_damage(output.directory, mend(output, executor))
+                say_damage(output.directory, mend(output, executor, by))
                 if stale.problems and not config.keep_stale:
                     with writing(output):
                         output.withdraw_success()

@@ -19,17 +19,19 @@ MAX_DAMAGES = 3
 """Times that a run mends the same part."""
 
 
-def mend(output: Output, executor: Executor) -> dict[str, str]:
+def mend(output: Output, executor: Executor, by: tuple[str, ...] = ()) -> dict[str, str]:
     """Verify parts that are not recorded as they are; remove damaged ones.
 
-    Returns the damaged parts' names, each with what was wrong. They are missing now. Raises Failure
-    if a file is there that no job wrote, if a part is damaged again and again, and if a file cannot
-    be read or removed.
+    Returns the damaged parts' names, each with what was wrong. They are missing now. The rows of
+    parts that are read are counted by the values of the kept columns `by`.
+
+    Raises Failure if a file is there that no job wrote, if a part is damaged again and again, and
+    if a file cannot be read or removed.
     """
     output.look()
     require_no_foreign(output)
     damaged = output.damage()
-    checks = output.unverified()
+    checks = output.unverified(by)
     chunks = [checks[i : i + PARTS_PER_CHECK] for i in range(0, len(checks), PARTS_PER_CHECK)]
     # An executor may start Ray for its first item.
     for _, results in executor.map(verify, chunks) if chunks else ():
@@ -47,14 +49,14 @@ def mend(output: Output, executor: Executor) -> dict[str, str]:
     return damaged
 
 
-def mend_here(output: Output) -> dict[str, str]:
+def mend_here(output: Output, by: tuple[str, ...] = ()) -> dict[str, str]:
     """As `mend`, unless much has to be read: that is left for a job with its executor."""
     require_no_foreign(output)
     checks = output.unverified()
     size = sum(output.bytes_of(check.name) for check in checks)
     if len(checks) > MAX_CHECKS_HERE or size > MAX_BYTES_CHECKED_HERE:
         return {}
-    return mend(output, LocalExecutor()) if checks or output.damage() else {}
+    return mend(output, LocalExecutor(), by) if checks or output.damage() else {}
 
 
 def require_no_foreign(output: Output) -> None:

@@ -67,8 +67,6 @@ class Output:
 
     def __init__(self, directory: str, is_own: bool = False) -> None:
         self.directory = directory
-        self.by: tuple[str, ...] = ()
-        """Kept columns by whose values the rows of parts without a record are counted."""
         self.writer = uuid.uuid4().hex[:8]
         self.plans: list[Plan] = []
         """The plans as they are now: without the parts that later ones have retired, and with the
@@ -502,9 +500,12 @@ class Output:
         """The damaged parts, each with what is wrong, as far as a listing tells."""
         return {self._names[i].as_py(): reason for i, reason in self._comparison.damage.items()}
 
-    def unverified(self) -> list[PartCheck]:
-        """A check of each part that has to be read: without a record, or written after it."""
-        return self._checks_of(self._comparison.suspects)
+    def unverified(self, by: tuple[str, ...] = ()) -> list[PartCheck]:
+        """A check of each part that has to be read: without a record, or written after it.
+
+        `by`: kept columns by whose values their rows are counted.
+        """
+        return self._checks_of(self._comparison.suspects, by)
 
     def bytes_of(self, part: str) -> int:
         """The size of a part's file, by the part's name; 0: it is not there."""
@@ -514,7 +515,7 @@ class Output:
         """A check of each part that is there, and not damaged as far as a listing tells."""
         return self._checks_of(np.flatnonzero(self.is_done))
 
-    def _checks_of(self, indices: np.ndarray) -> list[PartCheck]:
+    def _checks_of(self, indices: np.ndarray, by: tuple[str, ...] = ()) -> list[PartCheck]:
         """Checks of the parts with these indices, int64[n]."""
         found = self._comparison
         hashes = self._manifest.table["sha256"]
@@ -531,7 +532,7 @@ class Output:
                     rows=int(rows[number][part]),
                     pieces=int(starts[part + 1] - starts[part]),
                     classes=self.classes,
-                    by=self.by,
+                    by=by,
                     sha256=hashes[record].as_py().hex() if record >= 0 else "",
                     modified=int(found.modified[index]),
                     rejected_modified=int(found.rejected_modified[index]),

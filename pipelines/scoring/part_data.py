@@ -1,8 +1,9 @@
 """What the steps of scoring a part hand to each other, also as blocks of a Ray dataset.
 
-PartTask -> reader -> TokenizedPart -> scorer -> PartResult. On Ray a part is one row, and so a
-block: Ray Data cuts and joins blocks between rows, so it never cuts a part, and passes on a part
-without any row to score like any other. Tables and arrays are binary values, shared, not copied.
+PartTask -> reader -> TokenizedPart -> scorer -> PartResult. Between a CPU that reads and a GPU that
+scores, a part is one row, and so a block: Ray Data cuts and joins blocks between rows, so it never
+cuts a part, and passes on a part without any row to score like any other. Tables and arrays are
+binary values, shared, not copied.
 """
 
 import json

@@ -151,13 +151,20 @@ class RayExecutor:
     ) -> Generator[PartResult, None, None]:
         """Score parts on Ray Data.
 
-        A read task reads and tokenizes, an actor scores and writes. In a CPU job both ask for the
-        same resources, so Ray Data fuses them: the actors also read, no data crosses between
-        processes, and only half as many start. In a GPU job reading tasks run ahead on CPUs.
+        In a CPU job an actor reads, scores and writes: no data crosses between processes. In a GPU
+        job reading tasks run ahead on CPUs.
         """
         # Ray's metrics need Ray, which may not run when this module loads.
         from pipelines.scoring.ray_metrics import JobMetrics
-        from pipelines.scoring.ray_steps import Attempts, PartActor, PartsDatasource, results_of
+        from pipelines.scoring.ray_steps import (
+            Attempts,
+            GPUPartActor,
+            PartActor,
+            PartsDatasource,
+            ReadParts,
+            named_parts,
+            results_of,
+        )
 
         metrics = JobMetrics(self._output, worker.score.scorer.classes, number)
         pool = pool_for(self._config, self._is_cluster)
@@ -169,10 +176,13 @@ class RayExecutor:
         )
         groups = list(_in_groups(tasks, number, max_actors))
         attempts = Attempts(uuid.uuid4().hex, self._config.max_attempts)
-        source = PartsDatasource(groups, ray.put(worker.read), attempts)
-        actor: Any = PartActor  # Ray's annotations lack callable classes.
+        read = ray.put(worker.read)
+        on_gpus = bool(pool.actor_gpus)
+        source = PartsDatasource(groups, ReadParts(read, attempts) if on_gpus else named_parts)
+        # Ray's annotations lack callable classes.
+        actor: Any = GPUPartActor if on_gpus else PartActor
         options = data_options(
-            # A row is a part: a block each, so that each is passed on, and reported, on its own.
+            # A row is a block: each is passed on, and reported, on its own.
             target_max_block_size=1,
             _max_num_blocks_in_streaming_gen_buffer=MAX_RESULTS_WAITING,
             max_consecutive_actor_init_deaths=MAX_DEATHS_AT_START,
@@ -184,11 +194,12 @@ class RayExecutor:
                     source, override_num_blocks=len(groups), num_cpus=pool.task_cpus
                 ).map_batches(
                     actor,
-                    # When reading is fused with it, reading has counted the attempt.
-                    fn_constructor_args=(worker.score, attempts if pool.actor_gpus else None),
+                    fn_constructor_args=(
+                        (worker.score, attempts) if on_gpus else (read, worker.score, attempts)
+                    ),
                     # A block. With GPUs Ray Data wants a number, and without them it then no longer
-                    # fuses reading, which would find no CPU beside the actors.
-                    batch_size=1 if pool.actor_gpus else None,
+                    # fuses the read tasks with the actors, beside which they would find no CPU.
+                    batch_size=1 if on_gpus else None,
                     batch_format="pyarrow",
                     zero_copy_batch=True,
                     compute=compute,

@@ -4,7 +4,8 @@ Ray retries a task for ever when its process dies, so attempts of a part are cou
 outlive the process, in the cluster's own store (`pipelines.cluster.ray_internals`).
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -17,7 +18,10 @@ from ray.util.metrics import Gauge
 
 from pipelines.cluster.ray_internals import count_in_cluster
 from pipelines.scoring.part_data import PartResult, PartTask, from_block, to_block
-from pipelines.scoring.part_worker import ReadStep, ScoreStep, failed
+from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep, failed
+
+REPORT_SECONDS = 0.2
+"""An actor reports the parts that it has done when so much time has passed since the last ones."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,20 @@ class Attempts:
 
 
 class PartsDatasource(Datasource):
-    """The parts of a job. Each read task reads and tokenizes a few, and yields a block for each.
+    """The parts of a job, a few in each read task.
 
     Args:
         tasks: The parts of each read task, as JSON: there may be a million.
-        read: An `ObjectRef` of a `ReadStep`, which holds the vocabulary.
-        attempts: Counts attempts at reading.
+        blocks_of: Makes the blocks of a read task, given its parts.
     """
 
     def __init__(
         self,
         tasks: Sequence[Sequence[str]],
-        read: "ray.ObjectRef[ReadStep]",
-        attempts: Attempts,
+        blocks_of: Callable[[Sequence[str]], Iterator[pa.Table]],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._tasks, self._read, self._attempts = tasks, read, attempts
+        self._tasks, self._blocks_of = tasks, blocks_of
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Unknown. Ray Data asks for it to choose a number of blocks, which is given here."""
@@ -78,7 +80,7 @@ class PartsDatasource(Datasource):
         """The read tasks, as many as `tasks` has items, whatever `parallelism` is."""
         return [
             ReadTask(
-                partial(_read_parts, tasks, self._read, self._attempts),
+                partial(self._blocks_of, tasks),
                 BlockMetadata(
                     num_rows=len(tasks), size_bytes=None, input_files=None, exec_stats=None
                 ),
@@ -87,20 +89,28 @@ class PartsDatasource(Datasource):
         ]
 
 
-def _read_parts(
-    tasks: Sequence[str], read: "ray.ObjectRef[ReadStep]", attempts: Attempts
-) -> Iterator[pa.Table]:
-    """A block for each part, when the one before has been taken."""
-    step = _fetched(read)
-    parts = [PartTask.from_json(task) for task in tasks]
-    for task, failure in begun(parts, attempts):
-        # Only a part that is not there can be what kills the process.
-        yield to_block(step.finished(task) or failure if failure else step(task))
+def named_parts(tasks: Sequence[str]) -> Iterator[pa.Table]:
+    """The parts of a read task as a block of one row, for a `PartActor`."""
+    yield pa.table({"tasks": ["\n".join(tasks)]})
 
 
-def begun(
-    tasks: Sequence[PartTask], attempts: Attempts
-) -> Iterator[tuple[PartTask, PartResult | None]]:
+@dataclass(frozen=True)
+class ReadParts:
+    """Reads and tokenizes the parts of a read task, for a `GPUPartActor`."""
+
+    step: "ray.ObjectRef[ReadStep]"
+    """It holds the vocabulary."""
+    attempts: Attempts
+
+    def __call__(self, tasks: Sequence[str]) -> Iterator[pa.Table]:
+        """A block for each part, when the one before has been taken."""
+        step = _fetched(self.step)
+        for task, failure in begun(tasks, self.attempts):
+            # Only a part that is not there can be what kills the process.
+            yield to_block(step.finished(task) or failure if failure else step(task))
+
+
+def begun(tasks: Sequence[str], attempts: Attempts) -> Iterator[tuple[PartTask, PartResult | None]]:
     """Each part of a read task, when it is begun, and its failure if it was begun too often.
 
     To count each takes a small part a sixth of its time. So a process that begins several parts for
@@ -110,44 +120,93 @@ def begun(
     # Where one attempt is allowed, a part that was not reached would have none.
     counts_each = len(tasks) == 1 or attempts.max_attempts == 1
     before = int(not counts_each)
-    is_first = not counts_each and attempts.is_first(tasks[0])
-    for task in tasks:
+    parts = [PartTask.from_json(task) for task in tasks]
+    is_first = not counts_each and attempts.is_first(parts[0])
+    for task in parts:
         yield task, None if is_first else attempts.begin("read", task, before)
 
 
 @lru_cache(maxsize=1)
-def _fetched(read: "ray.ObjectRef[ReadStep]") -> ReadStep:
+def _fetched(step: "ray.ObjectRef[ReadStep]") -> ReadStep:
     """The step, fetched once by each process."""
-    return ray.get(read)
+    return ray.get(step)
 
 
 class PartActor:
-    """Scores parts in an actor of the job.
+    """Reads, scores and writes parts on a CPU.
 
-    Its node's Prometheus endpoint shows `ray_sentiment_model_load_seconds`: the time that the model
-    took to load in this process.
+    It returns the results of small parts together: Ray takes longer to pass on a block than such a
+    part takes. Its node's Prometheus endpoint shows `ray_sentiment_model_load_seconds`: the time
+    that the model took to load in this process.
     """
 
-    def __init__(self, step: ScoreStep, attempts: Attempts | None) -> None:
+    def __init__(
+        self, read: "ray.ObjectRef[ReadStep]", score: ScoreStep, attempts: Attempts
+    ) -> None:
+        self._work = PartWorker(ray.get(read), score)
+        self._attempts = attempts
+        self._load_seconds = _LoadSeconds(score)
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """The parts of a read task -> their results, now and then."""
+        (tasks,) = block["tasks"].to_pylist()
+        done: list[PartResult] = []
+        reported = time.monotonic()
+        for task, failure in begun(tasks.split("\n"), self._attempts):
+            if failure:
+                # Only a part that is not there can be what kills the process.
+                done.append(self._work.read.finished(task) or failure)
+            else:
+                done.append(self._work(task))
+            if time.monotonic() - reported > REPORT_SECONDS:
+                yield _results_block(done)
+                done, reported = [], time.monotonic()
+        self._load_seconds.show()
+        if done:
+            yield _results_block(done)
+
+
+class GPUPartActor:
+    """Scores and writes parts that a CPU has read. It shows the same metric as `PartActor`."""
+
+    def __init__(self, step: ScoreStep, attempts: Attempts) -> None:
         self._step, self._attempts = step, attempts
-        self._infer = step.scorer.infer
-        self._loading = Gauge("sentiment_model_load_seconds", "Seconds to load the model.")
+        self._load_seconds = _LoadSeconds(step)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """A block of a `ReadPart` -> a block of its `PartResult`."""
+        """A block of a `ReadPart` -> its result."""
         part = from_block(block)
         if isinstance(part, PartResult):
-            return to_block(part)
-        if self._attempts and (failure := self._attempts.begin("score", part.task)):
-            return to_block(failure)
+            return _results_block([part])
+        if failure := self._attempts.begin("score", part.task):
+            return _results_block([failure])
         result = self._step(part)
-        # Set with every part: on a GPU the model loads with the first one, and Ray drops a gauge
-        # that is not set again.
-        self._loading.set(self._infer.load_seconds)
-        return to_block(result)
+        self._load_seconds.show()
+        return _results_block([result])
+
+
+class _LoadSeconds:
+    """The metric of the time that the model took to load."""
+
+    def __init__(self, step: ScoreStep) -> None:
+        self._infer = step.scorer.infer
+        self._gauge = Gauge("sentiment_model_load_seconds", "Seconds to load the model.")
+
+    def show(self) -> None:
+        """Set the metric.
+
+        Again and again: on a GPU the model loads with the first part, and Ray drops a gauge that is
+        not set again.
+        """
+        self._gauge.set(self._infer.load_seconds)
+
+
+def _results_block(results: Sequence[PartResult]) -> pa.Table:
+    """A block of one row, which Ray Data passes on as it is."""
+    return pa.table({"results": ["\n".join(result.to_json() for result in results)]})
 
 
 def results_of(block: pa.Table) -> Iterator[PartResult]:
     """The results in blocks that Ray Data may have joined."""
-    for content in block["result"].to_pylist():
-        yield PartResult.from_json(content)
+    for results in block["results"].to_pylist():
+        yield from map(PartResult.from_json, results.split("\n"))

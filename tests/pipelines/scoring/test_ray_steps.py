@@ -50,12 +50,13 @@ def test_a_part_that_ends_its_process_has_so_many_attempts(number, max_attempts,
     from pipelines.scoring.ray_steps import Attempts, begun
 
     attempts, tasks = Attempts(uuid.uuid4().hex, max_attempts), parts([1] * number)
+    contents = [task.to_json() for task in tasks]
     tried = []
     for _ in range(max_attempts + 1):
-        for task, failure in begun(tasks, attempts):
+        for task, failure in begun(contents, attempts):
             if not failure:
                 tried.append(task.name)
-            if task is tasks[0] and not failure:
+            if task == tasks[0] and not failure:
                 break  # The process ends.
             assert not failure or "attempts: " + str(max_attempts) in failure.error
     assert tried == ["part-000000"] * max_attempts + [task.name for task in tasks[1:]]
