@@ -8,6 +8,8 @@ the rows that the first one held out. One process, without Ray and
 TensorFlow.
 """
 
+import io
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from pipelines.console import command
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     from sentiment.metrics import Metrics
 
 
-def run(config: "EvaluateConfig") -> "dict[str, Metrics]":
-    """Evaluate from Python what the program would evaluate with these flags; prints the same.
+def run(config: "EvaluateConfig", quiet: bool = False) -> "dict[str, Metrics]":
+    """Evaluate from Python what the program would evaluate with these flags.
+
+    Args:
+        config: the flags.
+        quiet: print nothing; else the same as the program.
 
     Returns:
         The metrics, by the name that the table of results has for each model.
@@ -28,7 +34,8 @@ def run(config: "EvaluateConfig") -> "dict[str, Metrics]":
     from pipelines.console.from_python import called
     from pipelines.evaluation.job import evaluate
 
-    with called(config, quiet=False):
+    # Its tables are printed as they are, by this thread alone.
+    with called(config, quiet), redirect_stdout(io.StringIO()) if quiet else nullcontext():
         return evaluate(config)
 
 

@@ -12,6 +12,12 @@ EXAMPLES = 5
 MAX_GROUPS = 6
 """Of more classes, the most frequent answers have a group each."""
 
+EXAMPLES_ORDER = (
+    "Sure: the highest probability first. Undecided: first the one nearest to the threshold or, of "
+    "more than two classes, with the two best ones nearest to each other."
+)
+"""What a table of examples is sorted by."""
+
 
 def examples(
     classes: Classes, probabilities: np.ndarray, answers: np.ndarray

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pipelines.reports.evaluation_results import MODEL, EvaluationResults, Weight
-from pipelines.reports.examples import examples
+from pipelines.reports.examples import EXAMPLES_ORDER, examples
 from pipelines.reports.page import Section, Table, shorten
 from sentiment.errors import on_one_line
 
@@ -34,7 +34,7 @@ def by_probability(results: EvaluationResults) -> Section:
     of = f"{names[1]} probability" if is_binary else "probability"
     columns = ("model is", "label", "answer", of, "text")
     text = "What the model is sure of, and what it cannot decide: right and wrong answers."
-    table = Table("Texts by probability", columns, rows, "lllrt")
+    table = Table(f"Texts by probability. {EXAMPLES_ORDER}", columns, rows, "lllrt")
     return Section("Texts by probability", text, tables=[table])
 
 
@@ -66,7 +66,7 @@ def mistakes(results: EvaluationResults) -> list[Section]:
         f"Texts are cut at {QUOTED_CHARACTERS} characters."
     )
     header = ("label", "answer", "probability", "text", "rests on: probability without")
-    table = Table("Worst first", header, rows, "llrtt")
+    table = Table("Worst first: by the probability of the label", header, rows, "llrtt")
     sections = [Section("Worst mistakes", text, tables=[table], notes=notes)]
     misleading = _misleading([names[answers[i]] for i in worst], weighed)
     if misleading:

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.console.terminal import quantity
 from pipelines.reports.class_shares import chart_names, most_frequent
 from pipelines.reports.drift import Drift
-from pipelines.reports.examples import examples
+from pipelines.reports.examples import EXAMPLES_ORDER, examples
 from pipelines.reports.page import Chart, Section, Table, draw_chart, shorten
 from pipelines.reports.scoring_results import Breakdown, Night, ScoringResults
 from sentiment.errors import on_one_line
@@ -156,7 +156,7 @@ def sample(results: ScoringResults) -> list[Section]:
         f"The most and least sure of {quantity(len(rows.cells), 'random row')}, shown because of "
         "--show_samples: the same rows each time."
     )
-    table = Table("Rows by probability", columns, cells, align)
+    table = Table(f"Rows by probability. {EXAMPLES_ORDER}", columns, cells, align)
     return [Section("A sample", text, tables=[table])]
 
 

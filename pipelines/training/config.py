@@ -42,7 +42,8 @@ class TrainConfig:
     data_dir: str = "data/crowdflower"
     """Directory or URI of labelled CSV, JSON lines and Parquet shards, in any mix."""
     text_column: str = "SentimentText"
-    """Name of the text column."""
+    """Name of the text column. By default this and the next are those of the corpora that
+    `pipelines.fetch` labels; `pipelines.score` reads `text` by default."""
     label_column: str = "Sentiment"
     """Name of the label column: numbers, words or booleans, two or more classes."""
     labels: tuple[str, ...] = ()

@@ -136,6 +136,8 @@ def test_other_texts_are_read_as_flags_say(corpus, tmp_path, capsys):
     reading = {"delimiter": ";", "columns": columns, "where": ("year=2024",)}
     evaluate(EvaluateConfig((str(directory),), data_dir=str(lake), **reading))
     assert capsys.readouterr().out.startswith(f"4 rows of {lake}\n")
+    run(EvaluateConfig((str(directory),), data_dir=str(lake), **reading), quiet=True)
+    assert capsys.readouterr().out == ""
     for name, value in reading.items():
         with pytest.raises(InputError, match=f"--{name} needs --data_dir"):
             EvaluateConfig((str(directory),), **{name: value})
