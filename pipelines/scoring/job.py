@@ -29,7 +29,7 @@ from pipelines.scoring.final_lines import (
     say_unreadable,
 )
 from pipelines.scoring.follow import follow, is_up_to_date, say_absent
-from pipelines.scoring.mending import mend, mend_here, remove_rejected
+from pipelines.scoring.mending import mend, mend_here, retry_rejected
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
@@ -211,7 +211,7 @@ def run(
             say_damage(output.directory, mend(output, executor, by))
             if config.retry_rejected:
                 with writing(output):
-                    again = remove_rejected(output)
+                    again = retry_rejected(output)
                 say(f"Scored again for their rejected rows: {quantity(again, 'part')}")
             while True:
                 stale = follow(config, settings, Shards.of(shards), output, executor)
@@ -292,7 +292,7 @@ def _missing_tasks(output: Output) -> Iterator[PartTask]:
     """Made on demand: there may be a million."""
     for number, plan in enumerate(output.plans):
         for part in output.missing_of(plan):
-            yield PartTask.of(part, plan.shards, number)
+            yield PartTask.of(part, plan.shards, number, output.replaced_by(part.name))
 
 
 def _require_few_rejected(config: ScoreConfig, new: Unaccepted) -> None:

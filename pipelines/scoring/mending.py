@@ -70,16 +70,15 @@ def require_no_foreign(output: Output) -> None:
         )
 
 
-def remove_rejected(output: Output) -> int:
-    """Remove the parts that have rejected rows, and return their number: they are missing now.
+def retry_rejected(output: Output) -> int:
+    """Have the parts scored again that have rejected rows, and return their number. They stay where
+    they are until they are replaced.
 
     Raises OSError.
     """
     names = output.parts_with_rejected()
     if names:
-        output.remove_parts(names)
-        output.save()
-        output.look()
+        output.score_again(names)
     return len(names)
 
 

@@ -89,6 +89,8 @@ class Output:
         self._saved = time.monotonic()
         self.damages: Counter[str] = Counter()
         """How often this job has found a part damaged, by name."""
+        self._again: dict[str, tuple[int, str]] = {}
+        """Parts that are there and are to be scored again, by name: rows scored, SHA-256 in hex."""
         self.removed: Counter[str] = Counter()
         """What this job has removed to score it again, or for good: `parts`, and `rows` scored."""
         self._staging = ""
@@ -154,9 +156,12 @@ class Output:
 
     @property
     def is_done(self) -> np.ndarray:
-        """bool[parts]: of all plans, whether the part exists, and is not damaged."""
+        """bool[parts]: of all plans, whether the part exists, is not damaged, and is not to be
+        scored again."""
         done = self._comparison.is_there.copy()
         done[list(self._comparison.damage)] = False
+        again = manifest.positions(pa.array([*self._again], pa.string()), self._names)
+        done[again[again >= 0]] = False
         return done
 
     @property
@@ -272,6 +277,9 @@ class Output:
         Raises Failure if they cannot be saved.
         """
         self._manifest.add(result)
+        if result.name in self._again:
+            rows, _ = self._again.pop(result.name)
+            self.removed.update(parts=1, rows=rows)
         self._unsaved.append(result.name)
         if time.monotonic() - self._saved > SAVE_SECONDS:
             with writing(self):
@@ -547,6 +555,24 @@ class Output:
         self._count_removed(pa.array(names, pa.string()))
         self._manifest.drop(names)
         self._unsaved += names
+
+    def score_again(self, names: list[str]) -> None:
+        """Count parts that are there as missing, until they are written again in their places; so
+        no row is missing meanwhile. `_SUCCESS` is removed. Raises OSError.
+
+        Their records are forgotten: should they not be written, they are verified by the next run.
+        """
+        with self._locked():
+            self._remove_success()
+        records = pa.array(self._manifest.find(pa.array(names, pa.string())))
+        for name, record in zip(names, self._manifest.table.take(records).to_pylist(), strict=True):
+            self._again[name] = record["rows"], record["sha256"].hex()
+        self._manifest.drop(names)
+
+    def replaced_by(self, part: str) -> str:
+        """SHA-256, in hex, of the file that a part replaces; "": it replaces none."""
+        _, sha256 = self._again.get(part, (0, ""))
+        return sha256
 
     def _count_removed(self, names: pa.Array) -> None:
         """Count parts that are removed, string[n], as far as they were done and recorded."""

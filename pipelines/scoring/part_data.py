@@ -54,22 +54,26 @@ class PartTask:
     pieces: tuple[tuple[Shard, Span], ...]
     plan: int = 0
     """Number of its plan."""
+    replaces: str = ""
+    """SHA-256, in hex, of the file of the part that is to be replaced; "": there is none."""
 
     @staticmethod
-    def of(part: Part, shards: Sequence[Shard], plan: int = 0) -> "PartTask":
+    def of(part: Part, shards: Sequence[Shard], plan: int = 0, replaces: str = "") -> "PartTask":
         """The task of a part; `shards` are those of its plan, whose number is `plan`."""
-        return PartTask(part.name, tuple((shards[p.shard], p.span) for p in part.pieces), plan)
+        pieces = tuple((shards[p.shard], p.span) for p in part.pieces)
+        return PartTask(part.name, pieces, plan, replaces)
 
     def to_json(self) -> str:
         """As JSON."""
         pieces = [[vars(shard), vars(span)] for shard, span in self.pieces]
-        return json.dumps([self.name, pieces, self.plan])
+        return json.dumps([self.name, pieces, self.plan, self.replaces])
 
     @staticmethod
     def from_json(content: str) -> "PartTask":
         """The task that the JSON was made of."""
-        name, pieces, plan = json.loads(content)
-        return PartTask(name, tuple((Shard(**s), Span(**span)) for s, span in pieces), plan)
+        name, pieces, plan, replaces = json.loads(content)
+        made = tuple((Shard(**s), Span(**span)) for s, span in pieces)
+        return PartTask(name, made, plan, replaces)
 
     @property
     def rows(self) -> int:

@@ -106,4 +106,5 @@ class PartScorer:
             rejected_modified=self.write.modified(task.name, "_rejected"),
         )
         (result,) = verify([check])
-        return None if result.error else result
+        is_replaced = result.file is not None and result.file.sha256 == task.replaces
+        return None if result.error or is_replaced else result

@@ -151,6 +151,36 @@ def test_what_was_rejected_is_scored_again_on_demand(lake):
     assert (lake.scored / "_rejected" / "shards.parquet").exists()
 
 
+class Watched(LocalExecutor):
+    """Scores parts, and looks before and after each what readers would find."""
+
+    def __init__(self, lake, ids):
+        self.lake, self.ids, self.looks = lake, ids, 0
+
+    def score(self, tasks, number, worker, say):
+        for task in tasks:
+            assert self.lake.ids() == self.ids
+            yield worker(task)
+            assert self.lake.ids() == self.ids
+            self.looks += 1
+
+
+def test_no_row_is_missing_while_it_is_scored_again(lake):
+    (lake.corpus / "c.csv").write_text("id,text\n20,word\n21\n")
+    (lake.corpus / "d.csv").write_text("id,text\n" + "30,word\n" * 9 + "31\n")
+    lake.night(max_rejected="100%")
+    before = {path: path.read_bytes() for path in lake.scored.glob("*part-*")}
+    watched = Watched(lake, lake.ids())
+    lake.night(executor=watched, retry_rejected=True)
+    assert watched.looks == 2
+    assert {path: path.read_bytes() for path in lake.scored.glob("*part-*")} == before
+    # Killed between both files of a part: the pair is not whole, and is made again.
+    rejected = next(lake.scored.glob("_rejected/part-*"))
+    rejected.write_bytes(b"another version's")
+    assert "has another file in _rejected/" in lake.night()
+    assert lake.ids() == watched.ids
+
+
 def test_a_job_that_dies_before_it_retries_goes_on(lake):
     (lake.corpus / "c.csv").write_text("id,text\n20,word\n21\n")
     lake.night(max_rejected="100%")
