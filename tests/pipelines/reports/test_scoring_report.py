@@ -360,10 +360,10 @@ def test_a_report_that_cannot_be_written_costs_one_line(small, capsys):
 
 
 def test_a_job_that_is_stopped_says_what_was_rejected(small):
-    with pytest.raises(Failure, match="3 of 54 rows were rejected"):
+    with pytest.raises(Failure, match="3 of 54 new rows were rejected"):
         main(config(small, max_rejected="2"))
     page = report(small)
-    assert "The job was stopped with 1 of 1 parts done: 3 of 54 rows were rejected" in page.text
+    assert "The job was stopped with 1 of 1 parts done: 3 of 54 new rows were rejected" in page.text
     assert page.after("1 field where the header has 2", 2) == ["3", "100.0%"]
     assert not (small / "scored" / "_SUCCESS").exists()
 
