@@ -41,7 +41,7 @@ from pipelines.scoring.run_record import RunRecord, RunSummary
 from pipelines.scoring.scorer import PartScorer
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.totals import Scored, Totals
-from pipelines.sources.listing import find, require_apart
+from pipelines.sources.listing import Found, find, require_apart
 from pipelines.sources.names import require_keys
 from pipelines.sources.shard import Shard
 from sentiment import storage
@@ -90,8 +90,7 @@ def _score(config: ScoreConfig) -> Scored:
         checkpoint = load(config.checkpoints_dir)
     paths = [storage.absolute(path) for path in config.input]
     directory = storage.absolute(config.output)
-    with waiting("Listing the shards"):
-        found = find(paths, "--input", config.where or (), config.format is not None)
+    found = _listed(config, checkpoint, paths, directory)
     require_apart(paths, found.shards, directory)
     shards = Shards.of(found.shards)
     if found.remark:
@@ -125,6 +124,25 @@ def _score(config: ScoreConfig) -> Scored:
 
     executor, summary = _executor(config, shards, output), RunSummary(found.aside_counts)
     return _run_and_report(config, checkpoint, output, shards, executor, summary)
+
+
+def _listed(
+    config: ScoreConfig, checkpoint: Checkpoint, paths: Sequence[str], directory: str
+) -> Found:
+    """The shards of the input. That there are none, or that they cannot be listed, also stands in
+    the log of the output, if it is this job's."""
+    try:
+        with waiting("Listing the shards"):
+            return find(paths, "--input", config.where or (), config.format is not None)
+    except (InputError, Failure) as error:
+        if not (config.dry_run or config.overwrite):
+            with suppress(InputError, Failure):
+                output = Output(directory)
+                output.require_same(
+                    config.settings(checkpoint.model_hash, checkpoint.classes.names)
+                )
+                RunLog(config, checkpoint.model_hash, output, RunSummary()).fail(error)
+        raise
 
 
 def _executor(config: ScoreConfig, shards: Shards, output: Output) -> Executor:

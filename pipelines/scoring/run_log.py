@@ -67,10 +67,14 @@ class RunLog:
         try:
             yield
         except BaseException as error:
-            is_interrupt = isinstance(error, KeyboardInterrupt)
-            self._end(INTERRUPTED if is_interrupt else FAILED, _reason(error))
+            self.fail(error)
             raise
         self._end(COMPLETE, "")
+
+    def fail(self, error: BaseException) -> None:
+        """Write that the run has ended with an error, or was interrupted."""
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        self._end(INTERRUPTED if is_interrupt else FAILED, _reason(error))
 
     def begin(self) -> None:
         """Write that the run has begun, once there is a plan."""

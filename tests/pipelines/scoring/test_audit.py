@@ -18,6 +18,7 @@ from pipelines.scoring import audit, run_log, status
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import InputChanged
+from pipelines.scoring.job import main as score
 from pipelines.scoring.output import Output
 from pipelines.scoring.run_log import RunLog, log_idle
 from pipelines.scoring.run_record import RunSummary
@@ -130,6 +131,24 @@ def test_status_tells_every_night_as_it_was(tmp_path, whole, monkeypatch):
 
 def config(lake):
     return ScoreConfig(checkpoints_dir="", input=(str(lake.corpus),), output=str(lake.scored))
+
+
+def test_a_night_without_input_has_a_line(lake, whole, tmp_path):
+    paths = {"checkpoints_dir": str(whole.corpus.parent / "model"), "output": str(lake.scored)}
+    flags = {"input": (str(tmp_path / "none"),), "part_rows": 10}
+    before = lines_of(lake)
+    with pytest.raises(InputError):
+        score(ScoreConfig(**paths, **flags, dry_run=True))
+    assert lines_of(lake) == before
+    with pytest.raises(InputError):
+        score(ScoreConfig(**paths, **flags, max_tokens=7))
+    assert lines_of(lake) == before
+    with pytest.raises(InputError) as missing:
+        score(ScoreConfig(**paths, **flags))
+    *_, line, why = lines_of(lake)
+    assert "failed" in line
+    assert " ".join(why) == str(missing.value)
+    assert (lake.scored / "_SUCCESS").exists()
 
 
 def test_an_interrupted_run_and_one_that_fails_have_lines(tmp_path, whole):
