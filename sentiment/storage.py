@@ -156,14 +156,11 @@ def write(path: str, content: bytes | pa.Buffer, staging: str = "", writer: str 
 
 
 def append(path: str, content: bytes) -> None:
-    """Add to the end of a file, or create it. A crash may leave only the first bytes of `content`.
+    """Add to the end of a file on a disk, or create it. Object stores cannot.
 
-    In an object store the whole file is rewritten.
+    A crash may leave only the first bytes of `content`.
     """
-    filesystem, inner = resolve(path)
-    if not isinstance(filesystem, pafs.LocalFileSystem):
-        write(path, (read(path) if exists(path) else b"") + content)
-        return
+    _, inner = resolve(path)
     Path(inner).parent.mkdir(parents=True, exist_ok=True)
     with open(inner, "ab") as file:
         file.write(content)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from pipelines.training import node_copies
 from sentiment import storage
 from sentiment.model.batch import Batch, WorkerBatch, pad
 from sentiment.text.bigrams import NONE, Bigrams
@@ -33,24 +34,39 @@ class CachedRows:
     """The rows of one split of a prepared corpus, read by range from memory-mapped files."""
 
     def __init__(
-        self, directory: str, files: list[str], longest: int, class_weights: Sequence[float] = ()
+        self,
+        directory: str,
+        files: list[str],
+        longest: int,
+        class_weights: Sequence[float] = (),
+        per_node: bool = False,
     ) -> None:
         """Args:
         directory: of the prepared corpus, a path or URI.
         files: names of the split's files, in order.
         longest: tokens to keep of a text; the rest is cut off.
         class_weights: what a row of each class counts; only `ranges` does without them.
+        per_node: whether all workers of a node share one copy of a bucket's files. Then call
+            `remove_copies` when all of them have theirs.
         """
         self._longest = longest
         self._class_weights = np.array(class_weights, np.float32)
-        self._files = [_open(storage.join(directory, name)) for name in files]
+        paths = [storage.join(directory, name) for name in files]
+        is_local = isinstance(storage.resolve(directory)[0], pafs.LocalFileSystem)
+        self._copied = paths if per_node and not is_local else []
+        self._files = [_open(path, per_node) for path in paths]
         self._starts = np.cumsum([0, *(len(labels) for labels, _, _ in self._files)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    def remove_copies(self) -> None:
+        """Delete the names of this node's copies; the rows stay mapped."""
+        for path in self._copied:
+            node_copies.remove(path)
+
     def part(self, ranges: Sequence[tuple[int, int]]) -> "CachedRows":
-        """The rows of some ranges (first row, and the row after the last) alone, in order."""
+        """Only the rows of some ranges (first row, and the row after the last), in order."""
         part = copy.copy(self)
         part._files = [
             (labels[first:last], offsets[first : last + 1], ids)
@@ -227,9 +243,9 @@ class TrainingBatches:
         self._epoch = epoch
 
 
-def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _open(path: str, per_node: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A file of the cache: labels as in `ranges`, offsets int64[n + 1], ids int32[tokens]."""
-    batch = mapped(path)
+    batch = mapped(path, per_node)
     ids = batch.column("ids")
     if "target" in batch.schema.names:
         targets = batch.column("target")
@@ -239,11 +255,13 @@ def _open(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return labels, ids.offsets.to_numpy(), ids.values.to_numpy()
 
 
-def mapped(path: str) -> pa.RecordBatch:
-    """The rows of a file of the cache, memory-mapped."""
+def mapped(path: str, per_node: bool = False) -> pa.RecordBatch:
+    """The rows of a file of the cache, memory-mapped; `per_node` as for `CachedRows`."""
     filesystem, inner = storage.resolve(path)
     if isinstance(filesystem, pafs.LocalFileSystem):
         source = pa.memory_map(inner)
+    elif per_node:
+        source = node_copies.mapped(path)
     else:
         # Copy it from the object store to this machine's disk. The name goes at once; the space is
         # freed when the map is.

@@ -34,6 +34,7 @@ class CrossFit:
 def cross_fit(
     trainer: "Trainer",
     settings: Settings,
+    rows: CachedRows,
     bigrams: Bigrams | None,
     steps: Sequence[int],
     rank: int,
@@ -46,6 +47,7 @@ def cross_fit(
     Args:
         trainer: with its initial weights, which it has again at the end.
         settings: of the run.
+        rows: of the training split.
         bigrams: finds the bigrams of the vocabulary; None: the vocabulary has none.
         steps: of the run, after which to answer; ascending, the last one is the run's last.
         rank: number of this worker, from 0.
@@ -56,7 +58,7 @@ def cross_fit(
     of_fold = replace(settings, steps=stops[-1])
     targets: list[np.ndarray] = []
     logits: dict[int, list[np.ndarray]] = {step: [] for step in steps}
-    for learnt, held_out in _folds(settings.rows("train")):
+    for learnt, held_out in _folds(rows):
         validation = ValidationRows(held_out, bigrams, rank, workers)
         targets.append(validation.targets)
         batches = of_fold.training_batches(learnt, bigrams)

@@ -38,24 +38,30 @@ def train_loop(config: dict[str, Any]) -> None:
     threads = settings.cpus_per_worker or _threads(context.get_local_world_size())
     trainer = make_trainer(settings, threads)
     bigrams = Bigrams(settings.vocabulary) or None
+    train_rows, rows = (settings.rows(name, per_node=True) for name in ("train", "validation"))
+    validation_rows = ValidationRows(rows, bigrams, rank, workers)
     crossed = None
     if settings.cross_fits:
         validated = [step for step in range(1, settings.steps + 1) if _is_validated(step, settings)]
-        crossed = cross_fit(trainer, settings, bigrams, validated, rank, workers)
+        crossed = cross_fit(trainer, settings, train_rows, bigrams, validated, rank, workers)
     progress = state.restore(trainer)
-    validation_rows = ValidationRows(settings.rows("validation"), bigrams, rank, workers)
-    batches = settings.training_batches(settings.rows("train"), bigrams)
+    batches = settings.training_batches(train_rows, bigrams)
     reporter = Reporter(settings, messages, trainer, progress) if rank == 0 else None
 
     losses = []
     over = is_over(progress.validations, settings.early_stopping)
     worker_batches = batches.worker_batches(progress.step, settings.steps, rank, workers)
-    for step, batch in enumerate(worker_batches, progress.step + 1):
+    first = progress.step + 1
+    for step, batch in enumerate(worker_batches, first):
         if over:
             break
         rate = settings.learning_rate_at(step)
         # Another dropout mask for every step and worker.
         losses.append(trainer.step(batch, step, (step - 1) * workers + rank, rate))
+        if step == first:
+            # A step ends when all workers took it, so all of them have their rows.
+            train_rows.remove_copies()
+            rows.remove_copies()
         validate = _is_validated(step, settings)
         if step % REPORT_STEPS == 0 or validate:
             if reporter:

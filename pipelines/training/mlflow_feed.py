@@ -1,39 +1,38 @@
 """A training run in MLflow, as it goes: flags, losses and validations, and the checkpoint."""
 
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pipelines.tracking import MODEL_TAG, MlflowRun, Point
+from pipelines.training import metrics_files
 from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import has_checkpoints, run_flags
-from pipelines.training.tensorboard_logs import METRICS
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 
 POLL_SECONDS = 10.0
-"""How often the feed looks for new lines of metrics.jsonl, which grows with each validation."""
+"""How often the feed looks for new lines of `metrics_files`, which each validation adds."""
 
 RUN_TAG = "sentiment.run"
 """Tag of a run: the directory or URI of its training checkpoints."""
 
 
 class MlflowFeed:
-    """Sends what `metrics.jsonl` says to MLflow, from a thread, and at the end the checkpoint."""
+    """Sends what `metrics_files` says to MLflow, from a thread, and at the end the checkpoint."""
 
     def __init__(self, run: MlflowRun, logs: str) -> None:
         """Begin to follow a run.
 
         Args:
             run: where it goes.
-            logs: directory or URI of the run's TensorBoard logs, with metrics.jsonl.
+            logs: directory or URI of the run's TensorBoard logs, with its metrics.
         """
-        self._run, self._path = run, storage.join(logs, METRICS)
+        self._run, self._logs = run, logs
         # A run that is resumed after it was killed takes some steps again.
         self._last = {kind: run.last_step(f"{kind}/loss") for kind in ("train", "validation")}
-        self._sent_bytes = 0
-        """Length of metrics.jsonl when MLflow had all of it."""
+        self._sent: dict[str, int] = {}
+        """Bytes of the files that MLflow has all of, by name."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
@@ -56,16 +55,12 @@ class MlflowFeed:
     def _send(self) -> None:
         """Send the lines that MLflow does not have."""
         try:
-            content = storage.read(self._path)
+            files = metrics_files.changed(self._logs, self._sent)
         except OSError:
-            return  # It is not there yet, or its bucket is away.
-        if len(content) == self._sent_bytes:
-            return
+            return  # Their bucket is away.
         points, last = [], dict(self._last)
-        # The last line may not be whole.
-        for line in content[: content.rfind(b"\n") + 1].splitlines():
-            values = json.loads(line)
-            step = values.pop("step")
+        for values in metrics_files.parsed(files):
+            step = int(values.pop("step"))
             kind = "train" if "loss" in values else "validation"
             if step > self._last[kind]:
                 last[kind] = step
@@ -73,8 +68,9 @@ class MlflowFeed:
                     Point(f"{kind}/{name.removeprefix('validation_')}", value, step)
                     for name, value in values.items()
                 ]
-        if self._run.metrics(points):
-            self._last, self._sent_bytes = last, len(content)
+        if files and self._run.metrics(points):
+            self._last = last
+            self._sent |= {name: len(content) for name, content in files.items()}
 
 
 @contextmanager

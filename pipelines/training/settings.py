@@ -61,11 +61,11 @@ class Settings:
     cpus_per_worker: int | None
     """Threads of each worker; None: an equal share of its node's CPUs."""
 
-    def rows(self, split: str) -> CachedRows:
-        """The rows of `train` or `validation`."""
+    def rows(self, split: str, per_node: bool = False) -> CachedRows:
+        """The rows of `train` or `validation`; `per_node` as for `CachedRows`."""
         corpus = self.corpus
         return CachedRows(
-            corpus.directory, corpus.files[split], self.sequence_len, self.class_weights
+            corpus.directory, corpus.files[split], self.sequence_len, self.class_weights, per_node
         )
 
     def training_batches(self, rows: CachedRows, bigrams: Bigrams | None) -> TrainingBatches:

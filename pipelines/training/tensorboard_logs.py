@@ -1,8 +1,8 @@
-"""TensorBoard logs of a run, and its `metrics.jsonl`: losses, metrics, weights, graph, flags.
+"""TensorBoard logs of a run, beside its `metrics_files`: losses, metrics, weights, graph, flags.
 
 Each event file is a segment: all events between two validations, written at once, with its last
-step in its name. A run that resumes removes the segments of later steps and the later lines of
-`metrics.jsonl`. So each step occurs once, whenever the run was killed, on disks and in buckets.
+step in its name. A run that resumes removes the segments of later steps and their lines in
+`metrics_files`. So each step occurs once, whenever the run was killed, on disks and in buckets.
 
 TensorBoard's writers append to local files and cannot take steps back. Therefore this module, and
 no other, uses TensorBoard's protocol buffers; `test_tensorboard_logs.py` reads all of it with a
@@ -10,7 +10,6 @@ real TensorBoard server.
 """
 
 import io
-import json
 import posixpath
 import re
 import time
@@ -26,11 +25,8 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
+from pipelines.training import metrics_files
 from sentiment import storage
-from sentiment.errors import InputError
-
-METRICS = "metrics.jsonl"
-"""File name. One line per step, `{"step", "loss"}`; after its step, one line per validation."""
 
 HISTOGRAM_BUCKETS = 30
 """TensorBoard's default."""
@@ -58,7 +54,7 @@ class Summaries:
             segment = _SEGMENT.fullmatch(name)
             if segment and int(segment[1]) > step:
                 storage.remove(storage.join(directory, name))
-        _cut(storage.join(directory, METRICS), step)
+        metrics_files.cut(directory, step)
         self._begin_segment()
 
     def graph(self, graph_def: bytes) -> None:
@@ -128,8 +124,7 @@ class Summaries:
         """Write everything since the last `save` into the directory; `step` is the last step."""
         name = f"events.out.tfevents.{step:012d}"
         storage.write(storage.join(self._directory, name), self._segment.getvalue())
-        lines = "".join(json.dumps(line) + "\n" for line in self._lines)
-        storage.append(storage.join(self._directory, METRICS), lines.encode())
+        metrics_files.add(self._directory, step, self._lines)
         self._begin_segment()
 
     def _begin_segment(self) -> None:
@@ -155,11 +150,9 @@ def mean_losses(directory: str, points: int) -> list[dict[str, float]]:
 
     Returns:
         Points with the last step of each mean; the last mean may be over fewer steps. Empty if
-        there is no `metrics.jsonl`.
+        there are no metrics.
     """
-    path = storage.join(directory, METRICS)
-    lines = storage.read(path).splitlines() if storage.exists(path) else []
-    steps = [step for step in map(json.loads, lines) if "loss" in step]
+    steps = [line for line in metrics_files.read(directory) if "loss" in line]
     each = max(1, -(-len(steps) // points))
     groups = [steps[first : first + each] for first in range(0, len(steps), each)]
     return [
@@ -179,23 +172,3 @@ def _histogram(tag: str, values: np.ndarray) -> Summary:
         tensor=tensor_util.make_tensor_proto(buckets, dtype=np.float64),
     )
     return summary
-
-
-def _cut(path: str, step: int) -> None:
-    """Remove the lines of later steps, and an incomplete last line, from a `metrics.jsonl`."""
-    if not storage.exists(path):
-        return
-    content = storage.read(path)
-    kept = []
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            if int(json.loads(line)["step"]) <= step:
-                kept.append(line)
-        except (ValueError, TypeError, KeyError):
-            raise InputError(
-                f"{path}, line {number} is damaged: repair it, or move the file away"
-            ) from None
-    if len(whole := b"".join(kept)) < len(content):
-        storage.write(path, whole)

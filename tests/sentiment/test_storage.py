@@ -4,7 +4,6 @@ import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow.fs as pafs
 import pytest
 
 from sentiment import storage
@@ -159,14 +158,6 @@ def test_append_adds_to_the_end(tmp_path):
     for added in (b"one", b"", b"two"):
         storage.append(str(path), added)
     assert path.read_bytes() == b"onetwo"
-
-
-def test_append_writes_an_object_anew(monkeypatch):
-    bucket = pafs._MockFileSystem()
-    monkeypatch.setattr(storage, "resolve", lambda path: (bucket, path))
-    for added in (b"one", b"", b"two"):
-        storage.append("object", added)
-    assert storage.read("object") == b"onetwo"
 
 
 def test_write_new_writes_once(tmp_path):

@@ -19,6 +19,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
+from pipelines.training import metrics_files
 from pipelines.training.tensorboard_logs import Summaries, mean_losses
 from sentiment import storage
 from sentiment.errors import InputError
@@ -196,12 +197,28 @@ def test_a_bucket_holds_the_same_as_a_disk(tmp_path, monkeypatch):
         for _ in range(2):
             first = advance(summaries, first)
             summaries.save(first)
-    lines = storage.read(f"{directory}/metrics.jsonl").splitlines()
-    assert [json.loads(line) for line in lines] == expected_lines(3 * EVERY)
+    assert metrics_files.read(directory) == expected_lines(3 * EVERY)
+    steps = (EVERY, 2 * EVERY, 3 * EVERY)
     assert sorted(storage.names(directory)) == [
-        *(f"events.out.tfevents.{step:012d}" for step in (EVERY, 2 * EVERY, 3 * EVERY)),
-        "metrics.jsonl",
+        *(f"events.out.tfevents.{step:012d}" for step in steps),
+        *(f"metrics-{step:012d}.jsonl" for step in steps),
     ]
+    # Each validation writes its own lines, and a reader who has the others reads no more.
+    (last,) = metrics_files.changed(directory, sizes_but_last(directory)).values()
+    assert len(last.splitlines()) == EVERY + 1
+    # A version that could not append left one file.
+    whole = b"".join(metrics_files.changed(directory, {}).values())
+    for step in steps:
+        storage.remove(f"{directory}/metrics-{step:012d}.jsonl")
+    storage.write(f"{directory}/metrics.jsonl", whole)
+    summaries = Summaries(directory, EVERY)
+    summaries.save(advance(summaries, EVERY))
+    assert metrics_files.read(directory) == expected_lines(2 * EVERY)
+
+
+def sizes_but_last(directory):
+    *known, _ = metrics_files.changed(directory, {}).items()
+    return {name: len(content) for name, content in known}
 
 
 @pytest.mark.parametrize("damage", ["loss", '{"loss": 1}', "[1]", '{"step": "x"}', ""])

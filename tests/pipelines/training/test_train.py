@@ -69,7 +69,9 @@ def learn(rank: int, addresses: list[str], settings: Settings, path: Path) -> No
     set_cluster(addresses, rank)
     trainer = make_trainer(settings, threads=1)
     # It leaves nothing behind: the losses are those of a run without.
-    crossed = cross_fit(trainer, settings, None, [1, 30], rank, len(addresses))
+    crossed = cross_fit(
+        trainer, settings, settings.rows("train"), None, [1, 30], rank, len(addresses)
+    )
     batches = TrainingBatches(settings.rows("train"), settings.batch_size, settings.random_state)
     own = batches.worker_batches(0, settings.steps, rank, len(addresses))
     losses = [float(trainer.step(batch, step, step, 0.01)) for step, batch in enumerate(own, 1)]
