@@ -146,8 +146,10 @@ class TrainConfig:
     """Steps between validations; each validation saves a training checkpoint."""
     early_stopping: int | None = None
     """Stop after this many validations in a row without improvement; None: never."""
-    num_workers: int = 1
-    """Number of Ray Train workers; they share each batch."""
+    num_workers: int | tuple[int, int] = 1
+    """Number of Ray Train workers; they share each batch. Two numbers, such as 2 8: from 2 to 8
+    workers, as many as the cluster carries; with each change training resumes from the last
+    checkpoint."""
     cpus_per_worker: int | None = None
     """CPUs that Ray reserves for each worker, and its threads; None: Ray reserves one, and the
     workers of a node share its CPUs."""
@@ -183,6 +185,12 @@ class TrainConfig:
             self.encoding, self.delimiter, self.quote, self.escape, self.columns, self.format
         )
 
+    @property
+    def workers(self) -> tuple[int, int]:
+        """The least and the greatest number of workers."""
+        number = self.num_workers
+        return (number, number) if isinstance(number, int) else number
+
     def require_applied(self) -> None:
         """Raise InputError if a preset or file is only named: its flags are not set."""
         for name in ("preset", "config"):
@@ -201,7 +209,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         at_least_one = ["n_samples", "batch_size", "train_steps", "epochs", "hidden_size"]
-        at_least_one += ["embedding_size", "sequence_len", "validate_every", "num_workers"]
+        at_least_one += ["embedding_size", "sequence_len", "validate_every"]
         at_least_one += ["early_stopping", "keep_checkpoints", "cpus_per_worker"]
         for name in at_least_one:
             value = getattr(self, name)
@@ -215,11 +223,14 @@ class TrainConfig:
         for name in ("dropout_keep_prob", "word_keep_prob", "bigram_keep_prob"):
             value = getattr(self, name)
             require(0 < value <= 1, name, value, "above 0 and at most 1")
+        least, most = self.workers
+        shown = " ".join(map(str, dict.fromkeys(self.workers)))
+        require(1 <= least <= most, "num_workers", shown, "at least 1; of two, the second not less")
         require(
-            self.batch_size >= self.num_workers,
+            self.batch_size >= most,
             "batch_size",
             self.batch_size,
-            f"at least --num_workers ({self.num_workers})",
+            f"at least --num_workers ({most})",
         )
         self.read_options()
         if self.threshold is not None:

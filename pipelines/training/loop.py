@@ -46,7 +46,7 @@ def train_loop(config: dict[str, Any]) -> None:
         crossed = cross_fit(trainer, settings, train_rows, bigrams, validated, rank, workers)
     progress = state.restore(trainer)
     batches = settings.training_batches(train_rows, bigrams)
-    reporter = Reporter(settings, messages, trainer, progress) if rank == 0 else None
+    reporter = Reporter(settings, messages, trainer, progress, workers) if rank == 0 else None
 
     losses = []
     over = is_over(progress.validations, settings.early_stopping)

@@ -13,6 +13,8 @@ class Started:
     """Steps of the whole run."""
     best_loss: float
     """Best validation loss so far (nats); inf before the first validation."""
+    workers: int
+    """Number of workers."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class MessageListener:
         self.messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self._display = MessageDisplay(Progress(steps))
         self._hashes: dict[int, set[str]] = {}
+        self._workers: int | None = None
         self._done, self._interrupted = threading.Event(), False
         self._waiting_since: float | None = time.monotonic()
         self._start_up = ExitStack()
@@ -85,10 +86,21 @@ class MessageListener:
                     self._hashes.setdefault(message.step, set()).add(message.hash)
                 case Started():
                     self._waiting_since = None
+                    self._forget_steps_of_others(message)
                 case Retrying():
                     self._waiting_since = time.monotonic()
             self._start_up.close()
             self._display.show(message)
+
+    def _forget_steps_of_others(self, message: Started) -> None:
+        """Another number of workers takes the later steps again, and rounds otherwise."""
+        if self._workers not in (None, message.workers):
+            self._hashes = {
+                step: hashes
+                for step, hashes in self._hashes.items()
+                if step <= message.step or len(hashes) > 1
+            }
+        self._workers = message.workers
 
     def _say_if_waiting(self) -> None:
         """Say once what is free if workers take long to start: the cluster may be full."""
@@ -114,6 +126,7 @@ class MessageDisplay:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._first, self._steps, self._best = 0, 0, float("inf")
+        self._workers = 0
         self._first_step_shown = False
 
     def show(self, message: Message) -> None:
@@ -139,6 +152,12 @@ class MessageDisplay:
     def _start(self, message: Started) -> None:
         self._first, self._steps, self._best = message.step, message.steps, message.best_loss
         self._first_step_shown = False
+        if self._workers not in (0, message.workers):
+            self._progress.say(
+                f"{quantity(message.workers, 'worker')} now, {self._workers:,} before: sums over "
+                "other workers are rounded in another order"
+            )
+        self._workers = message.workers
         if self._first:
             self._progress.say(f"resuming after step {self._first:,}")
         self._progress.start(self._steps, self._first)

@@ -67,9 +67,8 @@ def run(
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         require_same_corpus(config, corpus.key, directory)
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
-        per_worker = resources_per_worker(
-            config.num_workers, config.use_gpu, config.cpus_per_worker
-        )
+        least, _ = config.workers
+        per_worker = resources_per_worker(least, config.use_gpu, config.cpus_per_worker)
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))
         weights, progress = fit(config, settings, per_worker, runs, name)
@@ -117,6 +116,7 @@ def add_bigrams_and_initial_weights(
 
 def _description(config: TrainConfig, settings: Settings, name: str) -> str:
     """Lines that say what is trained."""
+    least, most = config.workers
     rows, words = settings.corpus.rows, len(settings.corpus.vocabulary)
     bigrams = len(settings.vocabulary) - words
     entries = f"{words:,} words" + (f" and {bigrams:,} bigrams" if bigrams else "")
@@ -124,7 +124,7 @@ def _description(config: TrainConfig, settings: Settings, name: str) -> str:
         f"Run {name}: {rows['train']:,} rows to train, {rows['validation']:,} to validate, "
         f"{rows['test']:,} held out; {entries}; longest text {settings.corpus.longest} tokens",
         f"{settings.steps:,} steps of {settings.batch_size} rows on "
-        f"{quantity(config.num_workers, 'worker')} ...",
+        f"{f'{least} to ' if least < most else ''}{quantity(most, 'worker')} ...",
     ]
     if settings.cross_fits:
         lines.insert(

@@ -96,7 +96,7 @@ def _trainer(
         backend_config=TensorflowCluster(),
         train_loop_config={"settings": settings, "messages": messages},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=config.num_workers,  # type: ignore[arg-type]  # Of Ray Train V1.
             use_gpu=config.use_gpu,
             resources_per_worker=per_worker,
             # On CPUs a worker gains by having a node for itself; GPUs gain by being neighbours.

@@ -23,16 +23,21 @@ class Reporter:
     """What worker 0 reports of a run. The other workers report nothing."""
 
     def __init__(
-        self, settings: Settings, messages: Queue, trainer: "Trainer", progress: RunProgress
+        self,
+        settings: Settings,
+        messages: Queue,
+        trainer: "Trainer",
+        progress: RunProgress,
+        workers: int,
     ) -> None:
-        """Say that training starts after `progress`, and continue the run's TensorBoard logs.
+        """Say that so many workers start after `progress`, and continue the run's TensorBoard logs.
 
         Raises InputError if the run's metrics.jsonl is damaged.
         """
         self._settings, self._messages = settings, messages
         losses = [validation["validation_loss"] for validation in progress.validations]
         best = min(losses, default=float("inf"))
-        messages.put(Started(progress.step, settings.steps, best))
+        messages.put(Started(progress.step, settings.steps, best, workers))
         self._summaries = Summaries(settings.summaries, progress.step)
         if not progress.step:
             self._summaries.graph(trainer.graph())

@@ -77,6 +77,8 @@ def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
     lines = {}
     for name, before in changed.items():
         now = flags[name]
+        if name == "num_workers":
+            before, now = _as_given(before), _as_given(now)
         differs = f"--{name} is {now}, but run {config.run_name} was started with {before}"
         if name not in (*STEP_FLAGS, "early_stopping", *WORKER_FLAGS):
             raise InputError(
@@ -94,6 +96,11 @@ def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
             effect = "; sums over other workers or threads are rounded in another order"
         lines[name] = f"--{name} is {now}; it was {before}{effect}"
     return lines
+
+
+def _as_given(numbers: int | list[int]) -> str:
+    """One number or two, as for `--num_workers`."""
+    return " ".join(map(str, numbers)) if isinstance(numbers, list) else str(numbers)
 
 
 def require_same_corpus(config: TrainConfig, corpus_key: str, run: str) -> None:

@@ -16,7 +16,7 @@ from sentiment.text.bigrams import Bigrams
 FOLDS = 5
 """Of cross-fitting."""
 
-CROSS_FIT_BELOW = 250
+CROSS_FIT_BELOW = 150
 """Validation rows. Twenty times as many train fast."""
 
 

@@ -23,6 +23,7 @@ import ray
 import safetensors.numpy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pipelines.training import metrics_files
 from pipelines.training.batches import CachedRows, TrainingBatches
 from sentiment import checkpoint, storage
 from sentiment.model.inference import inference
@@ -242,9 +243,7 @@ def running(flags: list[object], log: Path, **environment: str) -> Iterator[subp
 
 
 def metrics(root: str) -> list[dict[str, float]]:
-    path = f"{root}/logs/model/metrics.jsonl"
-    lines = storage.read(path).splitlines() if storage.exists(path) else []
-    return [json.loads(line) for line in lines]
+    return metrics_files.read(f"{root}/logs/model")
 
 
 def steps_done(root: str) -> int:
@@ -256,9 +255,8 @@ def steps_done(root: str) -> int:
 def wait_for_step(root: str, job: subprocess.Popen, step: int) -> None:
     def is_done() -> bool:
         assert job.poll() is None, "the run has ended"
-        # In a bucket it may be written again, shorter, while Arrow, which has asked for its length,
-        # reads it.
-        with suppress(ValueError):
+        # The file of a later step may be removed, and written again, after it was listed.
+        with suppress(ValueError, FileNotFoundError):
             return steps_done(root) >= step
         return False
 
@@ -282,7 +280,7 @@ def result(root: Path) -> dict[str, bytes]:
     return {
         "weights": (root / "checkpoints" / "model" / "weights.safetensors").read_bytes(),
         "state": kept(root)[STEPS].read_bytes(),
-        "metrics": (root / "logs" / "model" / "metrics.jsonl").read_bytes(),
+        "metrics": b"".join(metrics_files.changed(f"{root}/logs/model", {}).values()),
     }
 
 
@@ -338,7 +336,7 @@ def test_a_worker_and_then_the_driver_killed(trained, tmp_path, s3):
     (trouble,) = [line for line in lines if "attempt 2 of 4" in line]
     assert trouble.startswith("worker ")
     known = ("2 classes: ", "Preparing", "Run", f"{STEPS} steps", "no worker", "step")
-    known += ("validation", "resuming")
+    known += ("validation", "resuming", "Few rows validate")
     known += ("Loading Ray", "Starting Ray", "Workers start", "Compiling")  # If it takes seconds.
     known += ("Best validation: ", "Next: ", "Model saved in: ", "error: this program was killed")
     assert [line for line in lines if not line.startswith((*known, trouble))] == []

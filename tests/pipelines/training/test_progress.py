@@ -14,7 +14,7 @@ from pipelines.errors import Failure
 from pipelines.training.messages import ReplicaHash, Retrying, Started, StepDone, Validated
 from pipelines.training.progress import MessageDisplay, MessageListener
 
-START = Started(step=0, steps=40, best_loss=float("inf"))
+START = Started(step=0, steps=40, best_loss=float("inf"), workers=1)
 
 
 class Clock:
@@ -48,6 +48,28 @@ def test_messages_become_lines(capsys, local_ray, monkeypatch):
         "step 40/40, loss 0.5000, 1,234 examples/s",
         "validation after step 40: loss 0.4000 (best so far, 0.5000 before), accuracy 75.0%",
     ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_steps_that_another_number_of_workers_takes_again_may_differ(workers, capsys, local_ray):
+    before, after = replace(START, workers=2), Started(20, 40, best_loss=0.5, workers=workers)
+    hashes = [ReplicaHash(step, 0, "a") for step in (20, 40)] + [ReplicaHash(40, 0, "b")]
+    messages = (before, *hashes[:2], after, hashes[2])
+    if workers == 2:
+        with pytest.raises(Failure, match="weights differ after step 40"):
+            show(messages)
+        return
+    show(messages)
+    assert capsys.readouterr().out.splitlines() == [
+        "1 worker now, 2 before: sums over other workers are rounded in another order",
+        "resuming after step 20",
+    ]
+
+
+def show(messages):
+    with MessageListener() as listener:
+        for message in messages:
+            listener.messages.put(message)
 
 
 def test_workers_that_find_no_place_are_one_line(capsys, local_ray, monkeypatch):
@@ -178,7 +200,7 @@ def test_a_bar_shows_step_loss_speed_and_time_left_and_lines_above(terminal):
         bar.show(step(number, loss=1 / number))
     bar.show(validation(200, 0.4))
     bar.show(trouble(200))
-    bar.show(Started(200, 400, best_loss=0.4))
+    bar.show(Started(200, 400, best_loss=0.4, workers=1))
     bar.show(step(210))
     bar.show(validation(210, 0.5))
     bar.close()
