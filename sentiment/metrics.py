@@ -1,13 +1,14 @@
 """Metrics of predicted probabilities against labels: accuracy, F1, AUC, log loss, calibration.
 
-scikit-learn and SciPy compute what they have. Throughout, `labels: int[n]` are numbers of classes,
-0 to K - 1, `probabilities: float[n, K]` are of each class, and n >= 1.
+All but AUC follow from `Counts`, which can be added, so texts may come in blocks.
+
+Throughout, `labels: int[n]` are numbers of classes, 0 to K - 1, `probabilities: float[n, K]` are of
+each class, and n >= 1.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import sklearn.metrics
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
@@ -43,7 +44,7 @@ class Metrics:
     log_loss: float
     """Mean cross-entropy in nats."""
     calibration_error: float
-    """See `calibrate`."""
+    """See `count`."""
     confusion: np.ndarray
     """int[K, K]: rows by label, columns by answer."""
     precision: np.ndarray
@@ -55,6 +56,44 @@ class Metrics:
     class_auc: np.ndarray
     """float64[K]: area under the ROC curve of each class against all others; NaN for a class of no
     or all rows."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What accuracy, F1, log loss and calibration need of any number of texts; can be added."""
+
+    confusion: np.ndarray
+    """int64[K, K]: rows by label, columns by answer."""
+    losses: float
+    """Sum of the cross-entropies in nats."""
+    bin_rows: np.ndarray
+    """int64[BINS]: texts in each bin of a calibration."""
+    bin_probability: np.ndarray
+    """float64[BINS]: sum of their probabilities."""
+    bin_true: np.ndarray
+    """int64[BINS]: texts where it came true."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.confusion + other.confusion,
+            self.losses + other.losses,
+            self.bin_rows + other.bin_rows,
+            self.bin_probability + other.bin_probability,
+            self.bin_true + other.bin_true,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Number of texts."""
+        return int(self.confusion.sum())
+
+    @property
+    def calibration(self) -> "Calibration":
+        """The calibration of these texts."""
+        with np.errstate(invalid="ignore"):  # 0 / 0 for an empty bin.
+            return Calibration(
+                self.bin_rows, self.bin_probability / self.bin_rows, self.bin_true / self.bin_rows
+            )
 
 
 @dataclass(frozen=True)
@@ -93,27 +132,31 @@ class PairedAccuracy:
     """Of McNemar's exact test: the chance of so uneven counts if both are equally good."""
 
 
-def measure(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Metrics:
-    """Compute all metrics; `classes` says which class each text is answered with."""
-    answers, numbers = classes.winners(probabilities), np.arange(len(classes))
-    # scikit-learn's log_loss makes several float64[n, K]. float32 rows sum to one but for rounding.
-    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    of_label /= probabilities.sum(axis=1, dtype=np.float64)
-    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
-        labels, answers, labels=numbers, zero_division=np.nan
-    )
-    confusion = sklearn.metrics.confusion_matrix(labels, answers, labels=numbers)
+def measure(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Classes, counts: Counts | None = None
+) -> Metrics:
+    """Compute all metrics; `classes` says which class each text is answered with.
+
+    With `counts` of more texts, `labels` and `probabilities` are a random sample of them, and only
+    the areas under ROC curves and their interval are of the sample.
+    """
+    counts = counts or count(labels, probabilities, classes)
+    confusion, rows = counts.confusion, counts.rows
+    right, labelled, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # 0 / 0: NaN.
+        precision, recall = right / answered, right / labelled
+        f1 = 2 * right / (labelled + answered)
     class_auc, auc, auc_interval = _areas(labels, probabilities)
     return Metrics(
-        rows=len(labels),
-        accuracy=float(sklearn.metrics.accuracy_score(labels, answers)),
-        accuracy_interval=share_interval(np.trace(confusion), len(labels)),
+        rows=rows,
+        accuracy=float(right.sum() / rows),
+        accuracy_interval=share_interval(right.sum(), rows),
         macro_f1=float(np.nanmean(f1)),
         macro_f1_interval=_macro_f1_interval(confusion),
         auc=auc,
         auc_interval=auc_interval,
-        log_loss=float(np.log(1 / np.maximum(of_label, np.finfo(np.float64).eps)).mean()),
-        calibration_error=calibrate(labels, probabilities, classes).error,
+        log_loss=counts.losses / rows,
+        calibration_error=counts.calibration.error,
         confusion=confusion,
         precision=precision,
         recall=recall,
@@ -122,38 +165,56 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> 
     )
 
 
-def calibrate(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Calibration:
-    """Bin the texts by a probability, and count how often it came true.
+def count(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Counts:
+    """The counts of some texts; the arguments are those of `measure`.
 
-    Of two classes it is the probability of the second; of more it is that of the answer.
-    scikit-learn's `calibration_curve` gives no counts.
+    A calibration bins the texts by a probability: of two classes that of the second, of more that
+    of the answer. scikit-learn's `calibration_curve` gives no counts.
     """
-    if len(classes) == 2:
+    answers, number = classes.winners(probabilities), len(classes)
+    # float32 rows sum to one but for rounding.
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    of_label /= probabilities.sum(axis=1, dtype=np.float64)
+    if number == 2:
         probability, true = probabilities[:, 1], labels == 1
     else:
-        answers = classes.winners(probabilities)
         probability, true = probabilities[np.arange(len(labels)), answers], answers == labels
     probability = probability.astype(np.float64)
     bins = np.minimum((probability * BINS).astype(int), BINS - 1)
-    rows = np.bincount(bins, minlength=BINS)
-    with np.errstate(invalid="ignore"):  # 0 / 0 for an empty bin.
-        return Calibration(
-            rows,
-            np.bincount(bins, probability, BINS) / rows,
-            np.bincount(bins, true, BINS) / rows,
-        )
+    pairs = np.bincount(labels.astype(np.int64) * number + answers, minlength=number**2)
+    return Counts(
+        pairs.reshape(number, number),
+        float(np.log(1 / np.maximum(of_label, np.finfo(np.float64).eps)).sum()),
+        np.bincount(bins, minlength=BINS),
+        np.bincount(bins, probability, BINS),
+        np.bincount(bins[true], minlength=BINS),
+    )
+
+
+def calibrate(labels: np.ndarray, probabilities: np.ndarray, classes: Classes) -> Calibration:
+    """How often a probability came true; see `count`."""
+    return count(labels, probabilities, classes).calibration
+
+
+def only_right(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
+    """Texts that only the first or only the second model answers rightly; `int[n]` answers."""
+    is_first, is_second = first == labels, second == labels
+    return int((is_first & ~is_second).sum()), int((is_second & ~is_first).sum())
 
 
 def compare_answers(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedAccuracy:
     """Compare two models by their answers, `int[n]` numbers of classes."""
-    only_first = int(((first == labels) & (second != labels)).sum())
-    only_second = int(((first != labels) & (second == labels)).sum())
+    return compare_counts(*only_right(labels, first, second), len(labels))
+
+
+def compare_counts(only_first: int, only_second: int, texts: int) -> PairedAccuracy:
+    """Compare two models by the texts that only one of them answers rightly, of all `texts`."""
     uneven = only_first + only_second
-    rows = len(labels) + 2
+    rows = texts + 2
     lost, won = (only_first + 1) / rows, (only_second + 1) / rows
     margin = _QUANTILE * np.sqrt((won + lost - (won - lost) ** 2) / rows)
     return PairedAccuracy(
-        (only_second - only_first) / len(labels),
+        (only_second - only_first) / texts,
         (float(won - lost - margin), float(won - lost + margin)),
         only_first,
         only_second,

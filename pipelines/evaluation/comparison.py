@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pipelines.console.terminal import printable
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.results import print_metrics, print_table
-from pipelines.evaluation.runs import Run, predict_by_regression, read_rows
+from pipelines.evaluation.runs import Run, regression, rows_to_score
+from pipelines.evaluation.scored_rows import score_rows
 from pipelines.reports.comparison_report import (
     PAIRED_COLUMNS,
     ComparedModel,
@@ -34,22 +35,26 @@ def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> dict[s
         _require_same_classes(first, other)
         if config.held_out:
             _require_same_split(first, other)
-    rows = read_rows(config, first)
+    corpus = rows_to_score(config, first)
+    to_score = {name: run.model for name, run in zip(names, runs, strict=True)}
+    if config.baseline:
+        to_score[REGRESSION] = regression(first)
+    rows = score_rows(corpus, to_score)
     models = {
         name: ComparedModel(
-            run.predict(rows.texts), run.checkpoint.classes, run.record.run, run.checkpoint
+            rows.probabilities[name], run.checkpoint.classes, run.record.run, run.checkpoint
         )
         for name, run in zip(names, runs, strict=True)
     }
     if config.baseline:
-        probabilities = predict_by_regression(first, rows.texts)
-        models[REGRESSION] = ComparedModel(probabilities, first.checkpoint.classes)
+        models[REGRESSION] = ComparedModel(rows.probabilities[REGRESSION], first.checkpoint.classes)
     results = ComparisonResults(
         models,
         config.data_dir or first.record.data_dir,
         config.held_out,
         rows.texts,
         rows.labels,
+        rows.totals,
     )
     print_metrics(results.metrics)
     print(f"\nDifferences from {printable(results.first)} in points, with 95% intervals")

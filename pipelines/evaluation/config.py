@@ -51,8 +51,8 @@ class EvaluateConfig:
     where: tuple[str, ...] = ()
     """Conditions on key=value directories, such as "year=2024": which shards to read."""
     baseline: bool = False
-    """Also train TF-IDF + logistic regression on the training texts (in memory), and compare it on
-    the same rows."""
+    """Also train TF-IDF + logistic regression on the training texts (at most 500,000, at random),
+    and compare it on the same rows."""
     mlflow_experiment: str | None = None
     """Name of an experiment in MLflow whose run of this model also gets metrics, report and card;
     the server is the one that MLFLOW_TRACKING_URI names. None: no MLflow."""

@@ -16,7 +16,8 @@ from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.occlusion import weights
 from pipelines.evaluation.results import print_classes, print_metrics, print_samples
-from pipelines.evaluation.runs import Run, load_run, predict_by_regression, read_rows
+from pipelines.evaluation.runs import Run, load_run, regression, rows_to_score
+from pipelines.evaluation.scored_rows import Model, score_rows
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
@@ -44,13 +45,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Metrics]:
 
 
 def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
-    with waiting("Reading and scoring the labelled rows"):
-        rows = read_rows(config, run)
-        probabilities = {MODEL: run.predict(rows.texts)}
+    with waiting("Reading the labelled rows"):
+        corpus = rows_to_score(config, run)
+    models = {MODEL: run.model}
     if config.baseline:
         with waiting("Training logistic regression on the same rows"):
-            probabilities[REGRESSION] = predict_by_regression(run, rows.texts)
-    probabilities[MAJORITY] = np.tile(run.record.shares, (len(rows.texts), 1))
+            models[REGRESSION] = regression(run)
+    models[MAJORITY] = _majority(run)
+    with waiting("Scoring the labelled rows"):
+        rows = score_rows(corpus, models)
     results = EvaluationResults(
         name=run.name,
         checkpoint=run.checkpoint,
@@ -60,13 +63,16 @@ def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
         texts=rows.texts,
         labels=rows.labels,
         lengths=rows.lengths,
-        probabilities_by_model=probabilities,
+        probabilities_by_model=rows.probabilities,
+        totals=rows.totals,
     )
     wrong_answers = results.answers[MODEL][results.worst]
     wrong_texts = [results.texts[i] for i in results.worst]
     results = replace(results, weights=weights(run.checkpoint, wrong_texts, wrong_answers))
     print_metrics(results.metrics)
     print(f"\n{verdict(results)}")
+    if results.sample_note:
+        print(results.sample_note)
     if warning := majority_warning(results):
         print(warning)
     if warning := rows_warning(results.run.flags, results.data_dir, results.held_out):
@@ -79,6 +85,14 @@ def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
     if config.mlflow_experiment is not None:
         _track(config.mlflow_experiment, results, run.directory)
     return results.metrics
+
+
+def _majority(run: Run) -> Model:
+    """Answers each text with the training rows' share of each class."""
+    shares = run.record.shares
+    # A threshold would turn the majority class into another one.
+    classes = replace(run.checkpoint.classes, threshold=None)
+    return Model(lambda texts: np.broadcast_to(shares, (len(texts), len(shares))), classes)
 
 
 def _write_files(results: EvaluationResults, directory: str) -> str:

@@ -2,14 +2,18 @@
 
 import posixpath
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-import numpy as np
+import pyarrow as pa
 
 from pipelines.console.terminal import printable
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.evaluation.config import EvaluateConfig
-from pipelines.evaluation.held_out import LabelledTexts, read_labelled
+from pipelines.evaluation.held_out import LabelledCorpus, find_rows
+from pipelines.evaluation.sample import Sample
+from pipelines.evaluation.scored_rows import Model
 from pipelines.evaluation.training_record import TrainingRecord, read_training_record
+from pipelines.reports.evaluation_results import REGRESSION
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.split import TEST, TRAIN, VALIDATION
 from sentiment import storage
@@ -37,9 +41,10 @@ class Run:
         """The labels of each class."""
         return self.record.reader.labels or LabelMap.of_names(self.checkpoint.classes.names)
 
-    def predict(self, texts: list[str]) -> np.ndarray:
-        """float32[n, K]: the probability of each class for each text."""
-        return Predictor(self.checkpoint).predict_proba(texts)
+    @cached_property
+    def model(self) -> Model:
+        """The model to score rows with."""
+        return Model(Predictor(self.checkpoint).predict_proba, self.checkpoint.classes)
 
 
 def load_run(directory: str) -> Run:
@@ -48,8 +53,8 @@ def load_run(directory: str) -> Run:
     return Run(directory, checkpoint, read_training_record(checkpoint))
 
 
-def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
-    """Read, and say on the terminal, what to evaluate on: the rows held out, or all of --data_dir.
+def rows_to_score(config: EvaluateConfig, run: Run) -> LabelledCorpus:
+    """Find, and say on the terminal, what to evaluate on: the rows held out, or all of --data_dir.
 
     Raises InputError if there are none.
     """
@@ -69,11 +74,11 @@ def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
     data_dir = config.data_dir or record.data_dir
     split, parts = (record.split, (TEST,)) if config.held_out else (None, ())
     where = record.where if config.held_out else config.where
-    rows = read_labelled(data_dir, reader, run.checkpoint, run.label_map, split, parts, where)
+    rows = find_rows(data_dir, reader, run.checkpoint, run.label_map, split, parts, where)
     kind = "held-out rows" if config.held_out else "rows"
-    if not rows.texts:
+    if not rows.rows:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
-    print(f"{len(rows.texts):,} {kind} of {printable(data_dir)}\n", flush=True)
+    print(f"{rows.rows:,} {kind} of {printable(data_dir)}\n", flush=True)
     for line in rows.detected:
         print(f"{printable(line)}\n", flush=True)
     if rows.label_map != run.label_map:
@@ -83,16 +88,13 @@ def read_rows(config: EvaluateConfig, run: Run) -> LabelledTexts:
     return rows
 
 
-def predict_by_regression(run: Run, texts: list[str]) -> np.ndarray:
-    """Train TF-IDF + logistic regression on a run's training texts, and predict.
-
-    Returns:
-        float64[n, K].
+def regression(run: Run) -> Model:
+    """Train TF-IDF + logistic regression on a run's training texts, or a random sample of them.
 
     Raises InputError if nothing can be learnt from them.
     """
     record = run.record
-    learnt = read_labelled(
+    learnt = find_rows(
         record.data_dir,
         record.reader,
         run.checkpoint,
@@ -101,8 +103,17 @@ def predict_by_regression(run: Run, texts: list[str]) -> np.ndarray:
         (TRAIN, VALIDATION),
         record.where,
     )
-    classes = len(run.checkpoint.classes)
+    sample = Sample()
+    for block in learnt.blocks():
+        sample.add(pa.table({"text": block.texts, "label": block.labels}))
+    table = sample.table()
+    if len(table) < learnt.rows:
+        print(f"{REGRESSION} learns a random sample of {len(table):,} rows\n", flush=True)
+    classes = run.checkpoint.classes
     try:
-        return logistic_regression(learnt.texts, learnt.labels, classes)(texts)
+        predict = logistic_regression(
+            table["text"].to_pylist(), table["label"].to_numpy(), len(classes)
+        )
     except ValueError as error:  # It says why: no texts, no words or one label.
         raise InputError(f"--baseline: {record.data_dir}: {error}") from error
+    return Model(lambda texts: predict(texts.to_pylist()), classes)

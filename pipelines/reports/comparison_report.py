@@ -12,9 +12,11 @@ import numpy as np
 from pipelines.reports.evaluation_results import (
     COMPARISON_COLUMNS,
     INTERVALS,
+    Totals,
     comparison_row,
     format_number,
     metric_notes,
+    sample_note,
 )
 from pipelines.reports.page import Section, Table, page, shorten
 from pipelines.reports.training_run import TrainingRun, origin_warning
@@ -23,7 +25,7 @@ from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
 from sentiment.errors import on_one_line
-from sentiment.metrics import Metrics, PairedAccuracy, compare_answers, measure
+from sentiment.metrics import Metrics, PairedAccuracy, compare_answers, compare_counts, measure
 
 PAIRED_COLUMNS = (
     "model",
@@ -67,6 +69,8 @@ class ComparisonResults:
     texts: Sequence[str]
     labels: np.ndarray
     """int[n]."""
+    totals: Totals | None = None
+    """Of all texts, if these are a sample; None: these are all."""
 
     @property
     def first(self) -> str:
@@ -82,7 +86,12 @@ class ComparisonResults:
     def metrics(self) -> dict[str, Metrics]:
         """Metrics by the model's name."""
         return {
-            name: measure(self.labels, model.probabilities, model.classes)
+            name: measure(
+                self.labels,
+                model.probabilities,
+                model.classes,
+                self.totals.counts[name] if self.totals else None,
+            )
             for name, model in self.models.items()
         }
 
@@ -97,6 +106,9 @@ class ComparisonResults:
     def paired(self) -> dict[str, PairedAccuracy]:
         """Each other model against the first, by its name."""
         first, *others = self.answers
+        if self.totals is not None:
+            rows = self.metrics[first].rows
+            return {name: compare_counts(*self.totals.only_right[name], rows) for name in others}
         return {
             name: compare_answers(self.labels, self.answers[first], self.answers[name])
             for name in others
@@ -135,7 +147,10 @@ def comparison_report(results: ComparisonResults) -> bytes:
         paired_verdict(name, results.first, paired) for name, paired in results.paired.items()
     ]
     kind = f"rows that {results.first} held out" if results.held_out else "rows"
-    sentences.append(f"Measured on {len(results.labels):,} {kind}, of {results.data_dir}.")
+    rows = results.metrics[results.first].rows
+    sentences.append(f"Measured on {rows:,} {kind}, of {results.data_dir}.")
+    if note := sample_note(len(results.labels), rows):
+        sentences.append(note)
     sentences += results.origin_warnings
     learnt = [name for name, model in results.models.items() if _has_learnt(model, results)]
     if learnt and not results.held_out:
@@ -185,7 +200,7 @@ def _classes(results: ComparisonResults) -> Section:
     rows = [
         (
             name,
-            f"{(results.labels == k).sum():,}",
+            f"{results.metrics[results.first].confusion[k].sum():,}",
             *(format_number(metrics.f1[k], ".1%") for metrics in results.metrics.values()),
         )
         for k, name in enumerate(results.names)

@@ -10,7 +10,16 @@ import numpy as np
 from pipelines.reports.training_run import TrainingRun
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
-from sentiment.metrics import Metrics, measure
+from sentiment.metrics import (
+    Calibration,
+    Counts,
+    Metrics,
+    PairedAccuracy,
+    calibrate,
+    compare_answers,
+    compare_counts,
+    measure,
+)
 
 MODEL, REGRESSION, MAJORITY = "this model", "TF-IDF + logistic regression", "majority class"
 """Names of models. The majority class predicts the training rows' share of each class."""
@@ -57,6 +66,16 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """What is counted of all texts, where the results hold a random sample of them."""
+
+    counts: Mapping[str, Counts]
+    """By the model's name."""
+    only_right: Mapping[str, tuple[int, int]]
+    """Texts that only the first model answers rightly, and only this one; by this one's name."""
+
+
+@dataclass(frozen=True)
 class EvaluationResults:
     """A checkpoint, n >= 1 labelled texts, and what the model and simpler models predict."""
 
@@ -77,6 +96,8 @@ class EvaluationResults:
     """float[n, K], by the model's name; `MODEL` comes first."""
     weights: Sequence[Sequence[Weight]] = ()
     """What each of the `worst` answers rests on, the heaviest first; empty: not measured."""
+    totals: Totals | None = None
+    """Of all texts, if these are a sample; None: these are all."""
 
     @property
     def classes(self) -> Classes:
@@ -114,9 +135,33 @@ class EvaluationResults:
     def metrics(self) -> dict[str, Metrics]:
         """Metrics by the model's name."""
         return {
-            name: measure(self.labels, probabilities, self._classes_for(name))
+            name: measure(
+                self.labels,
+                probabilities,
+                self._classes_for(name),
+                self.totals.counts[name] if self.totals else None,
+            )
             for name, probabilities in self.probabilities_by_model.items()
         }
+
+    def against(self, rival: str) -> PairedAccuracy:
+        """How this model's accuracy differs from another one's."""
+        if self.totals is None:
+            return compare_answers(self.labels, self.answers[rival], self.answers[MODEL])
+        only_model, only_rival = self.totals.only_right[rival]
+        return compare_counts(only_rival, only_model, self.metrics[MODEL].rows)
+
+    @property
+    def calibration(self) -> Calibration:
+        """This model's."""
+        if self.totals is None:
+            return calibrate(self.labels, self.probabilities, self.classes)
+        return self.totals.counts[MODEL].calibration
+
+    @property
+    def sample_note(self) -> str:
+        """A sentence that says what is of a sample; "" if nothing is."""
+        return sample_note(len(self.labels), self.metrics[MODEL].rows)
 
     @cached_property
     def comparison(self) -> list[tuple[str, ...]]:
@@ -155,6 +200,16 @@ class EvaluationResults:
             *((f"{library} version", version) for library, version in run.versions.items()),
             ("model hash", checkpoint.model_hash),
         ]
+
+
+def sample_note(sample: int, rows: int) -> str:
+    """A sentence that says what is of a sample of so many rows; "" if it is all of them."""
+    if sample == rows:
+        return ""
+    return (
+        f"AUC, curves, thresholds, lengths and quoted texts are of a random sample of {sample:,} "
+        "of them, all else of all."
+    )
 
 
 def comparison_row(name: str, metrics: Metrics) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def model_card(results: EvaluationResults) -> bytes:
             name=_inline(results.name),
             table=_table,
             facts=results.model_facts(_without_directory(results.run.flags["data_dir"])),
-            rows=f"{len(results.labels):,}",
+            rows=f"{results.metrics[MODEL].rows:,}",
             verdict=verdict(results),
             origin=_origin(results.run.flags),
             intervals=f"{INTERVALS} {metric_notes(results.classes)}",

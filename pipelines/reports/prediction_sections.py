@@ -23,7 +23,7 @@ from pipelines.reports.page import (
     Table,
     draw_chart,
 )
-from sentiment.metrics import BINS, calibrate, most_confused, share_interval
+from sentiment.metrics import BINS, most_confused, share_interval
 
 if TYPE_CHECKING:  # Loads where a chart is drawn.
     from matplotlib.axes import Axes
@@ -199,7 +199,7 @@ def _matrix(confusion: np.ndarray, names: Sequence[str]) -> Table:
 
 def calibration(results: EvaluationResults) -> Section:
     """The reliability diagram: how often a probability came true."""
-    calibrated = calibrate(results.labels, results.probabilities, results.classes)
+    calibrated = results.calibration
     bins = np.flatnonzero(calibrated.rows)
     rows, shares = calibrated.rows[bins], calibrated.share[bins]
     hits = np.rint(shares * rows)

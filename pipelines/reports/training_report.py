@@ -64,11 +64,11 @@ def _lead(results: EvaluationResults) -> str:
     if len(names) == 2:
         rule = f"A text is answered {names[1]} from a probability of {threshold:g}."
     text = (
-        f"{verdict(results)} It is {results.name}, measured on {len(results.labels):,} "
+        f"{verdict(results)} It is {results.name}, measured on {results.metrics[MODEL].rows:,} "
         f"{results.kind} of {results.data_dir}. {rule}"
     )
     warning = rows_warning(results.run.flags, results.data_dir, results.held_out)
-    return f"{text} {warning}".rstrip()
+    return " ".join(filter(None, (text, results.sample_note, warning)))
 
 
 def _model(results: EvaluationResults) -> Section:

@@ -1,7 +1,7 @@
 """What a comparison of models comes to, in a sentence."""
 
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
-from sentiment.metrics import PairedAccuracy, compare_answers
+from sentiment.metrics import PairedAccuracy
 
 NEAR_MAJORITY = 0.05
 """A macro-F1 that is at most this much above that of the majority class shows little."""
@@ -23,7 +23,7 @@ def verdict(results: EvaluationResults) -> str:
             f"The model is right for {ours.accuracy:.1%} of the texts, {than} the majority class."
         )
     f1 = _points(ours.macro_f1 - theirs.macro_f1)
-    paired = compare_answers(results.labels, results.answers[rival], results.answers[MODEL])
+    paired = results.against(rival)
     macro_f1 = f"macro-F1 is {abs(f1):.1f} points {'higher' if f1 > 0 else 'lower'}"
     intervals = "do not overlap"
     if _overlap(ours.accuracy_interval, theirs.accuracy_interval):

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score
 
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.job import evaluate
-from pipelines.evaluation.runs import load_run, predict_by_regression, read_rows
+from pipelines.evaluation.runs import load_run, regression, rows_to_score
 from pipelines.reports.comparison_report import DISAGREEMENTS
 from pipelines.reports.evaluation_results import REGRESSION
 from sentiment import checkpoint
@@ -48,21 +49,25 @@ def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
     evaluate(EvaluateConfig(checkpoints=directories, baseline=True))
     printed = capsys.readouterr().out
     config = EvaluateConfig(directories[:1])
-    rows = read_rows(config, first := load_run(directories[0]))
+    run = load_run(directories[0])
+    blocks = list(rows_to_score(config, run).blocks())
+    column = pa.chunked_array([chunk for block in blocks for chunk in block.texts.chunks])
+    texts, labels = column.to_pylist(), np.concatenate([block.labels for block in blocks])
     answers = {
-        Path(each).name: load_run(each).predict(rows.texts).argmax(axis=1) for each in directories
+        Path(each).name: load_run(each).model.predict(column).argmax(axis=1) for each in directories
     }
-    answers[REGRESSION] = predict_by_regression(first, rows.texts).argmax(axis=1)
+    baseline = regression(run).predict(column)
+    answers[REGRESSION] = baseline.argmax(axis=1)
     measured = cells(printed, "calibration error")
     for name, given in answers.items():
-        f1 = f1_score(rows.labels, given, average="macro")
-        assert measured[name][:2] == [f"{accuracy_score(rows.labels, given):.1%}", f"{f1:.1%}"]
+        f1 = f1_score(labels, given, average="macro")
+        assert measured[name][:2] == [f"{accuracy_score(labels, given):.1%}", f"{f1:.1%}"]
     table = cells(printed, "Differences from run-0 in points, with 95% intervals")
     assert [*table] == ["model", "run-1", "run-2", REGRESSION]
-    right = {name: given == rows.labels for name, given in answers.items()}
+    right = {name: given == labels for name, given in answers.items()}
     for name in ("run-1", "run-2", REGRESSION):
         counts = [(right[a] & ~right[b]).sum() for a, b in (("run-0", name), (name, "run-0"))]
-        points = 100 * (counts[1] - counts[0]) / len(rows.texts)
+        points = 100 * (counts[1] - counts[0]) / len(texts)
         p = min(1, 2 * binom.cdf(min(counts), sum(counts), 0.5))
         difference, _, _, *shown, test = table[name]
         assert difference == f"{points:+.1f}"
@@ -78,15 +83,14 @@ def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
     assert all(value in text for row in [*measured.values(), *table.values()] for value in row)
     assert re.search(r"--epochs\s+–\s+3\s+–\n", text)
     assert re.search(r"--test_size\s+0\.2\s+0\.2\s+0\.5\n", text)
-    assert first.checkpoint.model_hash[:12] in text
-    assert f"{len(rows.texts)} rows that run-0 held out" in text
+    assert run.checkpoint.model_hash[:12] in text
+    assert f"{len(texts)} rows that run-0 held out" in text
     quoted = text.partition("Where they disagree\n\n")[2]
     only = np.flatnonzero(right[REGRESSION] & ~right["run-0"])
     theirs, ours = (
-        predicted[only, rows.labels[only]]
-        for predicted in (predict_by_regression(first, rows.texts), first.predict(rows.texts))
+        predicted[only, labels[only]] for predicted in (baseline, run.model.predict(column))
     )
-    most = [rows.texts[i] for i in only[np.argsort(ours - theirs, kind="stable")]]
+    most = [texts[i] for i in only[np.argsort(ours - theirs, kind="stable")]]
     places = [quoted.index(f"\n{shown}\n") for shown in most[:DISAGREEMENTS]]
     assert places == sorted(places)
     assert not [shown for shown in most[DISAGREEMENTS:] if f"\n{shown}\n" in quoted]
@@ -119,8 +123,13 @@ def test_thresholds_of_each_run_count(corpus, tmp_path, capsys):
     strict = replace(checkpoint.load(first), classes=Classes(threshold=0.999))
     checkpoint.save(strict, other)
     evaluate(EvaluateConfig((first, other)))
-    rows = read_rows(EvaluateConfig((first,)), load_run(first))
-    share = f"{(rows.labels == 0).mean():.1%}"
+    labels = np.concatenate(
+        [
+            block.labels
+            for block in rows_to_score(EvaluateConfig((first,)), load_run(first)).blocks()
+        ]
+    )
+    share = f"{(labels == 0).mean():.1%}"
     assert cells(capsys.readouterr().out, "calibration error")["run-1"][0] == share
 
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.evaluation.config import EvaluateConfig
-from pipelines.evaluation.held_out import read_labelled
+from pipelines.evaluation.held_out import LabelledTexts, find_rows
 from pipelines.evaluation.job import evaluate
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
@@ -36,6 +36,17 @@ def write(directory, labels, texts=TEXTS):
     return str(directory)
 
 
+def read(*args, **kwargs):
+    """The corpus that `find_rows` found, and all of its rows."""
+    corpus = find_rows(*args, **kwargs)
+    blocks = list(corpus.blocks())
+    texts = [text for block in blocks for text in block.texts.to_pylist()]
+    columns = ([getattr(block, name) for block in blocks] for name in ("labels", "lengths"))
+    found = LabelledTexts(texts, *map(np.concatenate, columns))
+    assert corpus.rows == len(texts) == len(found.labels)
+    return corpus, found
+
+
 def cycled(*labels):
     return [labels[number * len(labels) // 300] for number in range(300)]
 
@@ -53,34 +64,33 @@ def cycled(*labels):
 def test_labels_are_recognized_over_all_shards(model, tmp_path, known, labels, classes, unnamed):
     directory = write(tmp_path / "texts", cycled(*labels))
     reader = LabelledReader("text", "y")
-    found = read_labelled(directory, reader, model, known)
+    corpus, found = read(directory, reader, model, known)
     expected = cycled(*classes)
     assert found.labels.tolist() == [label for label in expected if label is not None]
     assert found.labels.dtype == np.int16
     assert found.texts == [t for t, c in zip(TEXTS, expected, strict=True) if c is not None]
     assert len(found.lengths) == len(found.texts)
-    assert found.left_out == LeftOut(unnamed=unnamed)
+    assert corpus.left_out == LeftOut(unnamed=unnamed)
 
 
 def test_with_a_map_the_labels_are_those_of_training(model, tmp_path):
     directory = write(tmp_path / "texts", cycled(5, 3, 1))
     stars = LabelMap.parse(["good=4,5", "bad=1,2"])
     reader = LabelledReader("text", "y", ReadOptions(), stars)
-    found = read_labelled(directory, reader, model, stars)
+    corpus, found = read(directory, reader, model, stars)
     assert found.labels.tolist() == [0] * 100 + [1] * 100
-    assert found.left_out == LeftOut(unnamed={"3": 100})
+    assert corpus.left_out == LeftOut(unnamed={"3": 100})
 
 
 def test_the_parts_of_a_split_are_all_rows(model, tmp_path):
     directory = write(tmp_path / "texts", cycled(1, 0), [*TEXTS[:-1], None])
     reader, split = LabelledReader("text", "y"), Split(0, 0.3)
     parts = [
-        read_labelled(directory, reader, model, BINARY, split, (part,))
-        for part in (TRAIN, VALIDATION, TEST)
+        read(directory, reader, model, BINARY, split, (part,)) for part in (TRAIN, VALIDATION, TEST)
     ]
-    assert sorted(text for part in parts for text in part.texts) == sorted(TEXTS[:-1])
-    for part in parts:
-        assert part.left_out.rejected == {"text is null": 1}
+    assert sorted(text for _, part in parts for text in part.texts) == sorted(TEXTS[:-1])
+    for corpus, part in parts:
+        assert corpus.left_out.rejected == {"text is null": 1}
         expected = {text: int(number < 150) for number, text in enumerate(TEXTS)}
         assert part.labels.tolist() == [expected[text] for text in part.texts]
 

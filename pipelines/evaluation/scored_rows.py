@@ -1,0 +1,83 @@
+"""Score the labelled rows by several models, a block at a time: counts of all, a sample in memory.
+
+Memory does not grow with the rows beyond `SAMPLE_ROWS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.evaluation.held_out import LabelledCorpus
+from pipelines.evaluation.sample import SAMPLE_ROWS, Sample
+from pipelines.reports.evaluation_results import Totals
+from sentiment.classes import Classes
+from sentiment.metrics import Counts, count, only_right
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to measure."""
+
+    predict: Callable[[pa.ChunkedArray], np.ndarray]
+    """From m texts to float[m, K], the probabilities of each class."""
+    classes: Classes
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """n sampled rows with what each model predicts for them, and the totals of all rows."""
+
+    texts: list[str]
+    labels: np.ndarray
+    """int16[n]: the class."""
+    lengths: np.ndarray
+    """int64[n]: tokens of each text."""
+    probabilities: dict[str, np.ndarray]
+    """float32[n, K], by the model's name."""
+    totals: Totals
+
+
+def score_rows(
+    corpus: LabelledCorpus, models: Mapping[str, Model], sample_rows: int = SAMPLE_ROWS
+) -> ScoredRows:
+    """Score all rows of the corpus; the first model is the one that the others are compared with.
+
+    Args:
+        corpus: with at least one row.
+        models: by name, of the same K classes.
+        sample_rows: rows that are kept, at most.
+    """
+    first, *others = models
+    counts: dict[str, Counts] = {}
+    pairs = dict.fromkeys(others, (0, 0))
+    sample = Sample(sample_rows)
+    for block in corpus.blocks():
+        if not len(block.labels):
+            continue
+        columns = {"text": block.texts, "label": block.labels, "length": block.lengths}
+        answers = {}
+        for name, model in models.items():
+            predicted = model.predict(block.texts).astype(np.float32)
+            found = count(block.labels, predicted, model.classes)
+            counts[name] = counts[name] + found if name in counts else found
+            answers[name] = model.classes.winners(predicted)
+            flat = pa.array(predicted.ravel())
+            columns[name] = pa.FixedSizeListArray.from_arrays(flat, predicted.shape[1])
+        for name in others:
+            new = only_right(block.labels, answers[first], answers[name])
+            pairs[name] = (pairs[name][0] + new[0], pairs[name][1] + new[1])
+        # By their places: a model may have any name.
+        sample.add(pa.table(list(columns.values()), names=list(map(str, range(len(columns))))))
+    texts, labels, lengths, *predictions = sample.table().columns
+    return ScoredRows(
+        texts.to_pylist(),
+        labels.to_numpy(),
+        lengths.to_numpy(),
+        {
+            name: column.combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+            for name, column in zip(models, predictions, strict=True)
+        },
+        Totals(counts, pairs),
+    )

@@ -1,0 +1,100 @@
+"""However many rows are scored, a sample is held, and all are counted."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.evaluation import job
+from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.runs import load_run, rows_to_score
+from pipelines.evaluation.sample import Sample
+from pipelines.evaluation.scored_rows import score_rows
+from sentiment.metrics import compare_answers, measure
+from testing.evaluation_results import save_trained
+from testing.generated import write_shards
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scored")
+    write_shards(root / "corpus", rows=1500, shards=3)
+    save_trained(str(root / "model"), root / "corpus")
+    return str(root / "model")
+
+
+def test_totals_are_of_all_rows_and_the_sample_is_some_of_them(model):
+    run = load_run(model)
+    corpus = rows_to_score(EvaluateConfig((model,)), run)
+    strict = replace(run.model, classes=replace(run.model.classes, threshold=0.9))
+    models = {"one": run.model, "other": strict}
+    whole, sampled = (score_rows(corpus, models, rows) for rows in (10_000, 100))
+    assert len(whole.texts) == corpus.rows > 250
+    expected = measure(whole.labels, whole.probabilities["one"], run.model.classes)
+    for rows in (whole, sampled):
+        counts = rows.totals.counts["one"]
+        found = measure(rows.labels, rows.probabilities["one"], run.model.classes, counts)
+        np.testing.assert_array_equal(found.confusion, expected.confusion)
+        assert found.rows == corpus.rows
+        assert found.log_loss == pytest.approx(expected.log_loss)
+        assert found.calibration_error == pytest.approx(expected.calibration_error)
+        answers = (each.classes.winners(whole.probabilities["one"]) for each in models.values())
+        paired = compare_answers(whole.labels, *answers)
+        assert rows.totals.only_right["other"] == (paired.only_first, paired.only_second)
+    assert found.auc == pytest.approx(expected.auc, abs=0.1)
+    assert found.auc != expected.auc
+    places = [whole.texts.index(text) for text in sampled.texts]
+    assert len(places) == 100
+    assert places == sorted(places)
+    np.testing.assert_array_equal(sampled.labels, whole.labels[places])
+    np.testing.assert_array_equal(sampled.lengths, whole.lengths[places])
+    for name in models:
+        np.testing.assert_array_equal(
+            sampled.probabilities[name], whole.probabilities[name][places]
+        )
+
+
+def test_what_is_of_a_sample_is_said(model, monkeypatch, capsys, tmp_path):
+    metrics = job.evaluate(EvaluateConfig((model,), baseline=True))
+    everything = capsys.readouterr().out
+    monkeypatch.setattr(job, "score_rows", partial(score_rows, sample_rows=100))
+    job.evaluate(EvaluateConfig((model,), baseline=True))
+    printed = capsys.readouterr().out
+    note = "are of a random sample of 100 of them, all else of all."
+    assert note in printed
+    assert note not in everything
+    rows = metrics[job.MODEL].rows
+    page = Path(f"{model}/report.html").read_text()
+    assert note in page
+    assert f"measured on {rows:,} held-out rows" in page
+    # The verdict rests on all rows.
+    assert printed.splitlines()[-1] == everything.splitlines()[-1]
+    lines = [line for line in everything.splitlines() if " by " in line and " points" in line]
+    assert lines
+    assert set(lines) <= set(printed.splitlines())
+
+
+def test_rows_of_every_block_are_as_likely():
+    hits = np.zeros(1000, int)
+    sample = Sample(100)
+    for start in range(0, 1000, 70):
+        sample.add(pa.table({"row": range(start, min(start + 70, 1000))}))
+    hits[sample.table()["row"].to_numpy()] += 1
+    assert hits.sum() == 100
+    # Thirds of the rows, and no more blocks in memory than twice the sample.
+    assert all(20 <= part.sum() <= 48 for part in np.array_split(hits, 3))
+
+
+def test_files_that_change_meanwhile_are_refused(model, tmp_path):
+    write_shards(tmp_path / "corpus", rows=300, shards=1)
+    save_trained(str(tmp_path / "model"), tmp_path / "corpus")
+    run = load_run(str(tmp_path / "model"))
+    corpus = rows_to_score(EvaluateConfig((str(tmp_path / "model"),)), run)
+    for path in (tmp_path / "corpus").iterdir():
+        path.unlink()
+    write_shards(tmp_path / "corpus", rows=100, shards=1)
+    with pytest.raises(Exception, match="changed"):
+        score_rows(corpus, {"one": run.model})
