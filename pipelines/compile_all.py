@@ -16,7 +16,7 @@ from sentiment.predictor import Predictor
 from sentiment.text.tokenizer import SPECIALS, Tokenizer
 
 _VOCABULARY = (*SPECIALS, "not", "good", "not good")
-_SHARDS = {"csv": b"text\nnot good\n", "json": b'{"text":"not good"}\n'}
+_SHARDS = {"csv": b"text\nnot good\n", "json": b'{"text":"not good"}\n', "text": b"not good\n"}
 
 
 def main() -> None:
