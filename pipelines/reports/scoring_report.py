@@ -165,6 +165,7 @@ def _drift(results: ScoringResults) -> Section:
 def _classes(results: ScoringResults) -> Section:
     """The share of each class, here and among the training labels."""
     rows, names = results.class_rows, results.checkpoint.classes.names
+    means = results.mean_probabilities
     trained = trained_rows(results.checkpoint.training, len(names))
     cells = [
         (
@@ -172,16 +173,18 @@ def _classes(results: ScoringResults) -> Section:
             f"{rows[i]:,}",
             percent(rows[i], rows.sum()),
             _shown(None if trained is None else trained[i] / trained.sum()),
+            "–" if means is None else f"{means[i]:.1%}",
         )
         for i in most_frequent(rows, CLASSES_LISTED)
     ]
     caption = "All classes" if len(cells) == len(rows) else f"The most frequent of {len(rows):,}"
-    columns = ("class", "rows", "these texts", "training labels")
+    columns = ("class", "rows", "these texts", "training labels", "mean probability")
     return Section(
         "Classes",
         "The share of each class: of the rows that are predicted to be of it here, and of the rows "
-        "that were labelled so in training.",
-        tables=[Table(caption, columns, cells, "lrrr")],
+        "that were labelled so in training. If the model is calibrated, the mean probability is a "
+        "better estimate of the share: a row of which the model is unsure counts in part.",
+        tables=[Table(caption, columns, cells, "lrrrr")],
         is_narrow=True,
     )
 

@@ -99,6 +99,8 @@ class ScoringResults:
     """Texts scored without any known word, in the parts in which they were counted."""
     wordless_of: int
     """Rows scored in those parts: earlier versions did not count."""
+    mean_probabilities: np.ndarray | None
+    """float64[classes]: over the rows of parts in which they were summed up; None: of none."""
     histogram: np.ndarray
     """int64[bins]: rows scored by probability, in bins of equal width from 0 to 1: of two classes
     that of the second, else the winner's."""

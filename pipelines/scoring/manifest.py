@@ -37,13 +37,14 @@ RECORDS = pa.schema(
         pa.field("reasons", pa.map_(pa.string(), pa.int64()), nullable=False),
         pa.field("by", pa.string()),
         pa.field("wordless", pa.int64()),
+        pa.field("probability_sums", pa.list_(pa.float64())),
     ]
 )
 """Schema of the manifest. Of a part's file: bytes, time in ns since 1970 (0: not known), hash; the
 same of its file in `_rejected/` (null: it has none); `PartCounts`; `histogram`: int64[BINS];
 `answers`: rows scored of each piece and class, as in `PartResult`; `reasons`: rejected rows by kind
 of reason; `by`: rows by the values of columns, JSON; `wordless`: texts without a known word (null:
-not counted)."""
+not counted); `probability_sums`: float64[classes], as in `PartResult`."""
 
 PLAN = b"sentiment.plan"
 """Key of the SHA-256 of the plan's file, in hex, in the metadata of a plan's manifest."""
@@ -135,7 +136,7 @@ def read(
             return RECORDS.empty_table()
         table = file.read().replace_schema_metadata(None)
         # Earlier versions did not count.
-        for field in (RECORDS.field(name) for name in ("by", "wordless")):
+        for field in (RECORDS.field(name) for name in ("by", "wordless", "probability_sums")):
             if field.name not in table.column_names:
                 table = table.append_column(field, pa.nulls(len(table), field.type))
         table = pa.Table.from_arrays(
@@ -147,7 +148,9 @@ def read(
     part = positions(table["name"], names)
     answers = pc.list_value_length(table["answers"]).to_numpy(zero_copy_only=False)
     bins = pc.list_value_length(table["histogram"]).to_numpy(zero_copy_only=False)
+    sums = pc.list_value_length(table["probability_sums"]).fill_null(classes)
     has_all = (answers == ClassRows(classes).length(np.append(pieces, 0)[part])) & (bins == BINS)
+    has_all &= sums.to_numpy(zero_copy_only=False) == classes
     return _latest(table.filter(pa.array((part >= 0) & has_all)))
 
 
@@ -191,4 +194,5 @@ def _row(result: PartResult) -> dict[str, Any]:
         "reasons": list(result.reasons.items()),
         "by": json.dumps(result.by) if result.by else None,
         "wordless": result.wordless,
+        "probability_sums": result.probability_sums,
     }

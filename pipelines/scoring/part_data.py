@@ -164,6 +164,9 @@ class PartResult:
     wordless: int | None = None
     """Texts scored without any word that the vocabulary has; None: they were not counted. It is no
     part of `counts`: the file of a part is to have the same bytes as in earlier versions."""
+    probability_sums: Sequence[float] | None = None
+    """float[classes]: sums of each class's probabilities over the texts scored; None: they were not
+    counted, or the output has no column of each. No part of the file, either."""
 
     def to_json(self) -> str:
         """As JSON."""

@@ -90,6 +90,7 @@ def collect(
         counts=totals.counts,
         wordless=totals.wordless,
         wordless_of=totals.wordless_of,
+        mean_probabilities=totals.mean_probabilities,
         histogram=totals.histogram,
         class_rows=totals.classes,
         shards=paths,

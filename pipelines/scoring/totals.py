@@ -49,6 +49,8 @@ class Totals:
     """Texts scored without any known word, in the parts in which they were counted."""
     wordless_of: int
     """Rows scored in those parts: earlier versions did not count."""
+    mean_probabilities: npt.NDArray[np.float64] | None
+    """float64[classes]: over the rows of parts in which they were summed up; None: of none."""
 
     @staticmethod
     def of(
@@ -93,8 +95,19 @@ class Totals:
             shard_rows=shard_rows,
             reasons=_reasons(table["reasons"]),
             wordless=pc.sum(table["wordless"]).as_py() or 0,
+            mean_probabilities=_mean_probabilities(table, classes),
             wordless_of=pc.sum(table["rows"].filter(table["wordless"].is_valid())).as_py() or 0,
         )
+
+
+def _mean_probabilities(records: pa.Table, classes: int) -> npt.NDArray[np.float64] | None:
+    records = records.filter(records["probability_sums"].is_valid())
+    rows = pc.sum(records["rows"]).as_py() or 0
+    if not rows:
+        return None
+    sums = pc.list_flatten(records["probability_sums"]).to_numpy(zero_copy_only=False)
+    means: npt.NDArray[np.float64] = sums.reshape(-1, classes).sum(axis=0) / rows
+    return means
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pipelines.scoring.part_data import (
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 
-TASK = PartTask("part-000007", ((Shard("a b.csv", 5, 2**62), Span(3, 4, 2, 99)),), 2)
+TASK = PartTask("part-000007", ((Shard("a b.csv", 5, 2**62), Span(3, 4, 2, 99)),), 2, "abc")
 
 
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=4), max_size=5), st.integers(0, 3))

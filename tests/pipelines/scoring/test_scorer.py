@@ -31,11 +31,15 @@ def test_texts_without_a_known_word_are_counted(tmp_path):
     totals = Output(str(lake.scored)).totals()
     assert (totals.wordless, totals.wordless_of) == (wordless, len(texts))
 
-    # A part is what it was in versions that did not count; one that is verified is not counted.
+    # The probabilities are summed up beside them.
     (part,) = lake.scored.glob("part-*.parquet")
+    positive = pq.read_table(part)["positive_probability"].to_numpy().mean(dtype=np.float64)
+    np.testing.assert_allclose(totals.mean_probabilities, [1 - positive, positive], rtol=1e-12)
+
+    # A part is what it was in versions that did not count; one that is verified is not counted.
     footer = json.loads(pq.read_metadata(part).metadata[METADATA])
     assert footer["counts"].keys() == COUNTS
-    assert "wordless" not in footer
+    assert not {"wordless", "probability_sums"} & footer.keys()
     (lake.scored / "_manifest" / "parts-00000.parquet").unlink()
     lake.put("b.csv", word, word)
     lake.night()
