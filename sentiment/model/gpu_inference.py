@@ -49,17 +49,9 @@ class GPUInference:
         self.load_seconds = 0.0
 
     def __call__(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """The probability of each class for each text.
+        """As `sentiment.model.inference.Inference` says.
 
-        Args:
-            ids: int32[tokens], the token ids of all texts, one text after another.
-            offsets: int64[n + 1], where each text begins in `ids`, and the end of the last.
-
-        Returns:
-            float32[n, K], in the order of the texts.
-
-        Raises:
-            InputError: the GPU's answers are not the kernel's, or XLA cannot compile.
+        Raises InputError if the GPU's answers are not the kernel's, or if XLA cannot compile.
         """
         return self._model.probabilities(*self._with_bigrams(ids, offsets), self._batch_size)
 

@@ -6,13 +6,7 @@ import pytest
 
 from pipelines.scoring.job import InputChanged, TooManyRejected
 from pipelines.scoring.output import Output
-from testing.generated import save_checkpoint
 from testing.lake import Lake
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

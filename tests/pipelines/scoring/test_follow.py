@@ -15,17 +15,8 @@ from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import InputChanged, run
 from pipelines.scoring.output import Output
 from pipelines.sources.listing import find_shards
-from sentiment.checkpoint import load
 from sentiment.errors import InputError
-from testing.generated import save_checkpoint
 from testing.lake import Lake
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model")
-    save_checkpoint(directory)
-    return load(str(directory))
 
 
 @pytest.fixture

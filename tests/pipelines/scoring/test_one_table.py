@@ -28,7 +28,6 @@ from pipelines.sources.arrow_types import is_text
 from pipelines.sources.listing import find_shards
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
-from testing.generated import save_checkpoint
 from testing.properties import examples
 
 UTC = datetime.UTC
@@ -242,11 +241,6 @@ def is_written(text: str, value: pa.Scalar) -> bool:
         same = pa.scalar(text.replace("+0900", "+09:00")).cast(kind)
         return bool(same.value == value.value)
     return text == str(value.cast(pa.string()) if pa.types.is_temporal(kind) else written)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Checkpoint:
-    return save_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @settings(examples(60), suppress_health_check=[*HealthCheck])

@@ -19,17 +19,8 @@ from pipelines.scoring.job import InputChanged
 from pipelines.scoring.output import Output, overwrite
 from pipelines.scoring.plan import Plan
 from pipelines.sources.names import NULL_PARTITION, partition_directory, partitions, require_keys
-from sentiment.checkpoint import load
 from sentiment.errors import InputError
-from testing.generated import save_checkpoint
 from testing.lake import Lake
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model")
-    save_checkpoint(directory)
-    return load(str(directory))
 
 
 @pytest.fixture

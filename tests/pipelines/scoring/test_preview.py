@@ -16,17 +16,8 @@ from pipelines.scoring.output import Output
 from pipelines.scoring.preview import preview
 from pipelines.scoring.shards import Shards
 from pipelines.sources.listing import find_shards
-from sentiment.checkpoint import load
 from sentiment.errors import InputError
-from testing.generated import save_checkpoint
 from testing.lake import Lake
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model")
-    save_checkpoint(directory)
-    return load(str(directory))
 
 
 @pytest.fixture
