@@ -96,8 +96,8 @@ def say_totals(
         say(f"{counts['truncated']:,} texts were scored on their first {max_tokens} tokens")
     if totals.wordless:
         say(
-            f"{quantity(totals.wordless, 'text')} without a word that the model knows: their "
-            "answers say nothing of them"
+            f"{quantity(totals.wordless, 'text')} without a word that the model knows: "
+            "answers to such texts mean nothing"
         )
     if counts["rejected"] or unreadable_shards:
         say(
