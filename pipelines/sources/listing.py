@@ -17,7 +17,7 @@ from pipelines.sources.format_files import FORMAT_OF, MAGIC_BYTES, format_told_b
 from pipelines.sources.names import file_name
 from pipelines.sources.shard import Shard
 from pipelines.sources.shard_file import first_bytes, unavailable
-from pipelines.sources.tables import require_no_table
+from pipelines.sources.tables import METADATA, require_in_no_table, require_no_table
 from pipelines.sources.where import Where
 from sentiment import storage
 from sentiment.buckets import require_server
@@ -96,17 +96,18 @@ def find(
         has_format: whether a flag says what files are whose names do not tell it. Otherwise only
             those whose first bytes tell their format, as those of Parquet, are shards.
 
-    Raises InputError, which names `flag`, if a path does not exist or holds no shard, if it is a
-    table of Delta Lake, Iceberg or Hudi, or if a condition is wrong; Unavailable if it cannot be
-    listed.
+    Raises InputError, which names `flag`, if a path does not exist or holds no shard, if it is,
+    holds or lies in a table of Delta Lake, Iceberg or Hudi, or if a condition is wrong; Unavailable
+    if it cannot be listed.
     """
     conditions = Where.parse(where)
     shards: list[Shard] = []
     aside: dict[str, list[str]] = {}
     files: set[str] = set()
+    looked_into: set[str] = set()
     real_directory = functools.cache(os.path.realpath)
     for path in paths:
-        infos = _files(path, flag, has_format, aside)
+        infos = _files(path, flag, has_format, aside, looked_into)
         listed = [
             Shard(_path_or_uri(path, info.path, real_directory), info.size, info.mtime_ns or 0)
             for info in infos
@@ -119,6 +120,7 @@ def find(
         own: list[Shard] = []
         # Links come last, so that a link that is added changes no other shard's path.
         by_file = [(_file_of(shard.path), shard) for shard in listed]
+        _require_links_into_no_table(path, flag, [file for file, _ in by_file], looked_into)
         for file, shard in sorted(by_file, key=lambda one: (one[0] != one[1].path, one[1].path)):
             if file not in files:
                 files.add(file)
@@ -198,9 +200,9 @@ def _is_below(path: str, directory: str) -> bool:
 
 
 def _files(
-    path: str, flag: str, has_format: bool, aside: dict[str, list[str]]
+    path: str, flag: str, has_format: bool, aside: dict[str, list[str]], looked_into: set[str]
 ) -> list[pafs.FileInfo]:
-    """The shards of one path; adds other files to `aside`."""
+    """The shards of one path; adds other files to `aside`, and directories to `looked_into`."""
     try:
         scheme = path.partition("://")[0]
         with waiting(f"{flag} {path}: no answer yet, trying for some 10 s", ANSWER_SECONDS):
@@ -214,16 +216,19 @@ def _files(
                     f"{flag} {path} does not end in any of {', '.join(FORMAT_OF)} (also .gz, .zst, "
                     ".bz2): pass --format"
                 )
+            parents = [posixpath.dirname(inner)]
+            require_in_no_table(filesystem, parents, f"{flag} {path}", looked_into)
             return [info]
         if info.type != pafs.FileType.NotFound:
             below = files_below(filesystem, inner)
         elif _MAGIC_CHARACTERS.search(inner):
-            below, inner = _matching(filesystem, inner)
+            below, inner = _matching(filesystem, inner, f"{flag} {path}", looked_into)
             if not below:
                 raise InputError(f"{flag} {path} matches no file and no directory")
         else:
             raise InputError(f"{flag} {path} does not exist")
         require_no_table(below, f"{flag} {path}")
+        require_in_no_table(filesystem, [inner], f"{flag} {path}", looked_into)
         data = [info for info in below if info.is_file and not _is_skipped(info.path, inner)]
         return list(_shards(data, path, has_format, aside))
     except InputError:
@@ -266,9 +271,14 @@ def _is_told(info: pafs.FileInfo, given: str) -> bool:
     return format_told_by(first_bytes(_path_or_uri(given, info.path), MAGIC_BYTES)) is not None
 
 
-def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.FileInfo], str]:
+def _matching(
+    filesystem: pafs.FileSystem, pattern: str, given: str, looked_into: set[str]
+) -> tuple[list[pafs.FileInfo], str]:
     """The files that a pattern matches, and those below the directories that it matches; and the
-    directory before the first name with special characters."""
+    directory before the first name with special characters.
+
+    Raises InputError, which names `given`, if a directory on the way is a table.
+    """
     names = pattern.split("/")
     first = next(i for i, name in enumerate(names) if _MAGIC_CHARACTERS.search(name))
     base = "/".join(names[:first])
@@ -277,7 +287,7 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.File
         if name == "**":
             below = [info for one in directories for info in files_below(filesystem, one)]
         else:
-            below = _level(filesystem, directories, name)
+            below = _level(filesystem, directories, name, given, looked_into)
         inner = [
             info.path
             for info in below
@@ -286,7 +296,7 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.File
         directories = [*directories, *inner] if name == "**" else inner
     matched = {}
     if names[-1] != "**":
-        infos = _level(filesystem, directories, names[-1])
+        infos = _level(filesystem, directories, names[-1], given, looked_into)
         matched = {info.path: info for info in infos if info.is_file}
         directories = [info.path for info in infos if info.type == pafs.FileType.Directory]
     for directory in directories:
@@ -295,21 +305,42 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> tuple[list[pafs.File
 
 
 def _level(
-    filesystem: pafs.FileSystem, directories: Sequence[str], name: str
+    filesystem: pafs.FileSystem,
+    directories: Sequence[str],
+    name: str,
+    given: str,
+    looked_into: set[str],
 ) -> list[pafs.FileInfo]:
     """The entries of directories that one name of a pattern matches; none that is hidden."""
     if not _MAGIC_CHARACTERS.search(name):
         infos = filesystem.get_file_info([f"{directory}/{name}" for directory in directories])
-        return [info for info in infos if info.type != pafs.FileType.NotFound]
+        entries = [info for info in infos if info.type != pafs.FileType.NotFound]
+        with_entry = [posixpath.dirname(info.path) for info in entries]
+        require_in_no_table(filesystem, with_entry, given, looked_into)
+        return entries
     selectors = [pafs.FileSelector(directory, allow_not_found=True) for directory in directories]
     with ThreadPoolExecutor(CONCURRENT_LISTINGS) as pool:
         listed = [info for infos in pool.map(filesystem.get_file_info, selectors) for info in infos]
-    require_no_table(listed, "the pattern")
+    require_no_table(listed, given)
+    with_metadata = [posixpath.dirname(info.path) for info in listed if info.base_name == METADATA]
+    require_in_no_table(filesystem, with_metadata, given, looked_into)
     return [
         info
         for info in listed
         if fnmatch.fnmatchcase(info.base_name, name) and not _is_hidden(info.base_name)
     ]
+
+
+def _require_links_into_no_table(
+    given: str, flag: str, files: Sequence[str], looked_into: set[str]
+) -> None:
+    """Raise an InputError if a path on a disk leads, by a link, into a table."""
+    if not files or "://" in files[0]:
+        return
+    root = _real(_base(given))
+    away = {posixpath.dirname(file) for file in files if not _is_below(file, root)}
+    directories = {posixpath.dirname(root), *away}
+    require_in_no_table(pafs.LocalFileSystem(), directories, f"{flag} {given}", looked_into)
 
 
 def files_below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:

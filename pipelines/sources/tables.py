@@ -2,9 +2,12 @@
 
 import posixpath
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pyarrow.fs as pafs
 
+from sentiment.arrow_errors import is_outage
 from sentiment.errors import InputError
 
 _EXPORTS = {
@@ -13,6 +16,15 @@ _EXPORTS = {
     "Hudi": "spark.read.format('hudi').load(DIRECTORY)",
 }
 """How each format's own library gives the rows that are live."""
+
+METADATA = "metadata"
+"""Name of a directory of Iceberg, which is one of its own only by the files in it."""
+
+LEVELS_LOOKED_INTO = 6
+"""A directory and its parents: a table's files are rarely more partitions deep."""
+
+CONCURRENT_LOOKS = 16
+"""Directories that are looked into at the same time."""
 
 
 def require_no_table(infos: Iterable[pafs.FileInfo], given: str) -> None:
@@ -28,10 +40,55 @@ def require_no_table(infos: Iterable[pafs.FileInfo], given: str) -> None:
             kind = "Delta Lake"
         elif name == ".hoodie":
             kind = "Hudi"
-        elif name.endswith(".metadata.json") and names[-2:-1] == ["metadata"]:
+        elif name.endswith(".metadata.json") and names[-2:-1] == [METADATA]:
             kind, directory = "Iceberg", posixpath.dirname(directory)
         if kind:
             raise InputError(
                 f"{given}: {directory} is a table of {kind}, whose files include deleted and "
                 f"replaced rows: write its live rows to Parquet, by {_EXPORTS[kind]}, and give that"
             )
+
+
+def require_in_no_table(
+    filesystem: pafs.FileSystem, directories: Iterable[str], given: str, looked_into: set[str]
+) -> None:
+    """Raise an InputError, which names `given`, if one of these directories, or a parent of one, is
+    such a table.
+
+    Args:
+        filesystem: of the directories.
+        directories: paths in it.
+        given: the flag and its value, for the message.
+        looked_into: directories that earlier calls have looked into, which are not looked into
+            again; this call adds its own.
+
+    Raises OSError if a bucket's server fails. A directory that may not be read is passed over.
+    """
+    parents = {parent for directory in directories for parent in _with_parents(directory)}
+    new = sorted(f"{filesystem.type_name}:{parent}" for parent in parents)
+    new = [parent for parent in new if parent not in looked_into]
+    looked_into.update(new)
+    with ThreadPoolExecutor(CONCURRENT_LOOKS) as pool:
+        paths = [parent.partition(":")[2] for parent in new]
+        for infos in pool.map(partial(_marks, filesystem), paths):
+            require_no_table(infos, given)
+
+
+def _with_parents(directory: str) -> list[str]:
+    """A directory and its parents, LEVELS_LOOKED_INTO at most; in a bucket, up to the bucket."""
+    names = directory.rstrip("/").split("/")
+    return ["/".join(names[:n]) for n in range(len(names), 0, -1)][:LEVELS_LOOKED_INTO]
+
+
+def _marks(filesystem: pafs.FileSystem, directory: str) -> list[pafs.FileInfo]:
+    """What tells a table, as far as a directory has it."""
+    names = ("_delta_log", ".hoodie", METADATA)
+    try:
+        infos = filesystem.get_file_info([f"{directory}/{name}" for name in names])
+        if infos[-1].type == pafs.FileType.Directory:
+            infos += filesystem.get_file_info(pafs.FileSelector(infos[-1].path))
+    except OSError as error:
+        if is_outage(error):
+            raise
+        return []
+    return [info for info in infos if info.type != pafs.FileType.NotFound]

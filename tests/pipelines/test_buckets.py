@@ -23,6 +23,7 @@ from pipelines.sources.listing import find, find_shards
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Span
 from sentiment import buckets, checkpoint, storage
+from sentiment.errors import InputError
 from testing.bucket_servers import KEY, SECRET, S3Server, Troubled
 from testing.generated import write_job
 from testing.programs import contents, end, refused, scoring, start, wait_for_parts
@@ -245,6 +246,15 @@ def test_patterns_and_directories_with_values(s3):
     assert find([s3.uri("lake")], "--input").aside_counts == {"without extension": 1, ".xlsx": 1}
     (shard,) = find([s3.uri("lake", "y=1", "*")], "--input").shards
     assert shard.count(ReadOptions()).schema.names == ["text", "y"]
+
+
+def test_what_lies_in_a_table_is_refused(s3):
+    for name in ("delta/_delta_log/0.json", "delta/x=1/a.parquet", "plain/x=1/a.parquet"):
+        storage.write(s3.uri("tables", name), b"text\n")
+    for given in ("delta/x=1", "delta/x=1/a.parquet", "*/x=1", "de*/x=1/*"):
+        with pytest.raises(InputError, match=r"tables/delta is a table of Delta Lake"):
+            find([s3.uri("tables", given)], "--input")
+    assert len(find([s3.uri("tables", "plain", "x=*")], "--input").shards) == 1
 
 
 def test_patience_does_not_wear_out(s3, monkeypatch):

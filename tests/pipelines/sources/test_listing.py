@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import Unavailable
-from pipelines.sources import listing
+from pipelines.sources import listing, tables
 from pipelines.sources.listing import directory_of, find, find_labelled, find_shards, require_apart
 from pipelines.sources.options import ReadOptions
 from sentiment import buckets
@@ -273,7 +273,57 @@ def test_a_table_of_a_table_format_is_refused_by_name(tree, name, kind):
     for given in (root / "t", root, root / "*", root / "t" / "*"):
         with pytest.raises(InputError, match=rf"{root}/t is a table of {kind}, whose files .*: wr"):
             find_shards([str(given)], "--input")
-    assert len(find_shards([str(root / "t" / "part-0.parquet")], "--input")) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["_delta_log/00000.json", ".hoodie/x", "metadata/v1.metadata.json"]
+)
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("t/x=1", "t/x=1/y=2/", "t/x=1/y=2/b.parquet", "t/a.parquet", "*/x=1", "*/x=1/*.parquet"),
+        *(
+            "t/x*",
+            "t/*.parquet",
+            "*/x*/*",
+            "**/y=2",
+            "**/b.parquet",
+            "link/y=2",
+            "links",
+            "links/*",
+        ),
+    ],
+)
+def test_what_lies_in_a_table_is_refused_by_the_name_of_the_table(tree, kind, given):
+    root = tree("t/a.parquet", "t/x=1/y=2/b.parquet", f"t/{kind}", "links/c.parquet")
+    (root / "link").symlink_to("t/x=1")
+    (root / "links" / "into").symlink_to("../t/x=1/y=2")
+    with pytest.raises(InputError, match=rf"--input {root}/.*: {root}/t is a table of"):
+        find_shards([str(root / given)], "--input")
+
+
+def test_directories_beside_a_table_are_read(tree):
+    root = tree("t/_delta_log/0.json", "u/a.csv", "u/metadata/b.csv")
+    for given in ("u", "u/a.csv", "u/metadata", "u/*", "u*/a.csv", "**/b.csv"):
+        assert find_shards([str(root / given)], "--input")
+
+
+def test_each_directory_is_looked_into_once_for_all_paths(tree, monkeypatch):
+    root = tree(*(f"x={i}/y={j}/a.csv" for i in range(3) for j in range(3)))
+    looked_into = []
+    marks = tables._marks
+
+    def noted(filesystem, directory):
+        looked_into.append(directory)
+        return marks(filesystem, directory)
+
+    monkeypatch.setattr(tables, "_marks", noted)
+    assert len(find_shards([str(root)], "--input")) == 9
+    assert len(looked_into) <= tables.LEVELS_LOOKED_INTO + 1
+    looked_into.clear()
+    assert len(find_shards([str(path) for path in root.glob("*/*/a.csv")], "--input")) == 9
+    assert len(looked_into) == len(set(looked_into))
+    assert {str(path) for path in root.glob("x=*/y=*")} < set(looked_into)
 
 
 def test_an_output_inside_the_input_is_refused(tree):
