@@ -4,9 +4,10 @@ Nothing is written, and nothing is needed but the output and, if it is to be com
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 import numpy as np
@@ -15,16 +16,20 @@ from tyro.conf import Positional
 from pipelines.console.progress import Progress
 from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
-from pipelines.scoring.changes import difference
+from pipelines.scoring.changes import Difference, difference, find_changes, way_of_reading
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counting import inspect_shard
+from pipelines.scoring.counts import Counts
 from pipelines.scoring.final_lines import say_unreadable
+from pipelines.scoring.follow import say_moved
+from pipelines.scoring.known import KnownShards
 from pipelines.scoring.mending import require_no_foreign
 from pipelines.scoring.output import Output
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.status import open_output
 from pipelines.scoring.verify import verify
 from pipelines.sources.listing import find
+from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
 from sentiment.errors import UNREADABLE
 
@@ -116,17 +121,12 @@ def _problems_of_totals(output: Output) -> Iterator[str]:
 def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:
     """Shards that are not, or not as they are now, in the output, by content and rows."""
     known = output.known
-    found = difference(known, listed)
-    for shard in listed.take(found.unknown):
-        yield f"{shard.path} is not in the output, or has changed since it was planned"
-    listed_paths = set(listed.paths.to_pylist())
-    for shard in known.shards.take(found.unseen):
-        if shard.path not in listed_paths:
-            yield f"{shard.path} is in the output, and not in --input"
-    # What is left is listed as it was planned: is its content what was counted then?
-    current = np.setdiff1d(np.flatnonzero(known.is_current & ~known.is_unreadable), found.unseen)
     rows = np.concatenate([[row or 0 for row in plan.rows] for plan in output.plans])
     settings = cast(OutputSettings, output.plans[0].settings)
+    found = difference(known, listed)
+    yield from _problems_of_difference(output, rows, settings, listed, found)
+    # What is left is listed as it was planned: is its content what was counted then?
+    current = np.setdiff1d(np.flatnonzero(known.is_current & ~known.is_unreadable), found.unseen)
 
     def problem_of(index: int) -> str:
         shard = known.shards[index]
@@ -142,6 +142,77 @@ def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:
     for _, problem in _each(problem_of, current.tolist(), "shard"):
         if problem:
             yield problem
+
+
+def _problems_of_difference(
+    output: Output, rows: np.ndarray, settings: OutputSettings, listed: Shards, found: Difference
+) -> Iterator[str]:
+    """Of shards that are not listed as they were planned: what is missing or has changed.
+
+    Those that are elsewhere with the same content, as in a copy of the corpus, are counted in a
+    line on the terminal. `rows`: int64[known shards], as they were planned.
+    """
+
+    def inspected(index: int) -> Counted | str:
+        counted = inspect_shard(listed[index], settings)
+        # Only the number of rows and the digest are needed, of up to a million shards.
+        return counted if isinstance(counted, str) else replace(counted, marks=(), groups=())
+
+    unknown = found.unknown.tolist()
+    counts = Counts.of([counted for _, counted in _each(inspected, unknown, "shard")])
+    known = output.known
+    # The shards that were scored may still be there, beside a copy of them.
+    findings = find_changes(
+        known, rows, listed, found, counts, lambda indices: np.zeros(len(indices), bool)
+    )
+    say_moved(findings, known, listed)
+    errors = {unknown[i]: error for i, error in counts.errors.items()}
+    unreadable = _UnreadableElsewhere(known, findings.absent)
+    copies = set(findings.copies.tolist())
+    for index in findings.new.tolist():
+        shard = listed[index]
+        if index not in errors:
+            copy = ", and has the content of another shard" if index in copies else ""
+            yield f"{shard.path} is not in the output{copy}"
+        elif not unreadable.has(shard):
+            yield f"{errors[index]}: it is not in the output"
+    for index, k in zip(findings.changed.tolist(), findings.known_changed.tolist(), strict=True):
+        shard, was = listed[index], known.shards[k]
+        if index in errors and known.is_unreadable[k]:
+            continue
+        if index in errors:
+            yield f"{errors[index]}: it could be read when it was planned"
+        elif shard.path != was.path:
+            yield (
+                f"{shard.path} has the content of {was.path}, and is read in another way: in other "
+                "key=value directories, or by another extension"
+            )
+        else:
+            yield f"{shard.path} has changed since it was planned"
+    # The output has no row of one that could not be read.
+    for shard in known.shards.take(findings.absent[~known.is_unreadable[findings.absent]]):
+        yield f"{shard.path} is in the output, and not in --input"
+    numbers = counts.rows[np.searchsorted(found.unknown, findings.moved)]
+    for index, k, number in zip(findings.moved, findings.known_moved, numbers, strict=True):
+        if number != rows[k]:
+            yield f"{listed[index].path} has {number:,} rows, and {rows[k]:,} were planned"
+
+
+class _UnreadableElsewhere:
+    """Known shards that could not be read and are not listed: one elsewhere may be such a one.
+
+    They have no digest, so they are told by size, format and directories; each is one shard.
+    """
+
+    def __init__(self, known: KnownShards, absent: np.ndarray) -> None:
+        shards = known.shards.take(absent[known.is_unreadable[absent]])
+        self._left = Counter((shard.size, way_of_reading(shard.path)) for shard in shards)
+
+    def has(self, shard: Shard) -> bool:
+        """Whether a listed shard that cannot be read is one of them that no other one was."""
+        key = shard.size, way_of_reading(shard.path)
+        self._left[key] -= 1
+        return self._left[key] >= 0
 
 
 def _each(

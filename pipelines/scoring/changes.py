@@ -131,9 +131,12 @@ def find_changes(
 
 def _is_read_alike(path: str, other: str) -> bool:
     """Whether the same bytes are the same rows at both paths."""
-    return path == other or (
-        partitions(path) == partitions(other) and file_name(path) == file_name(other)
-    )
+    return path == other or way_of_reading(path) == way_of_reading(other)
+
+
+def way_of_reading(path: str) -> tuple[object, ...]:
+    """What a path tells of the rows: its format, and the values of its directories."""
+    return (file_name(path), *sorted(partitions(path).items()))
 
 
 def _same_content(
@@ -154,12 +157,18 @@ def _same_content(
     elsewhere = np.setdiff1d(unseen, np.concatenate([list(moves.values()), at_path]).astype(int))
     left = set(unseen.tolist()) - set(moves.values())
     left -= set(elsewhere[exists(elsewhere)].tolist())
-    candidates: dict[bytes, list[int]] = defaultdict(list)
-    for k in sorted(left, reverse=True):
-        candidates[of_known[k]].append(k)
-    for u, digest in enumerate(digests):
-        if u not in moves and candidates.get(digest):
-            moves[u] = candidates[digest].pop()
+    # Of several with the same content, one that is read in the same way is it.
+    for way in (way_of_reading, lambda _: None):
+        candidates: dict[tuple[bytes, object], list[int]] = defaultdict(list)
+        for k in sorted(left, reverse=True):
+            candidates[of_known[k], way(known.shards.paths[k].as_py())].append(k)
+        contents = {digest for digest, _ in candidates}
+        for u, digest in enumerate(digests):
+            if u in moves or digest not in contents:
+                continue
+            if same := candidates.get((digest, way(unknown.paths[u].as_py()))):
+                moves[u] = same.pop()
+                left.remove(moves[u])
     # A path is that of one shard: it is free only if the shard that was there has moved, too.
     while True:
         free = {-1, *moves.values()}

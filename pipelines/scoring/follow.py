@@ -342,11 +342,7 @@ def say_step(step: Step, known: KnownShards, listed: Shards) -> None:
     def first(shards: Shards, indices: np.ndarray) -> str:
         return printable(shards[int(indices[0])].path)
 
-    if len(findings.moved):
-        was, now = first(known.shards, findings.known_moved), first(listed, findings.moved)
-        example = now if was == now else f"{was}, now {now}"
-        shards = quantity(len(findings.moved), "scored shard")
-        say(f"Moved, or written again with the same content: {shards} (first: {example})")
+    say_moved(findings, known, listed)
     for problem in step.stale.problems:
         warn(f"Not followed: {problem}")
     if len(findings.copies):
@@ -358,6 +354,16 @@ def say_step(step: Step, known: KnownShards, listed: Shards) -> None:
     retired = 0 if step.plan is None else len(step.plan.changes.retired)
     if retired:
         say(f"Scored again to follow the input: {quantity(retired, 'part')}")
+
+
+def say_moved(findings: Findings, known: KnownShards, listed: Shards) -> None:
+    """Print how many known shards are elsewhere now, or were written again, if there are any."""
+    if len(findings.moved):
+        was = printable(known.shards[int(findings.known_moved[0])].path)
+        now = printable(listed[int(findings.moved[0])].path)
+        example = now if was == now else f"{was}, now {now}"
+        shards = quantity(len(findings.moved), "scored shard")
+        say(f"Moved, or written again with the same content: {shards} (first: {example})")
 
 
 def _paths(shards: Shards, indices: np.ndarray) -> list[str]:

@@ -256,14 +256,102 @@ def test_totals_that_somebody_changed_are_named(lake, capsys):
     assert "_SUCCESS says rows 20, the records of the parts 19" in capsys.readouterr().out
 
 
-def test_other_input_is_named(lake, tmp_path, capsys):
-    corpus = tmp_path / "corpus"
-    shutil.copytree(lake.corpus, corpus)
-    with pytest.raises(Failure, match=r"^6 problems in"):
-        verify(lake, corpus)
-    said = capsys.readouterr().out
-    assert f"{corpus}/a.csv is not in the output" in said
-    assert f"{lake.corpus}/a.csv is in the output, and not in --input" in said
+def verified(lake, capsys, *inputs):
+    """What is wrong with the input, and what else is said of it."""
+    with suppress(Failure):
+        verify(lake, *inputs)
+    lines = capsys.readouterr().out.splitlines()
+    return [line.removeprefix("Wrong: ") for line in lines if line.startswith("Wrong: ")], [
+        line for line in lines if line.startswith("Moved")
+    ]
+
+
+@pytest.fixture
+def copied(lake, tmp_path):
+    """A copy of the input, with other times."""
+    return shutil.copytree(lake.corpus, tmp_path / "corpus", copy_function=shutil.copyfile)
+
+
+def test_a_copy_of_the_input_is_verified_by_its_content(lake, copied, capsys):
+    (copied / "b.parquet").rename(copied / "renamed.parquet")
+    wrong, (moved,) = verified(lake, capsys, copied)
+    assert wrong == []
+    assert moved == (
+        "Moved, or written again with the same content: 3 scored shards "
+        f"(first: {lake.corpus}/a.csv, now {copied}/a.csv)"
+    )
+
+
+def test_a_touched_input_is_verified_by_its_content(whole, tmp_path, capsys):
+    lake = Lake(tmp_path, whole.model)
+    path = lake.put("a.csv", "00", "01")
+    lake.night()
+    os.utime(path, ns=(0, 0))
+    wrong, (moved,) = verified(lake, capsys, lake.corpus)
+    assert wrong == []
+    assert moved.endswith(f"1 scored shard (first: {path})")
+    lake.put("a.csv", "00", "02")
+    wrong, moved = verified(lake, capsys, lake.corpus)
+    assert wrong == [f"{path} has changed since it was planned"]
+    assert not moved
+
+
+def test_what_is_missing_new_or_changed_in_a_copy_is_named(lake, copied, capsys):
+    a, c, copy = copied / "a.csv", copied / "c.csv", copied / "z.csv"
+    shutil.copy(c, copy)
+    a.write_text(a.read_text().replace("word00", "word99"))
+    wrong, _ = verified(lake, capsys, copied)
+    assert wrong == [
+        f"{a} is not in the output",
+        # A shard of the output is one of the input.
+        f"{copy} is not in the output, and has the content of another shard",
+        f"{lake.corpus}/a.csv is in the output, and not in --input",
+    ]
+    copy.unlink()
+    a.unlink()
+    wrong, _ = verified(lake, capsys, copied)
+    assert wrong == [f"{lake.corpus}/a.csv is in the output, and not in --input"]
+
+
+def test_a_copy_that_is_read_in_another_way_has_changed(lake, copied, capsys):
+    (copied / "day=1").mkdir()
+    a = (copied / "a.csv").rename(copied / "day=1" / "a.csv")
+    c = (copied / "c.csv").rename(copied / "c.tsv")
+    wrong, _ = verified(lake, capsys, copied)
+    assert len(wrong) == 2
+    for path, was in ((c, "c.csv"), (a, "a.csv")):
+        expected = f"{path} has the content of {lake.corpus}/{was}, and is read in another way"
+        assert any(line.startswith(expected) for line in wrong)
+
+
+def test_copies_in_other_directories_are_told_apart(whole, tmp_path, capsys):
+    lake = Lake(tmp_path, whole.model)
+    lake.put("day=2/a.csv", "00", "01")
+    lake.night()
+    lake.put("day=1/a.csv", "00", "01")
+    lake.night()
+    copied = shutil.copytree(lake.corpus, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert verified(lake, capsys, copied)[0] == []
+
+
+def test_a_shard_that_was_not_read_may_be_elsewhere(whole, tmp_path, capsys):
+    lake = Lake(tmp_path, whole.model)
+    lake.put("a.csv", "00", "01")
+    bad = lake.corpus / "bad.parquet"
+    bad.write_bytes(b"PAR1")
+    lake.night(max_rejected="100%")
+    os.utime(bad, ns=(0, 0))
+    assert verified(lake, capsys, lake.corpus)[0] == []
+    copied = shutil.copytree(lake.corpus, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert verified(lake, capsys, copied)[0] == []
+    (copied / "worse.parquet").write_bytes(b"PAR1")
+    (wrong,) = verified(lake, capsys, copied)[0]
+    assert wrong.startswith(f"{copied / 'worse.parquet'}")
+    assert wrong.endswith(": it is not in the output")
+    # A copy without it has every row of the output.
+    (copied / "worse.parquet").unlink()
+    (copied / "bad.parquet").unlink()
+    assert verified(lake, capsys, copied)[0] == []
 
 
 def test_content_that_changed_behind_the_same_size_and_time_is_named(whole, tmp_path, capsys):
