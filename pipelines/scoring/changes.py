@@ -60,7 +60,7 @@ class Findings:
     copies: np.ndarray
     """Those of them whose content another shard has, too."""
     compacted: np.ndarray
-    """Those of them that have as many rows as shards that are gone: they look like a compaction."""
+    """Those of them that look like the rows of shards that are gone: a compaction, for example."""
     known_moved: np.ndarray
     """Known shards that are elsewhere now, or were written again with the same content."""
     moved: np.ndarray
@@ -212,7 +212,9 @@ class _Gone:
         """bool[n]: which new shards look like a compaction, or like one undone.
 
         In a directory, new shards that follow each other by name have as many rows as all that are
-        gone there; or all new ones have as many as some that are gone and followed each other.
+        gone there; or all new ones have as many as some that are gone and followed each other. In
+        one that is named `key=value`, any number of rows will do: Spark writes such a directory
+        again, with what came late, under new names; and what is to be forgotten goes as a whole.
         """
         of_directory: dict[str, list[int]] = defaultdict(list)
         if self._of_directory:
@@ -224,7 +226,9 @@ class _Gone:
             new_rows = rows[new].clip(0)
             gone_rows = self._rows[absent[~self._exists(absent)]]
             run = _run_with_sum(new_rows, int(gone_rows.sum()))
-            if run is not None:
+            if len(gone_rows) and "=" in posixpath.basename(directory):
+                found[new] = True
+            elif run is not None:
                 found[new[run]] = True
             elif _run_with_sum(gone_rows, int(new_rows.sum())) is not None:
                 found[new] = True

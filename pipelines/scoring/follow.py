@@ -64,8 +64,8 @@ class Stale:
             verb = "has" if len(self.compacted) == 1 else "have"
             new = quantity(len(self.compacted), "new shard")
             problems.append(
-                f"{new} {verb} as many rows as scored shards that are gone, which looks like a "
-                f"compaction (first: {printable(self.compacted[0])})"
+                f"{new} {verb} come where scored shards are gone, which looks like the same rows, "
+                f"compacted or written again (first: {printable(self.compacted[0])})"
             )
         return problems
 
@@ -88,16 +88,17 @@ def _has_gone(config: ScoreConfig, known: KnownShards, found: Difference) -> boo
     return not _exist(known.shards.take(unreadable)).all()
 
 
-def say_absent(output: Output, shards: Shards) -> None:
-    """Print how many known shards are not in the input, if there are any."""
+def absent_note(output: Output, shards: Shards) -> str:
+    """How many known shards are not in the input, in a line; "": all are."""
     known = output.known.shards
     paths = known.paths.take(pa.array(difference(output.known, shards).unseen))
     absent = paths.filter(pc.invert(pc.is_in(paths, shards.paths)))
-    if len(absent):
-        say(
-            f"Not in --input: {quantity(len(absent), 'known shard')} "
-            f"(first: {printable(absent[0].as_py())}); rows of them stay in the output"
-        )
+    if not len(absent):
+        return ""
+    return (
+        f"Not in --input: {quantity(len(absent), 'known shard')} "
+        f"(first: {printable(absent[0].as_py())}); rows of them stay in the output"
+    )
 
 
 def follow(
@@ -125,7 +126,8 @@ def follow(
             for note in step.plan.notes:
                 say(printable(note))
             forget_counts(output.directory)
-    say_absent(output, shards)
+    if note := absent_note(output, shards):
+        say(note)
     return stale
 
 
@@ -347,7 +349,7 @@ def say_step(step: Step, known: KnownShards, listed: Shards) -> None:
         warn(f"Not followed: {problem}")
     if len(findings.copies):
         shards = quantity(len(findings.copies), "new shard")
-        say(
+        warn(
             f"Copies: {shards} with the content of another shard, each scored on its own "
             f"(first: {first(listed, findings.copies)})"
         )

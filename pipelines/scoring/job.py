@@ -28,7 +28,7 @@ from pipelines.scoring.final_lines import (
     say_totals,
     say_unreadable,
 )
-from pipelines.scoring.follow import follow, is_up_to_date, say_absent
+from pipelines.scoring.follow import absent_note, follow, is_up_to_date
 from pipelines.scoring.mending import mend, mend_here, retry_rejected
 from pipelines.scoring.output import REPORT, Output, overwrite, writing
 from pipelines.scoring.part_data import PartTask
@@ -109,7 +109,8 @@ def _score(config: ScoreConfig) -> Scored:
     say_damage(output.directory, mend_here(output, config.by or ()))
     output.remove_partial()
     if output.complete and is_up_to_date(config, output, shards):
-        say_absent(output, shards)
+        if note := absent_note(output, shards):
+            warn(note)
         say_unreadable(output)
         if config.by or config.show_samples:
             say("--by and --show_samples are for runs that score rows: the report stays as it is")
@@ -234,6 +235,7 @@ def run(
             while True:
                 stale = follow(config, settings, Shards.of(shards), output, executor)
                 log.begin()
+                summary.note(absent_note(output, Shards.of(shards)))
                 _score_missing(config, checkpoint, output, executor, summary)
                 new = unaccepted(output)
                 log.judge(new)

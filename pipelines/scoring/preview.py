@@ -10,7 +10,7 @@ from pipelines.console.terminal import printable, quantity, say
 from pipelines.scoring.by_value import require_countable
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Executor
-from pipelines.scoring.follow import Stale, next_step, say_absent, say_step
+from pipelines.scoring.follow import Stale, absent_note, next_step, say_step
 from pipelines.scoring.output import Output
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.plan import Plan
@@ -43,8 +43,8 @@ def preview(
         step = next_step(config, settings, shards, output, executor, Stale(), config.retry_rejected)
     if step is not None:
         say_step(step, output.known, shards)
-    else:
-        say_absent(output, shards)
+    elif note := absent_note(output, shards):
+        say(note)
     plan = None if step is None else step.plan
     if output.plans:
         missing = quantity(output.missing_parts, "part")

@@ -34,7 +34,7 @@ class RunSummary:
         self.classes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         """int64[classes]: rows of each class in the parts that the run has written; empty: none."""
         self.notes: list[str] = []
-        """What is to know of the columns of the shards that it has scored."""
+        """What is to know of the columns of the shards that it has scored, and of others."""
         self.parts = self.failed_parts = self.left_parts = self.left_rows = 0
         """Parts written, and parts that could not be written; parts and rows that are missing."""
         self.scoring_seconds = 0.0
@@ -55,6 +55,11 @@ class RunSummary:
         self.scoring_seconds += record.seconds
         self.stage_seconds.update(record.stage_seconds)
         self.course = record.course or self.course
+
+    def note(self, note: str) -> None:
+        """Add a note, once, unless it is empty."""
+        if note and note not in self.notes:
+            self.notes.append(note)
 
     @property
     def seconds(self) -> float:

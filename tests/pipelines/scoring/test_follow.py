@@ -119,6 +119,15 @@ def compact(lake):
     return ALL
 
 
+def write_partition_again(lake):
+    """As Spark does: another name, and a row that came late."""
+    lake.put("day=1/part-0-aaa.csv", "40", "41")
+    lake.night()
+    (lake.corpus / "day=1" / "part-0-aaa.csv").unlink()
+    lake.put("day=1/part-0-bbb.csv", "40", "41", "42")
+    return ALL | {"40", "41", "42"}
+
+
 def split(lake):
     (lake.corpus / "a.csv").unlink()
     lake.put("a0.csv", "00", "01")
@@ -144,7 +153,7 @@ def rename_to_another_format(lake):
     return ALL | {"40"}
 
 
-CHANGES = [append, truncate, empty, rewrite, move_over, compact, split]
+CHANGES = [append, truncate, empty, rewrite, move_over, compact, write_partition_again, split]
 CHANGES += [move_to_another_day, rename_to_another_format]
 
 

@@ -101,7 +101,7 @@ def test_thirty_nights(tmp_path, model):
                 said = "Moved, or written again with the same content: 12 scored shards"
             case 14:
                 compact(reviews, 3)
-                with pytest.raises(InputChanged, match="looks like a compaction"):
+                with pytest.raises(InputChanged, match="compacted or written again"):
                     lake.night()
                 lake.night(sync=True)
                 continue
