@@ -123,7 +123,10 @@ def exit_code(
             main.__doc__ if doc is None else doc,
             sys.argv[1:] if arguments is None else arguments,
         )
+        from pipelines.console.answering import require_answers
+
         with dating_lines():
+            require_answers(flags)
             function(flags)
         sys.stdout.flush()
     except KeyboardInterrupt as interruption:

@@ -41,6 +41,7 @@ from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.totals import Totals
 from pipelines.scoring.verify import Comparison, PartCheck, compare
 from sentiment import storage
+from sentiment.arrow_errors import without_details
 from sentiment.errors import InputError, on_one_line
 
 REPORT = "report.html"
@@ -61,7 +62,7 @@ class Output:
 
     `writer`, eight hex digits, is part of the names of partial files that the job writes.
 
-    Raises InputError if the directory cannot be read, or has files but no plan (unless it `is_own`:
+    Raises InputError if the directory cannot be one, or has files but no plan (unless it `is_own`:
     a job of this program was there); and Failure if a plan is damaged.
     """
 
@@ -621,12 +622,18 @@ class Output:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Context manager: turn OSErrors into a one-line InputError about --output."""
+        """Context manager: turn OSErrors into a line about the directory: a Failure, or an
+        InputError if it will not be readable another time, either."""
         try:
             yield
-        except OSError as error:
+        except (PermissionError, NotADirectoryError) as error:
             message = on_one_line(error)
             raise InputError(f"--output {self.directory} cannot be read: {message}") from error
+        except OSError as error:
+            message = without_details(on_one_line(error))
+            raise Failure(
+                f"--output {self.directory} cannot be read: {message}: run the same command again"
+            ) from error
 
 
 def overwrite(directory: str) -> Output:
