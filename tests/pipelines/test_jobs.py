@@ -20,7 +20,7 @@ import pytest
 
 from pipelines.cluster.ray_train_internals import SNAPSHOT
 from testing.generated import save_checkpoint, write_shards
-from testing.programs import scoring
+from testing.programs import scoring, undated
 from testing.waiting import free_ports, wait_until
 
 pytestmark = [pytest.mark.slow(45), pytest.mark.ray, pytest.mark.process]
@@ -129,8 +129,8 @@ def train(root: Path, *more: object) -> tuple[object, ...]:
 
 
 def said(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """The lines of the program itself."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    """The lines of the program itself, without their dates."""
+    plain = undated(re.sub(r"\x1b\[[0-9;]*m", "", done.stdout))
     return [line for line in plain.splitlines() if line.strip()]
 
 
