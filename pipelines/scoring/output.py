@@ -94,6 +94,8 @@ class Output:
         """Parts that are there and are to be scored again, by name: rows scored, SHA-256 in hex."""
         self.removed: Counter[str] = Counter()
         """What this job has removed to score it again, or for good: `parts`, and `rows` scored."""
+        self.made_plans: list[int] = []
+        """Numbers of the plans that this job has made."""
         self._staging = ""
         self.look()
         earlier = self._path("_manifest", "plan-00000.json")
@@ -247,7 +249,8 @@ class Output:
             fence.make_directories(self.directory)
         fence.make_partitions(self.directory, [plan])
         # The plan goes on from those that its maker knew. `_locked` may find more.
-        path = self._path("_manifest", plan_file(len(self.plans)))
+        number = len(self.plans)
+        path = self._path("_manifest", plan_file(number))
         with self._locked():
             self._remove_success()
             if len(plan.changes.retired) and fence.has_staging(self.directory):
@@ -258,7 +261,8 @@ class Output:
             # Where there are no locks, another program may have written `_SUCCESS` in between.
             self._remove_success()
         self.look()
-        if self.digests[-1] == _digest(plan.to_bytes()):
+        if self.digests[number] == _digest(plan.to_bytes()):
+            self.made_plans.append(number)
             first = len(self._retired) - len(plan.changes.retired)
             self._count_removed(self._retired[first:])
         self.require_same(plan.settings)

@@ -50,7 +50,7 @@ class RunLog:
     ) -> None:
         self._output, self._summary = output, summary
         self._began = time.time()
-        self._is_begun = False
+        self._begun_with: list[int] | None = None
         self._head = {
             "version": version("sentiment-pipelines"),
             "model_hash": model_hash,
@@ -77,10 +77,11 @@ class RunLog:
         self._end(INTERRUPTED if is_interrupt else FAILED, _reason(error))
 
     def begin(self) -> None:
-        """Write that the run has begun, once there is a plan."""
-        if self._output.plans and not self._is_begun:
-            self._is_begun = True
-            self._write(self._head)
+        """Write that the run has begun, once there is a plan, and which plans it has made."""
+        made = list(self._output.made_plans)
+        if self._output.plans and made != self._begun_with:
+            self._begun_with = made
+            self._write(self._head | {"plans": made})
 
     def judge(self, judged: Unaccepted) -> None:
         """Remember what `--max_rejected` has judged."""
@@ -93,6 +94,7 @@ class RunLog:
             "ended": time.time(),
             "end": how,
             "why": why,
+            "plans": list(self._output.made_plans),
             "removed": dict(self._output.removed),
             "judged": asdict(self._judged),
         }

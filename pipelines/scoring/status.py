@@ -18,7 +18,7 @@ from pipelines.scoring.run_log import COMPLETE, IDLE, is_alive, read_runs, run_n
 from sentiment import storage
 from sentiment.errors import InputError
 
-HEADER = ("run", "took", "scored", "rejected", "removed", "ended", "classes")
+HEADER = ("run", "plan", "took", "scored", "rejected", "removed", "ended", "classes")
 
 MAX_RUNS = 30
 """The last runs, which are shown without `--all`."""
@@ -28,8 +28,9 @@ INDENT = "    "
 
 @dataclass(frozen=True)
 class StatusConfig:
-    """Show what a scored output has, and what each run did: when it began, in local time, how long
-    it took, the rows that it scored, rejected and removed to follow the input, and how it ended."""
+    """Show what a scored output has, and what each run did: when it began, in local time, the
+    number of the plan that it made, which rows in _rejected/ name, how long it took, the rows that
+    it scored, rejected and removed to follow the input, and how it ended."""
 
     output: Positional[str]
     """Directory or URI of the output."""
@@ -79,7 +80,7 @@ def _runs(output: Output, shows_all: bool) -> Iterator[str]:
     runs = [run for record in read_runs(output.directory, shown) if (run := _run(record))]
     lines = [HEADER, *(cells for cells, _ in runs)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    adjust = [str.ljust, *[str.rjust] * 4, str.ljust, str.ljust]
+    adjust = [str.ljust, *[str.rjust] * 5, str.ljust, str.ljust]
     if len(names) > len(shown):
         yield f"... and {len(names) - len(shown):,} earlier: --all"
     for cells, details in [(HEADER, []), *runs]:
@@ -95,7 +96,7 @@ def _run(record: dict[str, Any]) -> tuple[tuple[str, ...], list[str]] | None:
         if record.get("end") == IDLE:
             times = int(record["times"])
             since = f", {times:,} times: last {_local(float(record['ended']))}" if times > 1 else ""
-            return (began, "", "", "", "", f"{IDLE}{since}", ""), []
+            return (began, "", "", "", "", "", f"{IDLE}{since}", ""), []
         how, details = _end(record)
         counts = Counter(record.get("counts", {}))
         labels = dict(record.get("labels", {}))
@@ -103,6 +104,7 @@ def _run(record: dict[str, Any]) -> tuple[tuple[str, ...], list[str]] | None:
         ended = record.get("ended", float(record["began"]) + float(record.get("seconds", 0)))
         cells = (
             began,
+            ", ".join(str(int(number)) for number in record.get("plans", ())),
             _duration(float(ended) - float(record["began"])) if "seconds" in record else "",
             f"{counts['rows']:,}" if "counts" in record else "",
             f"{counts['rejected']:,}" if "counts" in record else "",

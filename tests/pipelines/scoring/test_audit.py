@@ -72,9 +72,13 @@ def test_a_whole_output_is_verified_with_its_input_and_nothing_is_written(lake, 
     status.main(status.StatusConfig(str(lake.scored)))
     header, first, second, accepted, now, last = capsys.readouterr().out.splitlines()
     assert header.split() == list(status.HEADER)
-    began, classes = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +[\d.]+ s", r"[\d.]+% \w+(, [\d.]+% \w+)?"
-    assert re.fullmatch(rf"{began} +18 +0 +0  complete  {classes}", first)
-    assert re.fullmatch(rf"{began} +1 +1 +0  complete  {classes}", second)
+    classes = r"[\d.]+% \w+(, [\d.]+% \w+)?"
+
+    def began(plan):
+        return rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d +{plan} +[\d.]+ s"
+
+    assert re.fullmatch(rf"{began(0)} +18 +0 +0  complete  {classes}", first)
+    assert re.fullmatch(rf"{began(1)} +1 +1 +0  complete  {classes}", second)
     assert accepted == (
         "    accepted, by --max_rejected 100%: 1 of 2 new rows rejected, 0 shards not read"
     )
@@ -127,6 +131,50 @@ def test_status_tells_every_night_as_it_was(tmp_path, whole, monkeypatch):
         RunLog(config(lake), "", output, RunSummary()).begin()
         killed = [" ".join(line) for line in lines_of(lake)[-2:]]
         assert how in [re.sub("^[0-9:. -]+", "", line) for line in killed]
+
+
+def plans_of(lake):
+    """The plans that each run has made, as the files and the table tell."""
+    names = run_log.run_names(str(lake.scored))
+    plans = [record.get("plans", []) for record in run_log.read_runs(str(lake.scored), names)]
+    out = io.StringIO()
+    with redirect_stdout(out), suppress(Failure):
+        status.main(status.StatusConfig(str(lake.scored)))
+    header, *lines = out.getvalue().partition("In all: ")[0].splitlines()
+    end = header.index("plan") + len("plan")
+    cells = [line[len("2026-11-27 02:30:00") : end].strip() for line in lines if line[0] != " "]
+    assert cells == [", ".join(map(str, made)) for made in plans]
+    return plans
+
+
+def test_a_rejected_row_tells_its_run_by_the_number_of_a_plan(lake, whole, tmp_path):
+    lake = Lake(tmp_path / "lake", whole.model, shutil.copytree(whole.corpus, tmp_path / "copy"))
+    lake.night(max_rejected="100%")
+    (lake.corpus / "d.csv").write_text("id,text\n30,word\n31\n")
+    lake.night(max_rejected="100%")
+    lake.night(max_rejected="100%")  # Makes none.
+    assert plans_of(lake) == [[0], [1], []]
+    (part,) = [
+        path
+        for path in (lake.scored / "_rejected").iterdir()
+        if str(lake.corpus / "d.csv") in pq.read_table(path)["shard"].to_pylist()
+    ]
+    assert pq.read_table(part)["plan"].to_pylist() == [1]
+
+
+def test_a_run_that_is_killed_has_said_which_plan_it_made(tmp_path, whole):
+    lake = Lake(tmp_path, whole.model)
+    lake.put("a.csv", "00", "01")
+    lake.night()
+    lake.put("b.csv", "10", "11")
+
+    class Killed(LocalExecutor):
+        def score(self, tasks, number, worker, say):
+            assert plans_of(lake) == [[0], [1]]
+            yield from super().score(tasks, number, worker, say)
+
+    lake.night(executor=Killed())
+    assert plans_of(lake) == [[0], [1]]
 
 
 def config(lake):
