@@ -2,6 +2,7 @@
 
 from pipelines.errors import BadShard
 from pipelines.sources.format_files import FORMAT_FILES
+from pipelines.sources.names import CODECS, file_name
 
 FIRST_BYTES = 512
 """So many bytes tell the kind of a file."""
@@ -55,4 +56,18 @@ def wrong_kind(path: str, first: bytes, expected: str = "") -> BadShard | None:
         return BadShard(f"{path} is not {expected}, whatever its name says: name it as what it is")
     if seen is None or seen[0] == expected:
         return None
-    return BadShard(f"{path} is {seen[0]}, whatever its name says: {seen[1]}")
+    (kind, remedy), name = seen, file_name(path)
+    is_inside = expected not in COMPRESSIONS and name.compression is not None
+    if is_inside and kind in COMPRESSIONS:
+        return BadShard(f"{path} is compressed twice: decompress it once")
+    if is_inside:
+        # Formats that are read are told by their name.
+        first_step = "decompress it, then " if remedy.startswith("name it") else ""
+        return BadShard(f"{path} is {kind} in {name.compression}: {first_step}{remedy}")
+    if expected == "Parquet" and kind in COMPRESSIONS and path.lower().endswith(CODECS):
+        return BadShard(
+            f"{path} is {kind} around a whole file: decompress it, since Parquet files are "
+            "compressed inside"
+        )
+    says = "" if name.format is None else ", whatever its name says"
+    return BadShard(f"{path} is {kind}{says}: {remedy}")

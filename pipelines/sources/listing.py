@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 
 from pipelines.console.waiting import waiting
 from pipelines.sources.format_files import FORMAT_OF, MAGIC_BYTES, format_told_by
+from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.names import file_name
 from pipelines.sources.shard import Shard
 from pipelines.sources.shard_file import first_bytes, unavailable
@@ -212,10 +213,7 @@ def _files(
         info = filesystem.get_file_info(inner)
         if info.type == pafs.FileType.File:
             if file_name(inner).format is None and not has_format and not _is_told(info, path):
-                raise InputError(
-                    f"{flag} {path} does not end in any of {', '.join(FORMAT_OF)} (also .gz, .zst, "
-                    ".bz2): pass --format"
-                )
+                raise InputError(f"{flag} {_problem_of_unknown(path)}")
             parents = [posixpath.dirname(inner)]
             require_in_no_table(filesystem, parents, f"{flag} {path}", looked_into)
             return [info]
@@ -269,6 +267,18 @@ def _is_told(info: pafs.FileInfo, given: str) -> bool:
     if info.size < 2 * MAGIC_BYTES:
         return False
     return format_told_by(first_bytes(_path_or_uri(given, info.path), MAGIC_BYTES)) is not None
+
+
+def _problem_of_unknown(path: str) -> str:
+    """What to say of a file whose name and beginning tell no format: what it is, or which flag
+    says so."""
+    beginning = first_bytes(path, FIRST_BYTES)
+    if wrong := wrong_kind(path, beginning, file_name(path).compression or ""):
+        return str(wrong)
+    return (
+        f"{path} does not end in any of {', '.join(FORMAT_OF)} (also .gz, .zst, .bz2): pass "
+        "--format"
+    )
 
 
 def _matching(

@@ -18,7 +18,7 @@ _COMPRESSION_OF = {
 }
 """Compressions of whole files, as Arrow names them."""
 
-_CODECS = (*_COMPRESSION_OF, ".snappy", ".lz4", ".br", ".brotli", ".lzo")
+CODECS = (*_COMPRESSION_OF, ".snappy", ".lz4", ".br", ".brotli", ".lzo")
 """Behind `.parquet`: how the pages inside are compressed."""
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -43,7 +43,7 @@ def file_name(path: str) -> FileName:
     """What the name of a path or URI tells. Upper and lower case are the same."""
     stem, extension = _split(posixpath.basename(path).lower())
     _, inner = _split(stem)
-    if extension in _CODECS and FORMAT_OF.get(inner) == "parquet":
+    if extension in CODECS and FORMAT_OF.get(inner) == "parquet":
         return FileName("parquet", None, inner + extension)
     if extension in _COMPRESSION_OF:
         return FileName(FORMAT_OF.get(inner), _COMPRESSION_OF[extension], inner)

@@ -1,6 +1,7 @@
 """Batches of rows with row numbers, malformed rows, spans of rows, and the choice of columns."""
 
 import difflib
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import BadShard
+from pipelines.sources.names import file_name
 
 MAX_COLUMNS = 10_000
 """Columns of a shard. Reading makes objects for each one, many times its bytes in the file."""
@@ -23,6 +25,13 @@ MAX_BATCH_ROWS = 65_536
 
 MAX_RAW_BYTES = 64 * 2**10
 """Bytes that are kept of a row that is rejected."""
+
+LONGEST_NAME = 60
+WORDS_OF_TEXT = 4
+"""What has more characters, or so many words, is a text rather than the name of a column."""
+
+_NUMBER_OR_DATE = re.compile(r"[-+.]?\d[-+.,:/ \deETZ]*")
+_ADDRESS = re.compile(r"\S@\S|://")
 
 
 @dataclass(frozen=True)
@@ -110,22 +119,64 @@ def choose_columns(
     chosen = list(dict.fromkeys([*chosen, *(name for name in optional if name in times)]))
     for name in chosen:
         if times[name] != 1:
-            problem = "has more than one column" if name in times else "has no column"
-            hint = "" if name in times else _hint(name, present, chosen)
-            columns = textwrap.shorten(", ".join(present), 1000, placeholder=" ...")
-            raise BadShard(f"{path} {problem} {name!r}{hint}; its columns: {columns}")
+            raise BadShard(f"{path} {_problem(path, name, present, wanted, chosen)}")
     return chosen
 
 
-def _hint(name: str, present: Sequence[str], chosen: Sequence[str]) -> str:
-    """What may be wrong: the names are a row, or the most similar column is meant; or ""."""
-    if any(_is_value(each) for each in present):
-        return "; is its first line a row? Then name the columns by --columns"
+def _problem(
+    path: str,
+    name: str,
+    present: Sequence[str],
+    wanted: Sequence[str] | None,
+    chosen: Sequence[str],
+) -> str:
+    """What is wrong with a column, and what to do. A first line that looks like a row is a text of
+    the corpus, which logs must not show."""
+    problem = "has more than one column" if name in present else "has no column"
+    has_header = file_name(path).format not in ("parquet", "json", "text")
+    delimiter = _delimiter_hint(present) if has_header else ""
+    if has_header and _looks_like_row(present):
+        named = f" {name!r}" if wanted is not None and name in wanted else " of the same name"
+        return (
+            f"{problem}{named}: its first line looks like a row and not like names, so it is not "
+            f"shown here: if it is a row, name the columns by --columns{delimiter}"
+        )
+    similar = "" if name in present else _similar(name, present, chosen)
+    columns = textwrap.shorten(", ".join(present), 1000, placeholder=" ...")
+    return f"{problem} {name!r}{similar}; its columns: {columns}{delimiter}"
+
+
+def _similar(name: str, present: Sequence[str], chosen: Sequence[str]) -> str:
+    """A question whether the most similar column is meant; ""."""
     candidates = {column.lower(): column for column in present if column not in chosen}
     close = difflib.get_close_matches(name.lower(), candidates, 1)
     return f"; did you mean {candidates[close[0]]!r}?" if close else ""
 
 
+def _delimiter_hint(present: Sequence[str]) -> str:
+    """What to pass if a name has another delimiter in it; ""."""
+    for delimiter, value in (("\t", "'\\t'"), (";", "';'"), ("|", "'|'")):
+        if any(delimiter in name for name in present):
+            return f"; if {value} is between its columns, pass --delimiter {value}"
+    return ""
+
+
+def _looks_like_row(names: Sequence[str]) -> bool:
+    """Whether the first line of a file has values where it should have the names of columns.
+
+    pandas writes an index without a name before names.
+    """
+    is_index_unnamed = names[:1] == [""] and all(len(name.split()) == 1 for name in names[1:])
+    return any(map(_is_value, names[1:] if is_index_unnamed else names))
+
+
 def _is_value(name: str) -> bool:
-    """Whether a column's name looks like a value of a row: a number, a date, a sentence."""
-    return (name[:1].isdigit() and len(name) >= 3) or name.count(" ") >= 5
+    """Whether a column's name looks like a value of a row: none, a number, a date, a sentence."""
+    name = name.strip()
+    return (
+        not name
+        or len(name) > LONGEST_NAME
+        or len(name.split()) >= WORDS_OF_TEXT
+        or _NUMBER_OR_DATE.fullmatch(name) is not None
+        or _ADDRESS.search(name) is not None
+    )

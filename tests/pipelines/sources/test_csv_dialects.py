@@ -227,10 +227,48 @@ def test_files_without_a_header():
         count(content, columns=("a", "b", "text"))
 
 
-def test_a_first_row_that_is_no_header_is_told():
-    content = b'"0","1467810369","Mon Apr 06","NO_QUERY","user","what a day, really"\n'
-    with pytest.raises(BadShard, match=r"no column 'text'.*is its first line a row\?.*--columns"):
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"0","1467810369","Mon Apr 06","NO_QUERY","user","a secret, really"',
+        "1,Ms Jones secret her doctor,neg",
+        "secret,neg,1",
+        "secret,2024-01-02",
+        "secret,",
+        "this is a secret,neg",
+        "secret,ms.jones@clinic.example",
+        "secret" * 11,
+    ],
+)
+def test_a_first_row_that_is_no_header_is_told_and_not_shown(line):
+    content = f"{line}\n".encode()
+    said = r"no column 'text': its first line looks like a row .*--columns"
+    with pytest.raises(BadShard, match=said) as caught:
         read(content, ["text"])
-    with pytest.raises(BadShard) as caught:
-        read(b"id,body\n1,a\n", ["text"])
+    assert "secret" not in str(caught.value)
+    assert "neg" not in str(caught.value)
+
+
+def test_a_row_of_equal_values_that_is_no_header_is_not_shown():
+    with pytest.raises(BadShard, match=r"column of the same name: .*--columns") as caught:
+        read(b"secret,secret,1\n")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["id,body", ",body,label", "Customer review text,id", "@id,q1,3d_model", "a" * 60]
+)
+def test_names_that_are_a_header_are_shown(line):
+    with pytest.raises(BadShard, match=r"no column 'text'.*; its columns: ") as caught:
+        read(f"{line}\n1,a\n".encode(), ["text"])
+    assert str(caught.value).endswith(line.replace(",", ", "))
     assert "--columns" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"), [("id;name,first;text", "';'"), ("a\tb,c", r"'\t'"), ("a|b,1", "'|'")]
+)
+def test_names_with_another_delimiter_name_the_flag(line, value):
+    with pytest.raises(BadShard) as caught:
+        read(f"{line}\n".encode(), ["text"])
+    assert str(caught.value).endswith(f"pass --delimiter {value}")

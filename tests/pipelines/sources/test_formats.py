@@ -236,6 +236,20 @@ def test_compressed_files_under_a_wrong_name_are_named(tmp_path):
         shard.count(ReadOptions())
 
 
+def test_files_that_are_compressed_once_too_often_are_named(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    parquet = (tmp_path / "a.parquet").read_bytes()
+    once = pa.compress(b"text\na\n", "gzip", asbytes=True)
+    for name, content, said in (
+        ("b.parquet.gz", parquet, "is gzip around a whole file: decompress it, since Parquet"),
+        ("b.csv.gz", parquet, r"is Parquet in gzip: decompress it, then name it \.parquet"),
+        ("c.csv.gz", once, "is compressed twice: decompress it once"),
+    ):
+        shard = write(tmp_path / name, content, "gzip")
+        with pytest.raises(BadShard, match=rf"{name} {said}"):
+            shard.count(ReadOptions())
+
+
 def decoded(rows) -> list[str | None]:
     """The values of the first row, as strings."""
     (*values,) = rows.table.to_pylist()[0].values()

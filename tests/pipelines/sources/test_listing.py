@@ -145,6 +145,24 @@ def test_the_error_names_the_flag(tree, path, problem):
     assert str(caught.value) == f"--input {root / path} {problem.replace('{root}', str(root))}"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("b.xlsx", b"PK\x03\x04", "is a zip archive, or a workbook (.xlsx, .ods): unpack it, or"),
+        ("b.avro", b"Obj\x01\x04", "is Avro: convert it to Parquet"),
+        ("b", b"\x1f\x8b\x08", "is gzip: name it so that it ends in .gz"),
+        ("b.tar.gz", b"\x1f\x8b\x08", "does not end in any of"),
+        ("b.gz", b"Obj\x01\x04", "is Avro: convert it to Parquet"),
+        ("b.doc", b"", "does not end in any of"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        find_shards([str(tmp_path / name)], "--input")
+    assert str(caught.value).startswith(f"--input {tmp_path / name} {said}")
+
+
 def test_a_name_that_is_not_unicode_is_refused(tree):
     root = tree("good.csv")
     with open(os.fsencode(root) + b"/\xff.csv", "w"):
