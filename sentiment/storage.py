@@ -3,6 +3,7 @@
 import fcntl
 import os
 import posixpath
+import re
 import urllib.parse
 import uuid
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sentiment import hub
-from sentiment.arrow_errors import is_misread, without_details
+from sentiment.arrow_errors import is_misread, is_outage, without_details
 from sentiment.buckets import bucket, retried
 from sentiment.errors import InputError, on_one_line
 
@@ -28,9 +29,14 @@ _OTHER_SCHEMES = {
     **dict.fromkeys(("abfs", "abfss", "wasb", "wasbs", "adl", "az", "azure"), _AZURE),
     **dict.fromkeys(("http", "https", "ftp"), _DOWNLOAD),
     "hf": "only a model is read from there: download the files, for example by `hf download`",
-    "dbfs": "write /dbfs/... on a machine that mounts it",
+    "dbfs": "write /dbfs/{rest} on a machine that mounts it",
 }
 """Schemes of other tools, and what to do instead."""
+
+_OWN_SCHEMES = ("s3", "gs", "file", "hf")
+_LIKE_A_URI = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL
+)
 
 
 def resolve(path: str) -> tuple[pafs.FileSystem, str]:
@@ -38,17 +44,14 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
 
     Credentials come from the environment, where the cloud's own tools find them.
     `gs://anonymous@BUCKET` uses none. Credentials in a URI are refused with an InputError, because
-    URIs are written into logs and manifests. So are paths that cannot be one, and buckets that do
-    not exist. Raises OSError if a server or its credentials fail.
+    URIs are written into logs and manifests. So are paths that cannot be one, schemes that are
+    misspelt or of other tools, and buckets that do not exist. Raises OSError if a server or its
+    credentials fail.
     """
+    _require_scheme(path)
     if "://" not in path:
         return pafs.LocalFileSystem(), absolute(path)
     scheme, _, rest = path.partition("://")
-    if scheme in _OTHER_SCHEMES:
-        raise InputError(
-            f"{_without_secrets(path)} is not a usable path or URI: {scheme}:// is not supported, "
-            f"only local paths, s3:// and gs://: {_OTHER_SCHEMES[scheme].format(rest=rest)}"
-        )
     host = rest.partition("/")[0]
     bucket_name = host.removeprefix("anonymous@") if scheme == "gs" else host
     if ":" in host or "@" in bucket_name or "?" in rest:
@@ -72,9 +75,42 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
         raise InputError(f"{path} is not a usable path or URI: {reason}") from error
 
 
+def _require_scheme(path: str) -> None:
+    """Raise an InputError, which says what to write, if a path has the scheme of another tool, or a
+    known scheme misspelt. A local name may have a colon after anything else."""
+    match = _LIKE_A_URI.fullmatch(path)
+    if match is None:
+        return
+    given, slashes = match["scheme"], match["slashes"]
+    scheme, is_uri = given.lower(), len(slashes) > 1
+    if scheme not in (*_OWN_SCHEMES, *_OTHER_SCHEMES) and not is_uri:
+        return
+    if is_uri and given in ("s3", "gs", "file"):
+        return
+    rest = match["rest"].rpartition("@")[2].partition("?")[0]
+    known = "only local paths, s3:// and gs://"
+    if scheme in _OTHER_SCHEMES and not (scheme == "hf" and path[:5] != "hf://"):
+        problem = (
+            f"{scheme}:// is not supported, {known}: {_OTHER_SCHEMES[scheme].format(rest=rest)}"
+        )
+    elif scheme == "file":
+        problem = f"write {'/' if slashes else ''}{rest}"
+    elif scheme in _OWN_SCHEMES:
+        problem = f"write {scheme}://{rest}"
+    else:
+        problem = f"{scheme}:// is not supported, {known}"
+    raise InputError(f"{given}:{slashes}{rest} is not a usable path or URI: {problem}")
+
+
 def absolute(path: str) -> str:
-    """The absolute path, with `~` expanded; a URI unchanged."""
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    """The absolute path, with `~` expanded; a URI unchanged.
+
+    Raises InputError for what looks like a misspelt URI, such as `s3:/bucket`.
+    """
+    if "://" in path:
+        return path
+    _require_scheme(path)
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def join(directory: str, *names: str) -> str:
@@ -259,7 +295,10 @@ def locked(path: str) -> Iterator[None]:
 
 
 def require_writable(directory: str, flag: str) -> None:
-    """Create `directory` and a file in it, or raise an InputError that names the flag."""
+    """Create `directory` and a file in it, or raise an InputError that names the flag.
+
+    Raises OSError, which names it too, if a bucket's server fails: another try may help.
+    """
     try:
         probe = join(directory, f".writable.{uuid.uuid4().hex[:8]}")
         filesystem, inner = resolve(probe)
@@ -271,7 +310,10 @@ def require_writable(directory: str, flag: str) -> None:
         filesystem.delete_file(inner)
     except (OSError, InputError) as error:
         shown = _without_secrets(directory)
-        raise InputError(f"{flag} {shown} cannot be written to: {on_one_line(error)}") from None
+        message = f"{flag} {shown} cannot be written to: {without_details(on_one_line(error))}"
+        if is_outage(error):
+            raise OSError(message) from error
+        raise InputError(message) from None
 
 
 def _without_secrets(path: str) -> str:

@@ -60,6 +60,43 @@ def test_a_uri_of_another_tool_says_what_to_write_instead(uri, said):
     assert "AWS_" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("s3:/bucket/x", "write s3://bucket/x"),
+        ("s3:bucket/x", "write s3://bucket/x"),
+        ("S3://bucket/x", "write s3://bucket/x"),
+        ("GS:/anonymous/x", "write gs://anonymous/x"),
+        ("file:/data/x", "write /data/x"),
+        ("FILE:///data/x", "write /data/x"),
+        ("hf:/owner/name", "write hf://owner/name"),
+        ("HF://owner/name", "write hf://owner/name"),
+        ("dbfs:/mnt/x", "dbfs:// is not supported, .*: write /dbfs/mnt/x on a machine"),
+        ("S3A:/bucket/x", "s3a:// is not supported, .*: write s3://bucket/x, which"),
+        ("hdfs:/x", "hdfs:// is not supported, .*: copy"),
+        ("oss://bucket/x", "oss:// is not supported, only local paths, s3:// and gs://$"),
+    ],
+)
+def test_a_uri_that_is_misspelt_says_what_to_write(path, said):
+    for use in (storage.resolve, storage.absolute)[: 1 if "://" in path else 2]:
+        with pytest.raises(InputError, match=f"^{path} is not a usable path or URI: {said}"):
+            use(path)
+
+
+def test_a_misspelt_uri_shows_no_secret():
+    with pytest.raises(InputError) as caught:
+        storage.resolve("s3:/key:secret/secret@bucket/x?secret")
+    assert str(caught.value) == ("s3:/bucket/x is not a usable path or URI: write s3://bucket/x")
+
+
+def test_a_local_name_may_have_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("a:b", "2024:01/x", "run:1/a:b", "./s3:/x", "C:/x"):
+        storage.write(path, b"content")
+        assert storage.read(path) == b"content"
+        assert storage.absolute(path) == os.path.abspath(path)
+
+
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_what_is_written_is_read(scheme, tmp_path):
     path = f"{scheme}{tmp_path}/a/b.bin"
@@ -213,3 +250,24 @@ def test_where_nothing_can_be_written_the_flag_is_named(directory, tmp_path):
         storage.require_writable(directory, "--output")
     assert str(caught.value).startswith(f"--output {directory} cannot be written to: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [
+        ("AWS Error NETWORK_CONNECTION during PutObject operation: no route", OSError),
+        ("AWS Error SERVICE_UNAVAILABLE during PutObject operation: later", OSError),
+        ("google::cloud::Status(UNAVAILABLE: no connection)", OSError),
+        ("AWS Error ACCESS_DENIED during PutObject operation: no", InputError),
+        ("[Errno 30] Read-only file system", InputError),
+    ],
+)
+def test_an_outage_while_a_directory_is_tried_is_no_misuse(said, raised, monkeypatch):
+    def failing(path):
+        raise OSError(said)
+
+    monkeypatch.setattr(storage, "resolve", failing)
+    with pytest.raises(raised) as caught:
+        storage.require_writable("s3://bucket/x", "--output")
+    assert type(caught.value) is raised
+    assert str(caught.value) == f"--output s3://bucket/x cannot be written to: {said}"
