@@ -41,7 +41,7 @@ from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.totals import Totals
 from pipelines.scoring.verify import Comparison, PartCheck, compare
 from sentiment import storage
-from sentiment.arrow_errors import without_details
+from sentiment.arrow_errors import is_outage, without_details
 from sentiment.errors import InputError, on_one_line
 
 REPORT = "report.html"
@@ -630,11 +630,12 @@ class Output:
         InputError if it will not be readable another time, either."""
         try:
             yield
-        except (PermissionError, NotADirectoryError) as error:
-            message = on_one_line(error)
-            raise InputError(f"--output {self.directory} cannot be read: {message}") from error
         except OSError as error:
             message = without_details(on_one_line(error))
+            is_misuse = isinstance(error, PermissionError | NotADirectoryError)
+            # Of a bucket's errors, only those of its server pass: not a wrong name or key.
+            if is_misuse or ("://" in self.directory and not is_outage(error)):
+                raise InputError(f"--output {self.directory} cannot be read: {message}") from error
             raise Failure(
                 f"--output {self.directory} cannot be read: {message}: run the same command again"
             ) from error
