@@ -1,5 +1,8 @@
 """The Keras model is the LSTM that the formulas say, and padding never counts."""
 
+import os
+import runpy
+import sys
 from dataclasses import replace
 from itertools import combinations, pairwise
 
@@ -10,6 +13,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentiment.model import keras_model
 from sentiment.model.batch import pad
 from sentiment.model.keras_model import SentimentLSTM, _random_int16, of_network
 from sentiment.network import Network, weight_shapes
@@ -46,6 +50,26 @@ def network(request):
 @pytest.fixture(scope="module")
 def model(network):
     return of_network(network)
+
+
+class ImportsKeras(Exception):
+    """Raised instead of loading Keras."""
+
+
+class Finder:
+    """Tells the backend that Keras would be loaded with."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "keras":
+            raise ImportsKeras(os.environ["KERAS_BACKEND"])
+
+
+def test_the_backend_is_tensorflow_whatever_the_environment_says(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(ImportsKeras, match="^tensorflow$"):
+        runpy.run_path(keras_model.__file__)
 
 
 texts = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=12), min_size=1, max_size=8)
