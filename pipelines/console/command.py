@@ -145,7 +145,7 @@ def exit_code(
     return 0
 
 
-def _loading() -> AbstractContextManager[None]:
+def _loading() -> AbstractContextManager[object]:
     """What says on a terminal that the modules of a program load; a log needs no such line."""
     is_shown = sys.stderr.isatty()
     return waiting("Loading", stream=standard_error) if is_shown else nullcontext()

@@ -25,10 +25,11 @@ def standard_error() -> TextIO:
 @contextmanager
 def waiting(
     text: str, delay: float | None = None, stream: Callable[[], TextIO] = output
-) -> Iterator[None]:
+) -> Iterator[threading.Event]:
     """Context manager: say `text ...` unless the block ends within `delay` seconds.
 
-    A terminal shows it until the block ends, or until the next line.
+    A terminal shows it until the block ends, or until the next line. The event is set once it is
+    said.
 
     Args:
         text: What the program waits for.
@@ -36,11 +37,13 @@ def waiting(
         stream: Where to say it, when the time has come.
     """
     seconds = DELAY_SECONDS if delay is None else delay
-    timer = threading.Timer(seconds if stream().isatty() else 2 * seconds, _show, (text, stream))
+    said = threading.Event()
+    shown_after = seconds if stream().isatty() else 2 * seconds
+    timer = threading.Timer(shown_after, _show, (text, stream, said))
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield said
     finally:
         timer.cancel()
         timer.join()
@@ -51,7 +54,8 @@ def waiting(
 def compiling_said(stream: Callable[[], TextIO] = output) -> Iterator[None]:
     """Context manager: say so when Numba compiles our functions, which takes 20 s. A decorator.
 
-    It does so once on each machine, or in each process if it finds no directory for its cache.
+    It compiles a function once on each machine, or in each process if it finds no directory for its
+    cache. A process says how long that takes once: its other functions are part of it.
     """
     from numba.core import event  # Heavy, and only some programs use it.
 
@@ -65,12 +69,15 @@ def compiling_said(stream: Callable[[], TextIO] = output) -> Iterator[None]:
 class _Compilations:
     """What Numba compiles now: a function, and those that it calls."""
 
+    is_said = False
+    """Whether this process has said how long that takes."""
+
     def __init__(self, stream: Callable[[], TextIO]) -> None:
         self._stream = stream
         self._lock = threading.Lock()
         self._depth = 0
         self._line = ExitStack()
-        self._is_said = False
+        self._said = threading.Event()
 
     def begin(self, event: Any) -> None:
         """Numba begins to compile a function."""
@@ -78,15 +85,19 @@ class _Compilations:
         with self._lock:
             self._depth += 1
             is_ours = dispatcher.py_func.__module__.startswith(("sentiment.", "pipelines."))
-            # On a pipe each line stays.
-            if self._depth > 1 or not is_ours or (self._is_said and not self._stream().isatty()):
+            if self._depth > 1 or not is_ours:
                 return
-            self._is_said = True
-            if dispatcher.stats.cache_path is None:
+            # On a pipe each line stays.
+            if _Compilations.is_said and not self._stream().isatty():
+                return
+            if _Compilations.is_said:
+                text = "Compiling"
+            elif dispatcher.stats.cache_path is None:
                 text = "Compiling, some 20 s in each process: set NUMBA_CACHE_DIR to a directory"
             else:
-                text = "Compiling, once on this machine: some 20 s"
-            self._line.enter_context(waiting(text, COMPILE_DELAY_SECONDS, self._stream))
+                text = "Compiling what is used for the first time on this machine: some 20 s"
+            line = waiting(text, COMPILE_DELAY_SECONDS, self._stream)
+            self._said = self._line.enter_context(line)
 
     def end(self, event: Any) -> None:
         """Numba has compiled a function."""
@@ -94,9 +105,11 @@ class _Compilations:
             self._depth -= 1
             if not self._depth:
                 self._line.close()
+                _Compilations.is_said |= self._said.is_set()
 
 
-def _show(text: str, stream: Callable[[], TextIO]) -> None:
+def _show(text: str, stream: Callable[[], TextIO], said: threading.Event) -> None:
+    said.set()
     line = f"{text} ..."
     if stream().isatty():
         # A line that wraps could not be erased.

@@ -1,7 +1,8 @@
 """Count the rows of shards in tasks, show progress, and keep what is counted.
 
-Of CSV shards all bytes are read, so counting may take hours. What is counted is kept in the
-output's `_manifest/` until the plan is there: a planner that was killed goes on where it was.
+Of shards without a footer all bytes are read, so counting may take hours. What is counted is kept
+in the output's `_manifest/` until the plan is there: a planner that was killed goes on where it
+was.
 """
 
 import json
@@ -37,6 +38,9 @@ CONCURRENT_SHARDS = 24
 
 SMALL_TEXT_BYTES = 2**20
 """Larger shards that are read in full to be counted are counted one after another."""
+
+SHOWN_BYTES = 10**6
+"""Where fewer are read in full, the number of shards tells how far counting is."""
 
 SHOWN_AFTER_SECONDS = 3.0
 """Counting that takes longer than this shows its progress."""
@@ -203,7 +207,7 @@ class _CountingProgress:
     def __init__(self, shards: Sequence[Shard], counts: Counts) -> None:
         self._counts = counts
         self._work = np.fromiter(map(_work, shards), float, len(shards))
-        self._csv_bytes = np.fromiter(
+        self._read_bytes = np.fromiter(
             (0 if shard.has_footer else shard.size for shard in shards), np.int64, len(shards)
         )
         self._began = time.monotonic()
@@ -230,9 +234,9 @@ class _CountingProgress:
     def _amounts(self, done: int, total: int | None) -> str:
         is_done = self._counts.is_done
         amounts = f"{is_done.sum():,} of {quantity(len(is_done), 'shard')}"
-        csv_bytes = int(self._csv_bytes.sum())
-        if csv_bytes:
-            amounts += f", {megabytes(int(self._csv_bytes[is_done].sum()), csv_bytes)} of CSV"
+        total_bytes = int(self._read_bytes.sum())
+        if total_bytes >= SHOWN_BYTES:
+            amounts += f", {megabytes(int(self._read_bytes[is_done].sum()), total_bytes)} read"
         return amounts
 
 

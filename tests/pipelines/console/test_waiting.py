@@ -75,13 +75,19 @@ def compiled(name: str):
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_compiling_is_said_once_where_each_line_stays(is_terminal, monkeypatch):
-    monkeypatch.setattr(module, "COMPILE_DELAY_SECONDS", 0)
+    monkeypatch.setattr(module._Compilations, "is_said", False)
     stream = Stream(is_terminal)
     with compiling_said(lambda: stream):
+        assert compiled("sentiment.text")(1) == 4  # Too quick for a word.
+        monkeypatch.setattr(module, "COMPILE_DELAY_SECONDS", 0)
         assert compiled("someone.else")(1) == 4
         assert stream.getvalue() == ""
         for _ in range(2):
             assert compiled("sentiment.text")(1) == 4
     assert compiled("sentiment.text")(1) == 4
+    with compiling_said(lambda: stream):  # Another job in the same process.
+        assert compiled("pipelines.sources")(1) == 4
     text = "Compiling, some 20 s in each process: set NUMBA_CACHE_DIR to a directory ..."
-    assert stream.getvalue() == (2 * (text + ERASED) if is_terminal else f"{text}\n")
+    assert stream.getvalue() == (
+        text + ERASED + 2 * f"Compiling ...{ERASED}" if is_terminal else f"{text}\n"
+    )

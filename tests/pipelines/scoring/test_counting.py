@@ -149,7 +149,11 @@ def test_a_long_count_shows_progress(corpus, output, monkeypatch, capsys):
     monkeypatch.setattr(counting, "SHOWN_AFTER_SECONDS", -1)
     count_shards(corpus, SETTINGS, InOrder(), str(output))
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith("Counting: 2 of 26 shards, 0.0 of 0.0 MB of CSV")
+    assert line == "Counting: 2 of 26 shards"
+    monkeypatch.setattr(counting, "SHOWN_BYTES", 1)
+    count_shards(corpus, SETTINGS, InOrder(), str(output))
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("Counting: 2 of 26 shards, 0.0 of 0.0 MB read")
 
 
 def test_what_cannot_be_kept_is_said_in_one_line(corpus, output, monkeypatch):

@@ -68,7 +68,7 @@ def test_the_backend_is_tensorflow_whatever_the_environment_says(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     monkeypatch.delitem(sys.modules, "keras")
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    with pytest.raises(ImportsKeras, match="^tensorflow$"):
+    with pytest.raises(ImportsKeras, match=r"^tensorflow$"):
         runpy.run_path(keras_model.__file__)
 
 
