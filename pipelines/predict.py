@@ -19,6 +19,9 @@ from pipelines.console.standard_input import lines_of
 from pipelines.console.terminal import printable
 from pipelines.console.waiting import compiling_said, standard_error, waiting
 
+ADDED = {"label", "probabilities"}
+"""Fields of the answers of --json."""
+
 
 @dataclass(frozen=True)
 class PredictConfig:
@@ -90,8 +93,12 @@ def _row(line: bytes, text_column: str, is_json: bool) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError("is not JSON: give a text in quotes, or an object") from None
     row = {text_column: value} if isinstance(value, str) else value
-    if not isinstance(row, dict) or not isinstance(row.get(text_column), str):
+    if not isinstance(row, dict) or text_column not in row:
         raise ValueError(f"has no text {text_column!r}: --text_column names another")
+    if not isinstance(row[text_column], str):
+        raise ValueError(f"has no text in {text_column!r}, but {json.dumps(row[text_column])[:40]}")
+    if added := ADDED & row.keys():
+        raise ValueError(f"has a field {min(added)!r}, which the answer adds: rename it")
     try:
         row[text_column].encode()
     except UnicodeEncodeError:

@@ -10,6 +10,7 @@ A config may have these static members:
 """
 
 import difflib
+import inspect
 import io
 import re
 import shutil
@@ -66,7 +67,7 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
         doc: Docstring whose indented lines are examples for `--help`.
         arguments: Command line without the program.
     """
-    _require_names(config, arguments)
+    _require_names(config, program, arguments)
     asks_for_help = _asks_for_help(arguments)
     if asks_for_help:
         columns = shutil.get_terminal_size().columns
@@ -89,6 +90,7 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
             raise
         _, *lines = [line.strip("│─╭╮╰╯ ") for line in box.getvalue().splitlines()]
         message = " ".join(takewhile(bool, lines)).removeprefix("Error parsing ").rstrip(".")
+        message = re.sub(r"Missing value for argument '(--\w+).*", r"\1 needs a value", message)
         raise InputError(f"{message}; {program} --help explains the flags") from None
     values: dict[str, Any] = vars(parsed)
     for title in getattr(config, "GROUPS", {}):
@@ -96,7 +98,7 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
     return config(**values)
 
 
-def _require_names(config: type, arguments: Sequence[str]) -> None:
+def _require_names(config: type, program: str, arguments: Sequence[str]) -> None:
     """Raise an InputError for a flag that does not exist, or for required flags not given."""
     names = [name for each in fields(config) for name in (each.name, f"no_{each.name}")]
     given = [name for name, _ in _flags(arguments)]
@@ -114,7 +116,7 @@ def _require_names(config: type, arguments: Sequence[str]) -> None:
     ]
     missing = [f"--{name}" for name in required if name not in given]
     if missing and not _asks_for_help(arguments):
-        raise InputError(f"{' and '.join(missing)} must be given")
+        raise InputError(f"{' and '.join(missing)} must be given; {program} --help has examples")
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:
@@ -163,7 +165,8 @@ def _description(config: type, doc: str | None, width: int) -> str:
 
     Its lines have at most `width` characters, save for words that are longer.
     """
-    about = textwrap.fill(" ".join((config.__doc__ or "").split()), width)
+    paragraphs = inspect.cleandoc(config.__doc__ or "").split("\n\n")
+    about = "\n\n".join(_paragraph(each, width) for each in paragraphs)
     lines = re.findall(r"^ {4}.*$", doc or "", re.MULTILINE)
     commands = re.sub(r" *\\+\n *", " ", "\n".join(map(str.strip, lines))).splitlines()
     examples = "\n".join(_command(command, width) for command in commands)
@@ -175,6 +178,14 @@ def _description(config: type, doc: str | None, width: int) -> str:
             *([more_help(width)] if more_help else []),
         ]
     )
+
+
+def _paragraph(text: str, width: int) -> str:
+    """A paragraph in lines of `width` characters. One with indented lines stays, if it fits."""
+    lines = text.splitlines()
+    if any(line.startswith(" ") for line in lines) and max(map(len, lines)) <= width:
+        return text
+    return textwrap.fill(" ".join(text.split()), width)
 
 
 def _command(command: str, width: int) -> str:

@@ -43,9 +43,10 @@ def _groups(
     names = classes.names
     if len(names) == 2:
         second, threshold = probabilities[:, 1], classes.threshold or 0.5
-        yield f"sure: {names[1]}", np.argsort(-second, kind="stable")
+        highest, lowest = np.argsort(-second, kind="stable"), np.argsort(second, kind="stable")
+        yield f"sure: {names[1]}", highest[answers[highest] == 1]
         yield "undecided", np.argsort(np.abs(second - threshold), kind="stable")
-        yield f"sure: {names[0]}", np.argsort(second, kind="stable")
+        yield f"sure: {names[0]}", lowest[answers[lowest] == 0]
         return
     counts = np.bincount(answers, minlength=len(names))
     frequent = np.argsort(-counts, kind="stable")[: MAX_GROUPS - 1]

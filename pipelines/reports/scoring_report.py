@@ -67,8 +67,10 @@ def scoring_report(results: ScoringResults) -> bytes:
     """Render the page, UTF-8."""
     counts, unreadable = results.counts, results.unreadable_shards
     names = results.checkpoint.classes.names
+    shards = len(set(results.shards))
+    verb = "was" if shards == 1 else "were"
     lead = (
-        f"{_verdict(results)} {quantity(len(set(results.shards)), 'shard')} were scored into "
+        f"{_verdict(results)} {quantity(shards, 'shard')} {verb} scored into "
         f"{results.directory} with the model {results.checkpoint.model_hash[:12]}. Page written "
         f"{date(time.time())} by version {version('sentiment-pipelines')}."
     )

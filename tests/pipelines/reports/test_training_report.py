@@ -122,6 +122,12 @@ def test_texts_of_each_probability_are_quoted(model):
     assert table.rows[0][4] == "text 98"
 
 
+def test_a_text_is_sure_to_be_of_the_class_that_it_is_given(model):
+    results = evaluated(model, ["a", "b"], [1, 1], np.array([0.6, 0.7]))
+    (table,) = by_probability(results).tables
+    assert {row[0] for row in table.rows} == {"sure: positive"}
+
+
 def test_texts_of_each_class_are_quoted_and_those_between_two(model):
     names = ("a", "b", "c")
     probabilities = np.array([[0.9, 0.1, 0], [0.1, 0.8, 0.1], [0, 0.46, 0.54], [0, 0.1, 0.9]])
