@@ -18,7 +18,12 @@ from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.names import file_name
 from pipelines.sources.shard import Shard
 from pipelines.sources.shard_file import first_bytes, unavailable
-from pipelines.sources.tables import METADATA, require_in_no_table, require_no_table
+from pipelines.sources.tables import (
+    METADATA,
+    require_in_no_table,
+    require_no_product,
+    require_no_table,
+)
 from pipelines.sources.where import Where
 from sentiment import storage
 from sentiment.buckets import require_server
@@ -219,6 +224,7 @@ def _files(
             return [info]
         if info.type != pafs.FileType.NotFound:
             below = files_below(filesystem, inner)
+            require_no_product(below, inner, f"{flag} {path}")
         elif _MAGIC_CHARACTERS.search(inner):
             below, inner = _matching(filesystem, inner, f"{flag} {path}", looked_into)
             if not below:

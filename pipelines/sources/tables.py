@@ -49,6 +49,24 @@ def require_no_table(infos: Iterable[pafs.FileInfo], given: str) -> None:
             )
 
 
+def require_no_product(infos: Iterable[pafs.FileInfo], directory: str, given: str) -> None:
+    """Raise an InputError, which names `given`, if a scored output or a model of this package is
+    among the files below a directory: they would be read as texts. It may itself be an output.
+    """
+    for info in infos:
+        parent, name = posixpath.split(info.path)
+        if name == "_manifest" and not info.is_file and parent != directory:
+            what = "an output of pipelines.score"
+        elif name == "checkpoint.json" and info.is_file:
+            what = "a model of pipelines.train"
+        else:
+            continue
+        raise InputError(
+            f"{given}: {parent} is {what}, whose files would be read with the others: name the "
+            "directories to read, or move it"
+        )
+
+
 def require_in_no_table(
     filesystem: pafs.FileSystem, directories: Iterable[str], given: str, looked_into: set[str]
 ) -> None:

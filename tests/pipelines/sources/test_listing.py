@@ -398,3 +398,25 @@ def test_a_server_that_does_not_answer_is_told_soon(scheme, monkeypatch, capsys)
         assert time.monotonic() - began < 15
     line = f"--input {scheme}://bucket/texts: no answer yet, trying for some 10 s ...\n"
     assert capsys.readouterr().out == line
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        ("old/_manifest/plan-00000.parquet", "old is an output of pipelines.score"),
+        ("models/demo/checkpoint.json", "demo is a model of pipelines.train"),
+        ("checkpoint.json", "in is a model of pipelines.train"),
+    ],
+)
+def test_what_the_package_made_is_not_read_with_the_texts(file, what, tmp_path):
+    for name in ("a.csv", file):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("text\na\n")
+    with pytest.raises(InputError, match=rf"--input .*{what}, .*: name the directories to read"):
+        find_shards([str(tmp_path / "in")], "--input")
+
+
+def test_an_output_is_read_where_it_is_named(tmp_path):
+    (tmp_path / "_manifest").mkdir()
+    (tmp_path / "a.csv").write_text("text\na\n")
+    assert len(find_shards([str(tmp_path)], "--input")) == 1
