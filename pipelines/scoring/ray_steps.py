@@ -4,7 +4,6 @@ Ray retries a task for ever when its process dies, so attempts of a part are cou
 outlive the process, in the cluster's own store (`pipelines.cluster.ray_internals`).
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,8 +19,12 @@ from pipelines.cluster.ray_internals import count_in_cluster
 from pipelines.scoring.part_data import PartResult, PartTask, from_block, to_block
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep, failed
 
-REPORT_SECONDS = 0.2
-"""An actor reports the parts that it has done when so much time has passed since the last ones."""
+REPORT_ROWS = 1000
+"""An actor reports the parts that it has done when they have so many rows.
+
+When Ray repeats a task whose process has died, it passes over as many blocks as it has had from it.
+So which parts are in which block must be the same each time.
+"""
 
 
 @dataclass(frozen=True)
@@ -151,16 +154,17 @@ class PartActor:
         """The parts of a read task -> their results, now and then."""
         (tasks,) = block["tasks"].to_pylist()
         done: list[PartResult] = []
-        reported = time.monotonic()
+        rows = 0
         for task, failure in begun(tasks.split("\n"), self._attempts):
             if failure:
                 # Only a part that is not there can be what kills the process.
                 done.append(self._work.read.finished(task) or failure)
             else:
                 done.append(self._work(task))
-            if time.monotonic() - reported > REPORT_SECONDS:
+            rows += task.rows
+            if rows >= REPORT_ROWS:
                 yield _results_block(done)
-                done, reported = [], time.monotonic()
+                done, rows = [], 0
         self._load_seconds.show()
         if done:
             yield _results_block(done)
