@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import testing.properties  # noqa: F401 (registers and loads a Hypothesis profile)
-from pipelines.console import waiting
+from pipelines.console import answering, waiting
 from sentiment import buckets
 from testing.bucket_servers import GoogleServer, S3Server
 
@@ -109,6 +110,19 @@ def local_ray():
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def silent_buckets(monkeypatch):
+    """Nobody answers where the buckets of all schemes are; the port of that address."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        monkeypatch.setattr(buckets, "REACH_SECONDS", 1.5)
+        monkeypatch.setattr(answering, "ANSWER_SECONDS", 0.2)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{port}")
+        yield port
 
 
 @pytest.fixture

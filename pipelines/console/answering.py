@@ -26,13 +26,25 @@ def require_answers(flags: Any) -> None:
             continue
         asked.add(scheme)
         try:
-            words = f"{uri}: no answer yet, trying for some 10 s"
-            with waiting(words, ANSWER_SECONDS, standard_error):
-                require_server(scheme)
+            require_answer(uri, uri)
         except OSError as error:
             raise Failure(
                 f"{uri} cannot be reached: {error}: run the same command again"
             ) from error
+
+
+def require_answer(path: str, name: str) -> None:
+    """Raise an OSError, after some 10 seconds, if nobody answers where the bucket of a URI is.
+
+    Args:
+        path: A URI, or a local path, of which nothing is asked.
+        name: Whose answer a line says to be missing meanwhile.
+    """
+    scheme, separator, _ = path.partition("://")
+    if separator and scheme in SCHEMES:
+        words = f"{name}: no answer yet, trying for some 10 s"
+        with waiting(words, ANSWER_SECONDS, standard_error):
+            require_server(scheme)
 
 
 def _uris(flags: Any) -> Iterator[str]:

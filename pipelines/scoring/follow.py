@@ -126,8 +126,6 @@ def follow(
             for note in step.plan.notes:
                 say(printable(note))
             forget_counts(output.directory)
-    if note := absent_note(output, shards):
-        say(note)
     return stale
 
 

@@ -235,7 +235,9 @@ def run(
             while True:
                 stale = follow(config, settings, Shards.of(shards), output, executor)
                 log.begin()
-                summary.note(absent_note(output, Shards.of(shards)))
+                if note := absent_note(output, Shards.of(shards)):
+                    say(note)
+                    summary.note(note)
                 _score_missing(config, checkpoint, output, executor, summary)
                 new = unaccepted(output)
                 log.judge(new)

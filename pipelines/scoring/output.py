@@ -97,11 +97,14 @@ class Output:
         self.made_plans: list[int] = []
         """Numbers of the plans that this job has made."""
         self._staging = ""
+        # Listed before plans are read: another program may begin here at this moment.
+        with self._reading():
+            is_used = bool({*storage.names(directory)} - {"_manifest", "_rejected"})
         self.look()
         earlier = self._path("_manifest", "plan-00000.json")
-        if self._is_used and not self.plans and storage.exists(earlier):
+        if is_used and not self.plans and storage.exists(earlier):
             Plan.from_bytes(storage.read(earlier), earlier)  # Raises: it has another format.
-        if self._is_used and not self.plans and not is_own:
+        if is_used and not self.plans and not is_own:
             raise InputError(
                 f"--output {directory} is not empty, and no job of this program began there: "
                 "choose another directory"
@@ -116,8 +119,6 @@ class Output:
         with self._reading():
             # Parts are listed before plans are read, so every part that is seen has its plan. They
             # are listed before their rejected rows, which are written first.
-            entries = set(storage.names(self.directory))
-            self._is_used = bool(entries - {"_manifest", "_rejected"})
             self._files = Listing.below(self.directory)
             self._rejected = Listing.below(self._path("_rejected"))
             files = {

@@ -57,8 +57,8 @@ class RunSummary:
         self.course = record.course or self.course
 
     def note(self, note: str) -> None:
-        """Add a note, once, unless it is empty."""
-        if note and note not in self.notes:
+        """Add a note, once."""
+        if note not in self.notes:
             self.notes.append(note)
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
-from pipelines.console.waiting import waiting
+from pipelines.console.answering import require_answer
 from pipelines.sources.format_files import FORMAT_OF, MAGIC_BYTES, format_told_by
 from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.names import file_name
@@ -26,14 +26,10 @@ from pipelines.sources.tables import (
 )
 from pipelines.sources.where import Where
 from sentiment import storage
-from sentiment.buckets import require_server
 from sentiment.errors import InputError, on_one_line
 
 CONCURRENT_LISTINGS = 16
 """Directories of a bucket that are listed, and files that are looked into, at the same time."""
-
-ANSWER_SECONDS = 2.0
-"""After so long without an answer from a bucket's server, a line says so."""
 
 KINDS_NAMED = 5
 """Kinds of files left aside that the line on the terminal names."""
@@ -210,11 +206,8 @@ def _files(
 ) -> list[pafs.FileInfo]:
     """The shards of one path; adds other files to `aside`, and directories to `looked_into`."""
     try:
-        scheme = path.partition("://")[0]
-        with waiting(f"{flag} {path}: no answer yet, trying for some 10 s", ANSWER_SECONDS):
-            if scheme in ("s3", "gs"):
-                require_server(scheme)
-            filesystem, inner = storage.resolve(path)
+        require_answer(path, f"{flag} {path}")
+        filesystem, inner = storage.resolve(path)
         info = filesystem.get_file_info(inner)
         if info.type == pafs.FileType.File:
             if file_name(inner).format is None and not has_format and not _is_told(info, path):
