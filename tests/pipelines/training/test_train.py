@@ -63,7 +63,6 @@ def losses(root: Path, name: str) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-@pytest.mark.timeout(600)  # Three runs.
 def learn(rank: int, addresses: list[str], settings: Settings, path: Path) -> None:
     """One worker, as a process of its own that TensorFlow alone connects to the others."""
     set_cluster(addresses, rank)
@@ -94,6 +93,7 @@ def learnt_by(workers: int, settings: Settings, path: Path) -> list[multiprocess
 
 
 @pytest.mark.slow(40)
+@pytest.mark.timeout(600)  # Three runs.
 def test_any_number_of_workers_has_the_same_loss_curve(
     corpus, tmp_path, local_ray, capsys, mlflow_store
 ):
