@@ -196,7 +196,9 @@ def append(path: str, content: bytes) -> None:
 
     A crash may leave only the first bytes of `content`.
     """
-    _, inner = resolve(path)
+    filesystem, inner = resolve(path)
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        raise ValueError(f"{path} is in an object store, where nothing is added to a file")
     Path(inner).parent.mkdir(parents=True, exist_ok=True)
     with open(inner, "ab") as file:
         file.write(content)

@@ -383,14 +383,19 @@ def _below_in_bucket(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileI
     Those may have more objects than the data, such as a prepared corpus. A request lists up to
     1,000 objects, however deep they are, so directories further down are not worth one each.
     """
-    infos: list[pafs.FileInfo] = filesystem.get_file_info(pafs.FileSelector(inner))
+    # A bucket has no directories, only names: one without objects is not there.
+    top = pafs.FileSelector(inner, allow_not_found=True)
+    infos: list[pafs.FileInfo] = filesystem.get_file_info(top)
     directories = [
         info.path
         for info in infos
         if info.type == pafs.FileType.Directory and not _is_hidden(info.base_name)
     ]
     with ThreadPoolExecutor(CONCURRENT_LISTINGS) as pool:
-        selectors = [pafs.FileSelector(directory, recursive=True) for directory in directories]
+        selectors = [
+            pafs.FileSelector(directory, allow_not_found=True, recursive=True)
+            for directory in directories
+        ]
         for below in pool.map(filesystem.get_file_info, selectors):
             infos += below
     return infos

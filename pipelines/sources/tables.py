@@ -27,6 +27,11 @@ CONCURRENT_LOOKS = 16
 """Directories that are looked into at the same time."""
 
 
+_NOT_TO_BE_READ = (PermissionError, FileNotFoundError, NotADirectoryError)
+"""A parent that a user may not read has nothing to do with what they may. In a bucket, Arrow raises
+a plain OSError for that."""
+
+
 def require_no_table(infos: Iterable[pafs.FileInfo], given: str) -> None:
     """Raise an InputError, which names `given`, if a directory among these files is such a table.
 
@@ -105,8 +110,10 @@ def _marks(filesystem: pafs.FileSystem, directory: str) -> list[pafs.FileInfo]:
         infos = filesystem.get_file_info([f"{directory}/{name}" for name in names])
         if infos[-1].type == pafs.FileType.Directory:
             infos += filesystem.get_file_info(pafs.FileSelector(infos[-1].path))
-    except OSError as error:
-        if is_outage(error):
-            raise
+    except _NOT_TO_BE_READ:
         return []
+    except OSError as error:
+        if isinstance(filesystem, pafs.S3FileSystem | pafs.GcsFileSystem) and not is_outage(error):
+            return []
+        raise
     return [info for info in infos if info.type != pafs.FileType.NotFound]

@@ -266,6 +266,8 @@ def test_gpus_are_for_those_that_compute(cluster, root):
         job = start("score", *score(root, "gpu", "small"), *more)
         found = most(job, [cluster.head_node, node], "PartActor", "ReadParts")
         assert job.returncode == 0, job.communicate()
-        assert found["PartActor"] == [0, 2]
+        # A third is one that ends, when another has its half of the GPU already.
+        assert found["PartActor"][0] == 0
+        assert found["PartActor"][1] >= 2
         assert found["ReadParts"][1] == 0
         require_every_row_once(root, "gpu", "small", atol=1e-5)
