@@ -31,7 +31,7 @@ from pipelines.scoring.verify import verify
 from pipelines.sources.listing import find
 from pipelines.sources.shard import Counted, Shard
 from sentiment import storage
-from sentiment.errors import UNREADABLE
+from sentiment.errors import UNREADABLE, InputError
 
 MAX_PROBLEMS_SHOWN = 20
 
@@ -58,9 +58,16 @@ class VerifyConfig:
 def main(config: VerifyConfig) -> None:
     """Print what is wrong, a line each, or that nothing is.
 
-    Raises InputError if the directory is no output, and Failure if anything is wrong with it.
+    Raises InputError if the directory is no output, or only that of a part of the input, and
+    Failure if anything is wrong with it.
     """
     output = open_output(config.output)
+    limit = output.plans[0].settings.get("limit")
+    if config.input and limit:
+        raise InputError(
+            f"--input: {config.output} has only the first {quantity(int(limit), 'row')} of its "
+            "input (--limit): verify it without --input"
+        )
     problems = [*_problems_of_parts(output), *_problems_of_totals(output)]
     checked = f"{quantity(output.planned_parts, 'part')}, {quantity(output.planned_rows, 'row')}"
     if config.input:

@@ -266,11 +266,10 @@ class _PieceReader:
         texts = rows.table[self._reader.text_column]
         tokens = self._reader.encoder(texts)
         reasons: dict[int, str] = {}
-        is_utf8 = self._shard.is_utf8(self._reader.options)
-        encoding = "UTF-8" if is_utf8 else self._reader.options.encoding
+        not_valid = "; ".join(filter(None, self._shard.not_valid(self._reader.options)))
         for index in tokens.invalid.tolist():
             null = not texts[index].is_valid
-            reasons[index] = "the text is null" if null else f"the text is not valid {encoding}"
+            reasons[index] = "the text is null" if null else f"the text {not_valid}"
         columns = self._cast_kept(rows.table, reasons)
         self._reject(rows, texts, reasons)
 

@@ -123,7 +123,7 @@ class LabelledReader:
     ) -> LabelledRows[TokensT]:
         labels = self._coded(rows.table[self.label_column], shard)
         texts, codes = rows.table[self.text_column], labels.codes
-        not_valid, remedy = self._not_valid(shard)
+        not_valid, remedy = shard.not_valid(self._options)
         rejected = _Rejected(rows)
         rejected.add(codes == NOT_TEXT, f"{self.label_column} {not_valid}", remedy)
         reason = f"{self.label_column} is no probabilities that sum to 1"
@@ -162,13 +162,6 @@ class LabelledReader:
         if self.labels is None:
             return _Coded(labels.values, labels.codes)
         return _as_classes(labels, self.labels)
-
-    def _not_valid(self, shard: Shard) -> tuple[str, str]:
-        """What a value of invalid bytes is, and what to do."""
-        is_utf8 = shard.is_utf8(self._options)
-        encoding = "UTF-8" if is_utf8 else self.options.encoding
-        other = "latin-1, cp1252, ..." if is_utf8 else "latin-1 takes any byte"
-        return f"is not valid {encoding}", f"pass --encoding ({other})"
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,14 @@ class Shard:
         # Without either, the first bytes have to tell, and do so of no text.
         return options.is_utf8 or name is None or not FORMATS[name].is_text
 
+    def not_valid(self, options: ReadOptions) -> tuple[str, str]:
+        """What is to be said of a value of invalid bytes, and what to do; "": no flag helps."""
+        if not self.is_utf8(options):
+            return f"is not valid {options.encoding}", "pass --encoding (latin-1 takes any byte)"
+        name = file_name(self.path).format or options.format
+        is_text = name is not None and FORMATS[name].is_text
+        return "is not valid UTF-8", "pass --encoding (latin-1, cp1252, ...)" if is_text else ""
+
     def fetch(self, max_bytes: int) -> pa.Buffer | None:
         """The whole file, for `rows`; None if it has more than `max_bytes`. Raises Unavailable."""
         return fetched(self.path, max_bytes)

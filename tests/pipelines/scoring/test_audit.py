@@ -413,6 +413,16 @@ def test_content_that_changed_behind_the_same_size_and_time_is_named(whole, tmp_
     assert "a.csv has another content than when it was planned" in capsys.readouterr().out
 
 
+def test_the_first_rows_of_an_input_are_not_compared_with_all_of_it(whole, tmp_path, capsys):
+    lake = Lake(tmp_path, whole.model)
+    lake.put("a.csv", *(f"0{i}" for i in range(9)))
+    lake.night(limit=5)
+    verify(lake)
+    assert "Verified: 1 part, 5 rows" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"only the first 5 rows of its input \(--limit\)"):
+        verify(lake, lake.corpus)
+
+
 def test_status_of_what_is_not_complete_is_a_failure(lake, tmp_path):
     (lake.scored / "_SUCCESS").unlink()
     with pytest.raises(Failure, match="has no _SUCCESS"):
