@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 import time
 import warnings
@@ -40,7 +39,7 @@ _DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG),
 }
-_REMEDY = "set RAY_TMPDIR to a short path with free space, such as /tmp"
+_REMEDY = "set RAY_TMPDIR to the short path of a directory that can be written and has free space"
 
 
 @contextmanager
@@ -210,7 +209,8 @@ def _why_not_started(error: Exception, address: str) -> str:
     if address != "local":
         return f"{message}; RAY_ADDRESS is {address}: unset it to use this machine"
     variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
-    directory = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    # Ray looks for no other directory, as Python does, if it cannot write to that one.
+    directory = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if "AF_UNIX" in message:
         return f"Ray did not start: {variable}={directory} is too long for its sockets: {_REMEDY}"
     causes = (error, error.__cause__, error.__context__)

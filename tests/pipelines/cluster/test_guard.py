@@ -130,8 +130,10 @@ def test_a_cluster_that_does_not_answer_is_one_line(address):
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("TMPDIR", "LONG", "is too long for its sockets: set RAY_TMPDIR to a short path"),
+        ("TMPDIR", "LONG", "is too long for its sockets: set RAY_TMPDIR to the short path"),
         ("RAY_TMPDIR", "/proc/none", "below /proc/none: set RAY_TMPDIR"),
+        # Python would choose another directory then.
+        ("TMPDIR", "/proc/none", "below /proc/none: set RAY_TMPDIR"),
     ],
 )
 def test_a_directory_that_ray_cannot_use_is_named_with_the_variable_to_set(

@@ -68,7 +68,7 @@ KINDS = {
     "short row.csv": (HEAD + b"1,hi\n2\n3,you\n", 2, [(2, "1 field where the header has 2")]),
     "long row.csv": (HEAD + b"1,hi,you\n2,you\n", 1, [(1, "3 fields where the header has 2")]),
     "blank lines.csv": (HEAD + b"\n\n1,hi\n\n\n2,you\n\n", 2, []),
-    "latin-1 text.csv": (HEAD + b"1,caf\xe9\n2,you\n", 1, [(1, "not valid UTF-8; pass --encoding")]),
+    "latin-1 text.csv": (HEAD + b"1,caf\xe9\n2,you\n", 1, [(1, "UTF-8; pass --encoding")]),
     "latin-1 column.csv": (HEAD + b"\xe9,hi\n2,you\n", 1, [(1, "column 'id' is not valid")]),
     "overlong.csv": (HEAD + b"1,\xc0\xaf\n2,\xed\xa0\x80\n", 0, [(1, "UTF-8"), (2, "UTF-8")]),
     "open quote.csv": (HEAD + b'1,hi\n2,"you\n3,he\n', 1, [(2, "a quote is not closed")]),
