@@ -8,7 +8,7 @@ the same plan.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from pipelines.scoring.counts import Counts, CountsOrList
 from pipelines.scoring.kept_columns import column_notes, kept_schema, require_kept
 from pipelines.scoring.plan import PieceNumbers, Plan, partition_directories, parts_of
 from pipelines.scoring.shards import Shards
+from pipelines.scoring.totals import kind_of
 from pipelines.sources.detected import detected_in, detected_notes
 from pipelines.sources.shard import Counted, Shard
 from sentiment.errors import InputError
@@ -108,7 +109,7 @@ def make_plan(
                 break
     is_first = not first_part and kept is None
     if unreadable and not is_read.any() and is_first:
-        raise InputError(unreadable[min(unreadable)])
+        raise _none_read(columns, unreadable)
     # In the order of the shards, whoever counted them.
     # An empty file says little of types: a header without rows is all texts.
     has_rows = is_read & (counts.rows > 0)
@@ -123,6 +124,17 @@ def make_plan(
     notes = column_notes(schemas, [*in_order.values()], kept, settings, is_first)
     notes = (*_detected(columns, counts, is_read), *notes)
     return Plan(settings, columns, parts, kept, dict(sorted(unreadable.items())), notes)
+
+
+def _none_read(shards: Shards, unreadable: Mapping[int, str]) -> InputError:
+    """Why no shard can be read: what is wrong with most of them, by the first of those. A file that
+    is empty or of another kind comes first by chance, before all that lack the column of a flag."""
+    kinds = {i: kind_of(why.replace(shards[i].path, "")) for i, why in sorted(unreadable.items())}
+    ((most, number),) = Counter(kinds.values()).most_common(1)
+    message = unreadable[next(i for i, kind in kinds.items() if kind == most)]
+    if number < len(kinds):
+        message += f" (no shard can be read, {number:,} of {len(kinds):,} for this reason)"
+    return InputError(message)
 
 
 def _detected(shards: Shards, counts: Counts, is_read: np.ndarray) -> list[str]:

@@ -223,3 +223,7 @@ def test_a_shard_with_two_of_a_kept_column_cannot_be_read():
 def test_a_job_that_would_begin_with_no_shard_that_reads_is_refused():
     with pytest.raises(InputError, match=r"dir/0\.csv is empty"):
         make(["dir/0.csv is empty", "dir/1.csv is empty"])
+    others = [f"dir/{i}.csv has no column 'a'; its columns: {i}" for i in range(1, 3)]
+    said = r"^dir/1\.csv has no .* \(no shard can be read, 2 of 3 for this reason\)$"
+    with pytest.raises(InputError, match=said):
+        make(["dir/0.csv is empty", *others])
