@@ -99,17 +99,16 @@ def _refuse_unmarked(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_refuse_unmarked)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray():
-    """A local Ray for all tests that call programs in this process."""
-    import ray
+    """A local Ray for the tests of a file that call programs in this process.
 
-    often = {"metrics_report_interval_ms": 1000}
-    ray.init(
-        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, _system_config=often
-    )
-    yield
-    ray.shutdown()
+    It ends with the file, because one that has nothing to do takes a quarter to a half of a core.
+    """
+    from testing.local_ray import started
+
+    with started():
+        yield
 
 
 @pytest.fixture

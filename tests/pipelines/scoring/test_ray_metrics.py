@@ -11,14 +11,23 @@ from sentiment.classes import Classes
 from testing.prometheus import PREFIX, Series, series
 from testing.waiting import wait_until
 
+pytestmark = [pytest.mark.ray, pytest.mark.process]
+
 ROOT = Path(__file__).parents[3]
 OUTPUT = "/a/job's output"
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def exported(local_ray) -> list[Series]:
+def exported() -> list[Series]:
     """What the endpoint shows of a job of three parts, one of which failed."""
+    from testing.local_ray import started
+
+    with started(metrics_report_interval_ms=1000):
+        return exported_of_a_job()
+
+
+def exported_of_a_job() -> list[Series]:
     import ray
 
     from pipelines.scoring.ray_metrics import JobMetrics
