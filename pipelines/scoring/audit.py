@@ -62,11 +62,11 @@ def main(config: VerifyConfig) -> None:
     Failure if anything is wrong with it.
     """
     output = open_output(config.output)
-    limit = output.plans[0].settings.get("limit")
-    if config.input and limit:
+    settings = cast(OutputSettings, output.plans[0].settings)
+    if config.input and "limit" in settings:
         raise InputError(
-            f"--input: {config.output} has only the first {quantity(int(limit), 'row')} of its "
-            "input (--limit): verify it without --input"
+            f"--input: {config.output} has only the first {quantity(settings['limit'], 'row')} of "
+            "its input (--limit): verify it without --input"
         )
     problems = [*_problems_of_parts(output), *_problems_of_totals(output)]
     checked = f"{quantity(output.planned_parts, 'part')}, {quantity(output.planned_rows, 'row')}"
