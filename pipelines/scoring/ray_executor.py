@@ -78,7 +78,12 @@ class RayExecutor:
             yield 0, function(items[0])
             return
         self._start()
-        task = ray.remote(function)
+
+        # Ray makes tasks of functions only, not of what else can be called, such as a `partial`.
+        def call(item: Item) -> Result:
+            return function(item)
+
+        task: Any = ray.remote(call)
         waiting = iter(enumerate(items))
         running: dict[Any, int] = {}
         try:

@@ -209,6 +209,19 @@ def test_counts_are_the_same_in_parts_and_in_a_table(counted, chance):
     assert told(put) == told(expected)
 
 
+def test_tasks_of_ray_count_as_this_process_does(corpus, output, local_ray):
+    from pipelines.scoring.ray_executor import RayExecutor
+
+    config = ScoreConfig(checkpoints_dir="", input=(), output="", num_actors=1)
+    executor = RayExecutor(config, [], str(output))
+    try:
+        counted = count_shards(corpus, SETTINGS, executor, str(output))
+    finally:
+        executor.close()
+    expected = count_shards(corpus, SETTINGS, LocalExecutor(), None)
+    assert plan_of(corpus, counted) == plan_of(corpus, expected)
+
+
 def _die(_):
     os.kill(os.getpid(), signal.SIGKILL)
 
