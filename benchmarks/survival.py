@@ -339,15 +339,21 @@ def run_and_strike(
             cluster, root = stack.enter_context(cluster_of(nodes))
             environment = {"RAY_ADDRESS": cluster.address}
         running = job.start(name, **environment)
-        for number, moment in enumerate(moments):
-            if number and running.poll() not in (None, 0):
+
+        def moment_of(number: int) -> Callable[[], bool]:
+            if victim.elsewhere:
+                return _moment_of_work(job, name, (number + moments[number]) / len(moments))
+            pause = moments[number] * seconds / len(moments)
+            return _moment(job, name, pause, waits=number > 0)
+
+        for number in range(len(moments)):
+            if not strike(running, root or running.pid, victim, moment_of(number)):
+                # The kill before this one may have ended the job, at once or somewhat later.
+                if not number or running.wait(timeout=300) == 0:
+                    break
                 running = job.start(name, **environment)
-            if cluster:
-                is_time = _moment_of_work(job, name, (number + moment) / len(moments))
-            else:
-                is_time = _moment(job, name, moment * seconds / len(moments), waits=number > 0)
-            if not strike(running, root or running.pid, victim, is_time):
-                break
+                if not strike(running, root or running.pid, victim, moment_of(number)):
+                    break
             struck += 1
             # What was there at an earlier kill keeps the time that it had then.
             there = job.written(name) | there
