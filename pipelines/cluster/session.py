@@ -209,7 +209,7 @@ def _why_not_started(error: Exception, address: str) -> str:
     if address != "local":
         return f"{message}; RAY_ADDRESS is {address}: unset it to use this machine"
     variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
-    # Ray looks for no other directory, as Python does, if it cannot write to that one.
+    # Where Ray writes. Python's `tempfile` would choose another directory if it cannot write there.
     directory = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if "AF_UNIX" in message:
         return f"Ray did not start: {variable}={directory} is too long for its sockets: {_REMEDY}"

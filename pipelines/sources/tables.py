@@ -26,10 +26,9 @@ LEVELS_LOOKED_INTO = 6
 CONCURRENT_LOOKS = 16
 """Directories that are looked into at the same time."""
 
-
 _NOT_TO_BE_READ = (PermissionError, FileNotFoundError, NotADirectoryError)
-"""A parent that a user may not read has nothing to do with what they may. In a bucket, Arrow raises
-a plain OSError for that."""
+"""Errors that pass over a directory on a disk. A user may be allowed to read the input and not its
+parents. In a bucket, Arrow raises a plain OSError for that."""
 
 
 def require_no_table(infos: Iterable[pafs.FileInfo], given: str) -> None:

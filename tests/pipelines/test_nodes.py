@@ -266,8 +266,8 @@ def test_gpus_are_for_those_that_compute(cluster, root):
         job = start("score", *score(root, "gpu", "small"), *more)
         found = most(job, [cluster.head_node, node], "PartActor", "ReadParts")
         assert job.returncode == 0, job.communicate()
-        # A third is one that ends, when another has its half of the GPU already.
-        assert found["PartActor"][0] == 0
-        assert found["PartActor"][1] >= 2
+        # On a busy machine three processes were seen once: Ray gives a GPU to no more than two
+        # actors, but the process of one that it has ended may not be gone when the next begins.
+        assert found["PartActor"] in ([0, 2], [0, 3])
         assert found["ReadParts"][1] == 0
         require_every_row_once(root, "gpu", "small", atol=1e-5)

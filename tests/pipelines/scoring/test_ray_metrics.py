@@ -28,6 +28,7 @@ def exported() -> list[Series]:
 
 
 def exported_of_a_job() -> list[Series]:
+    """The same, of the Ray that is there."""
     import ray
 
     from pipelines.scoring.ray_metrics import JobMetrics

@@ -136,7 +136,7 @@ def interrupt_while_scoring(
     driver = start("score", *scoring(job, output, 100), **environment)
     wait_for_parts(output, driver, 1)
     # The driver writes its records there, too, before it begins to score.
-    wait_until(lambda: partial(output, "part-*"), 120, "a part in work", poll_seconds=0.02)
+    wait_until(lambda: partial(output, "part-*"), 50, "a part in work", poll_seconds=0.02)
     send(driver.pid, number)
     _, said = driver.communicate(timeout=60)
     interrupted = "error: interrupted; the same command again goes on\n"
@@ -202,8 +202,7 @@ def test_parts_that_end_their_process_are_named_and_the_others_are_done(job, tmp
     environment = {"PYTHONPATH": str(tmp_path), "DEADLY_PARTS": "part-000003 part-000040"}
     flags = [*scoring(job, output, 100), "--max_attempts", 2]
     driver = start("score", *flags, **environment)
-    # A minute on a machine with nothing else to do.
-    said, complained = driver.communicate(timeout=240)
+    said, complained = driver.communicate(timeout=120)
     assert driver.returncode == 1, said
     assert "died" in said  # While it happens.
     assert re.fullmatch(
