@@ -101,9 +101,15 @@ def count_in_cluster(namespace: str, key: str) -> int:
     The number is in the key-value store of Ray's cluster. One process at a time may count a key.
     """
     name = f"{namespace}/{key}".encode()
-    count = int(internal_kv._internal_kv_get(name, namespace=_KV_NAMESPACE) or 0) + 1
+    count = counted_in_cluster(namespace, key) + 1
     internal_kv._internal_kv_put(name, b"%d" % count, overwrite=True, namespace=_KV_NAMESPACE)
     return count
+
+
+def counted_in_cluster(namespace: str, key: str) -> int:
+    """The number that `count_in_cluster` has last returned for a key; 0: none."""
+    name = f"{namespace}/{key}".encode()
+    return int(internal_kv._internal_kv_get(name, namespace=_KV_NAMESPACE) or 0)
 
 
 def forget_counts(namespace: str) -> None:

@@ -162,6 +162,7 @@ class RayExecutor:
         # Ray's metrics need Ray, which may not run when this module loads.
         from pipelines.scoring.ray_metrics import JobMetrics
         from pipelines.scoring.ray_steps import (
+            PARTS_PER_GPU_ACTOR,
             Attempts,
             GPUPartActor,
             PartActor,
@@ -173,16 +174,18 @@ class RayExecutor:
 
         metrics = JobMetrics(self._output, worker.score.scorer.classes, number)
         pool = pool_for(self._config, self._is_cluster)
+        on_gpus = bool(pool.actor_gpus)
         max_actors = min(pool.max_actors or number, number)
         compute = ray.data.ActorPoolStrategy(
             min_size=min(pool.min_actors, max_actors),
             initial_size=min(pool.initial_actors, max_actors),
             max_size=max_actors,
+            max_concurrent_calls_per_actor=PARTS_PER_GPU_ACTOR if on_gpus else None,
+            enable_true_multi_threading=on_gpus,
         )
         groups = list(_in_groups(tasks, number, max_actors))
         attempts = Attempts(uuid.uuid4().hex, self._config.max_attempts)
         read = ray.put(worker.read)
-        on_gpus = bool(pool.actor_gpus)
         source = PartsDatasource(groups, ReadParts(read, attempts) if on_gpus else named_parts)
         # Ray's annotations lack callable classes.
         actor: Any = GPUPartActor if on_gpus else PartActor

@@ -4,7 +4,9 @@ Ray retries a task for ever when its process dies, so attempts of a part are cou
 outlive the process, in the cluster's own store (`pipelines.cluster.ray_internals`).
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -15,7 +17,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from ray.util.metrics import Gauge
 
-from pipelines.cluster.ray_internals import count_in_cluster
+from pipelines.cluster.ray_internals import count_in_cluster, counted_in_cluster
 from pipelines.scoring.part_data import PartResult, PartTask, from_block, to_block
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep, failed
 
@@ -25,6 +27,10 @@ REPORT_ROWS = 1000
 When Ray repeats a task whose process has died, it passes over as many blocks as it has had from it.
 So which parts are in which block must be the same each time.
 """
+
+PARTS_PER_GPU_ACTOR = 3
+"""Parts that an actor with a GPU works on at the same time, each in a thread: while the GPU
+computes for one, the next is fetched and sorted, and the last is compressed and written."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Attempts:
     def is_first(self, task: PartTask) -> bool:
         """Whether no process has begun the read task whose first part this is. Counts that."""
         return count_in_cluster(self.run, f"task/{task.name}") == 1
+
+    def has_begun(self, step: str, task: PartTask) -> bool:
+        """Whether a process has begun a step of a part, which it then did not finish."""
+        return counted_in_cluster(self.run, f"{step}/{task.name}") > 0
 
     def begin(self, step: str, task: PartTask, before: int = 0) -> PartResult | None:
         """Count an attempt at a step. Returns the part's failure if there were too many.
@@ -171,10 +181,15 @@ class PartActor:
 
 
 class GPUPartActor:
-    """Scores and writes parts that a CPU has read. It shows the same metric as `PartActor`."""
+    """Scores and writes parts that a CPU has read. It shows the same metric as `PartActor`.
+
+    PARTS_PER_GPU_ACTOR threads call it. A part whose process has died is alone in this one: it may
+    be what ends the process, and would take attempts from the parts beside it.
+    """
 
     def __init__(self, step: ScoreStep, attempts: Attempts) -> None:
         self._step, self._attempts = step, attempts
+        self._places = Places(PARTS_PER_GPU_ACTOR)
         self._load_seconds = _LoadSeconds(step)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -182,11 +197,37 @@ class GPUPartActor:
         part = from_block(block)
         if isinstance(part, PartResult):
             return _results_block([part])
-        if failure := self._attempts.begin("score", part.task):
-            return _results_block([failure])
-        result = self._step(part)
+        with self._places.taken(alone=self._attempts.has_begun("score", part.task)):
+            result = self._attempts.begin("score", part.task) or self._step(part)
         self._load_seconds.show()
         return _results_block([result])
+
+
+class Places:
+    """Room for the threads of an actor, which work beside each other, or one alone.
+
+    Args:
+        number: of threads that may work at the same time.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._free = threading.Semaphore(number)
+        self._next = threading.Lock()
+        """Held while a thread takes places: two that take all of them would wait for each other,
+        and one that does would wait for ever if others could pass it."""
+
+    @contextmanager
+    def taken(self, alone: bool) -> Iterator[None]:
+        """Context manager: one place for the block, or all of them."""
+        places = self._number if alone else 1
+        with self._next:
+            for _ in range(places):
+                self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release(places)
 
 
 class _LoadSeconds:

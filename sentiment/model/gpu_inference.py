@@ -6,6 +6,7 @@ left of a step into a few operations: the gather, the product of the hidden stat
 """
 
 import os
+import threading
 import time
 from functools import cached_property
 from itertools import pairwise
@@ -28,6 +29,9 @@ TOLERANCE = 1e-6
 """Largest difference allowed between a probability of the GPU and of the kernel. On an H100 float32
 differs by 1.8e-7; TF32 by 1.2e-4, which changes the class of 27 in 1.2 million texts."""
 
+_loading = threading.Lock()
+"""Held while a model is loaded, which the threads of an actor share."""
+
 
 class GPUInference:
     """Computes probabilities with TensorFlow, on this process's GPU if it has one.
@@ -36,7 +40,8 @@ class GPUInference:
     same bits whatever texts come with it. The ids of all texts are copied to the GPU once, without
     padding; batches are gathered there, and the probabilities are copied back together.
 
-    The model is loaded at the first call, in the process that has the GPU.
+    The model is loaded at the first call, in the process that has the GPU. Threads may share it:
+    while one waits for the GPU, others sort their texts.
     """
 
     def __init__(self, network: Network, batch_size: int) -> None:
@@ -53,7 +58,9 @@ class GPUInference:
 
         Raises InputError if the GPU's answers are not the kernel's, or if XLA cannot compile.
         """
-        return self._model.probabilities(*self._with_bigrams(ids, offsets), self._batch_size)
+        with _loading:
+            model = self._model
+        return model.probabilities(*self._with_bigrams(ids, offsets), self._batch_size)
 
     def _with_bigrams(
         self, ids: np.ndarray, offsets: np.ndarray
