@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -108,6 +109,38 @@ def test_every_block_runs_and_prints_what_stands_below_it(here, local_ray):
         found = pq.read_table(path).sort_by("id")
         for name in ("id", "user", "positive_probability", "sentiment"):
             assert found[name].to_pylist() == expected[name].to_pylist()
+
+
+SPARK = """
+import sys
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+exec(compile(sys.argv[1], "docs/recipes.md", "exec"), globals())
+probabilities = texts.select("id", predict("text").alias("probabilities"))
+probabilities.write.parquet("probabilities_by_spark")
+spark.stop()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+def test_spark_gives_the_bits_of_score(here, monkeypatch):
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    (block,) = [block for _, block in BLOCKS if "from pyspark" in block]
+    done = subprocess.run(
+        [sys.executable, "-c", SPARK, block], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    corpus = pq.read_table(sorted(Path("texts").glob("*.parquet")))
+    expected = sentiment.Scorer("checkpoints/tweets")(corpus.sort_by("id"))
+    found = pq.read_table("scored_by_spark").sort_by("id")
+    assert found.to_pydict() == expected.select(found.column_names).to_pydict()
+    shown = pq.read_table("probabilities_by_spark").sort_by("id")["probabilities"].to_pylist()
+    wanted = expected["positive_probability"].to_pylist()
+    assert [each[1] for each in shown if each[1] == each[1]] == [p for p in wanted if p is not None]
 
 
 def counted(directory: Path) -> CorpusClasses:
