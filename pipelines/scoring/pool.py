@@ -8,8 +8,11 @@ from pipelines.console.terminal import quantity
 from pipelines.scoring.config import ScoreConfig
 from sentiment.errors import InputError
 
+ACTORS_PER_CPU_FOR_BUCKETS = 2
+"""While one actor waits for a bucket, the other one computes."""
+
 MAX_ACTORS_PER_CPU = 4
-"""On one machine. More actors than CPUs can hide the latency of a bucket; each takes memory."""
+"""On one machine: each takes memory."""
 
 RESOURCE_UNITS = 10_000
 """Ray counts resources in ten-thousandths."""
@@ -29,7 +32,7 @@ class Pool:
     task_cpus: float
 
 
-def pool_for(config: ScoreConfig, is_cluster: bool) -> Pool:
+def pool_for(config: ScoreConfig, is_cluster: bool, has_bucket: bool) -> Pool:
     """The pool for the cluster as it is now.
 
     An actor asks for a CPU, or for a share if there are fewer CPUs than actors. Actors with a GPU
@@ -39,13 +42,15 @@ def pool_for(config: ScoreConfig, is_cluster: bool) -> Pool:
     Args:
         config: The flags.
         is_cluster: Whether this is a cluster, which can grow, or one machine, which cannot.
+        has_bucket: Whether parts are read from a bucket or written to one.
 
     Raises InputError if one machine cannot carry the actors.
     """
     resources = ray.cluster_resources()
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    per_cpu = ACTORS_PER_CPU_FOR_BUCKETS if has_bucket and config.num_actors is None else 1
     # An actor's share is of one GPU.
-    room = int(gpus) * int(1 / config.gpus_per_actor) if config.use_gpu else int(cpus)
+    room = int(gpus) * int(1 / config.gpus_per_actor) if config.use_gpu else int(cpus) * per_cpu
     min_actors = initial_actors = max(room, 1)
     max_actors: int | None = initial_actors
     if isinstance(config.num_actors, tuple):
@@ -60,7 +65,7 @@ def pool_for(config: ScoreConfig, is_cluster: bool) -> Pool:
     actors = min_actors, initial_actors, max_actors
     if config.use_gpu:
         return Pool(*actors, 0, config.gpus_per_actor, task_cpus=min(1.0, cpus / 2 or 1.0))
-    share = min(1.0, cpus / min_actors or 1.0)
+    share = min(1 / per_cpu, cpus / min_actors or 1.0)
     share = int(share * RESOURCE_UNITS) / RESOURCE_UNITS
     return Pool(*actors, share, actor_gpus=0, task_cpus=share)
 

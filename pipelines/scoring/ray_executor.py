@@ -64,6 +64,7 @@ class RayExecutor:
         self._config = config
         self._shards = shards
         self._output = output
+        self._has_bucket = any("://" in path for path in (output, *(s.path for s in shards)))
         self._session = ExitStack()
         self._is_started = self._is_cluster = False
 
@@ -173,7 +174,7 @@ class RayExecutor:
         )
 
         metrics = JobMetrics(self._output, worker.score.scorer.classes, number)
-        pool = pool_for(self._config, self._is_cluster)
+        pool = pool_for(self._config, self._is_cluster, self._has_bucket)
         on_gpus = bool(pool.actor_gpus)
         max_actors = min(pool.max_actors or number, number)
         compute = ray.data.ActorPoolStrategy(

@@ -32,7 +32,25 @@ def config(**flags: object) -> ScoreConfig:
 )
 def test_pools(monkeypatch, resources, is_cluster, flags, expected):
     monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
-    assert pool_for(config(**flags), is_cluster) == expected
+    assert pool_for(config(**flags), is_cluster, has_bucket=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "is_cluster", "flags", "expected"),
+    [
+        # While one actor waits for the bucket, the other one computes.
+        (LAPTOP, False, {}, Pool(4, 4, 4, 0.5, 0, 0.5)),
+        (LAPTOP, True, {}, Pool(1, 4, None, 0.5, 0, 0.5)),
+        (NONE, True, {}, Pool(1, 1, None, 0.5, 0, 0.5)),
+        ({"CPU": 1.0}, False, {}, Pool(2, 2, 2, 0.5, 0, 0.5)),
+        (LAPTOP, False, {"num_actors": 2}, Pool(2, 2, 2, 1.0, 0, 1.0)),
+        # With GPUs, CPUs read ahead.
+        (LARGE, False, {"use_gpu": True}, Pool(8, 8, 8, 0, 1.0, 1.0)),
+    ],
+)
+def test_pools_for_buckets(monkeypatch, resources, is_cluster, flags, expected):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
+    assert pool_for(config(**flags), is_cluster, has_bucket=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,5 +64,5 @@ def test_pools(monkeypatch, resources, is_cluster, flags, expected):
 def test_one_machine_refuses_what_it_cannot_carry(monkeypatch, flags, message):
     monkeypatch.setattr(ray, "cluster_resources", lambda: LAPTOP)
     with pytest.raises(InputError, match=message):
-        pool_for(config(**flags), is_cluster=False)
-    pool_for(config(**flags), is_cluster=True)
+        pool_for(config(**flags), is_cluster=False, has_bucket=False)
+    pool_for(config(**flags), is_cluster=True, has_bucket=False)
