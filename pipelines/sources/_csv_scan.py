@@ -4,7 +4,6 @@ import numpy as np
 
 from pipelines.sources.numba_internals import (
     BLOCK_BYTES,
-    SOURCE_HASH,
     copy_block,
     lowest_bit,
     places_of,
@@ -147,12 +146,8 @@ def _scan(
     fields,
     flags,
     spans,
-    intrinsics=SOURCE_HASH,
 ):
-    """Fill the arrays row by row; return the number of rows, and where the next call begins.
-
-    `intrinsics` is not passed; see `SOURCE_HASH`.
-    """
+    """Fill the arrays row by row; return the number of rows, and where the next call begins."""
     n = len(data)
     rows = 0
     consumed = i
@@ -239,11 +234,8 @@ def _scan(
 
 
 @scanner
-def _scan_lines(data, i, last, starts, ends, intrinsics=SOURCE_HASH):
-    """Fill the arrays line by line; return the number of lines, and where the next call begins.
-
-    `intrinsics` is not passed; see `SOURCE_HASH`.
-    """
+def _scan_lines(data, i, last, starts, ends):
+    """Fill the arrays line by line; return the number of lines, and where the next call begins."""
     n = len(data)
     lines = 0
     start = i
@@ -273,11 +265,8 @@ def _room(spans, is_chosen):
 
 
 @scanner
-def _gather(data, spans, is_chosen, quote, escape, offsets, values, intrinsics=SOURCE_HASH):
-    """Fill `offsets` and `values`; return the number of bytes used.
-
-    `intrinsics` is not passed; see `SOURCE_HASH`.
-    """
+def _gather(data, spans, is_chosen, quote, escape, offsets, values):
+    """Fill `offsets` and `values`; return the number of bytes used."""
     used = 0
     chosen = 0
     offsets[0] = 0

@@ -10,9 +10,7 @@ instructions as the CPU has for it.
 When an upgrade moves something, `tests/pipelines/sources/test_numba_internals.py` fails.
 """
 
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
@@ -20,11 +18,6 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from sentiment.numba_cache import cached_njit
-
-SOURCE_HASH = zlib.crc32(Path(__file__).read_bytes())
-"""Numba compiles a cached function anew if the function's own file or the types of its arguments
-change. It does not see changes of this file. So cached functions that use this file's intrinsics
-have an argument with this default, whose value is part of its type."""
 
 BLOCK_BYTES = 64
 """Bytes that are compared or copied at once. A uint64 has a bit for each."""
@@ -34,7 +27,8 @@ _BLOCK = ir.VectorType(ir.IntType(8), BLOCK_BYTES)
 
 def scanner(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: compile a function that makes no array; it runs without the GIL."""
-    compiled: Callable[..., Any] = cached_njit(nogil=True, _nrt=False)(function)
+    # It may call the intrinsics of this file.
+    compiled: Callable[..., Any] = cached_njit(__file__, nogil=True, _nrt=False)(function)
     return compiled
 
 

@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from sentiment.model import numba_internals
 from sentiment.model.numba_internals import (
     GROUP_SLOTS,
     GROUPS,
     LANES,
     PANEL_FLOATS,
     SLOTS,
-    SOURCE_HASH,
     fma,
     gate_inputs,
     prefetch,
@@ -238,8 +238,8 @@ def _frozen(array: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
 # become NaN, because all that is added to it is finite: outputs are at most 1.
 #
 # Not a BLAS product: its rounding depends on the machine, and it starts a thread on each core.
-@cached_njit(nogil=True)
-def _fill_table(embedding, kernel, bias, words, table, intrinsics=SOURCE_HASH):
+@cached_njit(numba_internals.__file__, nogil=True)
+def _fill_table(embedding, kernel, bias, words, table):
     """Fill the table: embedding @ kernel, plus the bias in the rows of words.
 
     Args:
@@ -248,7 +248,6 @@ def _fill_table(embedding, kernel, bias, words, table, intrinsics=SOURCE_HASH):
         bias: float64[panels, 1, 4, LANES].
         words: the entries before the bigrams.
         table: float32[(V + 1) * panels * 4 * LANES], gets the rows of V entries.
-        intrinsics: not passed; see `numba_internals.SOURCE_HASH`.
     """
     entries, size = embedding.shape
     columns, gates = kernel.reshape(size, -1), bias.ravel()
@@ -383,7 +382,7 @@ def _next_outputs(gates, base, cell, recent, next_h):
 
 
 # Without error_model="numpy" a check for division by zero keeps the loops from vectorizing.
-@cached_njit(error_model="numpy", nogil=True)
+@cached_njit(numba_internals.__file__, error_model="numpy", nogil=True)
 def _add_logits(
     ids,
     bigram_ids,
@@ -393,7 +392,6 @@ def _add_logits(
     state,
     gates,
     logits,
-    intrinsics=SOURCE_HASH,
 ):
     """Run one LSTM over texts, and add its share to each text's logits.
 
@@ -411,7 +409,6 @@ def _add_logits(
             the same size; working memory.
         gates: float32[4 * SLOTS * LANES], working memory.
         logits: float64[n, K - 1].
-        intrinsics: not passed; see `numba_internals.SOURCE_HASH`.
     """
     table, recurrent, dense = model
     h, next_h, cell, recent, total = state

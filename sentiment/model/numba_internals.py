@@ -9,19 +9,12 @@ float32[4, SLOTS, LANES]. Slots are multiplied in GROUPS of GROUP_SLOTS.
 """
 
 import platform
-import zlib
-from pathlib import Path
 
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
-
-SOURCE_HASH = zlib.crc32(Path(__file__).read_bytes())
-"""Numba compiles a cached function anew if the function's own file or the types of its arguments
-change. It does not see changes of this file. So cached functions that call this file's functions
-have an argument with this default, whose value is part of its type."""
 
 
 def cpu_features() -> set[str]:

@@ -122,3 +122,102 @@ def test_code_is_cached_where_neither_its_directory_nor_the_home_can_be_written_
     shutil.rmtree(private)
     base.chmod(0o555)
     assert [line[2:] for line in call(*prefix)] == [["1", "None"], ["1", "None"]]
+
+
+CACHED = """
+from pathlib import Path
+from numba import njit
+from other import intrinsic
+from sentiment.numba_cache import cached_njit
+
+@cached_njit(str(Path(__file__).parent / "other.py"))
+def function(a):
+    return intrinsic(a)
+
+function(1.0)
+print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
+"""
+
+OTHER = """
+from numba import njit
+
+@njit
+def intrinsic(a):
+    return a
+"""
+
+
+@pytest.mark.process
+def test_a_change_of_another_file_compiles_anew(tmp_path):
+    """Compiled code is loaded in the next process, and compiled anew if what it calls changes."""
+    (tmp_path / "other.py").write_text(OTHER)
+    (tmp_path / "cached.py").write_text(CACHED)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def hits_and_misses() -> str:
+        done = subprocess.run(
+            [sys.executable, "cached.py"],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    assert hits_and_misses() == "0 1"
+    assert hits_and_misses() == "1 0"
+    (tmp_path / "other.py").write_text(OTHER + "# Changed.\n")
+    assert hits_and_misses() == "0 1"
+    assert hits_and_misses() == "1 0"
+
+
+SLOW_CALLS = """
+import numpy as np
+import pyarrow as pa
+from numba.core.dispatcher import _DispatcherBase
+
+from pipelines.sources.formats import FORMATS
+from pipelines.sources.options import ReadOptions
+from sentiment.model.kernel import LSTMKernel
+from sentiment.text.tokenizer import SPECIALS, Tokenizer
+from testing.networks import KINDS, random_checkpoint
+
+slow = []
+compile_for_args = _DispatcherBase._compile_for_args
+
+def counted(self, *arguments, **named):
+    slow.append(self.py_func.__name__)
+    return compile_for_args(self, *arguments, **named)
+
+_DispatcherBase._compile_for_args = counted
+encoder = Tokenizer([]).encoder([*SPECIALS, "good"])
+kernels = [LSTMKernel(random_checkpoint(**kind).network) for kind in KINDS.values()]
+
+def work():
+    for name, content in {"csv": b"text\\ngood\\n", "json": b'{"text":"good"}\\n'}.items():
+        source = pa.BufferReader(content)
+        for rows in FORMATS[name].rows(source, name, ["text"], ReadOptions(), None, ()):
+            ids = encoder(rows.table["text"])
+            for kernel in kernels:
+                kernel(ids.heads(np.diff(ids.offsets)), ids.offsets)
+
+work()
+slow.clear()
+work()
+print(slow)
+"""
+
+
+@pytest.mark.process
+def test_no_call_of_a_compiled_function_looks_for_its_types_anew():
+    """That takes a tenth of a millisecond, which small shards and parts would wait for."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_CALLS],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[]\n"

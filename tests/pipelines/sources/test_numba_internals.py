@@ -1,8 +1,6 @@
 """Scanners count no references, which would take most of their time; each is compiled once. Bytes
 are compared and copied a block at a time."""
 
-import inspect
-
 import numpy as np
 import pyarrow as pa
 from numba import njit
@@ -11,7 +9,6 @@ from pipelines.sources import _csv_scan, _json_scan
 from pipelines.sources.formats import FORMATS
 from pipelines.sources.numba_internals import (
     BLOCK_BYTES,
-    SOURCE_HASH,
     copy_block,
     lowest_bit,
     places_of,
@@ -49,19 +46,6 @@ def test_a_block_is_compared_and_copied_wherever_it_is():
             assert [i for i in range(BLOCK_BYTES) if int(found) >> i & 1] == places
             assert lowest == (places[0] if places else -1)
             assert target.tolist() == [77] * 3 + data[start:].tolist() + [77] * 6
-
-
-def test_what_is_cached_depends_on_the_source_of_the_intrinsics():
-    """Numba's cache does not see changes of another file."""
-    compiled = [value for value in vars(_csv_scan).values() if hasattr(value, "py_func")]
-    cached = {function.__name__: function for function in compiled if function.stats.cache_path}
-    assert {"_scan", "_scan_lines", "_gather"} <= cached.keys()
-    for name, function in cached.items():
-        used = set(function.py_func.__code__.co_names)
-        if used & {"_find2", "_find_end", "_copy", "places_of", "copy_block", "lowest_bit"}:
-            parameter = inspect.signature(function.py_func).parameters.get("intrinsics")
-            assert parameter, name
-            assert parameter.default == SOURCE_HASH, name
 
 
 def test_a_scanner_is_compiled_once():
