@@ -4,8 +4,8 @@
     python -m pipelines.evaluate checkpoints/demo checkpoints/other
 
 Uses the rows that training held out, unless --data_dir names others. Several runs are compared on
-the rows that the first one held out. One process, without Ray and
-TensorFlow.
+the rows that the first one held out. One process, without TensorFlow; only shards of more than 256
+MiB are read and scored in tasks of Ray.
 """
 
 import io

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
+from pipelines.evaluation.held_out import LabelledCorpus, LabelledTexts
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, EvaluationResults
 from pipelines.reports.training_run import ClassCounts, TrainingRun
 from sentiment import checkpoint
@@ -109,3 +110,9 @@ def save_trained(
         trained = with_classes(trained, classes)
     checkpoint.save(trained, directory)
     return trained
+
+
+def blocks_of(corpus: LabelledCorpus) -> list[LabelledTexts]:
+    """All rows of a corpus, in order."""
+    shards = corpus.each_shard(lambda _, blocks: list(blocks))
+    return [block for blocks in shards for block in blocks]

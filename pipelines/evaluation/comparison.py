@@ -9,6 +9,7 @@ from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.results import print_metrics, print_table
 from pipelines.evaluation.runs import Run, regression, rows_to_score
 from pipelines.evaluation.scored_rows import score_rows
+from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.reports.comparison_report import (
     PAIRED_COLUMNS,
     ComparedModel,
@@ -23,7 +24,9 @@ from sentiment.errors import InputError, on_one_line
 from sentiment.metrics import Metrics
 
 
-def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> dict[str, Metrics]:
+def compare(
+    config: EvaluateConfig, first: Run, others: Sequence[Run], tasks: ShardTasks
+) -> dict[str, Metrics]:
     """Measure runs on the rows that the first one holds out, or on --data_dir; the metrics by name.
 
     Raises InputError for runs of other classes, for a run that may have learnt these rows, and for
@@ -35,10 +38,10 @@ def compare(config: EvaluateConfig, first: Run, others: Sequence[Run]) -> dict[s
         _require_same_classes(first, other)
         if config.held_out:
             _require_same_split(first, other)
-    corpus = rows_to_score(config, first)
+    corpus = rows_to_score(config, first, tasks)
     to_score = {name: run.model for name, run in zip(names, runs, strict=True)}
     if config.baseline:
-        to_score[REGRESSION] = regression(first)
+        to_score[REGRESSION] = regression(first, tasks)
     rows = score_rows(corpus, to_score)
     models = {
         name: ComparedModel(

@@ -1,12 +1,15 @@
 """Labelled texts to evaluate on, all of a corpus or some parts of its split, a block at a time."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.sources.labelled import LabelledReader, LabelledRows
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
@@ -15,7 +18,9 @@ from pipelines.sources.shard import Shard
 from pipelines.sources.split import Split
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
-from sentiment.text.tokenizer import TokenIds
+from sentiment.text.tokenizer import Encoder, TokenIds
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,35 @@ class LabelledTexts:
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """Which rows of a shard are read, and how."""
+
+    reader: LabelledReader
+    encoder: Encoder
+    split: Split | None
+    parts: tuple[int, ...]
+
+    def of(self, shard: Shard) -> Iterator[tuple[LabelledRows[TokenIds], np.ndarray]]:
+        """The rows of a shard, a batch at a time, and bool[rows]: which of them are chosen."""
+        for rows in self.reader.read(shard, self.encoder):
+            is_chosen = np.ones(len(rows.labels), bool)
+            if self.split is not None:
+                is_chosen = np.isin(self.split(rows.tokens.hashes), self.parts)
+            yield rows, is_chosen
+
+    def classes(self, values: tuple[str, ...], label_map: LabelMap) -> np.ndarray:
+        """int64[values]: the class of each value; negative: it has none."""
+        if self.reader.labels is None:
+            return label_map.indices(list(values))
+        return np.array([label_map.names.index(name) for name in values], np.int64)
+
+
+@dataclass(frozen=True)
 class LabelledCorpus:
     """The rows of some parts of a corpus, as often as they are read, a block at a time."""
 
     rows: int
-    """The rows that `blocks` yields."""
+    """The rows that there are."""
     label_map: LabelMap
     """The labels of each class."""
     left_out: LeftOut
@@ -43,32 +72,74 @@ class LabelledCorpus:
     detected: list[str]
     """What the shards themselves told of how to read them, in lines."""
     _shards: tuple[Shard, ...]
-    _reader: LabelledReader
-    _checkpoint: Checkpoint
-    _split: Split | None
-    _parts: tuple[int, ...]
+    _rows: _Rows
+    _tasks: ShardTasks
 
-    def blocks(self) -> Iterator[LabelledTexts]:
-        """The rows in order, blocks of any size. Raises InputError if a file has changed."""
+    def each_shard(
+        self, work: Callable[[int, Iterator[LabelledTexts]], Result]
+    ) -> Iterator[Result]:
+        """Call `work`, which pickles, with each shard's number and its rows, blocks of any size;
+        the results in the order of shards. Raises InputError if a file has changed."""
         found = 0
-        for rows in _read(self._shards, self._reader, self._checkpoint):
-            classes = self._classes(rows)[rows.labels]
-            is_chosen = _is_chosen(rows, self._split, self._parts) & (classes >= 0)
-            found += int(np.count_nonzero(is_chosen))
-            yield LabelledTexts(
-                rows.texts.filter(pa.array(is_chosen)).cast(pa.large_string()),
-                classes[is_chosen].astype(np.int16),
-                np.diff(rows.tokens.offsets)[is_chosen],
-            )
+        function = partial(_work_on, work, self._rows, self.label_map)
+        for rows, result in self._tasks.map(function, self._shards):
+            found += rows
+            yield result
         if found != self.rows:
             raise InputError(
                 f"the labelled files changed while they were read: they had {self.rows:,} rows to "
                 f"evaluate on, and then {found:,}; evaluate again"
             )
 
-    def _classes(self, rows: LabelledRows[TokenIds]) -> np.ndarray:
-        """int64[values]: the class of each of the rows' values; negative: it has none."""
-        return _classes(rows.values, self._reader, self.label_map)
+
+def _work_on(
+    work: Callable[[int, Iterator[LabelledTexts]], Result],
+    chosen: _Rows,
+    label_map: LabelMap,
+    numbered: tuple[int, Shard],
+) -> tuple[int, Result]:
+    """How many rows of a shard were chosen, and what `work` makes of them."""
+    number, shard = numbered
+    found = 0
+
+    def blocks() -> Iterator[LabelledTexts]:
+        nonlocal found
+        for rows, is_chosen in chosen.of(shard):
+            classes = chosen.classes(rows.values, label_map)[rows.labels]
+            is_chosen &= classes >= 0
+            found += int(np.count_nonzero(is_chosen))
+            yield LabelledTexts(
+                rows.texts.filter(pa.array(is_chosen)).cast(pa.large_string()),
+                classes[is_chosen].astype(np.int16),
+                np.diff(rows.tokens.offsets)[is_chosen],
+            )
+
+    result = work(number, blocks())
+    return found, result
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a shard."""
+
+    rows: dict[str, int]
+    """Rows by label."""
+    chosen: dict[str, int]
+    """Chosen rows by label."""
+    left_out: LeftOut
+
+
+def _labels(rows_of_shard: _Rows, numbered: tuple[int, Shard]) -> _Labels:
+    _, shard = numbered
+    all_rows: Counter[str] = Counter()
+    chosen: Counter[str] = Counter()
+    left_out = []
+    for rows, is_chosen in rows_of_shard.of(shard):
+        for counter, labels in ((all_rows, rows.labels), (chosen, rows.labels[is_chosen])):
+            counts = np.bincount(labels, minlength=len(rows.values)).tolist()
+            counter.update(dict(zip(rows.values, counts, strict=True)))
+        left_out.append(rows.left_out)
+    return _Labels(dict(all_rows), dict(chosen), LeftOut.merged(left_out))
 
 
 def find_rows(
@@ -76,6 +147,7 @@ def find_rows(
     reader: LabelledReader,
     checkpoint: Checkpoint,
     known: LabelMap,
+    tasks: ShardTasks,
     split: Split | None = None,
     parts: tuple[int, ...] = (),
     where: tuple[str, ...] = (),
@@ -88,6 +160,7 @@ def find_rows(
         reader: if it has a LabelMap, that of the model's classes; else labels are recognized.
         checkpoint: its stop words and vocabulary tokenize the texts.
         known: the model's classes and the labels they may have (`LabelMap.fitting`).
+        tasks: where shards are read.
         parts: any of `TRAIN`, `VALIDATION`, `TEST`.
         where: conditions on `key=value` directories: which shards to read.
 
@@ -95,53 +168,24 @@ def find_rows(
     """
     has_format = reader.options.format is not None
     shards = tuple(find_labelled(data_dir, "--data_dir", where, has_format).shards)
+    rows = _Rows(reader, checkpoint.encoder(), split, parts)
     rows_of: Counter[str] = Counter()
     chosen: Counter[str] = Counter()
     left_out = LeftOut()
-    for rows in _read(shards, reader, checkpoint):
-        for counter, labels in (
-            (rows_of, rows.labels),
-            (chosen, rows.labels[_is_chosen(rows, split, parts)]),
-        ):
-            counts = np.bincount(labels, minlength=len(rows.values)).tolist()
-            counter.update(dict(zip(rows.values, counts, strict=True)))
-        left_out = LeftOut.merged([left_out, rows.left_out])
+    for labels in tasks.map(partial(_labels, rows), shards):
+        rows_of.update(labels.rows)
+        chosen.update(labels.chosen)
+        left_out = LeftOut.merged([left_out, labels.left_out])
     label_map = reader.labels or known.fitting(rows_of, reader.label_column)
     values = tuple(rows_of)
-    has_class = dict(zip(values, _classes(values, reader, label_map) >= 0, strict=True))
-    unnamed = {value: rows for value, rows in rows_of.items() if not has_class[value]}
+    has_class = dict(zip(values, rows.classes(values, label_map) >= 0, strict=True))
+    unnamed = {value: count for value, count in rows_of.items() if not has_class[value]}
     return LabelledCorpus(
-        sum(rows for value, rows in chosen.items() if has_class[value]),
+        sum(count for value, count in chosen.items() if has_class[value]),
         label_map,
         LeftOut.merged([left_out, LeftOut(unnamed=unnamed)]),
         reader.detected(shards),
         shards,
-        reader,
-        checkpoint,
-        split,
-        parts,
+        rows,
+        tasks,
     )
-
-
-def _read(
-    shards: tuple[Shard, ...], reader: LabelledReader, checkpoint: Checkpoint
-) -> Iterator[LabelledRows[TokenIds]]:
-    tokenize = checkpoint.encoder()
-    for shard in shards:
-        yield from reader.read(shard, tokenize)
-
-
-def _is_chosen(
-    rows: LabelledRows[TokenIds], split: Split | None, parts: tuple[int, ...]
-) -> np.ndarray:
-    """bool[rows]."""
-    if split is None:
-        return np.ones(len(rows.labels), bool)
-    return np.isin(split(rows.tokens.hashes), parts)
-
-
-def _classes(values: tuple[str, ...], reader: LabelledReader, label_map: LabelMap) -> np.ndarray:
-    """int64[values]: the class of each value; negative: it has none."""
-    if reader.labels is None:
-        return label_map.indices(list(values))
-    return np.array([label_map.names.index(name) for name in values], np.int64)

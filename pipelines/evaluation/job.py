@@ -1,11 +1,12 @@
 """Evaluate a checkpoint on labelled texts: read, predict, measure, print, write the report.
 
-Loads neither Ray nor TensorFlow.
+Loads no TensorFlow, and Ray only where there is much to read (`shard_tasks`).
 """
 
 import hashlib
 import posixpath
 import re
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.evaluation.occlusion import weights
 from pipelines.evaluation.results import print_classes, print_metrics, print_samples
 from pipelines.evaluation.runs import Run, load_run, regression, rows_to_score
 from pipelines.evaluation.scored_rows import Model, score_rows
+from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
@@ -41,16 +43,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Metrics]:
     """
     with waiting("Loading the model"):
         first, *others = [load_run(directory) for directory in config.directories]
-    return compare(config, first, others) if others else _evaluate(config, first)
+    with closing(ShardTasks()) as tasks:
+        return compare(config, first, others, tasks) if others else _evaluate(config, first, tasks)
 
 
-def _evaluate(config: EvaluateConfig, run: Run) -> dict[str, Metrics]:
+def _evaluate(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> dict[str, Metrics]:
     with waiting("Reading the labelled rows"):
-        corpus = rows_to_score(config, run)
+        corpus = rows_to_score(config, run, tasks)
     models = {MODEL: run.model}
     if config.baseline:
         with waiting("Training logistic regression on the same rows"):
-            models[REGRESSION] = regression(run)
+            models[REGRESSION] = regression(run, tasks)
     models[MAJORITY] = _majority(run)
     with waiting("Scoring the labelled rows"):
         rows = score_rows(corpus, models)

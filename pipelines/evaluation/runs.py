@@ -1,17 +1,19 @@
 """Runs to evaluate: their checkpoints, the rows they are measured on, and a baseline for them."""
 
 import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 
 from pipelines.console.terminal import printable
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.evaluation.config import EvaluateConfig
-from pipelines.evaluation.held_out import LabelledCorpus, find_rows
-from pipelines.evaluation.sample import Sample
+from pipelines.evaluation.held_out import LabelledCorpus, LabelledTexts, find_rows
+from pipelines.evaluation.sample import SAMPLE_ROWS, Sample
 from pipelines.evaluation.scored_rows import Model
+from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.evaluation.training_record import TrainingRecord, read_training_record
 from pipelines.reports.evaluation_results import REGRESSION
 from pipelines.sources.labels import LabelMap
@@ -53,7 +55,7 @@ def load_run(directory: str) -> Run:
     return Run(directory, checkpoint, read_training_record(checkpoint))
 
 
-def rows_to_score(config: EvaluateConfig, run: Run) -> LabelledCorpus:
+def rows_to_score(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> LabelledCorpus:
     """Find, and say on the terminal, what to evaluate on: the rows held out, or all of --data_dir.
 
     Raises InputError if there are none.
@@ -74,7 +76,7 @@ def rows_to_score(config: EvaluateConfig, run: Run) -> LabelledCorpus:
     data_dir = config.data_dir or record.data_dir
     split, parts = (record.split, (TEST,)) if config.held_out else (None, ())
     where = record.where if config.held_out else config.where
-    rows = find_rows(data_dir, reader, run.checkpoint, run.label_map, split, parts, where)
+    rows = find_rows(data_dir, reader, run.checkpoint, run.label_map, tasks, split, parts, where)
     kind = "held-out rows" if config.held_out else "rows"
     if not rows.rows:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
@@ -88,7 +90,7 @@ def rows_to_score(config: EvaluateConfig, run: Run) -> LabelledCorpus:
     return rows
 
 
-def regression(run: Run) -> Model:
+def regression(run: Run, tasks: ShardTasks) -> Model:
     """Train TF-IDF + logistic regression on a run's training texts, or a random sample of them.
 
     Raises InputError if nothing can be learnt from them.
@@ -99,13 +101,14 @@ def regression(run: Run) -> Model:
         record.reader,
         run.checkpoint,
         run.label_map,
+        tasks,
         record.split,
         (TRAIN, VALIDATION),
         record.where,
     )
-    sample = Sample()
-    for block in learnt.blocks():
-        sample.add(pa.table({"text": block.texts, "label": block.labels}))
+    sample = Sample(SAMPLE_ROWS, learnt.rows)
+    for rows in learnt.each_shard(partial(_sampled, learnt.rows)):
+        sample.extend(rows)
     table = sample.table()
     if len(table) < learnt.rows:
         print(f"{REGRESSION} learns a random sample of {len(table):,} rows\n", flush=True)
@@ -117,3 +120,11 @@ def regression(run: Run) -> Model:
     except ValueError as error:  # It says why: no texts, no words or one label.
         raise InputError(f"--baseline: {record.data_dir}: {error}") from error
     return Model(lambda texts: predict(texts.to_pylist()), classes)
+
+
+def _sampled(of: int, number: int, blocks: Iterator[LabelledTexts]) -> Sample:
+    """A sample of a shard's rows; `of`: the rows of all shards."""
+    sample = Sample(SAMPLE_ROWS, of, number)
+    for block in blocks:
+        sample.add(pa.table({"text": block.texts, "label": block.labels}))
+    return sample

@@ -1,5 +1,7 @@
 """Sample: a random sample of rows that arrive in blocks; all of them while they are few."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,26 +12,42 @@ _KEY = "__key"
 
 
 class Sample:
-    """At most so many rows of a table, each as likely as the others; the same in every run."""
+    """At most so many rows of a table, each as likely as the others; the same in every run.
 
-    def __init__(self, rows: int = SAMPLE_ROWS) -> None:
-        self._rows, self._random = rows, np.random.default_rng(0)
+    Args:
+        rows: at most.
+        of: rows that are added to all samples that will be one (`extend`).
+        number: of this one among them.
+    """
+
+    def __init__(self, rows: int, of: int, number: int = 0) -> None:
+        self._rows, self._random = rows, np.random.default_rng(number)
+        # The rows with the smallest keys stay. Of those that are left out here, none would stay.
+        self._largest_key = (rows + 6 * math.sqrt(rows)) / max(of, 1)
         self._blocks: list[pa.Table] = []
         self._held = 0
 
     def add(self, block: pa.Table) -> None:
         """Add rows; all blocks have the same columns."""
-        # The rows with the smallest keys stay.
-        self._blocks.append(block.append_column(_KEY, pa.array(self._random.random(len(block)))))
-        self._held += len(block)
-        if self._held > 2 * self._rows:
-            self._cut()
+        keys = self._random.random(len(block))
+        keyed = block.append_column(_KEY, pa.array(keys))
+        self._hold([keyed.filter(pa.array(keys < self._largest_key))])
+
+    def extend(self, other: "Sample") -> None:
+        """Add another sample's rows."""
+        self._hold(other._blocks)
 
     def table(self) -> pa.Table:
         """The sample, in the order in which the rows came. At least one block was added."""
         self._cut()
         (whole,) = self._blocks
         return whole.drop_columns(_KEY)
+
+    def _hold(self, blocks: list[pa.Table]) -> None:
+        self._blocks += blocks
+        self._held += sum(map(len, blocks))
+        if self._held > 2 * self._rows:
+            self._cut()
 
     def _cut(self) -> None:
         whole = pa.concat_tables(self._blocks)

@@ -3,13 +3,14 @@
 Memory does not grow with the rows beyond `SAMPLE_ROWS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.evaluation.held_out import LabelledCorpus
+from pipelines.evaluation.held_out import LabelledCorpus, LabelledTexts
 from pipelines.evaluation.sample import SAMPLE_ROWS, Sample
 from pipelines.reports.evaluation_results import Totals
 from sentiment.classes import Classes
@@ -39,6 +40,17 @@ class ScoredRows:
     totals: Totals
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """What models predict for a shard's rows."""
+
+    counts: dict[str, Counts]
+    """By the model's name; {}: there are no rows."""
+    only_right: dict[str, tuple[int, int]]
+    """For each other model, the rows that only the first is right about, and only the other."""
+    sample: Sample
+
+
 def score_rows(
     corpus: LabelledCorpus, models: Mapping[str, Model], sample_rows: int = SAMPLE_ROWS
 ) -> ScoredRows:
@@ -49,11 +61,41 @@ def score_rows(
         models: by name, of the same K classes.
         sample_rows: rows that are kept, at most.
     """
+    counts: dict[str, Counts] = {}
+    pairs = dict.fromkeys(list(models)[1:], (0, 0))
+    sample = Sample(sample_rows, corpus.rows)
+    for scores in corpus.each_shard(partial(_score_shard, models, sample_rows, corpus.rows)):
+        for name, found in scores.counts.items():
+            counts[name] = counts[name] + found if name in counts else found
+        for name, new in scores.only_right.items():
+            pairs[name] = (pairs[name][0] + new[0], pairs[name][1] + new[1])
+        sample.extend(scores.sample)
+    texts, labels, lengths, *predictions = sample.table().columns
+    return ScoredRows(
+        texts.to_pylist(),
+        labels.to_numpy(),
+        lengths.to_numpy(),
+        {
+            name: column.combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+            for name, column in zip(models, predictions, strict=True)
+        },
+        Totals(counts, pairs),
+    )
+
+
+def _score_shard(
+    models: Mapping[str, Model],
+    sample_rows: int,
+    of: int,
+    number: int,
+    blocks: Iterator[LabelledTexts],
+) -> _Scores:
+    """Score the rows of one shard; `of`: the rows of all shards."""
     first, *others = models
     counts: dict[str, Counts] = {}
     pairs = dict.fromkeys(others, (0, 0))
-    sample = Sample(sample_rows)
-    for block in corpus.blocks():
+    sample = Sample(sample_rows, of, number)
+    for block in blocks:
         if not len(block.labels):
             continue
         columns = {"text": block.texts, "label": block.labels, "length": block.lengths}
@@ -70,14 +112,4 @@ def score_rows(
             pairs[name] = (pairs[name][0] + new[0], pairs[name][1] + new[1])
         # By their places: a model may have any name.
         sample.add(pa.table(list(columns.values()), names=list(map(str, range(len(columns))))))
-    texts, labels, lengths, *predictions = sample.table().columns
-    return ScoredRows(
-        texts.to_pylist(),
-        labels.to_numpy(),
-        lengths.to_numpy(),
-        {
-            name: column.combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
-            for name, column in zip(models, predictions, strict=True)
-        },
-        Totals(counts, pairs),
-    )
+    return _Scores(counts, pairs, sample)

@@ -6,7 +6,6 @@ import posixpath
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import islice
 from typing import Any
 
 import ray
@@ -17,6 +16,7 @@ from pipelines.cluster.pool_monitor import PoolMonitor
 from pipelines.cluster.ray_internals import data_options, forget_counts
 from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import require_shared
+from pipelines.cluster.tasks import gave_up, map_in_tasks
 from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Item, Result
@@ -24,10 +24,6 @@ from pipelines.scoring.part_data import PartResult, PartTask
 from pipelines.scoring.part_worker import PartWorker
 from pipelines.scoring.pool import pool_for
 from pipelines.sources.shard import Shard
-from sentiment.errors import on_one_line
-
-MAX_TASKS_IN_FLIGHT = 1000
-"""Tasks of `map` that are handed to Ray at the same time."""
 
 MAX_READ_TASKS = 10_000
 """Read tasks of a dataset. For each, the driver holds 5 KiB and Ray takes 5 ms. With more parts, a
@@ -71,38 +67,12 @@ class RayExecutor:
     def map(
         self, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> Iterator[tuple[int, Result]]:
-        """See `Executor`. One item is done in this process, without Ray.
-
-        Ray retries a task whose process or node dies, three times.
-        """
+        """See `Executor`. One item is done in this process, without Ray."""
         if len(items) == 1:
             yield 0, function(items[0])
             return
         self._start()
-
-        # Ray makes tasks of functions only, not of what else can be called, such as a `partial`.
-        def call(item: Item) -> Result:
-            return function(item)
-
-        task: Any = ray.remote(call)
-        waiting = iter(enumerate(items))
-        running: dict[Any, int] = {}
-        try:
-            while True:
-                for index, item in islice(waiting, MAX_TASKS_IN_FLIGHT - len(running)):
-                    running[task.remote(item)] = index
-                if not running:
-                    return
-                done, _ = ray.wait(list(running))
-                for ref in done:
-                    yield running.pop(ref), ray.get(ref)
-        except RayTaskError as error:
-            raise error.cause or error from None
-        except RayError as error:
-            raise _gave_up(error) from error
-        finally:
-            for ref in running:
-                ray.cancel(ref, force=True)
+        yield from map_in_tasks(function, items)
 
     def score(
         self,
@@ -134,7 +104,7 @@ class RayExecutor:
         except RayTaskError:
             raise  # Steps return their errors: this is a bug in this program.
         except RayError as error:
-            raise _gave_up(error) from error
+            raise gave_up(error) from error
 
     def close(self) -> None:
         """See `Executor`."""
@@ -248,8 +218,3 @@ def _in_groups(tasks: Iterable[PartTask], number: int, actors: int) -> Iterator[
 def _is_one_machine() -> bool:
     """Whether Ray has one node, with CPUs. A head without any belongs to a cluster."""
     return len(ray.nodes()) == 1 and ray.cluster_resources().get("CPU", 0.0) > 0
-
-
-def _gave_up(error: RayError) -> Failure:
-    message = on_one_line(str(error).partition("\n")[0])
-    return Failure(f"Ray gave up ({message}): run the same command again")

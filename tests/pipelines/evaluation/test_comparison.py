@@ -13,12 +13,13 @@ from sklearn.metrics import accuracy_score, f1_score
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.job import evaluate
 from pipelines.evaluation.runs import load_run, regression, rows_to_score
+from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.reports.comparison_report import DISAGREEMENTS
 from pipelines.reports.evaluation_results import REGRESSION
 from sentiment import checkpoint
 from sentiment.classes import Classes
 from sentiment.errors import InputError
-from testing.evaluation_results import save_trained, with_classes
+from testing.evaluation_results import blocks_of, save_trained, with_classes
 from testing.generated import write_shards
 from tests.pipelines.reports.test_page import Elements
 
@@ -50,13 +51,13 @@ def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
     printed = capsys.readouterr().out
     config = EvaluateConfig(directories[:1])
     run = load_run(directories[0])
-    blocks = list(rows_to_score(config, run).blocks())
+    blocks = blocks_of(rows_to_score(config, run, ShardTasks()))
     column = pa.chunked_array([chunk for block in blocks for chunk in block.texts.chunks])
     texts, labels = column.to_pylist(), np.concatenate([block.labels for block in blocks])
     answers = {
         Path(each).name: load_run(each).model.predict(column).argmax(axis=1) for each in directories
     }
-    baseline = regression(run).predict(column)
+    baseline = regression(run, ShardTasks()).predict(column)
     answers[REGRESSION] = baseline.argmax(axis=1)
     measured = cells(printed, "calibration error")
     for name, given in answers.items():
@@ -126,7 +127,9 @@ def test_thresholds_of_each_run_count(corpus, tmp_path, capsys):
     labels = np.concatenate(
         [
             block.labels
-            for block in rows_to_score(EvaluateConfig((first,)), load_run(first)).blocks()
+            for block in blocks_of(
+                rows_to_score(EvaluateConfig((first,)), load_run(first), ShardTasks())
+            )
         ]
     )
     share = f"{(labels == 0).mean():.1%}"

@@ -8,13 +8,14 @@ import pytest
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.held_out import LabelledTexts, find_rows
 from pipelines.evaluation.job import evaluate
+from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
 from sentiment.errors import InputError
-from testing.evaluation_results import save_trained
+from testing.evaluation_results import blocks_of, save_trained
 from testing.generated import save_checkpoint, texts_and_labels, write_shards
 
 BINARY = LabelMap.of_names(("negative", "positive"))
@@ -38,8 +39,8 @@ def write(directory, labels, texts=TEXTS):
 
 def read(*args, **kwargs):
     """The corpus that `find_rows` found, and all of its rows."""
-    corpus = find_rows(*args, **kwargs)
-    blocks = list(corpus.blocks())
+    corpus = find_rows(*args[:4], ShardTasks(), *args[4:], **kwargs)
+    blocks = blocks_of(corpus)
     texts = [text for block in blocks for text in block.texts.to_pylist()]
     columns = ([getattr(block, name) for block in blocks] for name in ("labels", "lengths"))
     found = LabelledTexts(texts, *map(np.concatenate, columns))

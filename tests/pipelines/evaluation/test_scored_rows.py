@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.evaluation import job
+from pipelines.evaluation import job, shard_tasks
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.runs import load_run, rows_to_score
 from pipelines.evaluation.sample import Sample
 from pipelines.evaluation.scored_rows import score_rows
+from pipelines.evaluation.shard_tasks import ShardTasks
+from sentiment.errors import InputError
 from sentiment.metrics import compare_answers, measure
 from testing.evaluation_results import save_trained
 from testing.generated import write_shards
@@ -28,7 +30,7 @@ def model(tmp_path_factory):
 
 def test_totals_are_of_all_rows_and_the_sample_is_some_of_them(model):
     run = load_run(model)
-    corpus = rows_to_score(EvaluateConfig((model,)), run)
+    corpus = rows_to_score(EvaluateConfig((model,)), run, ShardTasks())
     strict = replace(run.model, classes=replace(run.model.classes, threshold=0.9))
     models = {"one": run.model, "other": strict}
     whole, sampled = (score_rows(corpus, models, rows) for rows in (10_000, 100))
@@ -77,22 +79,63 @@ def test_what_is_of_a_sample_is_said(model, monkeypatch, capsys, tmp_path):
     assert set(lines) <= set(printed.splitlines())
 
 
-def test_rows_of_every_block_are_as_likely():
+def test_rows_of_every_block_of_every_shard_are_as_likely():
     hits = np.zeros(1000, int)
-    sample = Sample(100)
-    for start in range(0, 1000, 70):
-        sample.add(pa.table({"row": range(start, min(start + 70, 1000))}))
-    hits[sample.table()["row"].to_numpy()] += 1
-    assert hits.sum() == 100
+    whole = Sample(100, 1000)
+    for number, first in enumerate(range(0, 1000, 250)):
+        sample = Sample(100, 1000, number)
+        for start in range(first, first + 250, 70):
+            sample.add(pa.table({"row": range(start, min(start + 70, first + 250))}))
+        whole.extend(sample)
+    rows = whole.table()["row"].to_numpy()
+    hits[rows] += 1
+    assert len(rows) == hits.sum() == 100
+    assert list(rows) == sorted(rows)
     # Thirds of the rows, and no more blocks in memory than twice the sample.
     assert all(20 <= part.sum() <= 48 for part in np.array_split(hits, 3))
+
+
+def test_few_rows_are_all_in_the_sample():
+    sample = Sample(100, 100)
+    sample.add(pa.table({"row": range(100)}))
+    assert len(sample.table()) == 100
+
+
+@pytest.mark.ray
+@pytest.mark.process
+def test_tasks_of_ray_find_what_this_process_finds(model, monkeypatch, capsys, local_ray):
+    config = EvaluateConfig((model,), baseline=True)
+    run = load_run(model)
+    alone = score_rows(rows_to_score(config, run, ShardTasks()), {"one": run.model}, 100)
+    metrics = job.evaluate(config)
+    printed = capsys.readouterr().out
+    monkeypatch.setattr(shard_tasks, "LARGE_BYTES", 1)
+    in_tasks = score_rows(rows_to_score(config, run, ShardTasks()), {"one": run.model}, 100)
+    assert in_tasks.texts == alone.texts
+    np.testing.assert_array_equal(in_tasks.labels, alone.labels)
+    np.testing.assert_array_equal(in_tasks.probabilities["one"], alone.probabilities["one"])
+    assert in_tasks.totals.counts["one"].losses == alone.totals.counts["one"].losses
+    assert {name: repr(found) for name, found in job.evaluate(config).items()} == {
+        name: repr(found) for name, found in metrics.items()
+    }
+    assert capsys.readouterr().out.endswith(printed)
+
+
+@pytest.mark.ray
+@pytest.mark.process
+def test_what_is_wrong_with_a_shard_is_said_of_a_task_too(model, monkeypatch, tmp_path, local_ray):
+    write_shards(tmp_path / "others", rows=300, shards=3)
+    (tmp_path / "others" / "shard-2.csv").write_text("id,text\n1,hi\n")
+    monkeypatch.setattr(shard_tasks, "LARGE_BYTES", 1)
+    with pytest.raises(InputError, match=r"shard-2\.csv"):
+        job.evaluate(EvaluateConfig((model,), data_dir=str(tmp_path / "others")))
 
 
 def test_files_that_change_meanwhile_are_refused(model, tmp_path):
     write_shards(tmp_path / "corpus", rows=300, shards=1)
     save_trained(str(tmp_path / "model"), tmp_path / "corpus")
     run = load_run(str(tmp_path / "model"))
-    corpus = rows_to_score(EvaluateConfig((str(tmp_path / "model"),)), run)
+    corpus = rows_to_score(EvaluateConfig((str(tmp_path / "model"),)), run, ShardTasks())
     for path in (tmp_path / "corpus").iterdir():
         path.unlink()
     write_shards(tmp_path / "corpus", rows=100, shards=1)
