@@ -96,11 +96,11 @@ def score(root: Path, output: str, model: str = "model") -> list[object]:
     return [*scoring(root, root / output, 400), "--checkpoints_dir", root / model]
 
 
-def train(root: Path, cache: str) -> list[object]:
+def train(root: Path, cache: str, run: str = "run") -> list[object]:
     return [
         *("--data_dir", root / "corpus", "--cache_dir", root / cache, "--n_samples", 2000),
         *("--checkpoints_root", root / "models", "--summaries_dir", root / "logs"),
-        *("--stopwords_file", "None", "--run_name", "run"),
+        *("--stopwords_file", "None", "--run_name", run),
     ]
 
 
@@ -271,3 +271,26 @@ def test_gpus_are_for_those_that_compute(cluster, root):
         assert found["PartActor"] in ([0, 2], [0, 3])
         assert found["ReadParts"][1] == 0
         require_every_row_once(root, "gpu", "small", atol=1e-5)
+
+
+def test_training_goes_on_with_the_workers_that_are_left(cluster, root):
+    """Of two workers one is on a node that dies when the first checkpoint is there."""
+    flags = train(root, "elastic", "elastic")
+    more = ("--num_workers", 1, 2, "--train_steps", 400, "--validate_every", 50)
+    with joined(cluster, num_cpus=1) as node:
+        job = start("train", *flags, *more)
+        wait_for(job, node, "RayTrainWorker")
+        run = root / "models" / "_runs" / "elastic"
+
+        def is_saved() -> bool:
+            assert job.poll() is None, job.communicate()
+            return any(run.glob("checkpoint_*/progress.json"))
+
+        wait_until(is_saved, 120, "a checkpoint", POLL_SECONDS)
+    output, errors = job.communicate(timeout=200)
+    assert job.returncode == 0, errors
+    assert "1 worker now, 2 before: sums over other workers are rounded" in output
+    resumed = re.search(r"resuming after step (\d+)$", output, re.MULTILINE)
+    assert 0 < int(resumed[1]) < 400
+    assert " step 400/400, " in output
+    assert (root / "models" / "elastic" / "model.json").exists()
