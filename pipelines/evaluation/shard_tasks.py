@@ -10,8 +10,8 @@ from pipelines.sources.shard import Shard
 Result = TypeVar("Result")
 
 LARGE_BYTES = 2**28
-"""Ray starts for shards of so many bytes in all. One core needs a minute for them, and Ray five
-seconds to start."""
+"""Ray starts for shards of so many bytes in all. One core needs 20 s to a minute for them, by the
+model, and Ray five seconds to start."""
 
 MAX_DIRECTORIES_CHECKED = 100
 """Directories of shards that are checked to be visible from every node."""
