@@ -40,7 +40,8 @@ def main(config: DriverBenchmark) -> None:
     """Score the corpus and print a row of the table at each quarter."""
     with kept_or_temporary(config.root) as root, tempfile.TemporaryDirectory(dir=root) as output:
         save_checkpoint(root / "model")
-        write_shards(root / "corpus", config.parts, config.shards)
+        # A row group of Parquet is not cut: each row would not be a part.
+        write_shards(root / "corpus", config.parts, config.shards, parquet=False)
         began = time.monotonic()
         process = subprocess.Popen(
             words("score", *scoring(root, output, part_rows=1)),
@@ -52,16 +53,22 @@ def main(config: DriverBenchmark) -> None:
         print("| --- | --- | --- | --- | --- | --- |")
         driver = psutil.Process(process.pid)
         quarter, lines = 0, []
+        reported: list[float] = []
         for line in process.stdout:
             lines.append(line)
             done = undated(line).partition(" of ")[0].replace(",", "")
+            if done.isdigit():
+                reported.append(time.monotonic() - began)
             if done.isdigit() and 4 * int(done) // config.parts > quarter:
                 quarter = 4 * int(done) // config.parts
                 print(_row(int(done), time.monotonic() - began, driver), flush=True)
-        if process.wait():
+        if process.wait() or f" in {config.parts:,} parts" not in "".join(lines):
             raise RuntimeError("".join(lines))
         seconds = time.monotonic() - began
-        print(f"\n{config.parts:,} parts in {seconds:,.0f} s, plan and _SUCCESS included")
+        print(
+            f"\n{config.parts:,} parts in {seconds:,.0f} s: {reported[0]:,.0f} s to the first line "
+            f"of progress, {seconds - reported[-1]:,.0f} s from the last one to the end"
+        )
 
 
 def _row(done: int, seconds: float, driver: psutil.Process) -> str:

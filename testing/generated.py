@@ -31,14 +31,19 @@ def texts_and_labels(rows: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
     return texts, np.where(random.random(rows) < 0.05, 1 - labels, labels)
 
 
-def write_shards(directory: Path, rows: int, shards: int, seed: int = 0) -> pa.Table:
-    """Write CSV and Parquet shards in turn; the rows of all of them, in the order of shards."""
+def write_shards(
+    directory: Path, rows: int, shards: int, seed: int = 0, parquet: bool = True
+) -> pa.Table:
+    """Write CSV and, unless told not to, Parquet shards in turn.
+
+    Returns the rows of all of them, in the order of shards.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     texts, labels = texts_and_labels(rows, seed)
     table = pa.table({"id": np.arange(rows), "Sentiment": labels, "SentimentText": texts})
     for number in range(shards):
         shard = table.slice(rows * number // shards, rows // shards)
-        if number % 2:
+        if parquet and number % 2:
             pq.write_table(shard, directory / f"shard-{number}.parquet")
         else:
             pacsv.write_csv(shard, directory / f"shard-{number}.csv")
