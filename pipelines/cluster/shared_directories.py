@@ -1,8 +1,9 @@
 """Check that every node of the cluster sees the same local files as the driver."""
 
 import os
+import posixpath
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 import pyarrow.fs as pafs
@@ -13,6 +14,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines.errors import Failure
 from sentiment import storage
 from sentiment.errors import InputError
+
+MAX_DIRECTORIES_CHECKED = 100
+"""Directories of an input that are checked to be visible from every node."""
+
+
+def one_of_each_directory(paths: Iterable[str]) -> list[str]:
+    """A path in each of the first MAX_DIRECTORIES_CHECKED directories, for `require_shared`."""
+    by_directory = {posixpath.dirname(path): path for path in paths}
+    return list(by_directory.values())[:MAX_DIRECTORIES_CHECKED]
 
 
 def require_shared(paths: Sequence[tuple[str, str]]) -> None:

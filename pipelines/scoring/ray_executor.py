@@ -2,7 +2,6 @@
 
 import math
 import os
-import posixpath
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from pipelines.cluster.datasets import quiet_ray_data, tables_of
 from pipelines.cluster.pool_monitor import PoolMonitor
 from pipelines.cluster.ray_internals import data_options, forget_counts
 from pipelines.cluster.session import session
-from pipelines.cluster.shared_directories import require_shared
+from pipelines.cluster.shared_directories import one_of_each_directory, require_shared
 from pipelines.cluster.tasks import gave_up, map_in_tasks
 from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
@@ -45,9 +44,6 @@ parts would wait for the driver after each."""
 MAX_DEATHS_AT_START = 10
 """Actors that may die one after another before one has started."""
 
-MAX_DIRECTORIES_CHECKED = 100
-"""Directories of the input that are checked to be visible from every node."""
-
 
 class RayExecutor:
     """Works on Ray, which it starts when it is needed: one part on CPUs is scored in this process.
@@ -60,7 +56,6 @@ class RayExecutor:
         self._config = config
         self._shards = shards
         self._output = output
-        self._has_bucket = any("://" in path for path in (output, *(s.path for s in shards)))
         self._session = ExitStack()
         self._is_started = self._is_cluster = False
 
@@ -118,8 +113,7 @@ class RayExecutor:
         self._is_started = True
         self._is_cluster = os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
         self._is_cluster = self._is_cluster or not _is_one_machine()
-        by_directory = {posixpath.dirname(shard.path): shard.path for shard in self._shards}
-        inputs = list(by_directory.values())[:MAX_DIRECTORIES_CHECKED]
+        inputs = one_of_each_directory(shard.path for shard in self._shards)
         require_shared([*(("--input", path) for path in inputs), ("--output", self._output)])
 
     def _stream(
@@ -144,7 +138,8 @@ class RayExecutor:
         )
 
         metrics = JobMetrics(self._output, worker.score.scorer.classes, number)
-        pool = pool_for(self._config, self._is_cluster, self._has_bucket)
+        has_bucket = "://" in self._output or any("://" in shard.path for shard in self._shards)
+        pool = pool_for(self._config, self._is_cluster, has_bucket)
         on_gpus = bool(pool.actor_gpus)
         max_actors = min(pool.max_actors or number, number)
         compute = ray.data.ActorPoolStrategy(

@@ -110,6 +110,8 @@ def test_tasks_of_ray_find_what_this_process_finds(model, monkeypatch, capsys, l
     metrics = job.evaluate(config)
     printed = capsys.readouterr().out
     monkeypatch.setattr(shard_tasks, "LARGE_BYTES", 1)
+    # The first of three shards is a task, the others are one.
+    monkeypatch.setattr(shard_tasks, "TASK_BYTES", 30_000)
     in_tasks = score_rows(rows_to_score(config, run, ShardTasks()), {"one": run.model}, 100)
     assert in_tasks.texts == alone.texts
     np.testing.assert_array_equal(in_tasks.labels, alone.labels)
