@@ -36,7 +36,7 @@ class LabelledTexts:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _ChosenRows:
     """Which rows of a shard are read, and how."""
 
     reader: LabelledReader
@@ -64,7 +64,7 @@ class LabelledCorpus:
     """The rows of some parts of a corpus, as often as they are read, a block at a time."""
 
     rows: int
-    """The rows that there are."""
+    """Number of the chosen rows that have a class."""
     label_map: LabelMap
     """The labels of each class."""
     left_out: LeftOut
@@ -72,7 +72,7 @@ class LabelledCorpus:
     detected: list[str]
     """What the shards themselves told of how to read them, in lines."""
     _shards: tuple[Shard, ...]
-    _rows: _Rows
+    _chosen: _ChosenRows
     _tasks: ShardTasks
 
     def each_shard(
@@ -81,7 +81,7 @@ class LabelledCorpus:
         """Call `work`, which pickles, with each shard's number and its rows, blocks of any size;
         the results in the order of shards. Raises InputError if a file has changed."""
         found = 0
-        function = partial(_work_on, work, self._rows, self.label_map)
+        function = partial(_work_on, work, self._chosen, self.label_map)
         for rows, result in self._tasks.map(function, self._shards):
             found += rows
             yield result
@@ -94,7 +94,7 @@ class LabelledCorpus:
 
 def _work_on(
     work: Callable[[int, Iterator[LabelledTexts]], Result],
-    chosen: _Rows,
+    chosen: _ChosenRows,
     label_map: LabelMap,
     numbered: tuple[int, Shard],
 ) -> tuple[int, Result]:
@@ -129,7 +129,7 @@ class _Labels:
     left_out: LeftOut
 
 
-def _labels(rows_of_shard: _Rows, numbered: tuple[int, Shard]) -> _Labels:
+def _labels(rows_of_shard: _ChosenRows, numbered: tuple[int, Shard]) -> _Labels:
     _, shard = numbered
     all_rows: Counter[str] = Counter()
     chosen: Counter[str] = Counter()
@@ -168,7 +168,7 @@ def find_rows(
     """
     has_format = reader.options.format is not None
     shards = tuple(find_labelled(data_dir, "--data_dir", where, has_format).shards)
-    rows = _Rows(reader, checkpoint.encoder(), split, parts)
+    rows = _ChosenRows(reader, checkpoint.encoder(), split, parts)
     rows_of: Counter[str] = Counter()
     chosen: Counter[str] = Counter()
     left_out = LeftOut()

@@ -1,11 +1,14 @@
 """Scanners count no references, which would take most of their time; each is compiled once. Bytes
 are compared and copied a block at a time."""
 
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from pipelines.sources import _csv_scan, _json_scan
+from pipelines.sources import _csv_scan, _json_scan, numba_internals
 from pipelines.sources.formats import FORMATS
 from pipelines.sources.numba_internals import (
     BLOCK_BYTES,
@@ -46,6 +49,16 @@ def test_a_block_is_compared_and_copied_wherever_it_is():
             assert [i for i in range(BLOCK_BYTES) if int(found) >> i & 1] == places
             assert lowest == (places[0] if places else -1)
             assert target.tolist() == [77] * 3 + data[start:].tolist() + [77] * 6
+
+
+def test_what_is_cached_depends_on_the_source_of_the_intrinsics():
+    """Numba's cache does not see changes of another file."""
+    checksum = zlib.crc32(Path(numba_internals.__file__).read_bytes())
+    compiled = [value for value in vars(_csv_scan).values() if hasattr(value, "py_func")]
+    cached = {function.__name__: function for function in compiled if function.stats.cache_path}
+    assert {"_scan", "_scan_lines", "_gather"} <= cached.keys()
+    for name, function in cached.items():
+        assert checksum in function._cache._cache_file._source_stamp, name
 
 
 def test_a_scanner_is_compiled_once():
