@@ -32,18 +32,29 @@ CHECKPOINT_NAME = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}"
 
 _HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 _HEALTH_CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 @contextmanager
-def health_checks(timeout_seconds: float, interval_seconds: float) -> Iterator[None]:
-    """Context manager: how often Ray Train asks its workers how they are, and when it gives one up.
+def timing(
+    silent_seconds: float, check_seconds: float, start_seconds: float | None
+) -> Iterator[None]:
+    """Context manager: how long Ray Train waits for its workers.
 
     A variable that the user has set stays. Trainers are made and run in the block.
+
+    Args:
+        silent_seconds: after so long a worker that does not answer is given up.
+        check_seconds: how often workers are asked how they are.
+        start_seconds: how long workers wait for resources, before their number is chosen again;
+            None: Ray Train's default, a minute.
     """
     wanted = {
-        _HEALTH_CHECK_TIMEOUT: f"{timeout_seconds:g}",
-        _HEALTH_CHECK_INTERVAL: f"{interval_seconds:g}",
+        _HEALTH_CHECK_TIMEOUT: f"{silent_seconds:g}",
+        _HEALTH_CHECK_INTERVAL: f"{check_seconds:g}",
     }
+    if start_seconds is not None:
+        wanted[_START_TIMEOUT] = f"{start_seconds:g}"
     added = wanted.keys() - os.environ.keys()
     os.environ.update({name: wanted[name] for name in added})
     try:

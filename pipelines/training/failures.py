@@ -1,6 +1,7 @@
 """One line that says why training workers failed, from what Ray Train knows of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray.train
@@ -21,6 +22,33 @@ from sentiment.errors import InputError
 
 CAUSE, WORKER_ERROR, EFFECT = range(3)
 """How far a worker's failure is from the cause: lost processes come first, lost peers last."""
+
+
+class TensorFlowError(Exception):
+    """An error of TensorFlow, by the name of its class and its text.
+
+    Its own class would make Ray Train's controller load TensorFlow to read it, which takes seconds
+    just when training could go on, and half a GiB.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind, self.text = kind, text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@contextmanager
+def tensorflow_errors_as_text() -> Iterator[None]:
+    """Context manager: errors of TensorFlow leave the block as `TensorFlowError`."""
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow may not be loaded yet.
+        if not type(error).__module__.startswith("tensorflow."):
+            raise
+        raise TensorFlowError(type(error).__name__, str(error)) from error
 
 
 class FailureWatch(ray.train.UserCallback):
@@ -112,7 +140,7 @@ def _explain(failure: Exception) -> tuple[int, str]:
         return EFFECT, "lost the connection to the others"
     message = _message(text)
     if not isinstance(failure, InputError):
-        kind = type(failure).__name__
+        kind = failure.kind if isinstance(failure, TensorFlowError) else type(failure).__name__
         message = f"{kind}: {message}" if message else kind
     return WORKER_ERROR, f"failed: {message}"
 

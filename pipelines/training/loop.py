@@ -13,6 +13,7 @@ from ray.util.queue import Queue
 from pipelines.cluster.resources import node_cpus
 from pipelines.training import resume_state as state
 from pipelines.training.cross_fit import cross_fit
+from pipelines.training.failures import tensorflow_errors_as_text
 from pipelines.training.messages import ReplicaHash
 from pipelines.training.reporter import Reporter
 from pipelines.training.settings import Settings
@@ -31,6 +32,11 @@ def train_loop(config: dict[str, Any]) -> None:
         config: `settings`, Settings; `messages`, a Ray Queue for `pipelines.training.messages`.
             Ray Train passes a dict.
     """
+    with tensorflow_errors_as_text():
+        _train(config)
+
+
+def _train(config: dict[str, Any]) -> None:
     settings: Settings = config["settings"]
     messages: Queue = config["messages"]
     context = ray.train.get_context()

@@ -17,7 +17,7 @@ from pipelines.cluster.ray_train_internals import (
     CHECKPOINT_NAME,
     SNAPSHOT,
     DataParallelTrainer,
-    health_checks,
+    timing,
 )
 from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
@@ -34,6 +34,11 @@ HEALTH_CHECK_TIMEOUT_SECONDS = 60
 
 HEALTH_CHECK_INTERVAL_SECONDS = 0.2
 """Every validation waits for the next health check."""
+
+START_SECONDS = 20
+"""How long a number of workers that may change waits for its nodes, before it is chosen again.
+Workers know that one is lost before Ray does, which takes up to 15 s to find that a node is dead;
+until then it counts on that node."""
 
 
 def fit(
@@ -55,8 +60,10 @@ def fit(
     """
     filesystem, storage_path = storage.resolve(runs)
     same_command = f"the same command with --run_name {name}"
-    checks = health_checks(HEALTH_CHECK_TIMEOUT_SECONDS, HEALTH_CHECK_INTERVAL_SECONDS)
-    with checks, MessageListener() as listener:
+    least, most = config.workers
+    start_seconds = START_SECONDS if least < most else None
+    times = timing(HEALTH_CHECK_TIMEOUT_SECONDS, HEALTH_CHECK_INTERVAL_SECONDS, start_seconds)
+    with times, MessageListener() as listener:
         trainer = _trainer(
             config, settings, per_worker, listener.messages, filesystem, storage_path, name
         )

@@ -278,7 +278,8 @@ def test_training_goes_on_with_the_workers_that_are_left(cluster, root):
     flags = train(root, "elastic", "elastic")
     more = ("--num_workers", 1, 2, "--train_steps", 400, "--validate_every", 50)
     with joined(cluster, num_cpus=1) as node:
-        job = start("train", *flags, *more)
+        # This cluster finds within three seconds that a node is dead.
+        job = start("train", *flags, *more, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="4")
         wait_for(job, node, "RayTrainWorker")
         run = root / "models" / "_runs" / "elastic"
 
@@ -287,6 +288,14 @@ def test_training_goes_on_with_the_workers_that_are_left(cluster, root):
             return any(run.glob("checkpoint_*/progress.json"))
 
         wait_until(is_saved, 120, "a checkpoint", POLL_SECONDS)
+    (controller,) = running(cluster.head_node, "TrainController")
+    loaded: set[str] = set()
+    while job.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            loaded |= {Path(mapped.path).name for mapped in controller.memory_maps()}
+        time.sleep(POLL_SECONDS)
+    # That would delay what comes next by seconds.
+    assert not [name for name in loaded if "tensorflow" in name]
     output, errors = job.communicate(timeout=200)
     assert job.returncode == 0, errors
     assert "1 worker now, 2 before: sums over other workers are rounded" in output

@@ -31,6 +31,7 @@ from pipelines.cluster.ray_train_internals import (
         ("VALIDATE_STORAGE_MARKER_FILENAME", ".validate_storage_marker"),
         ("WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR", ray_train_internals._HEALTH_CHECK_TIMEOUT),
         ("HEALTH_CHECK_INTERVAL_S_ENV_VAR", ray_train_internals._HEALTH_CHECK_INTERVAL),
+        ("WORKER_GROUP_START_TIMEOUT_S_ENV_VAR", ray_train_internals._START_TIMEOUT),
     ],
 )
 def test_names_of_files_and_variables(constant, expected):

@@ -10,7 +10,13 @@ from pipelines.cluster.ray_train_internals import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from pipelines.training.failures import FailureWatch, fit_with_retries, reason
+from pipelines.training.failures import (
+    FailureWatch,
+    TensorFlowError,
+    fit_with_retries,
+    reason,
+    tensorflow_errors_as_text,
+)
 from pipelines.training.messages import Retrying
 from sentiment.errors import InputError
 
@@ -51,10 +57,6 @@ The error could be from a previous operation. Restart your program to reset.
 MEMORY = COLLECTIVE.replace("Collective ops is aborted by: recvmsg", "OOM when allocating")
 
 
-class ResourceExhaustedError(Exception):
-    """As TensorFlow's."""
-
-
 def failed(cause: Exception) -> WorkerHealthCheckFailedError:
     return WorkerHealthCheckFailedError(WORKER, cause)
 
@@ -90,7 +92,10 @@ SILENT = f"A worker health check has been hanging for 60.42 seconds. Marking it 
             {2: WorkerHealthCheckTimeoutError(SILENT)},
             "worker 2 has not answered for 60 s (node 10.0.0.3)",
         ),
-        ({0: RuntimeError(COLLECTIVE)}, "worker 0 lost the connection to the others"),
+        (
+            {0: TensorFlowError("UnavailableError", COLLECTIVE)},
+            "worker 0 lost the connection to the others",
+        ),
         # The cause is told, not what followed from it, whatever the ranks.
         (
             {0: RuntimeError(COLLECTIVE), 1: failed(actor(KILLED)), 2: RuntimeError(COLLECTIVE)},
@@ -98,7 +103,7 @@ SILENT = f"A worker health check has been hanging for 60.42 seconds. Marking it 
         ),
         ({0: RuntimeError(COLLECTIVE), 1: ValueError("bad")}, "worker 1 failed: ValueError: bad"),
         (
-            {1: ResourceExhaustedError(MEMORY)},
+            {1: TensorFlowError("ResourceExhaustedError", MEMORY)},
             "worker 1 failed: ResourceExhaustedError: OOM when allocating:Connection reset by peer",
         ),
         (
@@ -115,6 +120,19 @@ SILENT = f"A worker health check has been hanging for 60.42 seconds. Marking it 
 )
 def test_what_befell_workers_is_said_in_one_line(failures, said):
     assert reason(failures) == said
+
+
+def test_an_error_of_tensorflow_is_read_where_tensorflow_is_not_loaded():
+    import tensorflow as tf
+
+    with pytest.raises(TensorFlowError) as caught, tensorflow_errors_as_text():
+        tf.matmul(tf.zeros([2, 3]), tf.zeros([2, 3]))
+    content = pickle.dumps(caught.value)
+    assert b"tensorflow." not in content
+    read = pickle.loads(content)
+    assert (read.kind, str(read)) == ("InvalidArgumentError", str(caught.value))
+    with pytest.raises(KeyError), tensorflow_errors_as_text():
+        raise KeyError
 
 
 def test_each_failure_but_the_last_is_told_with_the_step_to_go_on_from():
