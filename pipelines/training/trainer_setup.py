@@ -1,11 +1,11 @@
 """A worker's Trainer: TensorFlow's settings, the link to the other workers, initial weights."""
 
-import os
 from typing import TYPE_CHECKING
 
 from pipelines.training.initial_weights import InitialWeights
 from pipelines.training.settings import Settings
 from sentiment import storage
+from sentiment.model.tensorflow_loading import FOR_TRAINING, load_tensorflow
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
     from sentiment.model.keras_model import SentimentLSTM
@@ -18,7 +18,7 @@ def make_trainer(settings: Settings, threads: int) -> "Trainer":
     The other workers are those of the environment variable TF_CONFIG. Call it once in a process,
     before anything else uses TensorFlow: otherwise the workers do not find each other.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    load_tensorflow(FOR_TRAINING)
     import tensorflow as tf
 
     from sentiment.model.tensorflow_internals import communication_options, make_deterministic

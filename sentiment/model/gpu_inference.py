@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sentiment.errors import InputError, on_one_line
+from sentiment.model.tensorflow_loading import FOR_SCORING, load_tensorflow
 from sentiment.network import BACKWARD, Network
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class GPUInference:
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         # Or the first process on a GPU takes all of its memory, and others may want a share.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        load_tensorflow(FOR_SCORING)
         import tensorflow as tf
 
         from sentiment.model.tensorflow_internals import forbid_tf32

@@ -1,0 +1,29 @@
+"""Load TensorFlow without what it would load beside it, for functions that nothing here calls."""
+
+import os
+import sys
+from importlib import import_module
+
+FOR_TRAINING = ("matplotlib", "sklearn")
+"""Keras loads them where they are installed: a third of what loading takes."""
+
+FOR_SCORING = ("keras",)
+"""TensorFlow loads it where it is installed: nearly half of what loading takes."""
+
+
+def load_tensorflow(unneeded: tuple[str, ...]) -> None:
+    """Load TensorFlow, and Keras unless it is unneeded, without modules that are unneeded.
+
+    Where TensorFlow is loaded already, nothing happens. Modules that are unneeded here can be
+    loaded afterwards as ever.
+    """
+    # Its log is of no use to a user; errors are raised.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    hidden = [name for name in unneeded if name not in sys.modules]
+    # Python takes None for: there is no such module.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        import_module("tensorflow")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
