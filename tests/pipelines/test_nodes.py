@@ -222,7 +222,8 @@ def test_a_node_that_does_not_share_a_directory_is_named_and_costs_no_row(cluste
     here = root / "here"
     here.mkdir()
     command = ("score", *score(root, "here/scored"), "--num_actors", 1, 2)
-    job = start(*command)
+    # Pauses between attempts would take ten seconds.
+    job = start(*command, "--max_attempts", 1)
     wait_for_parts(here / "scored", job, 1)
     actors = running(cluster.head_node, "PartActor")
     with ExitStack() as stack:

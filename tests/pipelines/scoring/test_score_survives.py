@@ -162,7 +162,7 @@ def test_a_failure_leaves_no_thread_that_may_ask_for_ray(job):
     (job / "taken" / "_rejected" / "part-000000.parquet").mkdir(parents=True)
     before = set(threading.enumerate())
     with pytest.raises(Failure, match=r"part-000000 of .* cannot be written"):
-        main(config(job, "taken"))
+        main(config(job, "taken", max_attempts=1))
     assert [thread.name for thread in set(threading.enumerate()) - before] == []
 
 
@@ -265,7 +265,8 @@ def test_files_that_cannot_grow_are_one_line_and_no_part(job):
     """`RLIMIT_FSIZE` ends every write at 5,000 bytes, as a full disk ends it, for any user."""
     flags = scoring(job, job / "limited", 20_000)
     limited = subprocess.run(
-        words("score", *flags),
+        # Pauses between attempts would take ten seconds.
+        words("score", *flags, "--max_attempts", 1),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
         capture_output=True,
         text=True,
