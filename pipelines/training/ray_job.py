@@ -58,6 +58,9 @@ def run(
                 ("--summaries_dir", config.summaries_dir),
             ]
         )
+        # Before the corpus is prepared, which may take hours.
+        least, _ = config.workers
+        per_worker = resources_per_worker(least, config.use_gpu, config.cpus_per_worker)
         say(f"Preparing {quantity(len(spec.shards), 'shard')} of {config.data_dir} ...")
         corpus = prepare(spec, cache, config.max_rejected)
         for line in corpus.description():
@@ -67,8 +70,6 @@ def run(
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         require_same_corpus(config, corpus.key, directory)
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
-        least, _ = config.workers
-        per_worker = resources_per_worker(least, config.use_gpu, config.cpus_per_worker)
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))
         weights, progress = fit(config, settings, per_worker, runs, name)

@@ -331,6 +331,16 @@ def test_rows_that_cannot_be_learnt_from_are_named(rows, flags, said, tmp_path, 
         main(config(data, tmp_path / "root", "refused", batch_size=20, **flags))
 
 
+def test_too_many_workers_are_refused_before_the_corpus_is_prepared(
+    corpus, tmp_path, local_ray, capsys
+):
+    too_many = config(corpus, tmp_path, "many", num_workers=64, cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="--num_workers 64: this machine has 2 CPUs, which carry"):
+        main(too_many)
+    assert "Preparing" not in capsys.readouterr().out
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_a_curve_that_cannot_be_read_costs_no_model(tmp_path):
     assert curve(str(tmp_path)) == []
     for damaged in (b"{", b"1\n", b'{"loss": 1}\n', b"\xff", b'{"step": 1, "loss": "x"}\n'):
