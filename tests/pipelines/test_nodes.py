@@ -21,6 +21,7 @@ from ray.cluster_utils import Cluster
 from ray.experimental import internal_kv
 
 import sentiment
+from pipelines.cluster.ray_train_internals import SNAPSHOT
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import end, scoring, start, wait_for_parts
 from testing.prometheus import series
@@ -282,13 +283,13 @@ def test_training_goes_on_with_the_workers_that_are_left(cluster, root):
         # This cluster finds within three seconds that a node is dead.
         job = start("train", *flags, *more, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="4")
         wait_for(job, node, "RayTrainWorker")
-        run = root / "models" / "_runs" / "elastic"
+        listed = root / "models" / "_runs" / "elastic" / SNAPSHOT
 
         def is_saved() -> bool:
             assert job.poll() is None, job.communicate()
-            return any(run.glob("checkpoint_*/progress.json"))
+            return listed.exists()
 
-        wait_until(is_saved, 120, "a checkpoint", POLL_SECONDS)
+        wait_until(is_saved, 120, "a checkpoint that Ray Train knows", POLL_SECONDS)
     (controller,) = running(cluster.head_node, "TrainController")
     loaded: set[str] = set()
     while job.poll() is None:

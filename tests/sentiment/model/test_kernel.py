@@ -132,14 +132,17 @@ def test_long_texts_among_short_ones(kernel):
 
 
 def test_memory_does_not_grow_with_length(kernel):
-    peaks = []
-    for length in (100, 100_000):
+    def peak(length: int) -> int:
         batch = random_texts(50, [length])
         tracemalloc.start()
         kernel(*batch)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 1000
+        return found
+
+    # The least of three: what other threads of this process allocate is counted, too.
+    short, long = (min(peak(length) for _ in range(3)) for length in (100, 100_000))
+    assert long < short + 1000
 
 
 def test_a_gate_that_is_shut_holds_for_a_hundred_thousand_tokens():
