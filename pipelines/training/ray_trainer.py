@@ -35,10 +35,10 @@ HEALTH_CHECK_TIMEOUT_SECONDS = 60
 HEALTH_CHECK_INTERVAL_SECONDS = 0.2
 """Every validation waits for the next health check."""
 
-START_SECONDS = 20
+START_SECONDS = 10
 """How long a number of workers that may change waits for its nodes, before it is chosen again.
-Workers know that one is lost before Ray does, which takes up to 15 s to find that a node is dead;
-until then it counts on that node."""
+Workers know that one is lost before Ray does, which finds after 15 s that a node is dead, and may
+count on it for 20 s more."""
 
 
 def fit(
