@@ -174,6 +174,42 @@ def require_every_row_once(root: Path, output: str, model: str = "model", atol: 
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
+def test_training_goes_on_with_the_workers_that_are_left(cluster, root):
+    """Of two workers one is on a node that dies when the first checkpoint is there.
+
+    The first test of this cluster: Ray's autoscaling coordinator begins with it, and so knows the
+    node; later it may take 20 s to know one that has joined, and training would begin on one.
+    """
+    flags = train(root, "elastic", "elastic")
+    more = ("--num_workers", 1, 2, "--train_steps", 400, "--validate_every", 50)
+    with joined(cluster, num_cpus=1) as node:
+        # This cluster finds within three seconds that a node is dead.
+        job = start("train", *flags, *more, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="4")
+        wait_for(job, node, "RayTrainWorker")
+        listed = root / "models" / "_runs" / "elastic" / SNAPSHOT
+
+        def is_saved() -> bool:
+            assert job.poll() is None, job.communicate()
+            return listed.exists()
+
+        wait_until(is_saved, 120, "a checkpoint that Ray Train knows", POLL_SECONDS)
+    (controller,) = running(cluster.head_node, "TrainController")
+    loaded: set[str] = set()
+    while job.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            loaded |= {Path(mapped.path).name for mapped in controller.memory_maps()}
+        time.sleep(POLL_SECONDS)
+    # That would delay what comes next by seconds.
+    assert not [name for name in loaded if "tensorflow" in name]
+    output, errors = job.communicate(timeout=200)
+    assert job.returncode == 0, errors
+    assert "1 worker now, 2 before: sums over other workers are rounded" in output
+    resumed = re.search(r"resuming after step (\d+)$", output, re.MULTILINE)
+    assert 0 < int(resumed[1]) < 400
+    assert " step 400/400, " in output
+    assert (root / "models" / "elastic" / "model.json").exists()
+
+
 def test_a_node_dies_while_scoring_and_another_takes_its_place(cluster, root):
     head, first, counted = cluster.head_node, cluster.add_node(num_cpus=1), {}
     job = start("score", *score(root, "scored"))
@@ -273,35 +309,3 @@ def test_gpus_are_for_those_that_compute(cluster, root):
         assert found["PartActor"] in ([0, 2], [0, 3])
         assert found["ReadParts"][1] == 0
         require_every_row_once(root, "gpu", "small", atol=1e-5)
-
-
-def test_training_goes_on_with_the_workers_that_are_left(cluster, root):
-    """Of two workers one is on a node that dies when the first checkpoint is there."""
-    flags = train(root, "elastic", "elastic")
-    more = ("--num_workers", 1, 2, "--train_steps", 400, "--validate_every", 50)
-    with joined(cluster, num_cpus=1) as node:
-        # This cluster finds within three seconds that a node is dead.
-        job = start("train", *flags, *more, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="4")
-        wait_for(job, node, "RayTrainWorker")
-        listed = root / "models" / "_runs" / "elastic" / SNAPSHOT
-
-        def is_saved() -> bool:
-            assert job.poll() is None, job.communicate()
-            return listed.exists()
-
-        wait_until(is_saved, 120, "a checkpoint that Ray Train knows", POLL_SECONDS)
-    (controller,) = running(cluster.head_node, "TrainController")
-    loaded: set[str] = set()
-    while job.poll() is None:
-        with suppress(psutil.NoSuchProcess):
-            loaded |= {Path(mapped.path).name for mapped in controller.memory_maps()}
-        time.sleep(POLL_SECONDS)
-    # That would delay what comes next by seconds.
-    assert not [name for name in loaded if "tensorflow" in name]
-    output, errors = job.communicate(timeout=200)
-    assert job.returncode == 0, errors
-    assert "1 worker now, 2 before: sums over other workers are rounded" in output
-    resumed = re.search(r"resuming after step (\d+)$", output, re.MULTILINE)
-    assert 0 < int(resumed[1]) < 400
-    assert " step 400/400, " in output
-    assert (root / "models" / "elastic" / "model.json").exists()
