@@ -198,7 +198,7 @@ def test_training_goes_on_with_the_workers_that_are_left(cluster, root):
     while job.poll() is None:
         with suppress(psutil.NoSuchProcess):
             loaded |= {Path(mapped.path).name for mapped in controller.memory_maps()}
-        time.sleep(POLL_SECONDS)
+        time.sleep(1)  # Maps of memory take long to read.
     # That would delay what comes next by seconds.
     assert not [name for name in loaded if "tensorflow" in name]
     output, errors = job.communicate(timeout=200)
