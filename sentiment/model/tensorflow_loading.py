@@ -12,11 +12,12 @@ FOR_SCORING = ("keras",)
 
 
 def load_tensorflow(unneeded: tuple[str, ...]) -> None:
-    """Load TensorFlow, and Keras unless it is unneeded, without modules that are unneeded.
+    """Load TensorFlow, unless it is loaded, without these modules, which it would load.
 
-    Where TensorFlow is loaded already, nothing happens. Modules that are unneeded here can be
-    loaded afterwards as ever.
+    They can be loaded afterwards as ever.
     """
+    if "tensorflow" in sys.modules:
+        return
     # Its log is of no use to a user; errors are raised.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     hidden = [name for name in unneeded if name not in sys.modules]

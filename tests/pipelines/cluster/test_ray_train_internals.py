@@ -1,6 +1,7 @@
 """What training takes of Ray Train's private parts is still there; a failure names what moved."""
 
 import inspect
+import os
 import re
 from importlib import import_module
 from inspect import signature
@@ -21,6 +22,7 @@ from pipelines.cluster.ray_train_internals import (
     node_died,
     ran_out_of_memory,
     silent_seconds,
+    timing,
 )
 
 
@@ -37,6 +39,20 @@ from pipelines.cluster.ray_train_internals import (
 def test_names_of_files_and_variables(constant, expected):
     constants = import_module("ray.train.v2._internal.constants")
     assert getattr(constants, constant, None) == expected, f"Ray Train has another {constant}"
+
+
+def test_timing_is_set_for_a_block_unless_the_user_has_set_it(monkeypatch):
+    names = ("_HEALTH_CHECK_TIMEOUT", "_HEALTH_CHECK_INTERVAL", "_START_TIMEOUT")
+    silent, check, start = (getattr(ray_train_internals, name) for name in names)
+    monkeypatch.setenv(silent, "7")
+    for name in (check, start):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    with timing(60, 0.2, 10):
+        assert [os.environ[name] for name in (silent, check, start)] == ["7", "0.2", "10"]
+    assert os.environ == before
+    with timing(60, 0.2, None):
+        assert start not in os.environ
 
 
 def test_names_of_checkpoints():
