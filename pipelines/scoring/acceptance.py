@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipelines.scoring.output import Output
 from pipelines.scoring.shards import Shards, digest_column
+from pipelines.scoring.success import accepted_plans
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,20 @@ class Unaccepted:
 
 def unaccepted(output: Output) -> Unaccepted:
     """What an output has that is not accepted yet, as far as its parts are done and recorded."""
-    known, first = output.known, output.accepted_plans
-    before = known.of_plan(first).start if first < len(output.plans) else len(known.shards)
+    plans = output.plans
+    known, first = plans.known, accepted_plans(output.directory, plans.digests)
+    before = known.of_plan(first).start if first < len(plans) else len(known.shards)
     new = known.shards[before:]
     is_new = ~_is_among(new, known.shards[:before])
     rows, rejected, unreadable = 0, 0, 0
-    for number in range(first, len(output.plans)):
+    for number in range(first, len(plans)):
         here = known.of_plan(number)
         is_judged = is_new[here.start - before : here.stop - before]
-        totals = output.totals_of(number)
+        totals = output.records.totals_of(number)
         read, scored = totals.shard_rows[0], totals.shards[0][:, 0]
         rows += int(read[is_judged].sum())
         rejected += int((read - scored)[is_judged].sum())
-        unreadable += sum(bool(is_judged[index]) for index in output.plans[number].unreadable)
+        unreadable += sum(bool(is_judged[index]) for index in plans[number].unreadable)
     return Unaccepted(rows, rejected, unreadable)
 
 

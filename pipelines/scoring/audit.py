@@ -27,6 +27,7 @@ from pipelines.scoring.mending import require_no_foreign
 from pipelines.scoring.output import Output
 from pipelines.scoring.shards import Shards
 from pipelines.scoring.status import open_output
+from pipelines.scoring.success import SUCCESS
 from pipelines.scoring.verify import verify
 from pipelines.sources.listing import find
 from pipelines.sources.shard import Counted, Shard
@@ -69,7 +70,7 @@ def main(config: VerifyConfig) -> None:
             "its input (--limit): verify it without --input"
         )
     problems = [*_problems_of_parts(output), *_problems_of_totals(output)]
-    checked = f"{quantity(output.planned_parts, 'part')}, {quantity(output.planned_rows, 'row')}"
+    checked = f"{quantity(len(output.plans.names), 'part')}, {quantity(output.plans.rows, 'row')}"
     if config.input:
         paths = [storage.absolute(path) for path in config.input]
         has_format = any("format" in plan.settings for plan in output.plans)
@@ -95,7 +96,7 @@ def _problems_of_parts(output: Output) -> Iterator[str]:
         require_no_foreign(output)
     except Failure as error:
         yield str(error)
-    damage = output.damage()
+    damage = output.comparison.damaged
     for part in output.missing():
         yield f"{part.name}.parquet {damage.get(part.name, 'is missing')}"
     checks = output.checks()
@@ -106,7 +107,7 @@ def _problems_of_parts(output: Output) -> Iterator[str]:
 
 def _problems_of_totals(output: Output) -> Iterator[str]:
     """Whether `_SUCCESS` is there, and says what the records say."""
-    path = storage.join(output.directory, "_SUCCESS")
+    path = storage.join(output.directory, SUCCESS)
     if not storage.exists(path):
         yield "_SUCCESS is missing: the job has not ended well"
         return
@@ -115,11 +116,11 @@ def _problems_of_totals(output: Output) -> Iterator[str]:
     except UNREADABLE:
         yield "_SUCCESS cannot be read"
         return
-    totals = output.totals()
+    totals = output.records.totals()
     for name, value in totals.counts.items():
         if success.get(name) != value:
             yield f"_SUCCESS says {name} {success.get(name)}, the records of the parts {value}"
-    labels = dict(zip(output.classes, totals.classes.tolist(), strict=True))
+    labels = dict(zip(output.plans.classes, totals.classes.tolist(), strict=True))
     # Earlier versions did not write them.
     if success.get("labels", labels) != labels:
         yield "_SUCCESS says other rows of the classes than the records of the parts"
@@ -127,7 +128,7 @@ def _problems_of_totals(output: Output) -> Iterator[str]:
 
 def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:
     """Shards that are not, or not as they are now, in the output, by content and rows."""
-    known = output.known
+    known = output.plans.known
     rows = np.concatenate([[row or 0 for row in plan.rows] for plan in output.plans])
     settings = cast(OutputSettings, output.plans[0].settings)
     found = difference(known, listed)
@@ -167,7 +168,7 @@ def _problems_of_difference(
 
     unknown = found.unknown.tolist()
     counts = Counts.of([counted for _, counted in _each(inspected, unknown, "shard")])
-    known = output.known
+    known = output.plans.known
     # The shards that were scored may still be there, beside a copy of them.
     findings = find_changes(
         known, rows, listed, found, counts, lambda indices: np.zeros(len(indices), bool)

@@ -40,7 +40,7 @@ def say_damage(directory: str, damaged: Mapping[str, str]) -> None:
 def say_unreadable(output: Output) -> None:
     """Print which shards could not be read, and so have no rows in the output, and why; also with
     `--quiet`. A few in a line each, and a count."""
-    shards = output.unreadable().to_pylist()
+    shards = output.plans.unreadable().to_pylist()
     for row in shards[:MAX_UNREADABLE_SHOWN]:
         where = "" if row["shard"] in row["reason"] else f"{row['shard']}: "
         warn(f"Not read: {printable(where + row['reason'])}")
@@ -58,7 +58,9 @@ def say_how_to_read(directory: str, output: Output, show_samples: bool) -> None:
             short = textwrap.shorten(printable(schema), MAX_SCHEMA_CHARACTERS, placeholder=" ...")
             say(f"\nSchema: {short}")
     if show_samples:
-        rows = sample(output.directory, *output.scored_rows(), ROWS_SHOWN, output.seed)
+        rows = sample(
+            output.directory, *output.records.scored_rows(), ROWS_SHOWN, output.plans.seed
+        )
         if rows is not None:
             _say_rows(rows)
     say(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")

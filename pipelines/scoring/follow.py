@@ -72,11 +72,11 @@ class Stale:
 
 def is_up_to_date(config: ScoreConfig, output: Output, shards: Shards) -> bool:
     """Whether there is nothing to plan and nothing to try again."""
-    found = difference(output.known, shards)
+    found = difference(output.plans.known, shards)
     is_known = not len(found.unknown) or bool(config.limit and output.plans)
     if config.retry_rejected and output.has_rejected:
         return False
-    return is_known and not _has_gone(config, output.known, found)
+    return is_known and not _has_gone(config, output.plans.known, found)
 
 
 def _has_gone(config: ScoreConfig, known: KnownShards, found: Difference) -> bool:
@@ -90,8 +90,8 @@ def _has_gone(config: ScoreConfig, known: KnownShards, found: Difference) -> boo
 
 def absent_note(output: Output, shards: Shards) -> str:
     """How many known shards are not in the input, in a line; "": all are."""
-    known = output.known.shards
-    paths = known.paths.take(pa.array(difference(output.known, shards).unseen))
+    known = output.plans.known.shards
+    paths = known.paths.take(pa.array(difference(output.plans.known, shards).unseen))
     absent = paths.filter(pc.invert(pc.is_in(paths, shards.paths)))
     if not len(absent):
         return ""
@@ -117,7 +117,7 @@ def follow(
     retries = config.retry_rejected
     while step := next_step(config, settings, shards, output, executor, stale, retries):
         retries = False
-        say_step(step, output.known, shards)
+        say_step(step, output.plans.known, shards)
         stale.add(step.stale)
         if step.plan is not None:
             with writing(output):
@@ -156,11 +156,11 @@ def next_step(
     """
     if config.limit and output.plans:
         return None
-    found = difference(output.known, shards, retries_unreadable)
+    found = difference(output.plans.known, shards, retries_unreadable)
     skipped = stale.paths
     is_stale = np.array([path in skipped for path in _paths(shards, found.unknown)], bool)
     found = replace(found, unknown=found.unknown[~is_stale])
-    if not len(found.unknown) and not _has_gone(config, output.known, found):
+    if not len(found.unknown) and not _has_gone(config, output.plans.known, found):
         return None
     kept_in = None if config.dry_run else output.directory
     if len(found.unknown):
@@ -181,7 +181,7 @@ def next_step(
     of_planned.put(len(unknown) + np.arange(len(decision.again)), of_again)
     # One output is one table: its first plan that has rows decides the columns.
     kept = next((plan.schema for plan in output.plans if len(plan.parts)), None)
-    plan = make_plan(planned, of_planned, settings, output.next_part, kept)
+    plan = make_plan(planned, of_planned, settings, output.plans.next_part, kept)
     return Step(decision.findings, replace(plan, changes=decision.changes), decision.stale)
 
 
@@ -225,7 +225,7 @@ class _Decision:
 def _decide(
     config: ScoreConfig, output: Output, listed: Shards, found: Difference, counts: Counts
 ) -> _Decision:
-    known = output.known
+    known = output.plans.known
 
     def exists(indices: np.ndarray) -> np.ndarray:
         return _exist(known.shards.take(indices))
@@ -282,7 +282,7 @@ class _Pieces:
     """Which known shards have rows in which parts of an output."""
 
     def __init__(self, output: Output) -> None:
-        plans, known = output.plans, output.known
+        plans, known = output.plans, output.plans.known
         parts = [np.repeat(np.arange(len(p.parts)), np.diff(p.parts.starts)) for p in plans]
         before = np.cumsum([0, *(len(p.parts) for p in plans)])
         none = [np.zeros(0, np.int64)]

@@ -19,7 +19,7 @@ from pipelines.reports.drift import drift_warnings
 from pipelines.scoring.acceptance import Unaccepted, unaccepted
 from pipelines.scoring.by_value import require_countable
 from pipelines.scoring.commit import PartWriter
-from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.config import OutputSettings, ScoreConfig
 from pipelines.scoring.executor import Executor
 from pipelines.scoring.final_lines import (
     say_damage,
@@ -95,16 +95,21 @@ def _score(config: ScoreConfig) -> Scored:
     shards = Shards.of(found.shards)
     if found.remark:
         warn(printable(found.remark))
-    output = overwrite(directory) if config.overwrite else Output(directory)
     settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
-    output.require_same(settings)
-    if not output.plans:
-        require_keys(shards.paths.to_pylist(), config.partition_by or (), "--partition_by")
+    if config.overwrite:
+        # Before anything is removed.
+        _require_plannable(config, settings, shards)
+        output = overwrite(directory)
+    else:
+        output = Output(directory)
+        output.require_same(settings)
+        if not output.plans:
+            _require_plannable(config, settings, shards)
     for plan in output.plans[-1:]:
         require_countable(config.by or (), plan.schema, shards)
     if config.dry_run:
         preview(config, checkpoint, output, shards, _executor(config, shards, output))
-        return _scored(output, output.totals())
+        return _scored(output, output.records.totals())
     storage.require_writable(output.directory, "--output")
     say_damage(output.directory, mend_here(output, config.by or ()))
     output.remove_partial()
@@ -116,15 +121,19 @@ def _score(config: ScoreConfig) -> Scored:
             say("--by and --show_samples are for runs that score rows: the report stays as it is")
         log_idle(output)
         warn(f"Nothing to do: every shard of the input is scored in {config.output}")
-        return _scored(output, output.totals())
-
-    if not output.plans:
-        schema = require_columns(shards, settings)
-        if schema is not None:
-            require_countable(config.by or (), schema, shards)
+        return _scored(output, output.records.totals())
 
     executor, summary = _executor(config, shards, output), RunSummary(found.aside_counts)
     return _run_and_report(config, checkpoint, output, shards, executor, summary)
+
+
+def _require_plannable(config: ScoreConfig, settings: OutputSettings, shards: Shards) -> None:
+    """Raise InputError if no first plan can be made of the shards, as far as the first ones tell,
+    and Failure if one cannot be read now."""
+    require_keys(shards.paths.to_pylist(), config.partition_by or (), "--partition_by")
+    schema = require_columns(shards, settings)
+    if schema is not None:
+        require_countable(config.by or (), schema, shards)
 
 
 def _listed(
@@ -179,7 +188,7 @@ def _run_and_report(
         raise
     say_how_to_read(config.output, output, config.show_samples)
     _write_report(config, checkpoint, output, totals)
-    unreadable_shards = len(output.unreadable())
+    unreadable_shards = len(output.plans.unreadable())
     names = checkpoint.classes.names
     say_totals(config.output, config.max_tokens, totals, names, unreadable_shards)
     warnings = drift(summary.counts)
@@ -197,7 +206,7 @@ def _scored(
         rows=totals.counts["rows"],
         rejected=totals.counts["rejected"],
         truncated=totals.counts["truncated"],
-        labels=dict(zip(output.classes, totals.classes.tolist(), strict=True)),
+        labels=dict(zip(output.plans.classes, totals.classes.tolist(), strict=True)),
         new_rows=new_rows,
         warnings=warnings,
     )
@@ -313,7 +322,7 @@ def _score_missing(
 def _missing_tasks(output: Output) -> Iterator[PartTask]:
     """Made on demand: there may be a million."""
     for number, plan in enumerate(output.plans):
-        for part in output.missing_of(plan):
+        for part in output.missing_of(number):
             yield PartTask.of(part, plan.shards, number, output.replaced_by(part.name))
 
 
@@ -349,7 +358,7 @@ def _worker(config: ScoreConfig, checkpoint: Checkpoint, output: Output) -> Part
     scorer = PartScorer(
         infer,
         writer,
-        tuple(output.digests),
+        output.plans.digests,
         checkpoint.model_hash,
         checkpoint.classes,
         config.by or (),
@@ -378,7 +387,7 @@ def _write_report(
 
             if totals is None:
                 output.look()
-                totals = output.totals()
+                totals = output.records.totals()
             results = collect(config, checkpoint, output, totals, stopped)
             output.write_report(scoring_report(results))
     except Exception as error:

@@ -30,7 +30,7 @@ def mend(output: Output, executor: Executor, by: tuple[str, ...] = ()) -> dict[s
     """
     output.look()
     require_no_foreign(output)
-    damaged = output.damage()
+    damaged = output.comparison.damaged
     checks = output.unverified(by)
     chunks = [checks[i : i + PARTS_PER_CHECK] for i in range(0, len(checks), PARTS_PER_CHECK)]
     # An executor may start Ray for its first item.
@@ -53,19 +53,20 @@ def mend_here(output: Output, by: tuple[str, ...] = ()) -> dict[str, str]:
     """As `mend`, unless much has to be read: that is left for a job with its executor."""
     require_no_foreign(output)
     checks = output.unverified()
-    size = sum(output.bytes_of(check.name) for check in checks)
+    size = sum(output.comparison.parts.size_of(f"{check.name}.parquet") for check in checks)
     if len(checks) > MAX_CHECKS_HERE or size > MAX_BYTES_CHECKED_HERE:
         return {}
-    return mend(output, LocalExecutor(), by) if checks or output.damage() else {}
+    return mend(output, LocalExecutor(), by) if checks or output.comparison.damaged else {}
 
 
 def require_no_foreign(output: Output) -> None:
     """Raise Failure if a reader of the output would read a file that no job wrote."""
-    foreign = output.foreign_files()
+    foreign = output.comparison.foreign_files()
     if foreign:
+        path = storage.join(output.directory, foreign[0])
         number = f" (one of {len(foreign):,})" if len(foreign) > 1 else ""
         raise Failure(
-            f"{foreign[0]}{number} was not written by this job, and readers would take it for "
+            f"{path}{number} was not written by this job, and readers would take it for "
             "scored rows: move it elsewhere and run again"
         )
 
@@ -76,7 +77,7 @@ def retry_rejected(output: Output) -> int:
 
     Raises OSError.
     """
-    names = output.parts_with_rejected()
+    names = output.records.with_rejected()
     if names:
         output.score_again(names)
     return len(names)
@@ -87,7 +88,7 @@ def remove_retired(output: Output) -> bool:
 
     Raises OSError.
     """
-    files = output.retired_files()
+    files = output.comparison.retired_files()
     if files:
         output.remove_files(files)
     return bool(files)

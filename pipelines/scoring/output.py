@@ -22,33 +22,37 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.errors import Failure
 from pipelines.scoring import fence, manifest
-from pipelines.scoring.config import OutputSettings, class_names
+from pipelines.scoring.comparison import UNREADABLE_SHARDS, compare
 from pipelines.scoring.file_listing import Listing
-from pipelines.scoring.known import KnownShards
 from pipelines.scoring.manifest import Manifest
-from pipelines.scoring.part_data import REJECTED, PartResult
+from pipelines.scoring.part_data import PartResult
 from pipelines.scoring.plan import Part, Parts, Plan, plan_file
+from pipelines.scoring.plans import Plans
+from pipelines.scoring.records import Records
 from pipelines.scoring.sealed_parquet import parquet_content
+from pipelines.scoring.success import (
+    ACCEPTED,
+    SUCCESS,
+    plans_digest,
+    recorded_digest,
+    success_content,
+)
 from pipelines.scoring.totals import Totals
-from pipelines.scoring.verify import Comparison, PartCheck, compare
+from pipelines.scoring.verify import PartCheck, checks_of
 from sentiment import storage
 from sentiment.arrow_errors import is_outage, without_details
 from sentiment.errors import InputError, on_one_line
 
 REPORT = "report.html"
 """File name of the report in `_manifest/`."""
-
-ACCEPTED = "accepted.json"
-"""File name, in `_manifest/`, of the last `_SUCCESS`."""
 
 SAVE_SECONDS = 180.0
 """Records of finished parts are written this often, and when a run ends."""
@@ -69,20 +73,8 @@ class Output:
     def __init__(self, directory: str, is_own: bool = False) -> None:
         self.directory = directory
         self.writer = uuid.uuid4().hex[:8]
-        self.plans: list[Plan] = []
-        """The plans as they are now: without the parts that later ones have retired, and with the
-        shards where they are now."""
-        self.digests: list[str] = []
-        """SHA-256 of each plan's file, in hex."""
-        self.known = KnownShards([])
-        """The shards of all plans."""
-        self._as_written: list[Plan] = []
+        self.plans = Plans()
         self._manifest = Manifest()
-        # Of the parts of all plans, one after another:
-        self._names = pa.array([], pa.string())
-        self._retired = pa.array([], pa.string())
-        self._plan_of_part = np.zeros(0, np.int64)
-        self._index_in_plan = np.zeros(0, np.int64)
         self._read: dict[str, tuple[int, int]] = {}
         """Size and time of those files in `_manifest/` that were read."""
         self._unsaved: list[str] = []
@@ -119,59 +111,37 @@ class Output:
         with self._reading():
             # Parts are listed before plans are read, so every part that is seen has its plan. They
             # are listed before their rejected rows, which are written first.
-            self._files = Listing.below(self.directory)
-            self._rejected = Listing.below(self._path("_rejected"))
+            parts = Listing.below(self.directory)
+            rejected = Listing.below(self._path("_rejected"))
             files = {
                 entry.base_name: (entry.size, entry.mtime_ns or 0)
                 for entry in storage.entries(self._path("_manifest"))
             }
             self._require_plans(files)
-            numbers = itertools.count(len(self._as_written))
+            numbers = itertools.count(len(self.plans))
             new = list(itertools.takewhile(files.__contains__, map(plan_file, numbers)))
-            for name, content in self._read_all(new, files):
-                self._as_written.append(Plan.from_bytes(content, self._path("_manifest", name)))
-                self.digests.append(_digest(content))
             if new:
-                self._bring_up_to_date()
+                contents = dict(self._read_all(new, files))
+                self.plans = self.plans.followed_by(
+                    [
+                        Plan.from_bytes(content, self._path("_manifest", name))
+                        for name, content in contents.items()
+                    ],
+                    [_digest(content) for content in contents.values()],
+                )
             self._read_manifests(files)
-        self._compare()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the model's classes, in order, as the first plan has them."""
-        settings = self.plans[0].settings if self.plans else {}
-        return class_names(cast(OutputSettings, settings))
-
-    @property
-    def parts(self) -> list[Part]:
-        """The parts of all plans."""
-        return [part for plan in self.plans for part in plan.parts]
-
-    @property
-    def planned_parts(self) -> int:
-        """The number of parts of all plans."""
-        return len(self._names)
-
-    @property
-    def next_part(self) -> int:
-        """The number of the first part of another plan."""
-        numbers = [plan.parts.numbers for plan in self._as_written if len(plan.parts)]
-        return int(numbers[-1][-1]) + 1 if numbers else 0
+        self.comparison = compare(self.plans, self._manifest, parts, rejected)
+        self._unsaved += self.comparison.dated
 
     @property
     def is_done(self) -> np.ndarray:
         """bool[parts]: of all plans, whether the part exists, is not damaged, and is not to be
         scored again."""
-        done = self._comparison.is_there.copy()
-        done[list(self._comparison.damage)] = False
-        again = manifest.positions(pa.array([*self._again], pa.string()), self._names)
+        done = self.comparison.is_there.copy()
+        done[list(self.comparison.damage)] = False
+        again = manifest.positions(pa.array([*self._again], pa.string()), self.plans.names)
         done[again[again >= 0]] = False
         return done
-
-    @property
-    def planned_rows(self) -> int:
-        """The number of input rows of all plans."""
-        return sum(int(plan.parts.rows.sum()) for plan in self.plans)
 
     @property
     def missing_parts(self) -> int:
@@ -180,13 +150,12 @@ class Output:
 
     def missing(self) -> list[Part]:
         """The planned parts that do not exist yet, or are damaged."""
-        return [part for plan in self.plans for part in self.missing_of(plan)]
+        return [part for number in range(len(self.plans)) for part in self.missing_of(number)]
 
-    def missing_of(self, plan: Plan) -> Parts:
+    def missing_of(self, number: int) -> Parts:
         """Those of one plan."""
-        (number,) = (number for number, made in enumerate(self.plans) if made is plan)
-        is_missing = ~self.is_done & (self._plan_of_part == number)
-        return plan.parts.take(self._index_in_plan[is_missing])
+        is_missing = ~self.is_done & (self.plans.plan_of == number)
+        return self.plans[number].parts.take(self.plans.index_in_plan[is_missing])
 
     @property
     def complete(self) -> bool:
@@ -194,23 +163,14 @@ class Output:
         if not self.plans or not self._is_settled(len(self.plans)):
             return False
         try:
-            return _plans_of_success(self._path("_SUCCESS")) == self._plans_digest()
+            return recorded_digest(self._path(SUCCESS)) == plans_digest(self.plans.digests)
         except OSError:
             return False
 
     @property
-    def accepted_plans(self) -> int:
-        """Number of plans, from the first, that a `_SUCCESS` has accepted with their rejected rows
-        and unreadable shards. Raises OSError."""
-        numbers = range(len(self.digests), 0, -1)
-        accepted = {_digest_of_plans(self.digests[:number]): number for number in numbers}
-        files = (self._path("_SUCCESS"), self._path("_manifest", ACCEPTED))
-        return max(accepted.get(_plans_of_success(path), 0) for path in files)
-
-    @property
     def has_success(self) -> bool:
         """Whether `_SUCCESS` is there, whatever it was written for."""
-        return storage.exists(self._path("_SUCCESS"))
+        return storage.exists(self._path(SUCCESS))
 
     @property
     def staging(self) -> str:
@@ -262,20 +222,11 @@ class Output:
             # Where there are no locks, another program may have written `_SUCCESS` in between.
             self._remove_success()
         self.look()
-        if self.digests[number] == _digest(plan.to_bytes()):
+        if self.plans.digests[number] == _digest(plan.to_bytes()):
             self.made_plans.append(number)
-            first = len(self._retired) - len(plan.changes.retired)
-            self._count_removed(self._retired[first:])
+            first = len(self.plans.retired) - len(plan.changes.retired)
+            self._count_removed(self.plans.retired[first:])
         self.require_same(plan.settings)
-
-    def unreadable(self) -> pa.Table:
-        """The shards that could not be opened, as a table with the schema REJECTED."""
-        rows = [
-            {"shard": plan.shards[index].path, "reason": reason, "plan": number}
-            for number, plan in enumerate(self.plans)
-            for index, reason in plan.unreadable.items()
-        ]
-        return pa.Table.from_pylist(rows, REJECTED)
 
     def add_result(self, result: PartResult) -> None:
         """Record a part that was written. Now and then, save the records.
@@ -293,56 +244,28 @@ class Output:
 
     def save(self) -> None:
         """Write the records that are not yet written. Raises OSError."""
-        unsaved = manifest.positions(pa.array(self._unsaved, pa.string()), self._names)
-        for number in np.unique(self._plan_of_part[unsaved[unsaved >= 0]]).tolist():
-            names = self._names_of(number)
-            content = self._manifest.content(names, self.digests[number])
+        unsaved = manifest.positions(pa.array(self._unsaved, pa.string()), self.plans.names)
+        for number in np.unique(self.plans.plan_of[unsaved[unsaved >= 0]]).tolist():
+            names = self.plans.names_of(number)
+            content = self._manifest.content(names, self.plans.digests[number])
             self._write(content, "_manifest", _manifest_name(number))
         self._unsaved = []
         self._saved = time.monotonic()
-
-    def totals(self) -> Totals:
-        """Sums over the parts that are recorded, from their records."""
-        names = [self._names_of(number) for number in range(len(self.plans))]
-        return Totals.of(self.plans, names, self._manifest, len(self.classes))
 
     def planned_at(self, number: int) -> float:
         """When a plan was made, as the time of its file tells: in seconds since 1970."""
         return self._read[plan_file(number)][1] / 1e9
 
-    def totals_of(self, number: int) -> Totals:
-        """Those of one plan."""
-        names = [self._names_of(number)]
-        return Totals.of([self.plans[number]], names, self._manifest, len(self.classes))
-
-    def scored_rows(self) -> tuple[list[str], npt.NDArray[np.int64]]:
-        """The names of the planned parts, and int64[parts]: rows scored in each, as recorded."""
-        rows = self._manifest.table["rows"].to_numpy(zero_copy_only=False)
-        return self._names.to_pylist(), np.append(rows, 0)[self._manifest.find(self._names)]
-
     @property
-    def seed(self) -> int:
-        """Chooses random rows: the plans tell two outputs apart, and stay what they are."""
-        return int(self.digests[0][:16], 16)
-
-    def counted_by(self) -> tuple[list[str | None], npt.NDArray[np.int64]]:
-        """For each recorded part, its rows by the values of columns as JSON, or None if they were
-        not counted; and int64[parts]: its rows scored."""
-        table = self._manifest.table
-        table = table.filter(pc.is_in(table["name"], self._names))
-        return table["by"].to_pylist(), table["rows"].to_numpy(zero_copy_only=False)
+    def records(self) -> Records:
+        """The records of the plans' parts."""
+        return Records(self.plans, self._manifest)
 
     @property
     def has_rejected(self) -> bool:
         """Whether a part has rejected rows, or a shard could not be opened."""
-        return bool(self.parts_with_rejected()) or any(plan.unreadable for plan in self.plans)
-
-    def parts_with_rejected(self) -> list[str]:
-        """The names of the parts that have rejected rows."""
-        table = self._manifest.table
-        names = table["name"].filter(pc.greater(table["rejected"], 0))
-        parts: list[str] = names.filter(pc.is_in(names, self._names)).to_pylist()
-        return parts
+        has_unreadable = any(plan.unreadable for plan in self.plans)
+        return has_unreadable or bool(self.records.with_rejected())
 
     def close(
         self, warnings_of: Callable[[Mapping[str, int]], list[str]] = lambda _: []
@@ -358,16 +281,16 @@ class Output:
         last, `_SUCCESS` does not stay while a part is missing.
         """
         self.look()
-        plans, totals = len(self.plans), self.totals()
+        plans, totals = len(self.plans), self.records.totals()
         warnings = warnings_of(totals.counts)
         if plans:
-            latest = warnings_of(self.totals_of(plans - 1).counts)
+            latest = warnings_of(self.records.totals_of(plans - 1).counts)
             warnings += [f"The last shards: {line}" for line in latest if line not in warnings]
         with self._locked():
             self.look()
             if not self._is_settled(plans):
                 return None
-            labels = dict(zip(self.classes, totals.classes.tolist(), strict=True))
+            labels = dict(zip(self.plans.classes, totals.classes.tolist(), strict=True))
             self.finish({**totals.counts, "labels": labels}, warnings)
             # A plan of the same moment, where there are no locks.
             self.look()
@@ -379,16 +302,16 @@ class Output:
     def finish(self, totals: Mapping[str, object], warnings: Sequence[str] = ()) -> None:
         """Write the list of shards that could not be opened, then `_SUCCESS`."""
         self.write_unreadable()
-        success = {**totals, "warnings": warnings, "plans_sha256": self._plans_digest()}
-        self._write(json.dumps(success, indent=1).encode(), "_SUCCESS")
+        plans = plans_digest(self.plans.digests)
+        self._write(success_content(totals, warnings, plans), SUCCESS)
 
     def write_unreadable(self) -> None:
         """Write the list of shards that could not be opened, or remove it if there are none."""
-        unreadable = self.unreadable()
+        unreadable = self.plans.unreadable()
         if len(unreadable):
-            self._write(parquet_content(unreadable), "_rejected", "shards.parquet")
+            self._write(parquet_content(unreadable), UNREADABLE_SHARDS)
         else:
-            storage.remove_if_there(self._path("_rejected", "shards.parquet"))
+            storage.remove_if_there(self._path(UNREADABLE_SHARDS))
 
     def withdraw_success(self) -> None:
         """Remove `_SUCCESS`: the input is no longer what the output was made of. Raises OSError."""
@@ -412,7 +335,7 @@ class Output:
         if self.plans and not files and not storage.exists(self._path("_manifest")):
             raise Failure(f"--output {self.directory} is gone: was it renamed, or unmounted?")
         is_same = not self._staging or storage.exists(self._staging)
-        for number, digest in enumerate(self.digests):
+        for number, digest in enumerate(self.plans.digests):
             name = plan_file(number)
             # Of a plan that is as old as it was, nothing is read.
             if is_same and files.get(name) != self._read[name]:
@@ -434,27 +357,6 @@ class Output:
                 yield name, content
                 self._read[name] = files[name]
 
-    def _bring_up_to_date(self) -> None:
-        """Set what follows from all plans together."""
-        self.known = KnownShards(self._as_written)
-        self.plans = self.known.plans_now(self._as_written)
-        self._retired = self._retired_names()
-        names = [plan.parts.names for plan in self.plans]
-        parts = [len(plan.parts) for plan in self.plans]
-        self._names = pa.concat_arrays(names)
-        self._plan_of_part = np.repeat(np.arange(len(parts)), parts)
-        self._index_in_plan = np.concatenate([np.arange(n) for n in parts])
-
-    def _retired_names(self) -> pa.StringArray:
-        """string[retired]: the names of the parts that a later plan has retired."""
-        retired = np.concatenate([plan.changes.retired for plan in self._as_written])
-        if not len(retired):
-            return pa.array([], pa.string())
-        numbers = np.concatenate([plan.parts.numbers for plan in self._as_written])
-        names = pa.concat_arrays([plan.parts.names for plan in self._as_written])
-        # The numbers of parts ascend from plan to plan.
-        return names.take(pa.array(np.searchsorted(numbers, retired)))
-
     def _read_manifests(self, files: Mapping[str, tuple[int, int]]) -> None:
         """Read the records of finished parts, of those plans whose records are not as they were."""
         number_of = {_manifest_name(number): number for number in range(len(self.plans))}
@@ -463,96 +365,31 @@ class Output:
         for name, content in self._read_all([name for name in changed if name in files], files):
             number = number_of[name]
             pieces = np.diff(self.plans[number].parts.starts)
-            names = self._names_of(number)
-            plan, classes = self.digests[number], len(self.classes)
+            names = self.plans.names_of(number)
+            plan, classes = self.plans.digests[number], len(self.plans.classes)
             records.append(manifest.read(content, plan, names, pieces, classes))
         if records:
             self._manifest.add_older(pa.concat_tables(records))
 
-    def _names_of(self, number: int) -> pa.Array:
-        """string[parts]: of a plan."""
-        first, last = np.searchsorted(self._plan_of_part, [number, number + 1]).tolist()
-        return self._names[first:last]
-
-    def _compare(self) -> None:
-        self._comparison: Comparison = compare(
-            self._names, self._manifest, self._files, self._rejected
-        )
-        self._unsaved += self._comparison.dated
-
     def _is_settled(self, plans: int) -> bool:
         """Whether these are all plans, and all their parts are there, recorded and unchanged, and
         no others."""
-        return len(self.plans) == plans and self._comparison.is_settled and not self.retired_files()
-
-    def retired_files(self) -> list[str]:
-        """The files of retired parts that are there, as paths below the output."""
-        names = pc.binary_join_element_wise(self._retired, ".parquet", "")
-        return [
-            f"{below}{name}"
-            for below, listing in (("", self._files), ("_rejected/", self._rejected))
-            for name in listing.names.filter(pc.is_in(listing.names, names)).to_pylist()
-        ]
-
-    def foreign_files(self) -> list[str]:
-        """Paths of files that no job wrote, and that readers would take for parts."""
-        # Files of retired parts are removed.
-        parts = pa.concat_arrays([self._names, self._retired])
-        names = pc.binary_join_element_wise(parts, ".parquet", "")
-        shards = pa.array(["shards.parquet"])
-        found = []
-        for below, listing, known in (
-            ("", self._files, names),
-            ("_rejected", self._rejected, pa.concat_arrays([names, shards])),
-        ):
-            parquet = pc.ends_with(listing.names, ".parquet")
-            is_foreign = pc.and_(parquet, pc.invert(pc.is_in(listing.names, known)))
-            found += [self._path(below, n) for n in listing.names.filter(is_foreign).to_pylist()]
-        return found
-
-    def damage(self) -> dict[str, str]:
-        """The damaged parts, each with what is wrong, as far as a listing tells."""
-        return {self._names[i].as_py(): reason for i, reason in self._comparison.damage.items()}
+        is_settled = self.comparison.is_settled and not self.comparison.retired_files()
+        return len(self.plans) == plans and is_settled
 
     def unverified(self, by: tuple[str, ...] = ()) -> list[PartCheck]:
         """A check of each part that has to be read: without a record, or written after it.
 
         `by`: kept columns by whose values their rows are counted.
         """
-        return self._checks_of(self._comparison.suspects, by)
-
-    def bytes_of(self, part: str) -> int:
-        """The size of a part's file, by the part's name; 0: it is not there."""
-        return self._files.size_of(f"{part}.parquet")
+        return self._checks_of(self.comparison.suspects, by)
 
     def checks(self) -> list[PartCheck]:
         """A check of each part that is there, and not damaged as far as a listing tells."""
         return self._checks_of(np.flatnonzero(self.is_done))
 
     def _checks_of(self, indices: np.ndarray, by: tuple[str, ...] = ()) -> list[PartCheck]:
-        """Checks of the parts with these indices, int64[n]."""
-        found = self._comparison
-        hashes = self._manifest.table["sha256"]
-        rows = [plan.parts.rows for plan in self.plans]
-        checks = []
-        for index in indices.tolist():
-            number, part = int(self._plan_of_part[index]), int(self._index_in_plan[index])
-            record, starts = int(found.record[index]), self.plans[number].parts.starts
-            checks.append(
-                PartCheck(
-                    output=self.directory,
-                    name=self._names[index].as_py(),
-                    plan=self.digests[number],
-                    rows=int(rows[number][part]),
-                    pieces=int(starts[part + 1] - starts[part]),
-                    classes=self.classes,
-                    by=by,
-                    sha256=hashes[record].as_py().hex() if record >= 0 else "",
-                    modified=int(found.modified[index]),
-                    rejected_modified=int(found.rejected_modified[index]),
-                )
-            )
-        return checks
+        return checks_of(self.directory, self.comparison, self._manifest, indices, by)
 
     def remove_parts(self, names: list[str]) -> None:
         """Remove parts, `_SUCCESS` first, and their records. Raises OSError."""
@@ -614,13 +451,10 @@ class Output:
 
     def _remove_success(self) -> None:
         """Remove `_SUCCESS`, and keep what it has accepted."""
-        path = self._path("_SUCCESS")
-        if _plans_of_success(path):
+        path = self._path(SUCCESS)
+        if recorded_digest(path):
             self._write(storage.read(path), "_manifest", ACCEPTED)
         storage.remove_if_there(path)
-
-    def _plans_digest(self) -> str:
-        return _digest_of_plans(self.digests)
 
     def _path(self, *names: str) -> str:
         return storage.join(self.directory, *filter(None, names))
@@ -667,21 +501,6 @@ def writing(output: Output) -> Iterator[None]:
 
 def _manifest_name(number: int) -> str:
     return f"parts-{number:05d}.parquet"
-
-
-def _plans_of_success(path: str) -> str:
-    """The digest of the plans that a `_SUCCESS` was written for; "": it is not there, or damaged.
-
-    Raises OSError if it cannot be read.
-    """
-    try:
-        return str(json.loads(storage.read(path))["plans_sha256"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _digest_of_plans(digests: Sequence[str]) -> str:
-    return _digest("\n".join(digests).encode())
 
 
 def _digest(content: bytes) -> str:

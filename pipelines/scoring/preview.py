@@ -42,13 +42,13 @@ def preview(
     with closing(executor):
         step = next_step(config, settings, shards, output, executor, Stale(), config.retry_rejected)
     if step is not None:
-        say_step(step, output.known, shards)
+        say_step(step, output.plans.known, shards)
     elif note := absent_note(output, shards):
         say(note)
     plan = None if step is None else step.plan
     if output.plans:
         missing = quantity(output.missing_parts, "part")
-        say(f"Output: {quantity(output.planned_parts, 'part')}, of which {missing} missing")
+        say(f"Output: {quantity(len(output.plans.names), 'part')}, of which {missing} missing")
     if plan is None:
         say("Plan: nothing new")
     else:

@@ -85,7 +85,7 @@ def collect(
         max_tokens=config.max_tokens,
         checkpoint=checkpoint,
         stopped=stopped,
-        planned_parts=output.planned_parts,
+        planned_parts=len(output.plans.names),
         parts=totals.parts,
         counts=totals.counts,
         wordless=totals.wordless,
@@ -100,7 +100,7 @@ def collect(
         reasons=reasons,
         rejected_for_other_reasons=other,
         unreadable_shards=[
-            (row["shard"], row["reason"]) for row in output.unreadable().to_pylist()
+            (row["shard"], row["reason"]) for row in output.plans.unreadable().to_pylist()
         ],
         runs=[run for run in map(_run, records) if run is not None and run.rows],
         nights=list(_nights(output)),
@@ -116,7 +116,7 @@ def collect(
 
 def _sample(output: Output, checkpoint: Checkpoint, text_column: str) -> SampledRows | None:
     """Random rows, the same ones each time; None: there are none."""
-    table = sample(output.directory, *output.scored_rows(), SAMPLED_ROWS, output.seed)
+    table = sample(output.directory, *output.records.scored_rows(), SAMPLED_ROWS, output.plans.seed)
     if table is None:
         return None
     names = checkpoint.classes.names
@@ -157,7 +157,7 @@ def _nights(output: Output) -> Iterator[Night]:
     """The totals of the last plans that have parts."""
     for number, plan in list(enumerate(output.plans))[-MAX_NIGHTS:]:
         if len(plan.parts):
-            totals = output.totals_of(number)
+            totals = output.records.totals_of(number)
             yield Night(output.planned_at(number), totals.counts, totals.classes)
 
 
@@ -205,7 +205,7 @@ def _breakdowns(
     found = list(by_partition)
     columns = [name for name in by if name not in {each.column for each in found}]
     if columns:  # Without --by, no counts of columns are read.
-        found += sum_by(*output.counted_by(), columns, len(output.classes))
+        found += sum_by(*output.records.counted_by(), columns, len(output.plans.classes))
     return found
 
 

@@ -98,7 +98,7 @@ class RunLog:
             "removed": dict(self._output.removed),
             "judged": asdict(self._judged),
         }
-        self._write(self._head | self._summary.contents(self._output.classes) | end)
+        self._write(self._head | self._summary.contents(self._output.plans.classes) | end)
 
     def _write(self, contents: dict[str, Any]) -> None:
         with suppress(OSError, Failure):

@@ -98,20 +98,20 @@ class RunRecord:
         self._config = config
         self.failed_parts = 0
         """Parts of this run that could not be written."""
-        self._planned_rows = output.planned_rows
+        self._planned_rows = output.plans.rows
         self._missing_parts = output.missing_parts
         self.parts = 0
         """Parts of this run that were written."""
-        self._totals = output.totals().counts
+        self._totals = output.records.totals().counts
         """Sums of `PartCounts` over all parts that are there, by name."""
         self._totals_before = self._totals.copy()
-        self._names = output.classes
+        self._names = output.plans.classes
         self.classes = np.zeros(len(self._names), np.int64)
         """int64[classes]: rows of each class in the parts that this run has written."""
         self.notes = [
             note
-            for plan in output.plans
-            if plan.notes and len(output.missing_of(plan))
+            for number, plan in enumerate(output.plans)
+            if plan.notes and len(output.missing_of(number))
             for note in plan.notes
         ]
         """What is to know of the columns of the shards that this run scores."""
@@ -122,7 +122,7 @@ class RunRecord:
         self._parts_per_point = 1
         self._rows_before = self.done_rows
         if self._missing_parts:
-            done = output.planned_parts - self._missing_parts
+            done = len(output.plans.names) - self._missing_parts
             done_parts = f" ({done:,} are there)" if done else ""
             say(
                 f"Scoring {quantity(self._planned_rows - self.done_rows, 'row')} in "

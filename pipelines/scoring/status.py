@@ -147,13 +147,13 @@ def _accepted(record: dict[str, Any]) -> Iterator[str]:
 
 def _now(output: Output) -> str:
     """A line about what the output has."""
-    totals = output.totals()
+    totals = output.records.totals()
     parts = [
-        quantity(int(output.known.is_current.sum()), "shard"),
-        quantity(output.planned_parts, "part"),
+        quantity(int(output.plans.known.is_current.sum()), "shard"),
+        quantity(len(output.plans.names), "part"),
         f"{quantity(totals.counts['rows'], 'row')} scored",
         f"{totals.counts['rejected']:,} rejected",
-        shares(output.classes, totals.classes),
+        shares(output.plans.classes, totals.classes),
     ]
     return f"In all: {', '.join(printable(part) for part in parts if part)}"
 

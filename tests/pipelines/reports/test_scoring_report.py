@@ -165,7 +165,7 @@ def test_the_numbers_are_those_of_the_parts(scored):
         assert page.after(reason, 2) == [f"{rows}", f"{rows / 5:.1%}"]
 
     output = Output(str(scored / "scored"))
-    totals = output.totals()
+    totals = output.records.totals()
     expected, _ = np.histogram(parts["positive_probability"], BINS, (0, 1))
     assert totals.histogram.tolist() == expected.tolist()
     assert totals.histogram[BINS // 2 :].sum() == totals.counts["positive"]
@@ -200,7 +200,7 @@ def test_it_has_the_share_of_each_class(tmp_path, number):
         BINS,
         (0, 1),
     )
-    assert Output(str(tmp_path / "scored")).totals().histogram.tolist() == heights.tolist()
+    assert Output(str(tmp_path / "scored")).records.totals().histogram.tolist() == heights.tolist()
 
 
 @pytest.mark.parametrize("number", [3, 25])
@@ -223,7 +223,7 @@ def test_the_shard_whose_classes_differ_most_comes_first(tmp_path, number):
                 file=WrittenFile(1, "0" * 64),
             )
         )
-    page = _Read(scoring_report(collect(flags, checkpoint, output, output.totals(), "")))
+    page = _Read(scoring_report(collect(flags, checkpoint, output, output.records.totals(), "")))
     if number == 3:
         cells = page.text.split("Shards that differ most")[1].split("\n")[1:]
         assert cells[:5] == ["shard", "rows scored", *classes.names]
@@ -256,7 +256,7 @@ def test_nights_stand_side_by_side_and_days_by_partition(tmp_path):
         summary = RunSummary(found.aside_counts)
         run(flags, checkpoint, output, found.shards, LocalExecutor(), summary)
     output = Output(str(tmp_path / "scored"))
-    results = collect(flags, checkpoint, output, output.totals(), "")
+    results = collect(flags, checkpoint, output, output.records.totals(), "")
     page = _Read(scoring_report(results))
     table = pd.read_parquet(tmp_path / "scored")
     cells = page.text.split("The latest first")[1].split("\n")
@@ -400,7 +400,7 @@ def test_drift_is_warned_of(tmp_path, here, there, warned):
     checkpoint = learnt(tmp_path / "model", learnt=there)
     output = Output(str(tmp_path / "scored"))
     output.add(make_plan([Shard("a.csv", 1, 1)], [Counted(0, TEXT)], SETTINGS, 0))
-    totals = output.totals()
+    totals = output.records.totals()
     totals.counts.update({"rows": 1000, "tokens": 10_000, "unknown": 0, "truncated": 0} | here)
     results = collect(config(tmp_path), checkpoint, output, totals, "")
     section = _drift(results)
@@ -438,7 +438,7 @@ def large(tmp_path_factory):
                 file=written,
             )
         )
-    totals = output.totals()
+    totals = output.records.totals()
     rejected = root / "scored" / "_rejected"
     row = {
         "shard": shards[0].path,

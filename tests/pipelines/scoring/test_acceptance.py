@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.scoring.job import InputChanged, TooManyRejected
 from pipelines.scoring.output import Output
+from pipelines.scoring.success import accepted_plans
 from testing.lake import Lake
 
 
@@ -89,7 +90,8 @@ def test_an_output_of_an_earlier_version_has_accepted_what_its_success_says(lake
     # A broken _SUCCESS says nothing, and takes nothing back.
     success = lake.scored / "_SUCCESS"
     os.truncate(success, 5)
-    assert Output(str(lake.scored)).accepted_plans == 2
+    output = Output(str(lake.scored))
+    assert accepted_plans(output.directory, output.plans.digests) == 2
     lake.put("c.csv", "20", "21")
     put_bad(lake, "worse.csv").write_text("id,text\n94\n95\n")
     with pytest.raises(TooManyRejected, match="2 of 6 new rows"):

@@ -160,7 +160,7 @@ def test_an_output_is_counted_also_after_a_crash_and_its_bytes_do_not_change(tmp
     expected = pd.crosstab(table["stars"], table["sentiment"])[["negative", "positive"]]
 
     def check(output: Output) -> str:
-        results = collect(config, checkpoint, output, output.totals(), "")
+        results = collect(config, checkpoint, output, output.records.totals(), "")
         (by,) = results.breakdowns
         assert by.values == list("01234")
         assert by.class_rows is not None
@@ -181,7 +181,7 @@ def test_an_output_is_counted_also_after_a_crash_and_its_bytes_do_not_change(tmp
     )
     earlier = Output(str(tmp_path / "plain"))
     assert earlier.unverified() == []
-    assert earlier.totals().counts["rows"] == 300
+    assert earlier.records.totals().counts["rows"] == 300
     # A night without --by is told.
-    results = collect(config, checkpoint, score("plain")[1], output.totals(), "")
+    results = collect(config, checkpoint, score("plain")[1], output.records.totals(), "")
     assert results.breakdowns[0].note == "300 rows not counted: scored without --by stars."

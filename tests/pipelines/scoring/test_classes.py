@@ -132,7 +132,7 @@ def test_rows_are_counted_by_class_and_by_shard(lake):
     success = json.loads((lake.scored / "_SUCCESS").read_text())
     assert success["labels"] == {name: counted[name] for name in names}
     assert success["positive"] == counted["positive"]
-    totals = Output(str(lake.scored)).totals()
+    totals = Output(str(lake.scored)).records.totals()
     assert totals.classes.tolist() == [counted[name] for name in names]
     shards = np.concatenate(totals.shards)
     assert shards[:, 0].tolist() == [10, 10, 10, 10, 4, 6, 10]

@@ -362,7 +362,8 @@ class Jobs(RuleBasedStateMachine):
             self.start_again(number, seed)
             self.check_finished(number)
         paths = sorted(str(path) for path in self.corpus.iterdir())
-        path = Path(chance.choice([path for path in paths if path not in self.unreadable]))
+        paths = [path for path in paths if path not in self.unreadable]
+        path = Path(chance.choice(paths))
         held = {part for part, shards in self.shards_of_parts().items() if str(path) in shards}
         if kind == "touched":
             os.utime(path, ns=(0, chance.randrange(10**9)))
@@ -468,7 +469,9 @@ class Jobs(RuleBasedStateMachine):
         totals = json.loads((self.scored / "_SUCCESS").read_text())
         rejected_rows = sum(row is not None for _, row in bad)
         assert (totals["rows"], totals["rejected"]) == (len(mine), rejected_rows)
-        tables = [pq.read_table(self.scored / f"{part.name}.parquet") for part in output.parts]
+        tables = [
+            pq.read_table(self.scored / f"{part.name}.parquet") for part in output.plans.parts
+        ]
         for row in pa.concat_tables(tables).to_pylist() if tables else []:
             expected = self.scores[self.good[row["id"]]]
             np.testing.assert_allclose(row["positive_probability"], expected, atol=1e-6)

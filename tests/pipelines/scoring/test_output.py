@@ -56,7 +56,7 @@ NEW = [Shard(f"in/{i}.csv", 100 + i, 5) for i in range(3, 5)]
 def add(output, shards=OLD, counts=None, settings=SETTINGS):
     """Plan shards of 25 rows, or of what `counts` says."""
     counts = counts or [Counted(25, SCHEMA) for _ in shards]
-    output.add(make_plan(shards, counts, settings, output.next_part))
+    output.add(make_plan(shards, counts, settings, output.plans.next_part))
 
 
 def write_part(output, part):
@@ -75,14 +75,14 @@ def write_part(output, part):
         rejected_file=write.write_rejected(part.name, parquet_content(rejected)),
     )
     table = pa.table({"id": np.arange(rows)})
-    content = part_content(table, task, result, output.digests[number], "m1")
+    content = part_content(table, task, result, output.plans.digests[number], "m1")
     return replace(result, file=write.commit(part.name, content))
 
 
 def unknown(output, shards):
     """Those shards that the output does not know as they are."""
     listed = Shards.of(shards)
-    return list(listed.take(difference(output.known, listed).unknown))
+    return list(listed.take(difference(output.plans.known, listed).unknown))
 
 
 def removed(output):
@@ -100,7 +100,7 @@ def output(directory):
     """An output whose parts are all there, and which says so."""
     output = Output(str(directory))
     add(output)
-    for part in output.parts:
+    for part in output.plans.parts:
         output.add_result(write_part(output, part))
     output.save()
     output.record({"seconds": 1}, 1700)
@@ -127,12 +127,12 @@ def test_a_directory_of_something_else_is_refused_untouched(directory, name):
 
 
 def test_a_directory_that_is_not_there_or_empty_is_free(directory):
-    assert Output(str(directory)).parts == []
+    assert Output(str(directory)).plans.parts == []
     assert not directory.exists()
     (directory / "_manifest").mkdir(parents=True)
     (directory / ".hidden").touch()
     output = Output(str(directory))
-    assert (output.parts, output.missing(), output.complete) == ([], [], False)
+    assert (output.plans.parts, output.missing(), output.complete) == ([], [], False)
 
 
 def test_a_file_is_no_directory(tmp_path):
@@ -145,11 +145,11 @@ def test_missing_parts_are_those_that_are_not_there(directory):
     output = Output(str(directory))
     add(output)
     assert [part.name for part in output.missing()] == [f"part-{i:06d}" for i in range(6)]
-    for part in output.parts[::2]:
+    for part in output.plans.parts[::2]:
         write_part(output, part)
     output = Output(str(directory))
     assert [part.name[-1] for part in output.missing()] == ["1", "3", "5"]
-    assert output.missing() == list(output.missing_of(output.plans[0]))
+    assert output.missing() == list(output.missing_of(0))
     assert not output.complete
 
 
@@ -190,11 +190,11 @@ def test_new_shards_are_found_and_planned_behind_the_others(output, directory):
     output = Output(str(directory))
     assert len(output.plans) == 2
     assert unknown(output, [*OLD, *NEW]) == []
-    assert [part.name for part in output.parts] == [f"part-{i:06d}" for i in range(10)]
+    assert [part.name for part in output.plans.parts] == [f"part-{i:06d}" for i in range(10)]
     missing = output.missing()
     assert [part.name for part in missing] == [f"part-{i:06d}" for i in range(6, 10)]
-    assert list(output.missing_of(output.plans[0])) == []
-    assert list(output.missing_of(output.plans[1])) == missing
+    assert list(output.missing_of(0)) == []
+    assert list(output.missing_of(1)) == missing
     assert not output.complete
 
 
@@ -209,32 +209,32 @@ def test_shards_that_could_not_be_read(directory):
     output = Output(str(directory))
     add(output, OLD, [Counted(5, SCHEMA), "in/1.csv is empty", "in/2.csv is UTF-16"])
     output = Output(str(directory))
-    assert output.unreadable().to_pylist() == [
+    assert output.plans.unreadable().to_pylist() == [
         {"shard": "in/1.csv", "row": None, "reason": "in/1.csv is empty"} | RAW,
         {"shard": "in/2.csv", "row": None, "reason": "in/2.csv is UTF-16"} | RAW,
     ]
     assert unknown(output, OLD) == []
     output.finish(COUNTS)
     rejected = directory / "_rejected" / "shards.parquet"
-    assert pq.read_table(rejected).equals(output.unreadable())
+    assert pq.read_table(rejected).equals(output.plans.unreadable())
 
     mended = [replace(OLD[1], size=9), replace(OLD[2], size=9)]
     assert unknown(output, [OLD[0], *mended]) == mended
     add(output, mended, ["still", Counted(5, SCHEMA)])
     output = Output(str(directory))
-    assert output.unreadable()["reason"].to_pylist() == ["still"]
+    assert output.plans.unreadable()["reason"].to_pylist() == ["still"]
     assert unknown(output, [OLD[0], *mended]) == []
     assert unknown(output, [OLD[2]]) == [OLD[2]]
 
     add(output, [OLD[1]], [Counted(5, SCHEMA)])
     output.finish(COUNTS)
     assert not rejected.exists()
-    assert output.unreadable().equals(REJECTED.empty_table())
+    assert output.plans.unreadable().equals(REJECTED.empty_table())
 
 
 def test_totals_are_those_of_the_records(output):
     expected = {name: 6 * count for name, count in COUNTS.items()} | {"rows": 3 * 25 - 6}
-    totals = output.totals()
+    totals = output.records.totals()
     assert totals.counts == expected | {"unknown": 0}
     assert (totals.parts, totals.reasons) == (6, {"bad": 6})
     assert totals.histogram.tolist() == [3 * 25 - 6] + [0] * (BINS - 1)
@@ -262,7 +262,7 @@ def test_no_part_is_read_that_is_recorded_and_unchanged(output, directory, monke
     paths = opened(monkeypatch)
     output = Output(str(directory))
     assert removed(output) == []
-    assert output.totals().parts == 7
+    assert output.records.totals().parts == 7
     assert not [path for path in paths if path.startswith("part-")]
 
 
@@ -335,14 +335,14 @@ def test_a_file_whose_time_changed_is_read_once(output, directory, monkeypatch, 
 
 def test_rejected_rows_of_a_part_that_rejected_none_are_damage(output, directory):
     table = pq.read_table(directory / "part-000001.parquet")
-    part = output.parts[1]
+    part = output.plans.parts[1]
     task = PartTask.of(part, output.plans[0].shards)
     result = PartResult(
         part.name, PartCounts(rows=part.rows), histogram=[0] * BINS, answers=[part.rows, 0]
     )
     assert len(table) == part.rows - 1
     table = pa.table({"id": np.arange(part.rows)})
-    content = part_content(table, task, result, output.digests[0], "m1")
+    content = part_content(table, task, result, output.plans.digests[0], "m1")
     (directory / "part-000001.parquet").write_bytes(content)
     assert removed(Output(str(directory))) == ["part-000001"]
     assert not (directory / "_rejected" / "part-000001.parquet").exists()
@@ -351,7 +351,7 @@ def test_rejected_rows_of_a_part_that_rejected_none_are_damage(output, directory
 def test_a_part_of_other_settings_is_damage(output, directory, tmp_path):
     other = Output(str(tmp_path / "other"))
     add(other, settings=SETTINGS | {"text_column": "id"})
-    write_part(other, other.parts[2])
+    write_part(other, other.plans.parts[2])
     os.replace(tmp_path / "other" / "part-000002.parquet", directory / "part-000002.parquet")
     assert removed(Output(str(directory))) == ["part-000002"]
 
@@ -410,7 +410,7 @@ def test_a_job_that_is_overwritten_writes_no_more(output, directory):
     add(Output(str(directory)))
     before = tree(directory)
     result = PartResult(part.name, PartCounts(rows=1))
-    content = part_content(pa.table({"id": [1]}), task, result, output.digests[1], "m1")
+    content = part_content(pa.table({"id": [1]}), task, result, output.plans.digests[1], "m1")
     for work in (write.write_rejected, write.commit):
         with pytest.raises(Failure, match="does not see"):
             work(part.name, content)
@@ -467,7 +467,7 @@ def test_clear_removes_what_the_program_wrote_and_nothing_else(output, directory
 def test_a_cleared_directory_is_free_again(output, directory):
     overwrite(str(directory))
     assert tree(directory) == {}
-    assert Output(str(directory)).plans == []
+    assert not Output(str(directory)).plans
 
 
 def test_nothing_is_removed_where_nothing_was_planned(directory):
@@ -500,8 +500,8 @@ def test_of_two_programs_that_plan_at_once_one_plan_holds(directory):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(plan_some, range(8)))
     assert list(tree(directory)) == ["_manifest/plan-00000.parquet"]
-    held = Output(str(directory)).plans
-    assert all(output.plans == held for output in outputs)
+    held = list(Output(str(directory)).plans)
+    assert all(list(output.plans) == held for output in outputs)
     # Those whose shards are not in it find them new.
     assert unknown(outputs[0], OLD) == OLD[len(held[0].shards) :]
 
@@ -511,7 +511,7 @@ def test_of_two_programs_with_other_settings_one_is_refused(directory):
     add(first)
     with pytest.raises(InputError, match=r"another model \(m1, now m2\)"):
         add(second, settings=SETTINGS | {"model_hash": "m2"})
-    assert Output(str(directory)).plans == first.plans
+    assert list(Output(str(directory)).plans) == list(first.plans)
 
 
 def test_a_run_is_recorded(output, directory):
@@ -520,7 +520,7 @@ def test_a_run_is_recorded(output, directory):
     assert [path.name for path in records] == ["run-1700.json", "run-1701.json"]
     assert json.loads(records[1].read_text()) == {"rows": 3}
     success = json.loads((directory / "_SUCCESS").read_text())
-    assert success.items() >= output.totals().counts.items()
+    assert success.items() >= output.records.totals().counts.items()
 
 
 def test_very_many_shards_are_compared_at_once(directory):
@@ -531,6 +531,6 @@ def test_very_many_shards_are_compared_at_once(directory):
     began = time.process_time()
     assert unknown(output, [*shards, *new]) == new
     assert len(output.missing()) == 25_000
-    assert len(output.unreadable()) == 0
+    assert len(output.plans.unreadable()) == 0
     # It is a tenth of a second; minutes, where the work grows as the square.
     assert time.process_time() - began < 3

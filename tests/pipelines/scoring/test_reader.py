@@ -12,8 +12,7 @@ import pytest
 
 from pipelines.errors import ShardChanged, Unavailable
 from pipelines.scoring import reader as part_reader
-from pipelines.scoring.output import REJECTED
-from pipelines.scoring.part_data import PartTask, TokenizedPart
+from pipelines.scoring.part_data import REJECTED, PartTask, TokenizedPart
 from pipelines.scoring.reader import PartReader
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import MAX_RAW_BYTES, Span

@@ -326,6 +326,24 @@ def test_impossible_flags_are_refused_by_name(tmp_path, flags, named):
         config(tmp_path, **flags)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"text_column": "words"}, "no column 'words'"),
+        ({"keep_columns": ("id", "name")}, "--keep_columns name"),
+        ({"partition_by": ("day",)}, "--partition_by"),
+        ({"by": ("name",)}, "--by name"),
+    ],
+)
+def test_overwrite_removes_nothing_where_the_input_is_refused(small, flags, said):
+    main(config(small, **FLAGS | {"part_rows": 1000}))
+    before = contents(small / "scored")
+    with pytest.raises(InputError, match=said):
+        main(config(small, **FLAGS | {"part_rows": 1000} | flags, overwrite=True))
+    assert contents(small / "scored") == before
+    assert (small / "scored" / "_SUCCESS").exists()
+
+
 def test_changed_input_or_model_is_refused_and_overwrite_begins_anew(small, local_ray):
     main(config(small, **FLAGS))
     (small / "scored" / "notes.txt").write_text("mine")

@@ -28,7 +28,7 @@ def test_texts_without_a_known_word_are_counted(tmp_path):
     rows = "\n".join(f'{i},"{text}"' for i, text in enumerate(texts))
     (lake.corpus / "a.csv").write_text(f"id,text\n{rows}\n")
     lake.night()
-    totals = Output(str(lake.scored)).totals()
+    totals = Output(str(lake.scored)).records.totals()
     assert (totals.wordless, totals.wordless_of) == (wordless, len(texts))
 
     # The probabilities are summed up beside them.
@@ -43,5 +43,5 @@ def test_texts_without_a_known_word_are_counted(tmp_path):
     (lake.scored / "_manifest" / "parts-00000.parquet").unlink()
     lake.put("b.csv", word, word)
     lake.night()
-    totals = Output(str(lake.scored)).totals()
+    totals = Output(str(lake.scored)).records.totals()
     assert (totals.counts["rows"], totals.wordless, totals.wordless_of) == (9, 2, 2)
