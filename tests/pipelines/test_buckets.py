@@ -149,7 +149,8 @@ def test_what_a_bucket_refuses_is_said_in_one_line(
         monkeypatch.setenv(name, value)
     paths = {
         "score": {"--checkpoints_dir": job / "model", "--input": job / "corpus"}
-        | {"--output": tmp_path / "refused", "--text_column": "SentimentText"},
+        | {"--output": tmp_path / "refused", "--text_column": "SentimentText"}
+        | {"--keep_columns": "id"},
         "train": {"--data_dir": job / "corpus", "--stopwords_file": "None"}
         | dict.fromkeys(("--cache_dir", "--checkpoints_root", "--summaries_dir"), tmp_path),
     }[program] | {flag: path}
