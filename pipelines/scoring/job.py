@@ -206,6 +206,7 @@ def _scored(
         rows=totals.counts["rows"],
         rejected=totals.counts["rejected"],
         truncated=totals.counts["truncated"],
+        wordless=totals.wordless,
         labels=dict(zip(output.plans.classes, totals.classes.tolist(), strict=True)),
         new_rows=new_rows,
         warnings=warnings,

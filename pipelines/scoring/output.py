@@ -291,7 +291,8 @@ class Output:
             if not self._is_settled(plans):
                 return None
             labels = dict(zip(self.plans.classes, totals.classes.tolist(), strict=True))
-            self.finish({**totals.counts, "labels": labels}, warnings)
+            sums = {**totals.counts, "wordless": totals.wordless, "labels": labels}
+            self.finish(sums, warnings)
             # A plan of the same moment, where there are no locks.
             self.look()
             if not self._is_settled(plans):

@@ -122,6 +122,8 @@ class Scored:
     """Rows that could not be scored; they are in `_rejected/`."""
     truncated: int
     """Rows scored on their first tokens only."""
+    wordless: int
+    """Rows scored whose text has no word that the model knows: their answers mean nothing."""
     labels: dict[str, int]
     """Rows of each class, by its name."""
     new_rows: int

@@ -46,9 +46,11 @@ def test_scoring_tells_what_the_output_holds(root, capsys):
     assert (first.output, first.rows, first.rejected) == (str(root / "scored"), 20, 0)
     assert first.new_rows == sum(first.labels.values()) == 20
     assert [*first.labels] == ["negative", "positive"]
-    (root / "corpus" / "more.csv").write_text("id,Sentiment,SentimentText\n20,1,lovely\n21,1\n")
+    (root / "corpus" / "more.csv").write_text("id,Sentiment,SentimentText\n20,1,!!!\n21,1\n")
     second = score.run(config(root, quiet=True, max_rejected="1"))
     assert (second.rows, second.rejected, second.new_rows) == (21, 1, 1)
+    assert (first.wordless, second.wordless) == (0, 1)
+    assert json.loads((root / "scored" / "_SUCCESS").read_text())["wordless"] == 1
     assert any("'id' is" in warning for warning in second.warnings)
     third = score.run(config(root, quiet=True))
     assert (third.rows, third.new_rows, third.labels) == (21, 0, second.labels)

@@ -296,12 +296,15 @@ def test_damage_is_named(lake, capsys, damage, name, said):
     assert said in capsys.readouterr().out
 
 
-def test_totals_that_somebody_changed_are_named(lake, capsys):
+@pytest.mark.parametrize("name", ["rows", "wordless"])
+def test_totals_that_somebody_changed_are_named(lake, capsys, name):
     success = json.loads((lake.scored / "_SUCCESS").read_text())
-    (lake.scored / "_SUCCESS").write_text(json.dumps(success | {"rows": 20}))
+    value = success[name]
+    (lake.scored / "_SUCCESS").write_text(json.dumps(success | {name: value + 1}))
     with pytest.raises(Failure, match=r"^1 problem in"):
         verify(lake)
-    assert "_SUCCESS says rows 20, the records of the parts 19" in capsys.readouterr().out
+    said = f"_SUCCESS says {name} {value + 1}, the records of the parts {value}"
+    assert said in capsys.readouterr().out
 
 
 def verified(lake, capsys, *inputs):
