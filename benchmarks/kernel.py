@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.tokenize import read_texts
 from pipelines.console import command
-from pipelines.console.flags import require
+from pipelines.console.flag_values import require
 from sentiment.errors import InputError
 from sentiment.model.batch import pad
 from sentiment.model.kernel import LSTMKernel

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.console import command
-from pipelines.console.flags import require
+from pipelines.console.flag_values import require
 from pipelines.sources.listing import find_shards
 from pipelines.sources.options import ReadOptions
 from sentiment.text import vocabulary

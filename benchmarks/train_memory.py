@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.peers import read_labelled
 from pipelines.console import command
-from pipelines.console.flags import require
+from pipelines.console.flag_values import require
 
 KINDS = {
     "driver": "pipelines.train",

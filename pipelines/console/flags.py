@@ -32,28 +32,6 @@ MAX_HELP_COLUMNS = 100
 """Longer lines of text are hard to read, however wide the terminal is."""
 
 
-def require(holds: bool, flag: str, value: object, wanted: str) -> None:
-    """Raise an InputError that names the flag, its value and valid values, unless it holds."""
-    if not holds:
-        raise InputError(f"--{flag} is {value}; it must be {wanted}")
-
-
-def rejected_limit(max_rejected: str, rows: int) -> float:
-    """Rows that may be rejected, by `--max_rejected`, of `rows`; inf: any number.
-
-    Raises InputError unless the flag is a number or a percentage.
-    """
-    is_percentage = max_rejected.endswith("%")
-    try:
-        limit = float(max_rejected.removesuffix("%"))
-    except ValueError:
-        limit = -1.0
-    require(0 <= limit < float("inf"), "max_rejected", max_rejected, "a number or a share (1%)")
-    if not is_percentage:
-        return limit
-    return limit * rows / 100 if limit < 100 else float("inf")
-
-
 def parse(config: type[Config], program: str, doc: str | None, arguments: Sequence[str]) -> Config:
     """The flags as a `config`, or an InputError of one line; `--help` prints help and exits.
 

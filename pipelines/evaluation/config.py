@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from pipelines.console.flags import require
+from pipelines.console.flag_values import require
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.options import ReadOptions
 from sentiment.errors import InputError

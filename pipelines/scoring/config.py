@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NotRequired, TypedDict
 
-from pipelines.console.flags import rejected_limit, require
+from pipelines.console.flag_values import rejected_limit, require
 from pipelines.sources.options import ReadOptions
 from sentiment.classes import Classes
 from sentiment.errors import InputError

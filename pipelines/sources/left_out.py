@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipelines.console.flags import rejected_limit
+from pipelines.console.flag_values import rejected_limit
 from pipelines.sources.labels import shown
 from sentiment.errors import InputError
 

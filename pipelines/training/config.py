@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from pipelines.console.flags import rejected_limit, require
+from pipelines.console.flag_values import rejected_limit, require
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.options import ReadOptions
 from pipelines.training.threshold_rule import ThresholdRule

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines import score, train
 from pipelines.console import command
-from pipelines.console.flags import require
+from pipelines.console.flag_values import require
 from pipelines.console.terminal import require_streams
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
@@ -35,7 +35,7 @@ import time
 from dataclasses import dataclass
 
 from pipelines.console import command
-from pipelines.console.flags import require
+from pipelines.console.flag_values import require
 from pipelines.console.terminal import say
 from pipelines.errors import Failure
 from sentiment.errors import InputError
@@ -542,3 +542,13 @@ def test_paths_are_utf8_in_any_locale(tmp_path, more):
     )
     e_acute = b"\xe9" if more else b"\\xe9"
     assert done.stdout == b"File " + e_acute + b"\\u65e5.csv\n"
+
+
+@pytest.mark.process
+def test_processes_that_parse_no_flags_load_no_parser():
+    modules = ("scoring.ray_steps", "scoring.counting", "training.config")
+    code = f"""
+import sys, {", ".join(f"pipelines.{name}" for name in modules)}
+assert "tyro" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
