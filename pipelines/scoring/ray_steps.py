@@ -20,6 +20,7 @@ from ray.util.metrics import Gauge
 from pipelines.cluster.ray_internals import count_in_cluster, counted_in_cluster
 from pipelines.scoring.part_data import PartResult, PartTask, from_block, to_block
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep, failed
+from sentiment.numba_cache import load_numba
 
 REPORT_ROWS = 1000
 """An actor reports the parts that it has done when they have so many rows.
@@ -142,6 +143,7 @@ def begun(tasks: Sequence[str], attempts: Attempts) -> Iterator[tuple[PartTask, 
 @lru_cache(maxsize=1)
 def _fetched(step: "ray.ObjectRef[ReadStep]") -> ReadStep:
     """The step, fetched once by each process."""
+    load_numba()
     return ray.get(step)
 
 
@@ -156,6 +158,7 @@ class PartActor:
     def __init__(
         self, read: "ray.ObjectRef[ReadStep]", score: ScoreStep, attempts: Attempts
     ) -> None:
+        load_numba()
         self._work = PartWorker(ray.get(read), score)
         self._attempts = attempts
         self._load_seconds = _LoadSeconds(score)

@@ -4,6 +4,8 @@ import os
 import sys
 from importlib import import_module
 
+from sentiment.hidden_modules import hidden
+
 FOR_TRAINING = ("matplotlib", "sklearn")
 """Keras loads them where they are installed: a third of what loading takes."""
 
@@ -20,11 +22,5 @@ def load_tensorflow(unneeded: tuple[str, ...]) -> None:
         return
     # Its log is of no use to a user; errors are raised.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    hidden = [name for name in unneeded if name not in sys.modules]
-    # Python takes None for: there is no such module.
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
+    with hidden(*unneeded):
         import_module("tensorflow")
-    finally:
-        for name in hidden:
-            del sys.modules[name]

@@ -12,6 +12,7 @@ import pytest
 
 from sentiment import numba_cache
 from sentiment.numba_cache import private_directory
+from testing.generated import save_checkpoint
 
 
 @pytest.fixture
@@ -221,3 +222,21 @@ def test_no_call_of_a_compiled_function_looks_for_its_types_anew():
         text=True,
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.process
+def test_numba_loads_nothing_that_our_functions_do_not_call(tmp_path):
+    save_checkpoint(tmp_path / "model")
+    code = f"""
+import sys
+import sentiment
+from sentiment.numba_cache import load_numba
+
+load_numba()
+answers = sentiment.load({str(tmp_path / "model")!r}).predict(["lovely"])
+print(len(answers), *{{"scipy.linalg", "cffi"}} & sys.modules.keys())
+import cffi, scipy.linalg
+print(scipy.linalg.det([[2.0]]), cffi.FFI().sizeof("char"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["1", "2.0 1"], done.stderr
