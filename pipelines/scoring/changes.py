@@ -109,6 +109,8 @@ def find_changes(
         ],
         bool,
     )
+    # The path of a shard that has moved is free: a shard that is there now is new.
+    at_path = np.where(np.isin(at_path, known_of[is_moved]), -1, at_path)
     known_of = np.where(is_moved | (at_path < 0), known_of, at_path)
     is_changed = ~is_moved & (known_of >= 0)
     absent = np.setdiff1d(found.unseen, known_of)

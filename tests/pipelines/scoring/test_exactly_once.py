@@ -175,7 +175,9 @@ class Jobs(RuleBasedStateMachine):
         tokens = self.model.encoder()(pa.chunked_array([TEXTS]))
         scores = inference(self.model.network)(tokens.ids, tokens.offsets)[:, 1]
         self.scores = dict(zip(TEXTS, scores.tolist(), strict=True))
-        self.shards = 0
+        self.shards = self.written = 0
+        self.number_of: dict[Path, int] = {}
+        """Which of the shards that were written each one is: its ids begin with that."""
         self.good: dict[str, str] = {}
         self.bad: set[tuple[str, int]] = set()
         self.unreadable: set[str] = set()
@@ -211,8 +213,10 @@ class Jobs(RuleBasedStateMachine):
         self.write_shard(self.corpus / f"{self.shards}.{kind}", rows)
 
     def write_shard(self, path, rows):
-        """Write a shard with these rows, good ones and bad ones."""
-        number, kind = path.name.partition(".")[0], path.suffix
+        """Write a shard with these rows, good ones and bad ones. Its ids are of nothing else."""
+        self.written += 1
+        number, kind = self.written, path.suffix
+        self.number_of[path] = number
         ids = [f"{number}-{i}" for i in range(1, len(rows) + 1)]
         texts = [TEXTS[i % len(TEXTS)] for i in range(len(rows))]
         self.good |= {i: t for i, t, good in zip(ids, texts, rows, strict=True) if good}
@@ -350,7 +354,7 @@ class Jobs(RuleBasedStateMachine):
         assert path.read_bytes() == content
 
     @rule(
-        kind=st.sampled_from(["touched", "renamed", "rewritten", "removed"]),
+        kind=st.sampled_from(["touched", "renamed", "rotated", "rewritten", "removed"]),
         rows=st.lists(st.booleans(), max_size=20),
         seed=st.integers(0, 9),
         pauses=st.integers(0, 15),
@@ -367,11 +371,15 @@ class Jobs(RuleBasedStateMachine):
         held = {part for part, shards in self.shards_of_parts().items() if str(path) in shards}
         if kind == "touched":
             os.utime(path, ns=(0, chance.randrange(10**9)))
-        elif kind == "renamed":
+        elif kind in ("renamed", "rotated"):
             # Rejected rows keep the path that their shard had then.
             if any(str(path) == bad for bad, _ in self.bad):
                 return
-            path.rename(path.with_name(path.name.replace(".", ".again.", 1)))
+            self.shards += 1
+            name = path.rename(path.with_name(f"{self.shards}.again{path.suffix}"))
+            self.number_of[name] = self.number_of.pop(path)
+            if kind == "rotated":
+                self.write_shard(path, rows)
         elif kind == "rewritten":
             self.forget(path)
             self.write_shard(path, rows)
@@ -394,8 +402,8 @@ class Jobs(RuleBasedStateMachine):
 
     def forget(self, path):
         """The rows of a shard are no longer in the input."""
-        number = path.name.partition(".")[0]
-        self.good = {i: t for i, t in self.good.items() if i.partition("-")[0] != number}
+        number = self.number_of[path]
+        self.good = {i: t for i, t in self.good.items() if i.partition("-")[0] != str(number)}
         self.bad = {(bad, row) for bad, row in self.bad if bad != str(path)}
 
     def shards_of_parts(self) -> dict[str, set[str]]:
@@ -490,7 +498,8 @@ class Jobs(RuleBasedStateMachine):
         return staging
 
     def path_of(self, row: str) -> str:
-        (path,) = self.corpus.glob(f"{row.partition('-')[0]}.*")
+        number = int(row.partition("-")[0])
+        (path,) = [path for path, made in self.number_of.items() if made == number]
         return str(path)
 
     def rows(self) -> tuple[Counter, Counter]:

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import Failure
@@ -81,6 +83,64 @@ def test_the_same_content_is_not_scored_again(lake, move, sync):
     lake.put("new.csv", "30")
     lake.night()
     assert lake.ids() == Counter(ALL | {"30"})
+
+
+def in_corpus(lake):
+    """How often each id is in the input."""
+    paths = [path for path in lake.corpus.rglob("*") if path.is_file()]
+    read = {".csv": pacsv.read_csv, ".parquet": pq.read_table}
+    tables = [read[path.suffix](path) for path in paths]
+    return Counter(f"{i:0>2}" for table in tables for i in table["id"].to_pylist())
+
+
+def rotate(lake):
+    """As a log is: the file gets another name, and a new one takes its place."""
+    (lake.corpus / "a.csv").rename(lake.corpus / "a-1.csv")
+    lake.put("a.csv", "40", "41")
+    return {"40", "41"}
+
+
+def rotate_in_a_chain(lake):
+    rotate(lake)
+    lake.night()
+    (lake.corpus / "a-1.csv").rename(lake.corpus / "a-2.csv")
+    (lake.corpus / "a.csv").rename(lake.corpus / "a-1.csv")
+    lake.put("a.csv", "50")
+    return {"40", "41", "50"}
+
+
+def rotate_a_copy(lake):
+    shutil.copy(lake.corpus / "a.csv", lake.corpus / "a-1.csv")
+    lake.put("a.csv", "40", "41")
+    return {"40", "41"}
+
+
+def rotate_all(lake):
+    """Also those that share a part."""
+    for path in sorted(lake.corpus.iterdir()):
+        (lake.corpus / "old").mkdir(exist_ok=True)
+        path.rename(lake.corpus / "old" / path.name)
+    lake.put("a.csv", "40")
+    lake.put("b.parquet", "41", "42")
+    lake.put("c.csv", "43")
+    return {"40", "41", "42", "43"}
+
+
+@pytest.mark.parametrize("change", [rotate, rotate_in_a_chain, rotate_a_copy, rotate_all])
+@pytest.mark.parametrize("flags", [{}, {"sync": True}, {"keep_stale": True}])
+def test_a_file_that_takes_the_name_of_one_that_moved_is_new(lake, change, flags):
+    new = change(lake)
+    before = {name: (lake.scored / name).read_bytes() for name in lake.parts()}
+    said = lake.night(**flags)
+    assert lake.ids() == Counter(ALL | new)
+    assert "Moved, or written again with the same content" in said
+    # Nothing that was scored is scored again.
+    assert {name: (lake.scored / name).read_bytes() for name in before} == before
+    assert "Counting" not in lake.night(**flags)
+    # Each is followed on its own from then on.
+    lake.put("a.csv", "60")
+    lake.night(sync=True)
+    assert lake.ids() == in_corpus(lake)
 
 
 def append(lake):
