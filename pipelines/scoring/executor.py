@@ -34,6 +34,10 @@ class Executor(Protocol):
         the generator is closed, no task is running.
         """
 
+    def require_room(self, number: int) -> None:
+        """Raise InputError if `number` parts cannot be scored here with the job's flags, and
+        Failure if what scores them does not start."""
+
     def close(self) -> None:
         """End what the executor has started. Then no process of its own writes any more."""
 
@@ -57,6 +61,9 @@ class LocalExecutor:
         """See `Executor`."""
         for task in tasks:
             yield worker(task)
+
+    def require_room(self, number: int) -> None:
+        """See `Executor`."""
 
     def close(self) -> None:
         """See `Executor`."""

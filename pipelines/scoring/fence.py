@@ -131,6 +131,11 @@ def remove_partial(output: str, writer: str) -> None:
                 path.unlink()
 
 
+def has_plan(output: str) -> bool:
+    """Whether a job of this program has planned something there. Raises OSError."""
+    return storage.exists(_plan_path(output, 0))
+
+
 def clear(output: str) -> bool:
     """Remove the files that a job of this program wrote, and no others (`--overwrite`).
 
@@ -139,7 +144,7 @@ def clear(output: str) -> bool:
     The staging directory goes first, so that a running job commits no more, then `_SUCCESS`. Of an
     output with a damaged plan everything goes that has the name of a part. Raises OSError.
     """
-    if not storage.exists(_plan_path(output, 0)):
+    if not has_plan(output):
         return False
     with locked(output):
         close_staging(output)

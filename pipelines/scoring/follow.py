@@ -14,14 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.console.terminal import printable, quantity, say, warn
+from pipelines.scoring.by_value import require_countable
 from pipelines.scoring.changes import Difference, Findings, difference, find_changes
 from pipelines.scoring.config import OutputSettings, ScoreConfig
 from pipelines.scoring.counting import count_shards, forget_counts
 from pipelines.scoring.counts import Counts
 from pipelines.scoring.executor import Executor
+from pipelines.scoring.fence import has_plan
 from pipelines.scoring.known import KnownShards
 from pipelines.scoring.mending import remove_retired
-from pipelines.scoring.output import Output, writing
+from pipelines.scoring.output import Output, overwrite, writing
 from pipelines.scoring.plan import Changes, Plan
 from pipelines.scoring.planner import make_plan
 from pipelines.scoring.shards import Shards
@@ -120,13 +122,45 @@ def follow(
         say_step(step, output.plans.known, shards)
         stale.add(step.stale)
         if step.plan is not None:
-            with writing(output):
-                output.add(step.plan)
-                remove_retired(output)
-            for note in step.plan.notes:
-                say(printable(note))
-            forget_counts(output.directory)
+            _add(output, step.plan)
     return stale
+
+
+def begin_anew(
+    config: ScoreConfig,
+    settings: OutputSettings,
+    shards: Shards,
+    directory: str,
+    executor: Executor,
+) -> Output:
+    """Start an output from scratch, with its first plan (`--overwrite`).
+
+    What is there is removed when that plan is made and can be carried out, so not if a flag, the
+    input or the cluster is refused. Raises InputError and Failure.
+    """
+    if not has_plan(directory):
+        Output(directory)  # Raises if other files are there.
+    # A directory that is not there has no plans.
+    blank = Output(storage.join(directory, "_manifest", ".anew"))
+    step = next_step(config, settings, shards, blank, executor, Stale())
+    assert step is not None
+    assert step.plan is not None
+    require_countable(config.by or (), step.plan.schema, shards)
+    executor.require_room(len(step.plan.parts))
+    storage.require_writable(directory, "--output")
+    output = overwrite(directory)
+    say_step(step, output.plans.known, shards)
+    _add(output, step.plan)
+    return output
+
+
+def _add(output: Output, plan: Plan) -> None:
+    with writing(output):
+        output.add(plan)
+        remove_retired(output)
+    for note in plan.notes:
+        say(printable(note))
+    forget_counts(output.directory)
 
 
 @dataclass(frozen=True)
@@ -162,7 +196,8 @@ def next_step(
     found = replace(found, unknown=found.unknown[~is_stale])
     if not len(found.unknown) and not _has_gone(config, output.plans.known, found):
         return None
-    kept_in = None if config.dry_run else output.directory
+    # Without plans of its own, an output that is overwritten keeps no counts, either.
+    kept_in = None if config.dry_run or config.overwrite else output.directory
     if len(found.unknown):
         say(f"Counting the rows of {quantity(len(found.unknown), 'shard')} ...")
     if config.limit:

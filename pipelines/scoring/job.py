@@ -28,9 +28,9 @@ from pipelines.scoring.final_lines import (
     say_totals,
     say_unreadable,
 )
-from pipelines.scoring.follow import absent_note, follow, is_up_to_date
+from pipelines.scoring.follow import absent_note, begin_anew, follow, is_up_to_date
 from pipelines.scoring.mending import mend, mend_here, retry_rejected
-from pipelines.scoring.output import REPORT, Output, overwrite, writing
+from pipelines.scoring.output import REPORT, Output, writing
 from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
 from pipelines.scoring.planner import require_columns
@@ -96,19 +96,21 @@ def _score(config: ScoreConfig) -> Scored:
     if found.remark:
         warn(printable(found.remark))
     settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
+    summary = RunSummary(found.aside_counts)
     if config.overwrite:
-        # Before anything is removed.
         _require_plannable(config, settings, shards)
-        output = overwrite(directory)
-    else:
-        output = Output(directory)
-        output.require_same(settings)
-        if not output.plans:
-            _require_plannable(config, settings, shards)
+        _say_job(config, checkpoint, shards)
+        with closing(_executor(config, shards, directory)) as executor:
+            output = begin_anew(config, settings, shards, directory, executor)
+            return _run_and_report(config, checkpoint, output, shards, executor, summary)
+    output = Output(directory)
+    output.require_same(settings)
+    if not output.plans:
+        _require_plannable(config, settings, shards)
     for plan in output.plans[-1:]:
         require_countable(config.by or (), plan.schema, shards)
     if config.dry_run:
-        preview(config, checkpoint, output, shards, _executor(config, shards, output))
+        preview(config, checkpoint, output, shards, _executor(config, shards, directory))
         return _scored(output, output.records.totals())
     storage.require_writable(output.directory, "--output")
     say_damage(output.directory, mend_here(output, config.by or ()))
@@ -123,7 +125,8 @@ def _score(config: ScoreConfig) -> Scored:
         warn(f"Nothing to do: every shard of the input is scored in {config.output}")
         return _scored(output, output.records.totals())
 
-    executor, summary = _executor(config, shards, output), RunSummary(found.aside_counts)
+    executor = _executor(config, shards, directory)
+    _say_job(config, checkpoint, shards)
     return _run_and_report(config, checkpoint, output, shards, executor, summary)
 
 
@@ -155,12 +158,20 @@ def _listed(
         raise
 
 
-def _executor(config: ScoreConfig, shards: Shards, output: Output) -> Executor:
+def _executor(config: ScoreConfig, shards: Shards, output: str) -> Executor:
     # Ray takes seconds to load: only if there is work.
     with waiting("Loading Ray"):
         from pipelines.scoring.ray_executor import RayExecutor
 
-    return RayExecutor(config, shards, output.directory)
+    return RayExecutor(config, shards, output)
+
+
+def _say_job(config: ScoreConfig, checkpoint: Checkpoint, shards: Shards) -> None:
+    say(
+        f"{quantity(len(shards), 'shard')} of {' '.join(config.input)}, "
+        f"model {checkpoint.model_hash[:12]} of {config.checkpoints_dir} "
+        f"({len(checkpoint.words):,} words)"
+    )
 
 
 def _run_and_report(
@@ -172,11 +183,6 @@ def _run_and_report(
     summary: RunSummary,
 ) -> Scored:
     """Run the job; print its totals and write its report."""
-    say(
-        f"{quantity(len(shards), 'shard')} of {' '.join(config.input)}, "
-        f"model {checkpoint.model_hash[:12]} of {config.checkpoints_dir} "
-        f"({len(checkpoint.words):,} words)"
-    )
     drift = partial(drift_warnings, training=checkpoint.training, max_tokens=config.max_tokens)
     try:
         totals = run(config, checkpoint, output, shards, executor, summary)

@@ -21,7 +21,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import Item, Result
 from pipelines.scoring.part_data import PartResult, PartTask
 from pipelines.scoring.part_worker import PartWorker
-from pipelines.scoring.pool import pool_for
+from pipelines.scoring.pool import Pool, pool_for
 from pipelines.sources.shard import Shard
 
 MAX_READ_TASKS = 10_000
@@ -77,7 +77,7 @@ class RayExecutor:
         say: Callable[[str], None],
     ) -> Generator[PartResult, None, None]:
         """See `Executor`."""
-        if number == 1 and not self._config.use_gpu:
+        if self._needs_no_ray(number):
             yield from map(worker, tasks)
             return
         self._start()
@@ -101,9 +101,22 @@ class RayExecutor:
         except RayError as error:
             raise gave_up(error) from error
 
+    def require_room(self, number: int) -> None:
+        """See `Executor`."""
+        if not self._needs_no_ray(number):
+            self._start()
+            self._pool()
+
     def close(self) -> None:
         """See `Executor`."""
         self._session.close()
+
+    def _needs_no_ray(self, number: int) -> bool:
+        return number == 1 and not self._config.use_gpu
+
+    def _pool(self) -> Pool:
+        has_bucket = "://" in self._output or any("://" in shard.path for shard in self._shards)
+        return pool_for(self._config, self._is_cluster, has_bucket)
 
     def _start(self) -> None:
         """Start or join Ray, unless that is done, and check that all nodes see the job's files."""
@@ -138,8 +151,7 @@ class RayExecutor:
         )
 
         metrics = JobMetrics(self._output, worker.score.scorer.classes, number)
-        has_bucket = "://" in self._output or any("://" in shard.path for shard in self._shards)
-        pool = pool_for(self._config, self._is_cluster, has_bucket)
+        pool = self._pool()
         on_gpus = bool(pool.actor_gpus)
         max_actors = min(pool.max_actors or number, number)
         compute = ray.data.ActorPoolStrategy(

@@ -333,12 +333,22 @@ def test_impossible_flags_are_refused_by_name(tmp_path, flags, named):
         ({"keep_columns": ("id", "name")}, "--keep_columns name"),
         ({"partition_by": ("day",)}, "--partition_by"),
         ({"by": ("name",)}, "--by name"),
+        # What only all shards tell.
+        ({"keep_columns": None}, "'sentiment', which the output adds"),
+        # What only Ray tells.
+        ({"part_rows": 10, "num_actors": 100}, "--num_actors 100: this machine has"),
+        ({"use_gpu": True}, "--use_gpu: 0 GPUs here"),
     ],
 )
-def test_overwrite_removes_nothing_where_the_input_is_refused(small, flags, said):
+def test_overwrite_removes_nothing_where_it_is_refused(small, flags, said, local_ray):
     main(config(small, **FLAGS | {"part_rows": 1000}))
     before = contents(small / "scored")
-    with pytest.raises(InputError, match=said):
+    if flags == {"keep_columns": None}:
+        for path in (small / "corpus").iterdir():
+            path.unlink()
+        (small / "corpus" / "a.csv").write_text("id,SentimentText\n1,hi\n")
+        (small / "corpus" / "b.csv").write_text("id,SentimentText,sentiment\n1,hi,x\n")
+    with pytest.raises(InputError, match=re.escape(said)):
         main(config(small, **FLAGS | {"part_rows": 1000} | flags, overwrite=True))
     assert contents(small / "scored") == before
     assert (small / "scored" / "_SUCCESS").exists()
