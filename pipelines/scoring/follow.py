@@ -103,6 +103,14 @@ def absent_note(output: Output, shards: Shards) -> str:
     )
 
 
+def lacks_input(output: Output, shards: Shards) -> bool:
+    """Whether a part is missing and cannot be scored: it has rows of a shard that is not in the
+    input as it was."""
+    unseen = difference(output.plans.known, shards).unseen
+    wanted = _Pieces(output).shards_of(np.flatnonzero(~output.is_done))
+    return bool(np.isin(wanted, unseen).any())
+
+
 def follow(
     config: ScoreConfig,
     settings: OutputSettings,

@@ -28,7 +28,7 @@ from pipelines.scoring.final_lines import (
     say_totals,
     say_unreadable,
 )
-from pipelines.scoring.follow import absent_note, begin_anew, follow, is_up_to_date
+from pipelines.scoring.follow import absent_note, begin_anew, follow, is_up_to_date, lacks_input
 from pipelines.scoring.mending import mend, mend_here, retry_rejected
 from pipelines.scoring.output import REPORT, Output, writing
 from pipelines.scoring.part_data import PartTask
@@ -254,7 +254,7 @@ def run(
                 if note := absent_note(output, Shards.of(shards)):
                     say(note)
                     summary.note(note)
-                _score_missing(config, checkpoint, output, executor, summary)
+                _score_missing(config, checkpoint, output, Shards.of(shards), executor, summary)
                 new = unaccepted(output)
                 log.judge(new)
                 _require_few_rejected(config, new)
@@ -283,6 +283,7 @@ def _score_missing(
     config: ScoreConfig,
     checkpoint: Checkpoint,
     output: Output,
+    shards: Shards,
     executor: Executor,
     summary: RunSummary,
 ) -> None:
@@ -320,9 +321,12 @@ def _score_missing(
     if record.failed_parts:
         output.look()  # Raises if another program has overwritten the output.
         rest = ", and the rest was not tried" if failed_in_a_row == MAX_FAILED_IN_A_ROW else ""
+        remedy = "run the same command again"
+        if not config.sync and lacks_input(output, shards):
+            remedy = "the same command with --sync makes the output follow the input"
         raise PartsFailed(
             f"{record.failed_parts:,} of {quantity(number, 'part')} failed{rest}; the first: "
-            f"{first_error}: run the same command again"
+            f"{first_error}: {remedy}"
         )
 
 

@@ -14,7 +14,7 @@ from pipelines.errors import Failure
 from pipelines.scoring.commit import PartWriter
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
-from pipelines.scoring.job import InputChanged, run
+from pipelines.scoring.job import InputChanged, PartsFailed, run
 from pipelines.scoring.output import Output
 from pipelines.sources.listing import find_shards
 from sentiment.errors import InputError
@@ -261,6 +261,20 @@ def test_rows_of_a_deleted_shard_stay_and_that_is_said(lake):
     lake.night(sync=True)
     assert lake.ids() == Counter(ALL - {f"0{i}" for i in range(4)})
     assert "Not in --input" not in lake.night()
+
+
+@pytest.mark.parametrize("become", [Path.unlink, lambda path: path.write_text("id,text\n70,a\n")])
+@pytest.mark.parametrize("flags", [{}, {"keep_stale": True}])
+def test_a_part_that_cannot_be_made_again_names_the_flag_that_helps(lake, become, flags):
+    path = lake.put("large.csv", *(f"7{i:02}" for i in range(15)))
+    lake.night()
+    become(path)
+    (lake.scored / lake.parts()[-1]).unlink()
+    for _ in range(2):
+        with pytest.raises(PartsFailed, match=r"the same command with --sync makes the output"):
+            lake.night(**flags)
+    lake.night(sync=True)
+    assert lake.ids() == in_corpus(lake)
 
 
 def test_a_shard_that_comes_back_is_scored_again(lake):
