@@ -114,7 +114,7 @@ class ScoreConfig:
     """Score parts with rejected rows again, also if their shards have changed, and look again at
     shards that could not be read."""
     limit: int | None = None
-    """Score only the first rows, so many, into an --output of their own; None: all."""
+    """Score only the first rows, so many, once, into an --output of their own; None: all."""
     dry_run: bool = False
     """Show what would be read, planned and kept, and about how long it takes; write nothing."""
     overwrite: bool = False
@@ -159,6 +159,12 @@ class ScoreConfig:
         require(self.limit is None or self.limit >= 1, "limit", self.limit, "at least 1")
         if self.dry_run and self.overwrite:
             raise InputError("--dry_run writes nothing: pass it without --overwrite")
+        if self.limit and (self.sync or self.keep_stale):
+            other = "--sync" if self.sync else "--keep_stale"
+            raise InputError(
+                f"--limit and {other} exclude each other: the first rows are scored once, as they "
+                "are; pass --overwrite to take them anew"
+            )
         if self.sync and self.keep_stale:
             raise InputError("--sync and --keep_stale exclude each other: pass one of them")
         require(self.wait_minutes > 0, "wait_minutes", self.wait_minutes, "more than 0")

@@ -122,7 +122,10 @@ def _score(config: ScoreConfig) -> Scored:
         if config.by or config.show_samples:
             say("--by and --show_samples are for runs that score rows: the report stays as it is")
         log_idle(output)
-        warn(f"Nothing to do: every shard of the input is scored in {config.output}")
+        scored = "every shard of the input is"
+        if config.limit:
+            scored = "the first rows of the input, as they were then, are"
+        warn(f"Nothing to do: {scored} scored in {config.output}")
         return _scored(output, output.records.totals())
 
     executor = _executor(config, shards, directory)

@@ -133,6 +133,18 @@ def test_flags_that_exclude_each_other_are_refused(nights):
     for flag in ("verbose", "show_samples"):
         with pytest.raises(InputError, match=f"--quiet and --{flag} exclude each other"):
             config(nights, quiet=True, **{flag: True})
+    for flag in ("sync", "keep_stale"):
+        with pytest.raises(InputError, match=f"--limit and --{flag} exclude each other"):
+            config(nights, limit=3, **{flag: True})
+
+
+def test_a_sample_is_not_said_to_be_all_of_the_input(nights, capsys):
+    main(config(nights, limit=1))
+    night(nights, "b", ["unheard of"])
+    capsys.readouterr()
+    main(config(nights, limit=1))
+    said = "Nothing to do: the first rows of the input, as they were then, are scored in "
+    assert said in capsys.readouterr().out
 
 
 @pytest.fixture
