@@ -133,7 +133,8 @@ class LabelMap:
         """The map of these classes to use where a column has these values.
 
         It is this map if it names all values. Else the values may be a pair that is recognized.
-        Else it is this map, and the other values have no class.
+        Else it is this map, or if it names no value, the classes' names; other values have no
+        class.
 
         Args:
             rows: rows with each value.
@@ -145,6 +146,9 @@ class LabelMap:
         if _pair(set(rows)) and {NEGATIVE, POSITIVE} <= set(self.names) and not is_known.all():
             return LabelMap.recognized(rows).of_classes(self.names)
         if len(rows) and not is_known.any():
+            by_name = LabelMap.of_names(self.names)
+            if (by_name.indices(list(rows)) >= 0).any():
+                return by_name
             raise InputError(
                 f"--label_column {column}: no label is one of the model's classes "
                 f"({listed(self.names)}): {shown(rows)}; "

@@ -259,6 +259,12 @@ STARS = LabelMap.parse(["negative=1,2", "positive=4,5"])
         (STARS, "1 2 4 5", None),
         (STARS, "1 2 3 4 5", None),
         (STARS, "0 1", "negative=0 positive=1"),
+        (STARS, "positive neutral", "negative=negative,neg positive=positive,pos"),
+        (
+            LabelMap.parse(["negative=1", "neutral=3", "positive=5"]),
+            "negative neutral positive",
+            "negative=negative,neg neutral=neutral positive=positive,pos",
+        ),
         (LabelMap.parse(["positive=0", "negative=1"]), "0 1", None),
     ],
 )
