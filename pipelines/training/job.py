@@ -6,7 +6,7 @@ Shards -> cache of token ids (`cache`) -> batches (`batches`) -> steps (`loop`) 
 import time
 from dataclasses import replace
 
-from pipelines.console.terminal import printable, say
+from pipelines.console.terminal import printable, say, warn
 from pipelines.console.waiting import compiling_said, waiting
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
@@ -15,7 +15,13 @@ from pipelines.sources.split import Split
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.initial_weights import require_same_model
-from pipelines.training.run_directory import STEP_FLAGS, changed_flags
+from pipelines.training.run_directory import (
+    STEP_FLAGS,
+    changed_flags,
+    has_checkpoints,
+    other_corpus,
+    require_trained_with,
+)
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
@@ -72,10 +78,15 @@ def main(config: TrainConfig) -> str:
     storage.require_writable(cache, "--cache_dir")
     storage.require_writable(config.summaries_dir, "--summaries_dir")
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
-    changed = changed_flags(config, storage.join(runs, name))
+    directory = storage.join(runs, name)
+    changed = changed_flags(config, directory)
     is_finished = storage.exists(storage.join(model, MANIFEST))
+    if is_finished and not has_checkpoints(directory):
+        require_trained_with(config, load(model).training.get("flags"))
     if is_finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
         say(f"Run {name} is finished: nothing to do.")
+        if line := other_corpus(config, spec.key, directory):
+            warn(f"Warning: {printable(line)} to train on them")
     else:
         for remark in filter(None, remarks):
             say(printable(remark))

@@ -17,13 +17,14 @@ from pipelines.training.ray_trainer import fit
 from pipelines.training.run_directory import (
     INITIAL,
     has_checkpoints,
-    require_same_corpus,
+    other_corpus,
     write_flags,
 )
 from pipelines.training.settings import FOLDS, Settings, make_settings
 from pipelines.training.settings_files import preset_hint
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, require_size
+from sentiment.errors import InputError
 from sentiment.network import BACKWARD, FORWARD
 
 
@@ -68,7 +69,8 @@ def run(
         if hint := preset_hint(config.preset, corpus.rows["train"]):
             say(hint)
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
-        require_same_corpus(config, corpus.key, directory)
+        if line := other_corpus(config, corpus.key, directory):
+            raise InputError(line)
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))

@@ -5,6 +5,7 @@ that it does not matter how Ray Train names its files.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -103,15 +104,32 @@ def _as_given(numbers: int | list[int]) -> str:
     return " ".join(map(str, numbers)) if isinstance(numbers, list) else str(numbers)
 
 
-def require_same_corpus(config: TrainConfig, corpus_key: str, run: str) -> None:
-    """Raise an InputError if the run has checkpoints and was started with another corpus."""
-    if has_checkpoints(run) and _read_flags(run).get(CORPUS) != corpus_key:
-        raise InputError(
-            f"--data_dir {config.data_dir}: its shards, or those of --unlabelled, are not the ones "
-            "that run "
-            f"{config.run_name} was started with (name, size or time differs); "
-            "choose another --run_name"
-        )
+def require_trained_with(config: TrainConfig, flags: Mapping[str, Any] | None) -> None:
+    """Raise an InputError if these flags, of a finished model, are others than those of now.
+
+    Without the run's directory it cannot take more steps, either. None: something else has saved
+    the model, and nobody knows its flags.
+    """
+    if flags is None:
+        return
+    started, wanted = run_flags(TrainConfig()) | dict(flags), run_flags(config)
+    for name, now in wanted.items():
+        if started[name] != now and name not in WORKER_FLAGS:
+            raise InputError(
+                f"--{name} is {now}, but model {config.run_name} was trained with {started[name]}, "
+                "and the directory of its run is gone: choose another --run_name"
+            )
+
+
+def other_corpus(config: TrainConfig, corpus_key: str, run: str) -> str:
+    """That the run, which has checkpoints, was started with another corpus, in a line; "": no."""
+    if not has_checkpoints(run) or _read_flags(run).get(CORPUS) == corpus_key:
+        return ""
+    return (
+        f"--data_dir {config.data_dir}: its shards, or those of --unlabelled, are not the ones "
+        f"that run {config.run_name} was started with (name, size or time differs); "
+        "choose another --run_name"
+    )
 
 
 def _read_flags(run: str) -> dict[str, Any]:

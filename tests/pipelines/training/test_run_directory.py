@@ -12,7 +12,9 @@ from pipelines.training.run_directory import (
     INITIAL,
     changed_flags,
     has_checkpoints,
-    require_same_corpus,
+    other_corpus,
+    require_trained_with,
+    run_flags,
     write_flags,
 )
 from sentiment.errors import InputError
@@ -36,9 +38,8 @@ def test_whatever_ray_names_its_files_other_flags_are_refused(run, name):
         changed_flags(other, str(run))
     free = dataclasses.replace(CONFIG, use_gpu=True, verbose=True, max_failures=9)
     assert changed_flags(free, str(run)) == {}
-    require_same_corpus(CONFIG, "0123", str(run))
-    with pytest.raises(InputError, match="not the ones that run run was started with"):
-        require_same_corpus(CONFIG, "4567", str(run))
+    assert other_corpus(CONFIG, "0123", str(run)) == ""
+    assert "not the ones that run run was started with" in other_corpus(CONFIG, "4567", str(run))
 
 
 def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_path):
@@ -47,7 +48,7 @@ def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_p
     for directory in (run, tmp_path / "none"):
         assert not has_checkpoints(str(directory))
         changed_flags(dataclasses.replace(CONFIG, batch_size=32), str(directory))
-        require_same_corpus(CONFIG, "4567", str(directory))
+        assert other_corpus(CONFIG, "4567", str(directory)) == ""
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff"])
@@ -58,7 +59,7 @@ def test_checkpoints_of_unknown_flags_are_refused(run, content):
         (run / FLAGS).write_bytes(content)
     for check in (
         lambda: changed_flags(CONFIG, str(run)),
-        lambda: require_same_corpus(CONFIG, "0123", str(run)),
+        lambda: other_corpus(CONFIG, "0123", str(run)),
     ):
         with pytest.raises(InputError, match=r"flags\.json.* cannot be read.*another --run_name"):
             check()
@@ -109,3 +110,14 @@ def test_a_run_takes_no_fewer_steps(run):
     fewer = dataclasses.replace(CONFIG, train_steps=4)
     with pytest.raises(InputError, match=r"--train_steps is 4, but run run was started with 300"):
         changed_flags(fewer, str(run))
+
+
+def test_a_finished_model_without_its_run_is_that_of_its_flags():
+    require_trained_with(CONFIG, run_flags(CONFIG))
+    require_trained_with(
+        dataclasses.replace(CONFIG, num_workers=2, use_gpu=True), run_flags(CONFIG)
+    )
+    for name, value in {"hidden_size": 99, "train_steps": 1_000_000}.items():
+        other = dataclasses.replace(CONFIG, **{name: value})
+        with pytest.raises(InputError, match=f"--{name} is {value}, but model run was trained"):
+            require_trained_with(other, run_flags(CONFIG))

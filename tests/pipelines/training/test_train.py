@@ -29,11 +29,12 @@ from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.cross_fit import cross_fit
 from pipelines.training.job import main
 from pipelines.training.ray_job import add_bigrams_and_initial_weights
+from pipelines.training.run_directory import write_flags
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import set_cluster
 from pipelines.training.trainer_setup import make_trainer
 from pipelines.training.validation import measure
-from sentiment.checkpoint import load
+from sentiment.checkpoint import load, save
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN
 from testing.generated import save_checkpoint, write_shards
@@ -168,6 +169,30 @@ def test_ray_and_tensorflow_load_only_where_there_is_work(corpus, tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     lines = ["Run finished is finished: nothing to do.", f"Model saved in: {tmp_path}/finished"]
     assert done.stdout.splitlines() == [*lines, "[]"], done.stderr
+
+
+def test_a_finished_run_is_not_said_to_be_that_of_other_flags_or_rows(corpus, tmp_path, capsys):
+    config = TrainConfig(
+        data_dir=str(corpus),
+        checkpoints_root=str(tmp_path),
+        summaries_dir=str(tmp_path / "logs"),
+        run_name="done",
+        stopwords_file=None,
+    )
+    model = dataclasses.replace(
+        save_checkpoint(tmp_path / "done"), training={"flags": dataclasses.asdict(config)}
+    )
+    save(model, str(tmp_path / "done"))
+    main(config)
+    assert "Warning" not in capsys.readouterr().out
+    with pytest.raises(InputError, match="--hidden_size is 99, but model done was trained with"):
+        main(dataclasses.replace(config, hidden_size=99))
+    run = tmp_path / "_runs" / "done"
+    write_flags(config, "of other rows", str(run))
+    (run / "checkpoint_manager_snapshot.json").touch()
+    main(config)
+    said = "are not the ones that run done was started with (name, size or time differs); choose"
+    assert said in capsys.readouterr().out
 
 
 def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
