@@ -42,6 +42,12 @@ class PredictConfig:
     text_column: str = "text"
     """Name of the text in the objects of --json."""
 
+    def __post_init__(self) -> None:
+        if self.text_column in ADDED:
+            raise sentiment.InputError(
+                f"--text_column {self.text_column}: the answer adds a field of that name"
+            )
+
 
 @compiling_said(standard_error)
 def main(config: PredictConfig) -> None:
@@ -56,23 +62,25 @@ def main(config: PredictConfig) -> None:
     is_json_input = config.json and not arguments
     output, printed = sys.stdout.buffer, 0
     for lines in [arguments] if arguments else lines_of(sys.stdin.buffer):
-        rows: list[dict[str, Any]] = []
+        rows: list[_Row] = []
         wrong: sentiment.InputError | None = None
         try:
             for line in lines:
                 rows.append(_row(line, config.text_column, is_json_input))
         except ValueError as error:
             wrong = sentiment.InputError(f"{place} {printed + len(rows) + 1} {error}")
-        texts = [row[config.text_column] for row in rows]
+        texts = [row.text for row in rows]
         probabilities = model.predict_proba(texts)
         winners = model.winners(probabilities)
         for row, winner, answer in zip(rows, winners.tolist(), probabilities.tolist(), strict=True):
             name = model.classes[winner]
             if config.json:
                 by_class = dict(zip(model.classes, (round(p, 6) for p in answer), strict=True))
-                text = json.dumps(row | {"label": name, "probabilities": by_class})
+                added = json.dumps({"label": name, "probabilities": by_class})
+                # Fields go as they came: a number may have more digits than Python keeps.
+                text = f"{row.json[:-1].rstrip()}, {added[1:]}"
             else:
-                text = f"{name}\t{answer[winner]:.6f}\t{row[config.text_column]}".replace("\n", " ")
+                text = f"{name}\t{answer[winner]:.6f}\t{row.text}".replace("\n", " ")
                 # Through a pipe the text goes as it came.
                 text = printable(text) if output.isatty() else text
             output.write(f"{text}\n".encode())
@@ -82,14 +90,22 @@ def main(config: PredictConfig) -> None:
             raise wrong
 
 
-def _row(line: bytes, text_column: str, is_json: bool) -> dict[str, Any]:
-    """A line as an object with a text; ValueError says what is wrong with the line."""
+@dataclass(frozen=True)
+class _Row:
+    """A text, and the object that has it, as JSON."""
+
+    text: str
+    json: str
+
+
+def _row(line: bytes, text_column: str, is_json: bool) -> _Row:
+    """A line as a text and its object; ValueError says what is wrong with the line."""
     try:
         text = line.decode()
     except UnicodeDecodeError:
         raise ValueError("is not valid UTF-8") from None
     if not is_json:
-        return {text_column: text}
+        return _Row(text, json.dumps({text_column: text}))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -105,7 +121,7 @@ def _row(line: bytes, text_column: str, is_json: bool) -> dict[str, Any]:
         row[text_column].encode()
     except UnicodeEncodeError:
         raise ValueError("is not valid Unicode") from None
-    return row
+    return _Row(row[text_column], json.dumps(row) if isinstance(value, str) else text.strip())
 
 
 def load() -> command.Program[Any]:

@@ -132,7 +132,7 @@ def _problems_of_totals(output: Output) -> Iterator[str]:
 def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:
     """Shards that are not, or not as they are now, in the output, by content and rows."""
     known = output.plans.known
-    rows = np.concatenate([[row or 0 for row in plan.rows] for plan in output.plans])
+    rows = np.array([row or 0 for plan in output.plans for row in plan.rows], np.int64)
     settings = cast(OutputSettings, output.plans[0].settings)
     found = difference(known, listed)
     yield from _problems_of_difference(output, rows, settings, listed, found)

@@ -196,6 +196,19 @@ def test_json_lines_come_back_with_label_and_probabilities(model):
         assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_fields_of_json_lines_come_back_as_they_came(model):
+    """Also numbers that Python cannot hold."""
+    row = '{ "n": 12345678901234567890.123, "m":1e400, "a": "\\u00e9", "b": "é", "text": "good" }'
+    (line,) = predict(model, f"{row}\n".encode(), flags=("--json",)).stdout.decode().splitlines()
+    assert line.startswith(f'{row[:-2]}, "label": "')
+    assert answers(f"{line}\n".encode())[0]["text"] == "good"
+
+
+def test_the_text_cannot_have_the_name_of_an_answer(model):
+    done = predict(model, b"", code=2, flags=("--json", "--text_column", "label"))
+    assert done.stderr == b"error: --text_column label: the answer adds a field of that name\n"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
