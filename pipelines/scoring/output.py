@@ -420,6 +420,9 @@ class Output:
 
     def _count_removed(self, names: pa.Array) -> None:
         """Count parts that are removed, string[n], as far as they were done and recorded."""
+        # Of those that were to be scored again the records are forgotten.
+        again = self._again.keys() & set(names.to_pylist() if self._again else ())
+        self.removed.update(parts=len(again), rows=sum(self._again.pop(name)[0] for name in again))
         rows = self._manifest.find(names)
         rows = rows[rows >= 0]
         scored = self._manifest.table["rows"].take(pa.array(rows))

@@ -1,6 +1,7 @@
 """What a job does before and beside its usual way: --dry_run, --limit and --retry_rejected."""
 
 import io
+import json
 import os
 from collections import Counter
 from contextlib import redirect_stdout
@@ -140,6 +141,16 @@ def test_what_was_rejected_is_scored_again_on_demand(lake):
     others = {path for path in lake.scored.glob("part-*") if path != again}
     assert {path: after[path] for path in others} == {path: before[path] for path in others}
     assert (lake.scored / "_rejected" / "shards.parquet").exists()
+
+
+def test_rows_that_are_removed_because_their_shard_has_changed_are_counted(lake):
+    path = lake.corpus / "c.csv"
+    path.write_text("id,text\n20,word\n21,word\n22\n")
+    lake.night(max_rejected="100%")
+    path.write_text("id,text\n20,word\n")
+    lake.night(retry_rejected=True)
+    *_, last = sorted((lake.scored / "_manifest").glob("run-*.json"))
+    assert json.loads(last.read_text())["removed"] == {"parts": 1, "rows": 2}
 
 
 class Watched(LocalExecutor):
