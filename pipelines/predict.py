@@ -18,7 +18,6 @@ from pipelines.console import command
 from pipelines.console.standard_input import lines_of
 from pipelines.console.terminal import printable
 from pipelines.console.waiting import compiling_said, standard_error, waiting
-from sentiment.numba_cache import load_numba
 
 ADDED = {"label", "probabilities"}
 """Fields of the answers of --json."""
@@ -53,6 +52,9 @@ class PredictConfig:
 def main(config: PredictConfig) -> None:
     """Print a line per text, as soon as the text is there."""
     with waiting(f"Loading the model of {config.checkpoints_dir}", stream=standard_error):
+        # Not before `command.run` has said how Numba is to load.
+        from sentiment.numba_cache import load_numba
+
         load_numba()
         model = sentiment.load(config.checkpoints_dir)
     arguments = [text.encode("utf-8", "surrogateescape") for text in config.texts]

@@ -121,12 +121,9 @@ def _problems_of_totals(output: Output) -> Iterator[str]:
         if success.get(name) != value:
             yield f"_SUCCESS says {name} {success.get(name)}, the records of the parts {value}"
     labels = dict(zip(output.plans.classes, totals.classes.tolist(), strict=True))
-    # Earlier versions did not write these two.
+    # Earlier versions did not write them.
     if success.get("labels", labels) != labels:
         yield "_SUCCESS says other rows of the classes than the records of the parts"
-    wordless = success.get("wordless", totals.wordless)
-    if wordless != totals.wordless:
-        yield f"_SUCCESS says wordless {wordless}, the records of the parts {totals.wordless}"
 
 
 def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:

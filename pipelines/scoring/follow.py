@@ -20,10 +20,9 @@ from pipelines.scoring.config import OutputSettings, ScoreConfig
 from pipelines.scoring.counting import count_shards, forget_counts
 from pipelines.scoring.counts import Counts
 from pipelines.scoring.executor import Executor
-from pipelines.scoring.fence import has_plan
 from pipelines.scoring.known import KnownShards
 from pipelines.scoring.mending import remove_retired
-from pipelines.scoring.output import Output, overwrite, writing
+from pipelines.scoring.output import Output, overwrite, require_own, writing
 from pipelines.scoring.plan import Changes, Plan
 from pipelines.scoring.planner import make_plan
 from pipelines.scoring.shards import Shards
@@ -130,6 +129,8 @@ def follow(
         say_step(step, output.plans.known, shards)
         stale.add(step.stale)
         if step.plan is not None:
+            # Flags that are refused leave no plan.
+            executor.require_room(len(step.plan.parts) + output.missing_parts)
             _add(output, step.plan)
     return stale
 
@@ -146,8 +147,7 @@ def begin_anew(
     What is there is removed when that plan is made and can be carried out, so not if a flag, the
     input or the cluster is refused. Raises InputError and Failure.
     """
-    if not has_plan(directory):
-        Output(directory)  # Raises if other files are there.
+    require_own(directory)
     # A directory that is not there has no plans.
     blank = Output(storage.join(directory, "_manifest", ".anew"))
     step = next_step(config, settings, shards, blank, executor, Stale())

@@ -324,12 +324,14 @@ def _score_missing(
     if record.failed_parts:
         output.look()  # Raises if another program has overwritten the output.
         rest = ", and the rest was not tried" if failed_in_a_row == MAX_FAILED_IN_A_ROW else ""
-        remedy = "run the same command again"
+        failed = f"{record.failed_parts:,} of {quantity(number, 'part')}"
         if not config.sync and lacks_input(output, shards):
-            remedy = "the same command with --sync makes the output follow the input"
+            raise PartsFailed(
+                f"{failed} failed{rest}; the first: {first_error}: the same command with --sync "
+                "makes the output follow the input"
+            )
         raise PartsFailed(
-            f"{record.failed_parts:,} of {quantity(number, 'part')} failed{rest}; the first: "
-            f"{first_error}: {remedy}"
+            f"{failed} failed{rest}; the first: {first_error}: run the same command again"
         )
 
 

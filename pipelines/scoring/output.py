@@ -291,8 +291,7 @@ class Output:
             if not self._is_settled(plans):
                 return None
             labels = dict(zip(self.plans.classes, totals.classes.tolist(), strict=True))
-            sums = {**totals.counts, "wordless": totals.wordless, "labels": labels}
-            self.finish(sums, warnings)
+            self.finish({**totals.counts, "labels": labels}, warnings)
             # A plan of the same moment, where there are no locks.
             self.look()
             if not self._is_settled(plans):
@@ -478,6 +477,18 @@ class Output:
             raise Failure(
                 f"--output {self.directory} cannot be read: {message}: run the same command again"
             ) from error
+
+
+def require_own(directory: str) -> None:
+    """Raise InputError if the directory has files and no job of this program began there, and
+    Failure if it cannot be read."""
+    try:
+        is_own = fence.has_plan(directory)
+    except OSError as error:
+        message = without_details(on_one_line(error))
+        raise Failure(f"--output {directory} cannot be read: {message}") from error
+    if not is_own:
+        Output(directory)
 
 
 def overwrite(directory: str) -> Output:

@@ -112,7 +112,7 @@ class RayExecutor:
         self._session.close()
 
     def _needs_no_ray(self, number: int) -> bool:
-        return number == 1 and not self._config.use_gpu
+        return number == 0 or (number == 1 and not self._config.use_gpu)
 
     def _pool(self) -> Pool:
         has_bucket = "://" in self._output or any("://" in shard.path for shard in self._shards)

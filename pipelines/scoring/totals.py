@@ -123,7 +123,8 @@ class Scored:
     truncated: int
     """Rows scored on their first tokens only."""
     wordless: int
-    """Rows scored whose text has no word that the model knows: their answers mean nothing."""
+    """Rows scored whose text has no word that the model knows: their answers mean nothing. As far
+    as they were counted: not in parts of which only the file is left."""
     labels: dict[str, int]
     """Rows of each class, by its name."""
     new_rows: int

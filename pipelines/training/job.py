@@ -74,6 +74,7 @@ def main(config: TrainConfig) -> str:
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
     cache = config.cache_dir or storage.join(directory_of(config.data_dir, shards), "_prepared")
+    storage.require_writable(config.checkpoints_root, "--checkpoints_root")
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
     directory = storage.join(runs, name)
     changed = changed_flags(config, directory)
@@ -85,7 +86,6 @@ def main(config: TrainConfig) -> str:
         if line := other_corpus(config, spec.key, directory):
             warn(f"Warning: {printable(line)} to train on them")
     else:
-        storage.require_writable(config.checkpoints_root, "--checkpoints_root")
         storage.require_writable(cache, "--cache_dir")
         storage.require_writable(config.summaries_dir, "--summaries_dir")
         for remark in filter(None, remarks):

@@ -296,15 +296,12 @@ def test_damage_is_named(lake, capsys, damage, name, said):
     assert said in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["rows", "wordless"])
-def test_totals_that_somebody_changed_are_named(lake, capsys, name):
+def test_totals_that_somebody_changed_are_named(lake, capsys):
     success = json.loads((lake.scored / "_SUCCESS").read_text())
-    value = success[name]
-    (lake.scored / "_SUCCESS").write_text(json.dumps(success | {name: value + 1}))
+    (lake.scored / "_SUCCESS").write_text(json.dumps(success | {"rows": 20}))
     with pytest.raises(Failure, match=r"^1 problem in"):
         verify(lake)
-    said = f"_SUCCESS says {name} {value + 1}, the records of the parts {value}"
-    assert said in capsys.readouterr().out
+    assert "_SUCCESS says rows 20, the records of the parts 19" in capsys.readouterr().out
 
 
 def verified(lake, capsys, *inputs):

@@ -354,6 +354,26 @@ def test_overwrite_removes_nothing_where_it_is_refused(small, flags, said, local
     assert (small / "scored" / "_SUCCESS").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [({"num_actors": 100}, "--num_actors 100"), ({"use_gpu": True}, "--use_gpu: 0 GPUs here")],
+)
+def test_a_job_that_the_machine_cannot_carry_leaves_no_plan(small, flags, said, local_ray):
+    with pytest.raises(InputError, match=re.escape(said)):
+        main(config(small, **FLAGS | flags))
+    assert [path for path in (small / "scored").rglob("*") if path.is_file()] == []
+
+
+def test_overwrite_leaves_files_of_others_alone(small):
+    (small / "scored").mkdir()
+    (small / "scored" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty, and no job of this program began there"):
+        main(config(small, **FLAGS, overwrite=True))
+    with pytest.raises(InputError, match=r"notes\.txt cannot be read"):
+        main(config(small, **FLAGS, overwrite=True, output=str(small / "scored" / "notes.txt")))
+    assert (small / "scored" / "notes.txt").read_text() == "mine"
+
+
 def test_changed_input_or_model_is_refused_and_overwrite_begins_anew(small, local_ray):
     main(config(small, **FLAGS))
     (small / "scored" / "notes.txt").write_text("mine")
