@@ -204,7 +204,7 @@ def next_step(
     found = replace(found, unknown=found.unknown[~is_stale])
     if not len(found.unknown) and not _has_gone(config, output.plans.known, found):
         return None
-    # Without plans of its own, an output that is overwritten keeps no counts, either.
+    # With --overwrite the directory may still be that of the output before.
     kept_in = None if config.dry_run or config.overwrite else output.directory
     if len(found.unknown):
         say(f"Counting the rows of {quantity(len(found.unknown), 'shard')} ...")

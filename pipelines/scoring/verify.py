@@ -58,7 +58,7 @@ def checks_of(
         by: kept columns by whose values rows are counted.
     """
     plans, hashes = comparison.plans, manifest.table["sha256"]
-    rows = [plan.parts.rows for plan in plans]
+    rows, classes = [plan.parts.rows for plan in plans], plans.classes
     checks = []
     for part in parts.tolist():
         number, index = int(plans.plan_of[part]), int(plans.index_in_plan[part])
@@ -70,7 +70,7 @@ def checks_of(
                 plan=plans.digests[number],
                 rows=int(rows[number][index]),
                 pieces=int(starts[index + 1] - starts[index]),
-                classes=plans.classes,
+                classes=classes,
                 by=by,
                 sha256=hashes[record].as_py().hex() if record >= 0 else "",
                 modified=int(comparison.modified[part]),

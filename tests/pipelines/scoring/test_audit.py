@@ -344,6 +344,21 @@ def test_a_touched_input_is_verified_by_its_content(whole, tmp_path, capsys):
     assert not moved
 
 
+def test_rows_are_whole_numbers_also_where_a_plan_has_no_shards(whole, tmp_path, capsys):
+    lake = Lake(tmp_path, whole.model)
+    path = lake.put("a.csv", *(f"0{i}" for i in range(10)))
+    lake.put("b.csv", *(f"1{i}" for i in range(10)))
+    lake.night()
+    (lake.corpus / "b.csv").unlink()
+    lake.night(sync=True)
+    # Of the same size and time.
+    time = path.stat().st_mtime_ns
+    path.write_text(path.read_text().replace("\n01", " 01"))
+    os.utime(path, ns=(time, time))
+    wrong, _ = verified(lake, capsys, lake.corpus)
+    assert wrong == [f"{path} has 9 rows, and 10 were planned"]
+
+
 def test_what_is_missing_new_or_changed_in_a_copy_is_named(lake, copied, capsys):
     a, c, copy = copied / "a.csv", copied / "c.csv", copied / "z.csv"
     shutil.copy(c, copy)

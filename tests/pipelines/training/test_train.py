@@ -193,6 +193,8 @@ def test_a_finished_run_is_not_said_to_be_that_of_other_flags_or_rows(corpus, tm
     main(config)
     said = "are not the ones that run done was started with (name, size or time differs); choose"
     assert said in capsys.readouterr().out
+    # Flags that are refused, and a run that is finished, make no directory.
+    assert not (tmp_path / "logs").exists()
 
 
 def test_samples_are_of_what_training_sees(corpus, tmp_path, monkeypatch):
