@@ -24,7 +24,7 @@ demo: $(PROGRAMS)
 	$(BIN)/python -m pipelines.train --data_dir data/crowdflower --preset best --run_name demo
 	$(BIN)/python -m pipelines.evaluate --checkpoints_dir checkpoints/demo --baseline
 	$(BIN)/python -m pipelines.score --checkpoints_dir checkpoints/demo \
-		--input data/crowdflower/shards --output scored --keep_columns id text label --show_samples
+		--input data/crowdflower/shards --output scored-demo --keep_columns id text label --show_samples
 
 # Two processes: with three, several Rays start at once, and one may miss its limit of 30 seconds.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
