@@ -16,8 +16,9 @@ import pytest
 import sentiment
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.pieces import ShardPiece
 from pipelines.sources.split import Split
-from pipelines.training.cache_steps import count_shard
+from pipelines.training.cache_steps import count_piece
 from pipelines.training.corpus_classes import CorpusClasses, decide_classes
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
@@ -147,7 +148,8 @@ def counted(directory: Path) -> CorpusClasses:
     """The classes of a corpus, or the error that training ends with."""
     reader = LabelledReader("review", "liked")
     shards = find_labelled(str(directory), "--data_dir").shards
-    counts = [count_shard(shard, reader, Tokenizer(), Split(0, 0.2)) for shard in shards]
+    pieces = map(ShardPiece.whole, shards)
+    counts = [count_piece(piece, reader, Tokenizer(), Split(0, 0.2)) for piece in pieces]
     return decide_classes(counts, reader, "1%")
 
 

@@ -49,6 +49,17 @@ def map_in_tasks(
             ray.cancel(ref, force=True)
 
 
+def map_in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """What `map_in_tasks` does, with the results in the order of the items."""
+    early: dict[int, Result] = {}
+    following = 0
+    for index, result in map_in_tasks(function, items):
+        early[index] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
 def gave_up(error: RayError) -> Failure:
     """The error to raise where Ray gives up."""
     message = on_one_line(str(error).partition("\n")[0])

@@ -14,13 +14,16 @@ from pipelines.sources.labelled import LabelledReader, LabelledRows
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
-from pipelines.sources.shard import Shard
+from pipelines.sources.pieces import ShardPiece
 from pipelines.sources.split import Split
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
-from sentiment.text.tokenizer import Encoder, TokenIds
+from sentiment.text.tokenizer import Encoder, TokenIds, mix
 
 Result = TypeVar("Result")
+
+KEY_SEED = 8
+"""Of the hash that gives a row its key. `Split` uses no seed that is 2 modulo 3."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,22 @@ class LabelledTexts:
     """int16[n]: the class."""
     lengths: np.ndarray
     """int64[n]: tokens of each text, without stop words."""
+    keys: np.ndarray
+    """float64[n]: a random number from [0, 1) for each row, the same in every run."""
 
 
 @dataclass(frozen=True)
 class _ChosenRows:
-    """Which rows of a shard are read, and how."""
+    """Which rows of a piece are read, and how."""
 
     reader: LabelledReader
     encoder: Encoder
     split: Split | None
     parts: tuple[int, ...]
 
-    def of(self, shard: Shard) -> Iterator[tuple[LabelledRows[TokenIds], np.ndarray]]:
-        """The rows of a shard, a batch at a time, and bool[rows]: which of them are chosen."""
-        for rows in self.reader.read(shard, self.encoder):
+    def of(self, piece: ShardPiece) -> Iterator[tuple[LabelledRows[TokenIds], np.ndarray]]:
+        """The rows of a piece, a batch at a time, and bool[rows]: which of them are chosen."""
+        for rows in self.reader.read(piece.shard, self.encoder, piece.span):
             is_chosen = np.ones(len(rows.labels), bool)
             if self.split is not None:
                 is_chosen = np.isin(self.split(rows.tokens.hashes), self.parts)
@@ -71,18 +76,16 @@ class LabelledCorpus:
     """The rows of the corpus, of any part, that have no class or cannot be used."""
     detected: list[str]
     """What the shards themselves told of how to read them, in lines."""
-    _shards: tuple[Shard, ...]
+    _pieces: tuple[ShardPiece, ...]
     _chosen: _ChosenRows
     _tasks: ShardTasks
 
-    def each_shard(
-        self, work: Callable[[int, Iterator[LabelledTexts]], Result]
-    ) -> Iterator[Result]:
-        """Call `work`, which pickles, with each shard's number and its rows, blocks of any size;
-        the results in the order of shards. Raises InputError if a file has changed."""
+    def each_piece(self, work: Callable[[Iterator[LabelledTexts]], Result]) -> Iterator[Result]:
+        """Call `work`, which pickles, with the rows of each piece, blocks of any size; the results
+        in the order of pieces. Raises InputError if a file has changed."""
         found = 0
         function = partial(_work_on, work, self._chosen, self.label_map)
-        for rows, result in self._tasks.map(function, self._shards):
+        for rows, result in self._tasks.map(function, self._pieces):
             found += rows
             yield result
         if found != self.rows:
@@ -93,18 +96,17 @@ class LabelledCorpus:
 
 
 def _work_on(
-    work: Callable[[int, Iterator[LabelledTexts]], Result],
+    work: Callable[[Iterator[LabelledTexts]], Result],
     chosen: _ChosenRows,
     label_map: LabelMap,
-    numbered: tuple[int, Shard],
+    piece: ShardPiece,
 ) -> tuple[int, Result]:
-    """How many rows of a shard were chosen, and what `work` makes of them."""
-    number, shard = numbered
+    """How many rows of a piece were chosen, and what `work` makes of them."""
     found = 0
 
     def blocks() -> Iterator[LabelledTexts]:
         nonlocal found
-        for rows, is_chosen in chosen.of(shard):
+        for rows, is_chosen in chosen.of(piece):
             classes = chosen.classes(rows.values, label_map)[rows.labels]
             is_chosen &= classes >= 0
             found += int(np.count_nonzero(is_chosen))
@@ -112,15 +114,21 @@ def _work_on(
                 rows.texts.filter(pa.array(is_chosen)).cast(pa.large_string()),
                 classes[is_chosen].astype(np.int16),
                 np.diff(rows.tokens.offsets)[is_chosen],
+                _keys(rows.tokens.hashes, rows.numbers)[is_chosen],
             )
 
-    result = work(number, blocks())
+    result = work(blocks())
     return found, result
+
+
+def _keys(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """float64[n] by the texts' hashes, uint64[n], and their row numbers: copies have others."""
+    return mix(hashes ^ mix(numbers.astype(np.uint64), KEY_SEED), KEY_SEED) / 2.0**64
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """The labels of a shard."""
+    """The labels of a piece."""
 
     rows: dict[str, int]
     """Rows by label."""
@@ -129,12 +137,11 @@ class _Labels:
     left_out: LeftOut
 
 
-def _labels(rows_of_shard: _ChosenRows, numbered: tuple[int, Shard]) -> _Labels:
-    _, shard = numbered
+def _labels(chosen_rows: _ChosenRows, piece: ShardPiece) -> _Labels:
     all_rows: Counter[str] = Counter()
     chosen: Counter[str] = Counter()
     left_out = []
-    for rows, is_chosen in rows_of_shard.of(shard):
+    for rows, is_chosen in chosen_rows.of(piece):
         for counter, labels in ((all_rows, rows.labels), (chosen, rows.labels[is_chosen])):
             counts = np.bincount(labels, minlength=len(rows.values)).tolist()
             counter.update(dict(zip(rows.values, counts, strict=True)))
@@ -168,11 +175,12 @@ def find_rows(
     """
     has_format = reader.options.format is not None
     shards = tuple(find_labelled(data_dir, "--data_dir", where, has_format).shards)
+    pieces = tuple(tasks.pieces(shards, reader.count))
     rows = _ChosenRows(reader, checkpoint.encoder(), split, parts)
     rows_of: Counter[str] = Counter()
     chosen: Counter[str] = Counter()
     left_out = LeftOut()
-    for labels in tasks.map(partial(_labels, rows), shards):
+    for labels in tasks.map(partial(_labels, rows), pieces):
         rows_of.update(labels.rows)
         chosen.update(labels.chosen)
         left_out = LeftOut.merged([left_out, labels.left_out])
@@ -185,7 +193,7 @@ def find_rows(
         label_map,
         LeftOut.merged([left_out, LeftOut(unnamed=unnamed)]),
         reader.detected(shards),
-        shards,
+        pieces,
         rows,
         tasks,
     )

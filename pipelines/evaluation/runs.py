@@ -107,7 +107,7 @@ def regression(run: Run, tasks: ShardTasks) -> Model:
         record.where,
     )
     sample = Sample(SAMPLE_ROWS, learnt.rows)
-    for rows in learnt.each_shard(partial(_sampled, learnt.rows)):
+    for rows in learnt.each_piece(partial(_sampled, learnt.rows)):
         sample.extend(rows)
     table = sample.table()
     if len(table) < learnt.rows:
@@ -122,9 +122,9 @@ def regression(run: Run, tasks: ShardTasks) -> Model:
     return Model(lambda texts: predict(texts.to_pylist()), classes)
 
 
-def _sampled(of: int, number: int, blocks: Iterator[LabelledTexts]) -> Sample:
-    """A sample of a shard's rows; `of`: the rows of all shards."""
-    sample = Sample(SAMPLE_ROWS, of, number)
+def _sampled(of: int, blocks: Iterator[LabelledTexts]) -> Sample:
+    """A sample of a piece's rows; `of`: the rows of all pieces."""
+    sample = Sample(SAMPLE_ROWS, of)
     for block in blocks:
-        sample.add(pa.table({"text": block.texts, "label": block.labels}))
+        sample.add(pa.table({"text": block.texts, "label": block.labels}), block.keys)
     return sample

@@ -12,24 +12,23 @@ _KEY = "__key"
 
 
 class Sample:
-    """At most so many rows of a table, each as likely as the others; the same in every run.
+    """At most so many rows of a table, each as likely as the others, by keys that they have.
 
     Args:
         rows: at most.
         of: rows that are added to all samples that will be one (`extend`).
-        number: of this one among them.
     """
 
-    def __init__(self, rows: int, of: int, number: int = 0) -> None:
-        self._rows, self._random = rows, np.random.default_rng(number)
+    def __init__(self, rows: int, of: int) -> None:
+        self._rows = rows
         # The rows with the smallest keys stay. Of those that are left out here, none would stay.
         self._largest_key = (rows + 6 * math.sqrt(rows)) / max(of, 1)
         self._blocks: list[pa.Table] = []
         self._held = 0
 
-    def add(self, block: pa.Table) -> None:
-        """Add rows; all blocks have the same columns."""
-        keys = self._random.random(len(block))
+    def add(self, block: pa.Table, keys: np.ndarray) -> None:
+        """Add n rows with their keys, float64[n], which are random in [0, 1); all blocks have the
+        same columns."""
         keyed = block.append_column(_KEY, pa.array(keys))
         self._hold([keyed.filter(pa.array(keys < self._largest_key))])
 

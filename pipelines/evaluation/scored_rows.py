@@ -42,7 +42,7 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What models predict for a shard's rows."""
+    """What models predict for a piece's rows."""
 
     counts: dict[str, Counts]
     """By the model's name; {}: there are no rows."""
@@ -64,7 +64,7 @@ def score_rows(
     counts: dict[str, Counts] = {}
     pairs = dict.fromkeys(list(models)[1:], (0, 0))
     sample = Sample(sample_rows, corpus.rows)
-    for scores in corpus.each_shard(partial(_score_shard, models, sample_rows, corpus.rows)):
+    for scores in corpus.each_piece(partial(_score_piece, models, sample_rows, corpus.rows)):
         for name, found in scores.counts.items():
             counts[name] = counts[name] + found if name in counts else found
         for name, new in scores.only_right.items():
@@ -83,18 +83,17 @@ def score_rows(
     )
 
 
-def _score_shard(
+def _score_piece(
     models: Mapping[str, Model],
     sample_rows: int,
     of: int,
-    number: int,
     blocks: Iterator[LabelledTexts],
 ) -> _Scores:
-    """Score the rows of one shard; `of`: the rows of all shards."""
+    """Score the rows of one piece; `of`: the rows of all pieces."""
     first, *others = models
     counts: dict[str, Counts] = {}
     pairs = dict.fromkeys(others, (0, 0))
-    sample = Sample(sample_rows, of, number)
+    sample = Sample(sample_rows, of)
     for block in blocks:
         if not len(block.labels):
             continue
@@ -111,5 +110,6 @@ def _score_shard(
             new = only_right(block.labels, answers[first], answers[name])
             pairs[name] = (pairs[name][0] + new[0], pairs[name][1] + new[1])
         # By their places: a model may have any name.
-        sample.add(pa.table(list(columns.values()), names=list(map(str, range(len(columns))))))
+        names = list(map(str, range(len(columns))))
+        sample.add(pa.table(list(columns.values()), names=names), block.keys)
     return _Scores(counts, pairs, sample)

@@ -1,10 +1,12 @@
-"""A function for each shard: in this process, or in tasks of Ray where there is much to read."""
+"""A function for each piece: in this process, or in tasks of Ray where there is much to read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
 
+from pipelines.sources.counted import Counted
+from pipelines.sources.pieces import ShardPiece, divided
 from pipelines.sources.shard import Shard
 
 Result = TypeVar("Result")
@@ -14,39 +16,47 @@ LARGE_BYTES = 2**28
 model, and Ray five seconds to start."""
 
 TASK_BYTES = 2**25
-"""Shards of so many bytes in all make a task, which first loads what the function needs, such as a
+"""Pieces of so many bytes in all make a task, which first loads what the function needs, such as a
 model."""
 
 
 class ShardTasks:
-    """Calls functions for shards. `close` ends the Ray that it may have started."""
+    """Calls functions for pieces. `close` ends the Ray that it may have started."""
 
     def __init__(self) -> None:
         self._session = ExitStack()
         self._is_started = False
 
+    def pieces(
+        self, shards: Sequence[Shard], count: Callable[[Shard], Counted]
+    ) -> list[ShardPiece]:
+        """The pieces of the shards: where Ray is to read them, several of a large one.
+
+        `count` counts a shard's rows, and pickles. Raises what it raises.
+        """
+        if _is_little(shards):
+            return [ShardPiece.whole(shard) for shard in shards]
+        from pipelines.cluster.tasks import map_in_order
+
+        self._start(shards)
+        return divided(shards, partial(map_in_order, count))
+
     def map(
-        self, function: Callable[[tuple[int, Shard]], Result], shards: Sequence[Shard]
+        self, function: Callable[[ShardPiece], Result], pieces: Sequence[ShardPiece]
     ) -> Iterator[Result]:
-        """Call `function`, which pickles, for each shard with its number; the results in order.
+        """Call `function`, which pickles, for each piece; the results in order.
 
         Raises what the function raises, and Failure if processes or nodes die again and again.
         """
-        numbered = list(enumerate(shards))
-        if len(shards) == 1 or sum(shard.size for shard in shards) < LARGE_BYTES:
-            yield from map(function, numbered)
+        if _is_little(pieces):
+            yield from map(function, pieces)
             return
         # Ray takes seconds to load.
-        from pipelines.cluster.tasks import map_in_tasks
+        from pipelines.cluster.tasks import map_in_order
 
-        self._start(shards)
-        early: dict[int, list[Result]] = {}
-        following = 0
-        for number, results in map_in_tasks(partial(_each, function), _chunks(numbered)):
-            early[number] = results
-            while following in early:
-                yield from early.pop(following)
-                following += 1
+        self._start([piece.shard for piece in pieces])
+        for results in map_in_order(partial(_each, function), _chunks(pieces)):
+            yield from results
 
     def close(self) -> None:
         """End the Ray that this has started."""
@@ -63,20 +73,22 @@ class ShardTasks:
         require_shared([("--data_dir", path) for path in paths])
 
 
-def _chunks(numbered: Sequence[tuple[int, Shard]]) -> list[list[tuple[int, Shard]]]:
-    """The shards of each task, in order."""
-    chunks: list[list[tuple[int, Shard]]] = [[]]
+def _is_little(read: Sequence[Shard] | Sequence[ShardPiece]) -> bool:
+    return sum(each.size for each in read) < LARGE_BYTES
+
+
+def _chunks(pieces: Sequence[ShardPiece]) -> list[list[ShardPiece]]:
+    """The pieces of each task, in order."""
+    chunks: list[list[ShardPiece]] = [[]]
     held = 0
-    for number, shard in numbered:
-        chunks[-1].append((number, shard))
-        held += shard.size
+    for piece in pieces:
+        chunks[-1].append(piece)
+        held += piece.size
         if held >= TASK_BYTES:
             chunks.append([])
             held = 0
     return [chunk for chunk in chunks if chunk]
 
 
-def _each(
-    function: Callable[[tuple[int, Shard]], Result], chunk: Sequence[tuple[int, Shard]]
-) -> list[Result]:
-    return [function(numbered) for numbered in chunk]
+def _each(function: Callable[[ShardPiece], Result], chunk: Sequence[ShardPiece]) -> list[Result]:
+    return [function(piece) for piece in chunk]

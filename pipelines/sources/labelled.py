@@ -17,7 +17,7 @@ from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, Labels, read_labe
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import MAX_FIRST, LeftOut
 from pipelines.sources.options import ReadOptions
-from pipelines.sources.rows import Rows, choose_columns
+from pipelines.sources.rows import Rows, Span, choose_columns
 from pipelines.sources.shard import Shard
 from pipelines.sources.soft_labels import (
     NOT_PROBABILITIES,
@@ -104,17 +104,21 @@ class LabelledReader:
                     found[line] = number + 1, first
         return detected_notes(found)
 
+    def count(self, shard: Shard) -> Counted:
+        """Count a shard's rows. Raises what `Shard.count` raises."""
+        return shard.count(self._options)
+
     def read(
-        self, shard: Shard, tokenize: Callable[[pa.Array], TokensT]
+        self, shard: Shard, tokenize: Callable[[pa.Array], TokensT], span: Span | None = None
     ) -> Iterator[LabelledRows[TokensT]]:
-        """Read and tokenize a shard, a batch at a time.
+        """Read and tokenize a shard, or the rows of a span, a batch at a time.
 
         Rows are left out that have no label or none of a class, that are malformed, or whose text
         is null or not valid UTF-8.
 
         Raises BadShard if a column has an unsuitable type, or a label is too long for one.
         """
-        for rows in shard.rows([self.text_column, self.label_column], self._options):
+        for rows in shard.rows([self.text_column, self.label_column], self._options, span):
             Counted(len(rows.table), rows.table.schema).require_text(shard.path, self.text_column)
             yield self._labelled(shard, rows, tokenize)
 

@@ -16,31 +16,34 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from pipelines.cluster.ray_internals import data_options
-from pipelines.errors import Failure
+from pipelines.cluster.tasks import map_in_order
+from pipelines.errors import Failure, Unavailable
 from pipelines.sources.left_out import require_few_rejected
-from pipelines.sources.shard import Shard
+from pipelines.sources.pieces import ShardPiece, divided
 from pipelines.sources.split import TRAIN, VALIDATION, Split
 from pipelines.training.cache_executors import LocalCacheExecutor, RayCacheExecutor
 from pipelines.training.cache_steps import (
     SPLITS,
-    ShardCopies,
-    ShardCounts,
-    ShardSample,
+    PieceCopies,
+    PieceCounts,
+    PieceSample,
     WrittenFile,
     count_copies,
-    count_shard,
-    encode_shard,
-    sample_shard,
+    count_piece,
+    encode_piece,
+    sample_piece,
     write_file,
 )
 from pipelines.training.copies import CopyNumbers, FrequentTexts
 from pipelines.training.corpus_classes import CorpusClasses, decide_classes
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
+from pipelines.training.unlabelled import UnlabelledSample, UnlabelledShards
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
@@ -86,15 +89,20 @@ def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpu
 
 
 def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
-    """Prepare the corpus in three passes over the shards: sample, count, encode."""
+    """Prepare the corpus in three passes over its pieces: sample, count, encode."""
     # Tasks take what a step closes over: not all the shards.
     reader, split, tokenizer = spec.reader, spec.split, Tokenizer(spec.stop_words)
-    small = sum(shard.size for shard in spec.shards) <= LOCAL_BYTES
-    executor = LocalCacheExecutor(spec.shards) if small else RayCacheExecutor(spec.shards)
+    executor: LocalCacheExecutor | RayCacheExecutor
+    if sum(shard.size for shard in spec.shards) <= LOCAL_BYTES:
+        pieces = [ShardPiece.whole(shard) for shard in spec.shards]
+        executor = LocalCacheExecutor(pieces)
+    else:
+        pieces = _divided(spec)
+        executor = RayCacheExecutor(pieces)
     if spec.n_samples is not None:
         split = _sampling_split(executor, spec, tokenizer, spec.n_samples)
 
-    counts = executor.count(lambda shard: count_shard(shard, reader, tokenizer, split))
+    counts = executor.count(lambda piece: count_piece(piece, reader, tokenizer, split))
     _require_good(counts)
     classes = decide_classes(counts, reader, max_rejected)
     rows = classes.rows
@@ -102,7 +110,7 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
     distinct = sum(count.distinct_tokens for count in counts)
     frequencies = vocabulary.merge(executor.frequencies(distinct, rows["train"], spec.min_share))
     frequent = vocabulary.frequent(frequencies, rows["train"], spec.min_share)
-    sample = spec.unlabelled.sample(tokenizer, split) if spec.unlabelled else None
+    sample = _unlabelled_sample(spec.unlabelled, tokenizer, split) if spec.unlabelled else None
     if sample:
         frequent = vocabulary.merge([frequent, sample.frequencies(tokenizer, spec.min_share)])
     # The rare ones are left out already.
@@ -117,9 +125,9 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
     if sample:
         sample.write(encoder, directory)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / FILE_ROWS)
-    copies = _copy_numbers(executor, spec.shards, counts, classes, encoder, split)
+    copies = _copy_numbers(executor, pieces, counts, classes, encoder, split)
     written = executor.write(
-        lambda shard: encode_shard(shard, classes.reader, encoder, split, files, copies),
+        lambda piece: encode_piece(piece, classes.reader, encoder, split, files, copies),
         lambda table: write_file(table, files, directory),
         files,
     )
@@ -150,20 +158,39 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
     )
 
 
+def _divided(spec: CorpusSpec) -> list[ShardPiece]:
+    """The pieces of a corpus that is prepared on Ray."""
+    try:
+        return divided(spec.shards, partial(map_in_order, spec.reader.count))
+    except Unavailable as error:
+        raise Failure(f"{error}: run the same command again") from error
+
+
+def _unlabelled_sample(
+    unlabelled: UnlabelledShards, tokenizer: Tokenizer, split: Split
+) -> UnlabelledSample:
+    """The sample of texts without labels, read in this process if they are few."""
+    is_little = sum(shard.size for shard in unlabelled.shards) <= LOCAL_BYTES
+    try:
+        return unlabelled.sample(tokenizer, split, map if is_little else map_in_order)
+    except Unavailable as error:
+        raise Failure(f"{error}: run the same command again") from error
+
+
 def _sampling_split(
     executor: LocalCacheExecutor | RayCacheExecutor, spec: CorpusSpec, tokenizer: Tokenizer, n: int
 ) -> Split:
     """The split with a bound of the sampling hashes, so that at most n rows take part."""
     reader, split = spec.reader, spec.split
-    samples = executor.each(lambda shard: sample_shard(shard, reader, tokenizer, split, n))
+    samples = executor.each(lambda piece: sample_piece(piece, reader, tokenizer, split, n))
     _require_good(samples)
     return replace(split, sample_below=_threshold([sample.hashes for sample in samples], n))
 
 
 def _copy_numbers(
     executor: LocalCacheExecutor | RayCacheExecutor,
-    shards: list[Shard],
-    counts: list[ShardCounts],
+    pieces: list[ShardPiece],
+    counts: list[PieceCounts],
     classes: CorpusClasses,
     encoder: Encoder,
     split: Split,
@@ -175,17 +202,17 @@ def _copy_numbers(
     counted = {}
     if len(hashes):
         k = len(classes.names)
-        found = executor.each(lambda shard: count_copies(shard, classes.reader, encoder, hashes, k))
+        found = executor.each(lambda piece: count_copies(piece, classes.reader, encoder, hashes, k))
         _require_good(found)
-        by_path = {each.path: each.copies for each in found}
-        counted = {shard.path: by_path[shard.path] for shard in shards}
+        by_piece = {each.piece: each.copies for each in found}
+        counted = {piece: by_piece[piece] for piece in pieces}
     return CopyNumbers.of(hashes, counted, rows)
 
 
 def _require_good(
-    outcomes: Sequence[ShardCounts] | Sequence[ShardSample] | Sequence[ShardCopies],
+    outcomes: Sequence[PieceCounts] | Sequence[PieceSample] | Sequence[PieceCopies],
 ) -> None:
-    """Raise InputError for the first shard that has an error, or Failure if it is an outage.
+    """Raise InputError for the first piece that has an error, or Failure if it is an outage.
 
     Tasks return errors: what Ray Data raises for an error that a task raised has lost its cause.
     """
@@ -200,7 +227,7 @@ def _threshold(hashes: list[bytes], n: int) -> int | None:
     """The greatest bound that at most n hashes are below, so that equal texts stay together.
 
     Args:
-        hashes: uint64[...] of each shard, as bytes: its n + 1 smallest sampling hashes.
+        hashes: uint64[...] of each piece, as bytes: its n + 1 smallest sampling hashes.
         n: rows to use at most.
     """
     smallest = np.sort(np.concatenate([np.frombuffer(each, np.uint64) for each in hashes]))

@@ -17,30 +17,30 @@ from ray.exceptions import RayTaskError
 from pipelines.cluster import arrow_ipc as ipc
 from pipelines.cluster.datasets import rows_of, tables_of
 from pipelines.errors import Failure, Unavailable
-from pipelines.sources.shard import Shard
-from pipelines.training.cache_steps import ShardCounts, WrittenFile
+from pipelines.sources.pieces import ShardPiece
+from pipelines.training.cache_steps import PieceCounts, WrittenFile
 from sentiment.text import vocabulary
 
 Result = TypeVar("Result")
 
 PARTITION_TOKENS = 500_000
-"""Distinct tokens, counted once per shard, whose counts one task adds up, approximately."""
+"""Distinct tokens, counted once per piece, whose counts one task adds up, approximately."""
 
 
 class LocalCacheExecutor:
     """Runs the steps in this process: for small corpora."""
 
-    def __init__(self, shards: list[Shard]) -> None:
-        self._shards = shards
+    def __init__(self, pieces: list[ShardPiece]) -> None:
+        self._pieces = pieces
         self._frequencies: list[pa.Table] = []
 
-    def each(self, step: Callable[[Shard], Result]) -> list[Result]:
-        """The step's result for every shard, in any order."""
-        return [step(shard) for shard in self._shards]
+    def each(self, step: Callable[[ShardPiece], Result]) -> list[Result]:
+        """The step's result for every piece, in any order."""
+        return [step(piece) for piece in self._pieces]
 
-    def count(self, step: Callable[[Shard], ShardCounts]) -> list[ShardCounts]:
-        """The step's result for every shard, without `frequencies`, which the executor keeps."""
-        counts = [step(shard) for shard in self._shards]
+    def count(self, step: Callable[[ShardPiece], PieceCounts]) -> list[PieceCounts]:
+        """The step's result for every piece, without `frequencies`, which the executor keeps."""
+        counts = [step(piece) for piece in self._pieces]
         self._frequencies = [each.frequencies for each in counts if each.frequencies is not None]
         return [replace(each, frequencies=None) for each in counts]
 
@@ -48,7 +48,7 @@ class LocalCacheExecutor:
         """The frequencies that `count` kept. A token may be in several tables.
 
         Args:
-            distinct_tokens: sum of `distinct_tokens` over all shards.
+            distinct_tokens: sum of `distinct_tokens` over all pieces.
             texts: number of training texts.
             min_share: tokens in at most this share of the texts may be missing.
         """
@@ -56,18 +56,18 @@ class LocalCacheExecutor:
 
     def write(
         self,
-        encode: Callable[[Shard], Iterator[pa.Table]],
+        encode: Callable[[ShardPiece], Iterator[pa.Table]],
         write: Callable[[pa.Table], WrittenFile],
         files: int,
     ) -> list[WrittenFile]:
-        """Encode every shard, bring rows with the same `file` together, and write each file.
+        """Encode every piece, bring rows with the same `file` together, and write each file.
 
         Args:
             encode: gives tables with a column `file`.
             write: writes the rows of a file.
             files: number of files of each split.
         """
-        rows = pa.concat_tables([table for shard in self._shards for table in encode(shard)])
+        rows = pa.concat_tables([table for piece in self._pieces for table in encode(piece)])
         numbers = pc.unique(rows["file"])
         return [write(rows.filter(pc.equal(rows["file"], number))) for number in numbers]
 
@@ -75,32 +75,34 @@ class LocalCacheExecutor:
 class RayCacheExecutor:
     """Runs the steps as tasks of Ray Data: for any number of rows.
 
-    A task takes a shard and returns a result as the row of a dataset. The methods are those of
+    A task takes a piece and returns a result as the row of a dataset. The methods are those of
     LocalCacheExecutor.
     """
 
-    def __init__(self, shards: list[Shard]) -> None:
-        self._shards = ray.data.from_items([asdict(shard) for shard in shards])
+    def __init__(self, pieces: list[ShardPiece]) -> None:
+        self._pieces = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces])
         self._counted: ray.data.Dataset | None = None
 
-    def each(self, step: Callable[[Shard], Result]) -> list[Result]:
+    def each(self, step: Callable[[ShardPiece], Result]) -> list[Result]:
         """See LocalCacheExecutor."""
-        results = self._shards.map(lambda row: {"result": pickle.dumps(step(Shard(**row)))})
+        results = self._pieces.map(
+            lambda row: {"result": pickle.dumps(step(pickle.loads(row["piece"])))}
+        )
         return [pickle.loads(row["result"]) for row in rows_of(results)]
 
-    def count(self, step: Callable[[Shard], ShardCounts]) -> list[ShardCounts]:
+    def count(self, step: Callable[[ShardPiece], PieceCounts]) -> list[PieceCounts]:
         """See LocalCacheExecutor. Ray keeps the frequencies, on disk if memory is short.
 
         The distinct tokens of a large corpus are too many for one process.
         """
 
         def count(row: dict[str, Any]) -> dict[str, Any]:
-            counts = step(Shard(**row))
+            counts = step(pickle.loads(row["piece"]))
             table = ipc.to_bytes(counts.frequencies)
             # As bytes: of dicts with other keys in each row Arrow would make one struct.
             return {"counts": pickle.dumps(replace(counts, frequencies=None)), "frequencies": table}
 
-        self._counted = self._shards.map(count).materialize()
+        self._counted = self._pieces.map(count).materialize()
         rows = rows_of(self._counted.drop_columns(["frequencies"]))
         return [pickle.loads(row["counts"]) for row in rows]
 
@@ -125,13 +127,17 @@ class RayCacheExecutor:
 
     def write(
         self,
-        encode: Callable[[Shard], Iterator[pa.Table]],
+        encode: Callable[[ShardPiece], Iterator[pa.Table]],
         write: Callable[[pa.Table], WrittenFile],
         files: int,
     ) -> list[WrittenFile]:
         """See LocalCacheExecutor."""
-        rows = self._shards.map_batches(
-            lambda batch: (table for row in batch.to_pylist() for table in encode(Shard(**row))),
+        rows = self._pieces.map_batches(
+            lambda batch: (
+                table
+                for content in batch["piece"].to_pylist()
+                for table in encode(pickle.loads(content))
+            ),
             batch_size=1,
             batch_format="pyarrow",
         )

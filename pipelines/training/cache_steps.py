@@ -1,4 +1,4 @@
-"""The steps of preparing a corpus: sample, count and encode a shard, and write a file.
+"""The steps of preparing a corpus: sample, count and encode a piece of it, and write a file.
 
 Executors run them in this process or as tasks of Ray Data.
 """
@@ -13,7 +13,7 @@ from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import require_few
 from pipelines.sources.left_out import LeftOut
-from pipelines.sources.shard import Shard
+from pipelines.sources.pieces import ShardPiece
 from pipelines.sources.split import LEFT_OUT, TEST, TRAIN, VALIDATION, Split
 from pipelines.training.copies import (
     CopyNumbers,
@@ -38,8 +38,8 @@ SIDES = LEFT_OUT + 1
 
 
 @dataclass(frozen=True)
-class ShardSample:
-    """The texts of a shard that may take part in a sample of n rows."""
+class PieceSample:
+    """The texts of a piece that may take part in a sample of n rows."""
 
     error: str
     """Why the shard cannot be used; empty if it can."""
@@ -50,8 +50,8 @@ class ShardSample:
 
 
 @dataclass(frozen=True)
-class ShardCounts:
-    """Counts of a shard."""
+class PieceCounts:
+    """Counts of a piece."""
 
     error: str
     """Why the shard cannot be used; empty if it can."""
@@ -77,11 +77,10 @@ class ShardCounts:
 
 
 @dataclass(frozen=True)
-class ShardCopies:
-    """The copies of some texts in a shard."""
+class PieceCopies:
+    """The copies of some texts in a piece."""
 
-    path: str
-    """Of the shard."""
+    piece: ShardPiece
     error: str
     """Why the shard cannot be used; empty if it can."""
     is_outage: bool
@@ -101,31 +100,31 @@ class WrittenFile:
     """int64[distinct, 2]: pairs of a number of tokens and how many texts have it, ascending."""
 
 
-def sample_shard(
-    shard: Shard, reader: LabelledReader, tokenizer: Tokenizer, split: Split, n: int
-) -> ShardSample:
-    """The n + 1 smallest sampling hashes of a shard."""
+def sample_piece(
+    piece: ShardPiece, reader: LabelledReader, tokenizer: Tokenizer, split: Split, n: int
+) -> PieceSample:
+    """The n + 1 smallest sampling hashes of a piece."""
     smallest = np.empty(0, np.uint64)
     try:
-        for rows in reader.read(shard, tokenizer.tokens):
+        for rows in reader.read(piece.shard, tokenizer.tokens, piece.span):
             smallest = np.append(smallest, split.sampling_hashes(rows.tokens.hashes))
             smallest = np.sort(smallest)[: n + 1]
     except (InputError, Failure) as error:
-        return ShardSample(str(error), isinstance(error, Failure), b"")
-    return ShardSample("", False, smallest.tobytes())
+        return PieceSample(str(error), isinstance(error, Failure), b"")
+    return PieceSample("", False, smallest.tobytes())
 
 
-def count_shard(
-    shard: Shard, reader: LabelledReader, tokenizer: Tokenizer, split: Split
-) -> ShardCounts:
-    """Count a shard's rows by label and split, and the training texts that each token is in."""
+def count_piece(
+    piece: ShardPiece, reader: LabelledReader, tokenizer: Tokenizer, split: Split
+) -> PieceCounts:
+    """Count a piece's rows by label and split, and the training texts that each token is in."""
     labels: dict[str, np.ndarray] = {}
     left_out, is_soft = LeftOut(), False
     longest, longest_row, error, is_outage = 0, "", "", False
     frequent = FrequentTexts.of(np.empty(0, np.uint64))
     frequencies: list[pa.Table] = []
     try:
-        for rows in reader.read(shard, tokenizer.tokens):
+        for rows in reader.read(piece.shard, tokenizer.tokens, piece.span):
             sides = split(rows.tokens.hashes)
             frequent = FrequentTexts.merged([frequent, FrequentTexts.of(rows.tokens.hashes)])
             left_out = LeftOut.merged([left_out, rows.left_out])
@@ -135,18 +134,18 @@ def count_shard(
             for value, by_side in zip(rows.values, counted, strict=True):
                 labels[value] = labels.get(value, 0) + by_side
             totals = {value: int(by_side.sum()) for value, by_side in labels.items()}
-            require_few(totals, f"{shard.path}: column {reader.label_column!r}")
+            require_few(totals, f"{piece.shard.path}: column {reader.label_column!r}")
             lengths = np.diff(rows.tokens.tokens.offsets.to_numpy())
             if len(lengths) and lengths.max() > longest:
                 row = int(lengths.argmax())
                 longest = int(lengths[row])
-                longest_row = f"{shard.path}, row {rows.numbers[row]}"
+                longest_row = f"{piece.shard.path}, row {rows.numbers[row]}"
             training = rows.tokens.tokens.filter(pa.array(sides == TRAIN))
             frequencies.append(vocabulary.document_frequencies(training))
     except (InputError, Failure) as cause:
         error, is_outage = str(cause), isinstance(cause, Failure)
     merged = vocabulary.merge(frequencies)
-    return ShardCounts(
+    return PieceCounts(
         error=error,
         is_outage=is_outage,
         labels={value: by_side.tolist() for value, by_side in labels.items()},
@@ -161,32 +160,32 @@ def count_shard(
 
 
 def count_copies(
-    shard: Shard, reader: LabelledReader, encoder: Encoder, hashes: np.ndarray, classes: int
-) -> ShardCopies:
-    """Count the copies of the texts with these hashes (uint64[texts], ascending) in a shard."""
+    piece: ShardPiece, reader: LabelledReader, encoder: Encoder, hashes: np.ndarray, classes: int
+) -> PieceCopies:
+    """Count the copies of the texts with these hashes (uint64[texts], ascending) in a piece."""
     copies = np.zeros((len(hashes), classes), np.int64)
     try:
-        for rows in reader.read(shard, encoder):
+        for rows in reader.read(piece.shard, encoder, piece.span):
             texts = places_of(rows.tokens.hashes, hashes)
             np.add.at(copies, (texts[texts >= 0], rows.labels[texts >= 0]), 1)
     except (InputError, Failure) as error:
-        return ShardCopies(shard.path, str(error), isinstance(error, Failure), copies)
-    return ShardCopies(shard.path, "", False, copies)
+        return PieceCopies(piece, str(error), isinstance(error, Failure), copies)
+    return PieceCopies(piece, "", False, copies)
 
 
-def encode_shard(
-    shard: Shard,
+def encode_piece(
+    piece: ShardPiece,
     reader: LabelledReader,
     encoder: Encoder,
     split: Split,
     files: int,
     copies: CopyNumbers,
 ) -> Iterator[pa.Table]:
-    """Token ids of the training and validation rows of a shard.
+    """Token ids of the training and validation rows of a piece.
 
     Args:
-        shard: to read.
-        reader: of the shard, with the labels of each class.
+        piece: to read.
+        reader: of its shard, with the labels of each class.
         encoder: from text to token ids.
         split: assigns texts to train, validation and test.
         files: number of files of each split.
@@ -201,8 +200,8 @@ def encode_shard(
         target fixed_size_list<float32>[K]: the probability of each class
         ids    large_list<int32>: token ids
     """
-    first = copies.first_of(shard.path)
-    for rows in reader.read(shard, encoder):
+    first = copies.first_of(piece)
+    for rows in reader.read(piece.shard, encoder, piece.span):
         if not len(rows.numbers):
             # Without labels it is unknown which column they would have.
             continue
@@ -232,7 +231,7 @@ def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
     """Bring the rows of one file into a random order, and write them into the directory.
 
     Args:
-        rows: of `encode_shard`, all with the same `file`.
+        rows: of `encode_piece`, all with the same `file`.
         files: number of files of each split.
         directory: path or URI.
     """

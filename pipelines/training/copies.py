@@ -1,6 +1,6 @@
 """Texts with very many copies, so that no task has to hold all copies of one.
 
-They are found while rows are counted (FrequentTexts), and then their copies in each shard are
+They are found while rows are counted (FrequentTexts), and then their copies in each piece are
 counted (CopyNumbers). So each copy gets a number of its own, by which it is assigned to a file.
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.sources.pieces import ShardPiece
 from sentiment.text.tokenizer import mix
 
 MAX_CANDIDATES = 256
@@ -73,16 +74,18 @@ class CopyNumbers:
 
     hashes: np.ndarray
     """uint64[m], ascending."""
-    first: Mapping[str, np.ndarray]
-    """int64[m, K] by the path of each shard: number of its first copy with each label."""
+    first: Mapping[ShardPiece, np.ndarray]
+    """int64[m, K] of each piece: number of its first copy with each label."""
 
     @staticmethod
-    def of(hashes: np.ndarray, counted: Mapping[str, np.ndarray], rows: int) -> "CopyNumbers":
-        """The numbers of all copies: label by label, and shard by shard.
+    def of(
+        hashes: np.ndarray, counted: Mapping[ShardPiece, np.ndarray], rows: int
+    ) -> "CopyNumbers":
+        """The numbers of all copies: label by label, and piece by piece.
 
         Args:
             hashes: uint64[m], ascending.
-            counted: int64[m, K] by the path of each shard, in order: copies with each label.
+            counted: int64[m, K] of each piece, in order: copies with each label.
             rows: of the corpus; texts with fewer than `many` copies get no numbers.
         """
         if not len(hashes):
@@ -91,14 +94,14 @@ class CopyNumbers:
         is_many = total.sum(axis=1) >= many(rows)
         next_number = np.cumsum(total, axis=1) - total
         first = {}
-        for path, copies in counted.items():
-            first[path] = next_number[is_many]
+        for piece, copies in counted.items():
+            first[piece] = next_number[is_many]
             next_number = next_number + copies
         return CopyNumbers(hashes[is_many], first)
 
-    def first_of(self, path: str) -> np.ndarray:
-        """int64[m, K] of a shard, to be counted up."""
-        return self.first[path].copy() if len(self.hashes) else np.zeros((0, 1), np.int64)
+    def first_of(self, piece: ShardPiece) -> np.ndarray:
+        """int64[m, K] of a piece, to be counted up."""
+        return self.first[piece].copy() if len(self.hashes) else np.zeros((0, 1), np.int64)
 
     def numbers(self, hashes: np.ndarray, labels: np.ndarray, first: np.ndarray) -> np.ndarray:
         """The number of each row of a batch among the copies of its text: int64[n].
@@ -108,7 +111,7 @@ class CopyNumbers:
         Args:
             hashes: uint64[n].
             labels: int64[n], the classes.
-            first: int64[m, K], of the shard; the batch's copies are added.
+            first: int64[m, K], of the piece; the batch's copies are added.
         """
         numbers = np.full(len(hashes), -1, np.int64)
         texts = places_of(hashes, self.hashes)

@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap, require_classes, require_rows
 from pipelines.sources.left_out import LeftOut, require_few_rejected
-from pipelines.training.cache_steps import SIDES, SPLITS, ShardCounts
+from pipelines.training.cache_steps import SIDES, SPLITS, PieceCounts
 from sentiment.errors import InputError
 
 
@@ -38,7 +38,7 @@ class CorpusClasses:
 
 
 def decide_classes(
-    counts: Sequence[ShardCounts], reader: LabelledReader, max_rejected: str
+    counts: Sequence[PieceCounts], reader: LabelledReader, max_rejected: str
 ) -> CorpusClasses:
     """The classes that `--labels` gives, or else those that the labels tell.
 

@@ -1,12 +1,14 @@
 """Run: prepare the corpus on Ray Data, train on Ray Train. Loads Ray."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pipelines.cluster.datasets import quiet_ray_data
 from pipelines.cluster.resources import resources_per_worker
 from pipelines.cluster.session import session
-from pipelines.cluster.shared_directories import require_shared
+from pipelines.cluster.shared_directories import one_of_each_directory, require_shared
 from pipelines.console.terminal import printable, quantity, say
+from pipelines.sources.shard import Shard
 from pipelines.training.best_checkpoint import final_checkpoint
 from pipelines.training.cache import prepare
 from pipelines.training.cache_sample import frequent_bigrams
@@ -53,7 +55,8 @@ def run(
     with session(config.verbose), quiet_ray_data(config.verbose):
         require_shared(
             [
-                ("--data_dir", spec.shards[0].path),
+                *_one_of_each("--data_dir", spec.shards),
+                *_one_of_each("--unlabelled", spec.unlabelled.shards if spec.unlabelled else ()),
                 ("--cache_dir", cache),
                 ("--checkpoints_root", config.checkpoints_root),
                 ("--summaries_dir", config.summaries_dir),
@@ -76,6 +79,11 @@ def run(
         say(_description(config, settings, name))
         weights, progress = fit(config, settings, per_worker, runs, name)
     return final_checkpoint(config, settings, spec.stop_words, weights, progress.validations)
+
+
+def _one_of_each(flag: str, shards: Sequence[Shard]) -> list[tuple[str, str]]:
+    """A shard of each directory, with the flag."""
+    return [(flag, path) for path in one_of_each_directory(shard.path for shard in shards)]
 
 
 def add_bigrams_and_initial_weights(

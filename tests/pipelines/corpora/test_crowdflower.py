@@ -21,8 +21,9 @@ from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.options import ReadOptions
+from pipelines.sources.pieces import ShardPiece
 from pipelines.sources.split import Split
-from pipelines.training.cache_steps import count_shard
+from pipelines.training.cache_steps import count_piece
 from pipelines.training.corpus_classes import decide_classes
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
@@ -82,7 +83,9 @@ def test_every_label_can_be_learnt_from(crowdflower):
     scored = replace(reader, text_column="text", label_column="label")
     shards = find_labelled(str(crowdflower / "shards"), "--data_dir").shards
     for own, files in ((reader, [training]), (scored, shards)):
-        counts = [count_shard(shard, own, Tokenizer(), Split(0, 0.2)) for shard in files]
+        counts = [
+            count_piece(ShardPiece.whole(shard), own, Tokenizer(), Split(0, 0.2)) for shard in files
+        ]
         classes = decide_classes(counts, own, "0")
         assert dict(zip(classes.names, classes.counted.sum(axis=1), strict=True)) == LABEL_ROWS
         assert classes.left_out == LeftOut()

@@ -42,7 +42,7 @@ def read(*args, **kwargs):
     corpus = find_rows(*args[:4], ShardTasks(), *args[4:], **kwargs)
     blocks = blocks_of(corpus)
     texts = [text for block in blocks for text in block.texts.to_pylist()]
-    columns = ([getattr(block, name) for block in blocks] for name in ("labels", "lengths"))
+    columns = ([getattr(block, name) for block in blocks] for name in ("labels", "lengths", "keys"))
     found = LabelledTexts(texts, *map(np.concatenate, columns))
     assert corpus.rows == len(texts) == len(found.labels)
     return corpus, found

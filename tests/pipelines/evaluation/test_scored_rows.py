@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.evaluation import job, shard_tasks
@@ -14,6 +15,8 @@ from pipelines.evaluation.runs import load_run, rows_to_score
 from pipelines.evaluation.sample import Sample
 from pipelines.evaluation.scored_rows import score_rows
 from pipelines.evaluation.shard_tasks import ShardTasks
+from pipelines.sources import pieces
+from pipelines.sources.listing import find_labelled
 from sentiment.errors import InputError
 from sentiment.metrics import compare_answers, measure
 from testing.evaluation_results import save_trained
@@ -24,6 +27,8 @@ from testing.generated import write_shards
 def model(tmp_path_factory):
     root = tmp_path_factory.mktemp("scored")
     write_shards(root / "corpus", rows=1500, shards=3)
+    second = root / "corpus" / "shard-1.parquet"
+    pq.write_table(pq.read_table(second), second, row_group_size=100)
     save_trained(str(root / "model"), root / "corpus")
     return str(root / "model")
 
@@ -82,10 +87,12 @@ def test_what_is_of_a_sample_is_said(model, monkeypatch, capsys, tmp_path):
 def test_rows_of_every_block_of_every_shard_are_as_likely():
     hits = np.zeros(1000, int)
     whole = Sample(100, 1000)
-    for number, first in enumerate(range(0, 1000, 250)):
-        sample = Sample(100, 1000, number)
+    keys = np.random.default_rng(0).random(1000)
+    for first in range(0, 1000, 250):
+        sample = Sample(100, 1000)
         for start in range(first, first + 250, 70):
-            sample.add(pa.table({"row": range(start, min(start + 70, first + 250))}))
+            block = range(start, min(start + 70, first + 250))
+            sample.add(pa.table({"row": block}), keys[block.start : block.stop])
         whole.extend(sample)
     rows = whole.table()["row"].to_numpy()
     hits[rows] += 1
@@ -97,7 +104,7 @@ def test_rows_of_every_block_of_every_shard_are_as_likely():
 
 def test_few_rows_are_all_in_the_sample():
     sample = Sample(100, 100)
-    sample.add(pa.table({"row": range(100)}))
+    sample.add(pa.table({"row": range(100)}), np.linspace(0, 0.99, 100))
     assert len(sample.table()) == 100
 
 
@@ -110,8 +117,11 @@ def test_tasks_of_ray_find_what_this_process_finds(model, monkeypatch, capsys, l
     metrics = job.evaluate(config)
     printed = capsys.readouterr().out
     monkeypatch.setattr(shard_tasks, "LARGE_BYTES", 1)
-    # The first of three shards is a task, the others are one.
-    monkeypatch.setattr(shard_tasks, "TASK_BYTES", 30_000)
+    # The first of three shards is a task, and row groups of the second are pieces of others.
+    monkeypatch.setattr(shard_tasks, "TASK_BYTES", 10_000)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1000)
+    shards = find_labelled(run.record.data_dir, "--data_dir").shards
+    assert len(ShardTasks().pieces(shards, run.record.reader.count)) == 7
     in_tasks = score_rows(rows_to_score(config, run, ShardTasks()), {"one": run.model}, 100)
     assert in_tasks.texts == alone.texts
     np.testing.assert_array_equal(in_tasks.labels, alone.labels)

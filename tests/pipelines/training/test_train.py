@@ -12,10 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray.data
 
 from pipelines import train
+from pipelines.sources import pieces
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
 from pipelines.sources.split import Split
@@ -226,12 +228,15 @@ def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
 
 
 def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):
-    """And whether one process made it or Ray Data."""
+    """And whether one process made it or Ray Data, of whole shards or of pieces of them."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 500)
     caches = []
     for shards, local_bytes in ((1, prepared.LOCAL_BYTES), (3, prepared.LOCAL_BYTES), (6, 0)):
         monkeypatch.setattr(prepared, "LOCAL_BYTES", local_bytes)
         directory = tmp_path / f"{shards}"
         write_shards(directory, rows=1200, shards=shards)
+        for path in directory.glob("*.parquet"):
+            pq.write_table(pq.read_table(path), path, row_group_size=30)
         source = LabelledReader("SentimentText", "Sentiment")
         found = find_labelled(str(directory), "--data_dir").shards
         cache = str(directory / "c")

@@ -1,8 +1,10 @@
 """Texts without labels: which are sampled, and what a corpus and word vectors have of them."""
 
 import dataclasses
+import pickle
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,16 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import BadShard
+from pipelines.sources import pieces
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_shards
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import Split
-from pipelines.training import cache_sample
+from pipelines.training import cache, cache_sample
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
-from pipelines.training.unlabelled import UnlabelledShards
+from pipelines.training.unlabelled import FIRST_PIECES, UnlabelledShards
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
 from testing.generated import texts_and_labels, write_shards
@@ -40,7 +43,7 @@ def write(directory: Path, *parts: list[str | None] | pa.Array) -> UnlabelledSha
     return shards_of(directory)
 
 
-def sampled(shards: UnlabelledShards, **limits: int) -> list[str]:
+def sampled(shards: UnlabelledShards, **limits: Any) -> list[str]:
     return [text.decode() for text in shards.sample(Tokenizer(), SPLIT, **limits).texts.to_pylist()]
 
 
@@ -56,6 +59,34 @@ def test_a_sample_has_the_smallest_hashes_however_the_texts_are_sharded(tmp_path
     assert sampled(write(tmp_path / "one", TEXTS), **limits) == expected
     parts = [TEXTS[400:], *([text] for text in TEXTS[300:400]), TEXTS[:300]]
     assert sampled(write(tmp_path / "many", *parts), **limits) == expected
+
+
+def test_a_sample_is_the_same_of_pieces_and_in_any_order_of_them(tmp_path, monkeypatch):
+    whole = sampled(write(tmp_path / "one", TEXTS), max_texts=40)
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "one" / "0.parquet", row_group_size=30)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
+    calls = []
+
+    def backwards(function, items):
+        calls.append(len(items))
+        return reversed([function(pickle.loads(pickle.dumps(each))) for each in items])
+
+    assert sampled(shards_of(tmp_path / "one"), run=backwards, max_texts=40) == whole
+    # The shard is counted, then pieces are read, each time as many as before.
+    assert calls == [1, FIRST_PIECES, FIRST_PIECES, 20 - 2 * FIRST_PIECES]
+
+
+@pytest.mark.ray
+@pytest.mark.process
+def test_a_sample_that_tasks_of_ray_take_is_the_same(tmp_path, monkeypatch, local_ray):
+    shards = write(tmp_path / "texts", TEXTS[:400], TEXTS[400:])
+    found = [cache._unlabelled_sample(shards, Tokenizer(), SPLIT)]
+    monkeypatch.setattr(cache, "LOCAL_BYTES", 0)
+    found.append(cache._unlabelled_sample(shards, Tokenizer(), SPLIT))
+    assert found[0].texts.equals(found[1].texts)
+    bad = write(tmp_path / "bad", [1])
+    with pytest.raises(BadShard, match=r"0\.parquet: column 'text' is int64, not text"):
+        cache._unlabelled_sample(bad, Tokenizer(), SPLIT)
 
 
 def test_rows_without_a_text_are_counted(tmp_path):
