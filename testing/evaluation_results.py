@@ -114,4 +114,4 @@ def save_trained(
 
 def blocks_of(corpus: LabelledCorpus) -> list[LabelledTexts]:
     """All rows of a corpus, in order."""
-    return [block for blocks in corpus.each_piece(list) for block in blocks]
+    return [block for blocks in corpus.each_piece("Reading", list) for block in blocks]

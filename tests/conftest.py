@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import testing.properties  # noqa: F401 (registers and loads a Hypothesis profile)
-from pipelines.console import answering, waiting
+from pipelines.console import answering, progress, waiting
 from sentiment import buckets
 from testing.bucket_servers import GoogleServer, S3Server
 
@@ -34,6 +34,7 @@ def _no_word_of_slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what programs in this process print from depending on how busy the machine is."""
     monkeypatch.setattr(waiting, "DELAY_SECONDS", 10_000)
     monkeypatch.setattr(waiting, "COMPILE_DELAY_SECONDS", 10_000)
+    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", 10_000)
 
 
 MARKS_OF_FIXTURES = {

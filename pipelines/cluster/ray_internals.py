@@ -5,7 +5,7 @@ A test for each name tells what moved when an upgrade of Ray breaks it. What is 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,43 @@ def blocks_of(dataset: "Dataset") -> Iterator[Any]:
     for bundle in dataset.iter_internal_ref_bundles():
         for block in bundle.block_refs:
             yield ray.get(block)
+
+
+class ExecutionWatcher:
+    """Tells how far Ray Data is with the datasets that are made with it: a class for the option
+    `custom_execution_callback_classes` of `data_options`.
+
+    Ray Data calls the methods in a thread of this process.
+    """
+
+    watch: Callable[[int, int], None] | None = None
+    """Called with the blocks that the first operator has worked on, and the rows of the last."""
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Nothing is done yet."""
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Some tasks may have ended."""
+        _, first, *_ = operators = list(executor._topology)
+        if ExecutionWatcher.watch:
+            blocks = first.metrics.num_task_inputs_processed
+            ExecutionWatcher.watch(blocks, operators[-1].metrics.rows_task_outputs_generated)
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """All is done."""
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Whoever takes the results gets the error."""
+
+
+@contextmanager
+def watched(watch: Callable[[int, int], None]) -> Iterator[None]:
+    """Context manager: Ray Data tells `watch`, in a thread, what an ExecutionWatcher sees."""
+    ExecutionWatcher.watch = watch
+    try:
+        yield
+    finally:
+        ExecutionWatcher.watch = None
 
 
 def count_in_cluster(namespace: str, key: str) -> int:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Self, TextIO
 
 import rich.progress
 from rich.console import Console
@@ -19,6 +19,9 @@ MAX_LINES = 200
 
 REFRESH_SECONDS = 0.1
 """Shortest time between two drawings of the bar."""
+
+SHOWN_AFTER_SECONDS = 3.0
+"""What takes longer shows its progress."""
 
 
 def rows(done: int, total: int | None) -> str:
@@ -147,6 +150,44 @@ class Progress:
             with suppress(OSError):
                 if bar:
                     bar.stop()
+
+
+class SlowProgress:
+    """Shows how far work is once it takes long; a context manager.
+
+    Args:
+        count: Formats the amounts done and in total.
+        label: What the lines begin with.
+        total: Amount in total.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        count: Callable[[int, int | None], str],
+        label: str,
+        total: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._count, self._label, self._total, self._clock = count, label, total, clock
+        self._began = clock()
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._progress:
+            self._progress.close()
+
+    def update(self, done: int, details: str = "") -> None:
+        """Show that `done` are done, with `details`, if it is time to."""
+        if self._progress:
+            self._progress.update(done, details)
+        elif self._clock() - self._began > SHOWN_AFTER_SECONDS and done < self._total:
+            self._progress = Progress(self._count, self._label, clock=self._clock)
+            self._progress.start(self._total, done)
+            self._progress.update(done, details, force=True)
 
 
 def _terminal(stream: TextIO) -> Console | None:

@@ -80,12 +80,17 @@ class LabelledCorpus:
     _chosen: _ChosenRows
     _tasks: ShardTasks
 
-    def each_piece(self, work: Callable[[Iterator[LabelledTexts]], Result]) -> Iterator[Result]:
+    def each_piece(
+        self, label: str, work: Callable[[Iterator[LabelledTexts]], Result]
+    ) -> Iterator[Result]:
         """Call `work`, which pickles, with the rows of each piece, blocks of any size; the results
-        in the order of pieces. Raises InputError if a file has changed."""
+        in the order of pieces. Lines that begin with `label` say how far it is.
+
+        Raises InputError if a file has changed.
+        """
         found = 0
         function = partial(_work_on, work, self._chosen, self.label_map)
-        for rows, result in self._tasks.map(function, self._pieces):
+        for rows, result in self._tasks.map(label, function, self._pieces):
             found += rows
             yield result
         if found != self.rows:
@@ -180,7 +185,7 @@ def find_rows(
     rows_of: Counter[str] = Counter()
     chosen: Counter[str] = Counter()
     left_out = LeftOut()
-    for labels in tasks.map(partial(_labels, rows), pieces):
+    for labels in tasks.map("Reading", partial(_labels, rows), pieces):
         rows_of.update(labels.rows)
         chosen.update(labels.chosen)
         left_out = LeftOut.merged([left_out, labels.left_out])

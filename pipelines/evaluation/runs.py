@@ -107,7 +107,7 @@ def regression(run: Run, tasks: ShardTasks) -> Model:
         record.where,
     )
     sample = Sample(SAMPLE_ROWS, learnt.rows)
-    for rows in learnt.each_piece(partial(_sampled, learnt.rows)):
+    for rows in learnt.each_piece("Reading", partial(_sampled, learnt.rows)):
         sample.extend(rows)
     table = sample.table()
     if len(table) < learnt.rows:

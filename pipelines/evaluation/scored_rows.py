@@ -64,7 +64,8 @@ def score_rows(
     counts: dict[str, Counts] = {}
     pairs = dict.fromkeys(list(models)[1:], (0, 0))
     sample = Sample(sample_rows, corpus.rows)
-    for scores in corpus.each_piece(partial(_score_piece, models, sample_rows, corpus.rows)):
+    score = partial(_score_piece, models, sample_rows, corpus.rows)
+    for scores in corpus.each_piece("Scoring", score):
         for name, found in scores.counts.items():
             counts[name] = counts[name] + found if name in counts else found
         for name, new in scores.only_right.items():

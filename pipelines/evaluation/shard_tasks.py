@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
 
+from pipelines.console.progress import SlowProgress, megabytes
 from pipelines.sources.counted import Counted
 from pipelines.sources.pieces import ShardPiece, divided
 from pipelines.sources.shard import Shard
@@ -42,12 +43,23 @@ class ShardTasks:
         return divided(shards, partial(map_in_order, count))
 
     def map(
-        self, function: Callable[[ShardPiece], Result], pieces: Sequence[ShardPiece]
+        self, label: str, function: Callable[[ShardPiece], Result], pieces: Sequence[ShardPiece]
     ) -> Iterator[Result]:
         """Call `function`, which pickles, for each piece; the results in order.
 
-        Raises what the function raises, and Failure if processes or nodes die again and again.
+        Lines that begin with `label` say how far it is. Raises what the function raises, and
+        Failure if processes or nodes die again and again.
         """
+        done = 0
+        with SlowProgress(megabytes, label, sum(piece.size for piece in pieces)) as progress:
+            for piece, result in zip(pieces, self._results(function, pieces), strict=True):
+                done += piece.size
+                progress.update(done)
+                yield result
+
+    def _results(
+        self, function: Callable[[ShardPiece], Result], pieces: Sequence[ShardPiece]
+    ) -> Iterator[Result]:
         if _is_little(pieces):
             yield from map(function, pieces)
             return

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.console.progress import Progress, megabytes
+from pipelines.console.progress import SlowProgress, megabytes
 from pipelines.console.terminal import quantity
 from pipelines.errors import Failure
 from pipelines.scoring.config import OutputSettings, read_options
@@ -41,9 +41,6 @@ SMALL_TEXT_BYTES = 2**20
 
 SHOWN_BYTES = 10**6
 """Where fewer are read in full, the number of shards tells how far counting is."""
-
-SHOWN_AFTER_SECONDS = 3.0
-"""Counting that takes longer than this shows its progress."""
 
 KEPT_EVERY_SECONDS = 5.0
 KEPT_EVERY_SHARE = 0.05
@@ -201,8 +198,8 @@ def _work(shard: Shard) -> float:
     return footer if shard.has_footer else footer + shard.size / CHUNK_CSV_BYTES
 
 
-class _CountingProgress:
-    """Shows how many shards and bytes are counted, once it has taken a while."""
+class _CountingProgress(SlowProgress):
+    """Shows how many shards and bytes are counted."""
 
     def __init__(self, shards: Sequence[Shard], counts: Counts) -> None:
         self._counts = counts
@@ -210,26 +207,12 @@ class _CountingProgress:
         self._read_bytes = np.fromiter(
             (0 if shard.has_footer else shard.size for shard in shards), np.int64, len(shards)
         )
-        self._began = time.monotonic()
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> "_CountingProgress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._progress:
-            self._progress.close()
+        # The speed is that of the work, which a thousandth of a chunk is fine enough for.
+        super().__init__(self._amounts, "Counting", max(int(1000 * self._work.sum()), 1))
 
     def show(self) -> None:
         """Show what is counted by now."""
-        # The speed is that of the work, which a thousandth of a chunk is fine enough for.
-        done = int(1000 * self._work[self._counts.is_done].sum())
-        if self._progress:
-            self._progress.update(done)
-        elif time.monotonic() - self._began > SHOWN_AFTER_SECONDS:
-            self._progress = Progress(self._amounts, "Counting")
-            self._progress.start(max(int(1000 * self._work.sum()), 1), done)
-            self._progress.update(done, force=True)
+        self.update(int(1000 * self._work[self._counts.is_done].sum()))
 
     def _amounts(self, done: int, total: int | None) -> str:
         is_done = self._counts.is_done

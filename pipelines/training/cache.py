@@ -20,7 +20,7 @@ from functools import partial
 
 import numpy as np
 
-from pipelines.cluster.ray_internals import data_options
+from pipelines.cluster.ray_internals import ExecutionWatcher, data_options
 from pipelines.cluster.tasks import map_in_order
 from pipelines.errors import Failure, Unavailable
 from pipelines.sources.left_out import require_few_rejected
@@ -80,7 +80,10 @@ def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpu
     try:
         corpus = Corpus.from_json(directory, storage.read(path))
     except FileNotFoundError:
-        with data_options(shuffle_input_batch_bytes=SHUFFLE_BYTES):
+        with data_options(
+            shuffle_input_batch_bytes=SHUFFLE_BYTES,
+            custom_execution_callback_classes=[ExecutionWatcher],
+        ):
             corpus = _make(spec, directory, max_rejected)
         storage.write(path, corpus.to_json())
         return corpus

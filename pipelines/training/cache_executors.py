@@ -6,6 +6,7 @@ Both have the same methods, and give the same corpus.
 import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ from ray.exceptions import RayTaskError
 
 from pipelines.cluster import arrow_ipc as ipc
 from pipelines.cluster.datasets import rows_of, tables_of
+from pipelines.cluster.ray_internals import watched
+from pipelines.console.progress import SlowProgress, megabytes
+from pipelines.console.terminal import quantity
 from pipelines.errors import Failure, Unavailable
 from pipelines.sources.pieces import ShardPiece
 from pipelines.training.cache_steps import PieceCounts, WrittenFile
@@ -81,14 +85,28 @@ class RayCacheExecutor:
 
     def __init__(self, pieces: list[ShardPiece]) -> None:
         self._pieces = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces])
+        self._size = sum(piece.size for piece in pieces)
         self._counted: ray.data.Dataset | None = None
+
+    @contextmanager
+    def _progress(self, label: str, files: bool = False) -> Iterator[None]:
+        """Context manager: show how much of the pieces is read, and `files` that are written."""
+        blocks = self._pieces.num_blocks()
+
+        def show(blocks_done: int, rows_made: int) -> None:
+            details = f"{quantity(rows_made, 'file')} written" if files else ""
+            progress.update(self._size * blocks_done // blocks, details)
+
+        with SlowProgress(megabytes, label, self._size) as progress, watched(show):
+            yield
 
     def each(self, step: Callable[[ShardPiece], Result]) -> list[Result]:
         """See LocalCacheExecutor."""
         results = self._pieces.map(
             lambda row: {"result": pickle.dumps(step(pickle.loads(row["piece"])))}
         )
-        return [pickle.loads(row["result"]) for row in rows_of(results)]
+        with self._progress("Reading"):
+            return [pickle.loads(row["result"]) for row in rows_of(results)]
 
     def count(self, step: Callable[[ShardPiece], PieceCounts]) -> list[PieceCounts]:
         """See LocalCacheExecutor. Ray keeps the frequencies, on disk if memory is short.
@@ -102,7 +120,8 @@ class RayCacheExecutor:
             # As bytes: of dicts with other keys in each row Arrow would make one struct.
             return {"counts": pickle.dumps(replace(counts, frequencies=None)), "frequencies": table}
 
-        self._counted = self._pieces.map(count).materialize()
+        with self._progress("Counting words"):
+            self._counted = self._pieces.map(count).materialize()
         rows = rows_of(self._counted.drop_columns(["frequencies"]))
         return [pickle.loads(row["counts"]) for row in rows]
 
@@ -145,7 +164,8 @@ class RayCacheExecutor:
             lambda table: pa.Table.from_pylist([asdict(write(table))]), batch_format="pyarrow"
         )
         try:
-            return [WrittenFile(**row) for row in rows_of(written)]
+            with self._progress("Writing token ids", files=True):
+                return [WrittenFile(**row) for row in rows_of(written)]
         except RayTaskError as error:
             # It has lost its cause, of which only the text is left.
             outage = f"{Unavailable.__module__}.{Unavailable.__name__}: "

@@ -8,6 +8,7 @@ from pipelines.cluster.resources import resources_per_worker
 from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import one_of_each_directory, require_shared
 from pipelines.console.terminal import printable, quantity, say
+from pipelines.console.waiting import waiting
 from pipelines.sources.shard import Shard
 from pipelines.training.best_checkpoint import final_checkpoint
 from pipelines.training.cache import prepare
@@ -98,7 +99,8 @@ def add_bigrams_and_initial_weights(
     corpus, vocabulary = settings.corpus, settings.corpus.vocabulary
     bigrams = list(initial.vocabulary[len(initial.words) :]) if initial else []
     if config.bigrams:
-        bigrams += frequent_bigrams(corpus, settings.sequence_len, config.bigrams)
+        with waiting("Choosing the bigrams"):
+            bigrams += frequent_bigrams(corpus, settings.sequence_len, config.bigrams)
     vocabulary = (*vocabulary, *dict.fromkeys(bigrams))
     lstms = (FORWARD, BACKWARD) if config.bidirectional else (FORWARD,)
     # Before training, not when the trained model cannot be loaded.
@@ -109,13 +111,14 @@ def add_bigrams_and_initial_weights(
     # other flags have left.
     if has_checkpoints(directory):
         return replace(settings, initial=path if storage.exists(path) else None)
-    if initial:
-        weights = of_checkpoint(initial, vocabulary, corpus.classes)
-    elif found := of_words(config, corpus, settings.sequence_len):
-        weights = found
-    else:
-        storage.remove_if_there(path)
-        return settings
+    with waiting("Making the vectors of words that training starts from"):
+        if initial:
+            weights = of_checkpoint(initial, vocabulary, corpus.classes)
+        elif found := of_words(config, corpus, settings.sequence_len):
+            weights = found
+        else:
+            storage.remove_if_there(path)
+            return settings
     storage.write(path, weights.to_bytes())
     if initial or config.initial_vectors != "cooccurrence":
         say(

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.console.progress import SlowProgress, megabytes
 from pipelines.sources.counted import Counted
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.pieces import ShardPiece, divided
@@ -93,14 +94,18 @@ class UnlabelledShards:
         pieces = divided(self.shards, partial(run, self._count))
         limits, rejected = (max_texts, max_bytes), 0
         smallest = _Smallest(*limits)
-        start, stop = 0, FIRST_PIECES
-        while start < len(pieces):
-            # Of later pieces only what is below the bound that the first ones have set.
-            sampled = partial(self._sampled, tokenizer, split, limits, smallest.below)
-            for hashes, texts, bad in run(sampled, pieces[start:stop]):
-                smallest.add(hashes, texts)
-                rejected += bad
-            start, stop = stop, 2 * stop
+        start, stop, done = 0, FIRST_PIECES, 0
+        total = sum(piece.size for piece in pieces)
+        with SlowProgress(megabytes, "Reading texts without labels", total) as progress:
+            while chosen := pieces[start:stop]:
+                # Of later pieces only what is below the bound that the first ones have set.
+                sampled = partial(self._sampled, tokenizer, split, limits, smallest.below)
+                for piece, (hashes, texts, bad) in zip(chosen, run(sampled, chosen), strict=True):
+                    smallest.add(hashes, texts)
+                    rejected += bad
+                    done += piece.size
+                    progress.update(done)
+                start, stop = stop, 2 * stop
         _, texts = smallest.cut()
         if not len(texts):
             raise InputError(f"--unlabelled: no row has a text in column {self.text_column!r}")

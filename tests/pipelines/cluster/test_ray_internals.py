@@ -25,6 +25,7 @@ def test_switches_of_ray(module, name):
         ("enable_progress_bars", bool),
         ("print_on_execution_start", bool),
         ("shuffle_input_batch_bytes", int | None),
+        ("custom_execution_callback_classes", list),
     ],
 )
 def test_options_of_ray_data(option, kind):
@@ -42,6 +43,17 @@ def test_bundles_of_ray_data():
 def test_rows_of_a_dataset(local_ray):
     dataset = ray.data.range(10, override_num_blocks=3)
     assert sorted(row["id"] for row in rows_of(dataset)) == list(range(10))
+
+
+def test_how_far_a_dataset_is(local_ray):
+    seen = []
+    watchers = [ray_internals.ExecutionWatcher]
+    with ray_internals.data_options(custom_execution_callback_classes=watchers):
+        blocks = ray.data.range(6, override_num_blocks=3).materialize()
+    with ray_internals.watched(lambda *done: seen.append(done)):
+        list(rows_of(blocks.map_batches(lambda table: table[:1], batch_format="pyarrow")))
+    assert seen == sorted(seen)
+    assert seen[-1] == (3, 3), "Ray Data's executor tells other numbers, or none"
 
 
 def test_an_option_that_ray_data_lacks_is_an_error():

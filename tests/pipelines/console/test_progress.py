@@ -6,7 +6,16 @@ import re
 import pytest
 from rich.console import Console
 
-from pipelines.console.progress import LINE_SECONDS, MAX_LINES, Progress, megabytes, rows, steps
+from pipelines.console import progress as module
+from pipelines.console.progress import (
+    LINE_SECONDS,
+    MAX_LINES,
+    Progress,
+    SlowProgress,
+    megabytes,
+    rows,
+    steps,
+)
 
 
 class Clock:
@@ -49,6 +58,24 @@ def test_nothing_is_said_of_work_that_is_over_at_once_unless_forced(capsys, cloc
         progress.update(99)
         progress.update(100, force=True)
     assert capsys.readouterr().out == "step 100/100\n"
+
+
+def test_what_takes_long_is_said_from_then_on_and_no_end_of_it_alone(capsys, monkeypatch, clock):
+    monkeypatch.setattr(module, "SHOWN_AFTER_SECONDS", 3.0)
+    with (
+        SlowProgress(rows, "Reading", 100, clock) as slow,
+        SlowProgress(rows, "Soon over", 100, clock) as over,
+    ):
+        for done in (10, 20, 30, 40):
+            slow.update(done, "1 file")
+            clock.now += 2
+        over.update(100)
+        clock.now += 2
+        slow.update(80, "2 files")
+    assert capsys.readouterr().out.splitlines() == [
+        "Reading: 30 of 100 rows, 1 file",
+        "Reading: 80 of 100 rows, 2 files, 2 s left",
+    ]
 
 
 def test_a_long_run_has_a_bounded_number_of_lines(capsys, clock):

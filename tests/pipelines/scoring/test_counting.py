@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.console import progress
 from pipelines.errors import Failure, Unavailable
 from pipelines.scoring import counting
 from pipelines.scoring.config import ScoreConfig
@@ -146,7 +147,7 @@ def test_an_outage_ends_the_counting_and_keeps_the_rest(corpus, output, monkeypa
 def test_a_long_count_shows_progress(corpus, output, monkeypatch, capsys):
     count_shards(corpus, SETTINGS, InOrder(), str(output))
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(counting, "SHOWN_AFTER_SECONDS", -1)
+    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", -1)
     count_shards(corpus, SETTINGS, InOrder(), str(output))
     line = capsys.readouterr().out.splitlines()[0]
     assert line == "Counting: 2 of 26 shards"

@@ -17,9 +17,11 @@ import pytest
 import ray.data
 
 from pipelines import train
+from pipelines.console import progress
 from pipelines.sources import pieces
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
+from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import Split
 from pipelines.training import cache as prepared
 from pipelines.training import cache_sample as sample
@@ -35,10 +37,11 @@ from pipelines.training.run_directory import write_flags
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import set_cluster
 from pipelines.training.trainer_setup import make_trainer
+from pipelines.training.unlabelled import UnlabelledShards
 from pipelines.training.validation import measure
 from sentiment.checkpoint import load, save
 from sentiment.errors import InputError
-from sentiment.text.tokenizer import UNKNOWN
+from sentiment.text.tokenizer import UNKNOWN, Tokenizer
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import run
 from testing.waiting import free_ports
@@ -257,6 +260,32 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
     assert caches[0].unknown == sum(ids.count(UNKNOWN) for ids in texts) > 0
     for longest in (0, 9, 100):
         assert caches[0].longer_than(longest) == sum(len(ids) > longest for ids in texts)
+
+
+def test_a_sample_of_texts_without_labels_is_the_same_in_tasks_of_ray(
+    corpus, local_ray, monkeypatch
+):
+    shards = tuple(find_labelled(str(corpus), "--data_dir").shards)
+    texts = UnlabelledShards(shards, "SentimentText", ReadOptions())
+    found = []
+    for local_bytes in (prepared.LOCAL_BYTES, 0):
+        monkeypatch.setattr(prepared, "LOCAL_BYTES", local_bytes)
+        found.append(prepared._unlabelled_sample(texts, Tokenizer(), Split(0, 0.2)))
+    assert found[0].texts.equals(found[1].texts)
+    others = dataclasses.replace(texts, text_column="text")
+    with pytest.raises(InputError, match="has no column 'text'"):
+        prepared._unlabelled_sample(others, Tokenizer(), Split(0, 0.2))
+
+
+def test_preparing_on_ray_says_how_far_it_is(corpus, tmp_path, local_ray, monkeypatch, capsys):
+    monkeypatch.setattr(prepared, "LOCAL_BYTES", 0)
+    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", -1)
+    shards = find_labelled(str(corpus), "--data_dir").shards
+    spec = CorpusSpec(shards, LabelledReader("SentimentText", "Sentiment"), Split(0, 0.2))
+    prepare(spec, str(tmp_path))
+    said = capsys.readouterr().out.splitlines()
+    for label in ("Counting words", "Writing token ids"):
+        assert any(re.match(rf"{label}: 0\.\d of 0\.\d MB", line) for line in said), said
 
 
 def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:

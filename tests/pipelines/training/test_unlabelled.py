@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.errors import BadShard
 from pipelines.sources import pieces
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_shards
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import Split
-from pipelines.training import cache, cache_sample
+from pipelines.training import cache_sample
 from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
@@ -74,31 +73,6 @@ def test_a_sample_is_the_same_of_pieces_and_in_any_order_of_them(tmp_path, monke
     assert sampled(shards_of(tmp_path / "one"), run=backwards, max_texts=40) == whole
     # The shard is counted, then pieces are read, each time as many as before.
     assert calls == [1, FIRST_PIECES, FIRST_PIECES, 20 - 2 * FIRST_PIECES]
-
-
-@pytest.mark.ray
-@pytest.mark.process
-def test_a_sample_that_tasks_of_ray_take_is_the_same(tmp_path, monkeypatch, local_ray):
-    shards = write(tmp_path / "texts", TEXTS[:400], TEXTS[400:])
-    found = [cache._unlabelled_sample(shards, Tokenizer(), SPLIT)]
-    monkeypatch.setattr(cache, "LOCAL_BYTES", 0)
-    found.append(cache._unlabelled_sample(shards, Tokenizer(), SPLIT))
-    assert found[0].texts.equals(found[1].texts)
-    bad = write(tmp_path / "bad", [1])
-    with pytest.raises(BadShard, match=r"0\.parquet: column 'text' is int64, not text"):
-        cache._unlabelled_sample(bad, Tokenizer(), SPLIT)
-
-
-def test_rows_without_a_text_are_counted(tmp_path):
-    bad = write(tmp_path / "bad", pa.array([b"fine", b"\xff", None]), pa.nulls(2))
-    sample = bad.sample(Tokenizer(), SPLIT)
-    assert (sample.texts.to_pylist(), sample.rejected) == ([b"fine"], 4)
-    (tmp_path / "bad" / "2.csv").write_text("text,n\nalso fine,1\ntoo,many,fields\n")
-    assert shards_of(tmp_path / "bad").sample(Tokenizer(), SPLIT).rejected == 5
-    with pytest.raises(InputError, match="--unlabelled: no row has a text in column 'text'"):
-        write(tmp_path / "none", [None], []).sample(Tokenizer(), SPLIT)
-    with pytest.raises(BadShard, match="body"):
-        shards_of(tmp_path / "bad", "body").sample(Tokenizer(), SPLIT)
 
 
 @pytest.fixture(scope="module")
