@@ -10,7 +10,7 @@ import safetensors.numpy
 from pipelines.training.cache_sample import word_vectors
 from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
-from pipelines.training.vector_file import read_vectors
+from pipelines.training.vector_file import read_vectors, require_vectors
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
 
@@ -82,6 +82,13 @@ def of_checkpoint(
         skipped += ["dense/kernel", "dense/bias"]
     others = {name: value for name, value in checkpoint.weights.items() if name not in skipped}
     return InitialWeights(ids, checkpoint.weights["embedding"][rows], others)
+
+
+def require_initial_vectors(config: TrainConfig) -> None:
+    """Raise an InputError for a file of `--initial_vectors` that cannot be used, as far as its
+    first line tells."""
+    if config.initial_vectors not in ("random", "cooccurrence"):
+        require_vectors(config.initial_vectors, config.embedding_size)
 
 
 def require_same_model(

@@ -14,7 +14,7 @@ from pipelines.sources.listing import directory_of, find, find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
-from pipelines.training.initial_weights import require_same_model
+from pipelines.training.initial_weights import require_initial_vectors, require_same_model
 from pipelines.training.run_directory import (
     STEP_FLAGS,
     changed_flags,
@@ -22,6 +22,7 @@ from pipelines.training.run_directory import (
     other_corpus,
     require_trained_with,
 )
+from pipelines.training.settings import require_threshold_fits
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
@@ -45,6 +46,8 @@ def main(config: TrainConfig) -> str:
     found = find_labelled(config.data_dir, "--data_dir", config.where, has_format)
     shards, remarks = found.shards, [found.remark]
     options, labels = config.read_options(), LabelMap.parse(config.labels)
+    if labels:
+        require_threshold_fits(config, labels.names)
     reader = LabelledReader(
         config.text_column, config.label_column, options, labels, config.soft_labels
     )
@@ -86,6 +89,8 @@ def main(config: TrainConfig) -> str:
         if line := other_corpus(config, spec.key, directory):
             warn(f"Warning: {printable(line)} to train on them")
     else:
+        if not has_checkpoints(directory):
+            require_initial_vectors(config)
         storage.require_writable(cache, "--cache_dir")
         storage.require_writable(config.summaries_dir, "--summaries_dir")
         for remark in filter(None, remarks):

@@ -96,6 +96,16 @@ class Settings:
         return self.learning_rate * (self.steps - step + 1) / self.steps
 
 
+def require_threshold_fits(config: TrainConfig, classes: tuple[str, ...]) -> None:
+    """Raise an InputError if the flags want a threshold and there are not two classes."""
+    if (config.threshold or config.threshold_for) and len(classes) != 2:
+        flag = "threshold" if config.threshold else "threshold_for"
+        raise InputError(
+            f"--{flag} is for two classes; the labels have {len(classes)}: "
+            f"{', '.join(classes)[:200]}"
+        )
+
+
 def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settings:
     """Settings from the flags and the prepared corpus, as yet without bigrams and initial weights.
 
@@ -119,12 +129,7 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
             f"--sequence_len {longest}: {corpus.longest_row} has {corpus.longest} tokens; "
             f"pass --sequence_len {corpus.longest}, or --truncate to cut longer texts"
         )
-    if (config.threshold or config.threshold_for) and len(corpus.classes) != 2:
-        flag = "threshold" if config.threshold else "threshold_for"
-        raise InputError(
-            f"--{flag} is for two classes; the labels have {len(corpus.classes)}: "
-            f"{', '.join(corpus.classes)[:200]}"
-        )
+    require_threshold_fits(config, corpus.classes)
     steps = config.train_steps
     if config.epochs is not None:
         steps = config.epochs * (train // config.batch_size)

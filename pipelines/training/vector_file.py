@@ -6,6 +6,7 @@ numbers: how many tokens there are, and how many numbers each has.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -34,22 +35,11 @@ def read_vectors(path: str, words: Sequence[str], size: int) -> tuple[np.ndarray
     """
     place = {word.encode(): index for index, word in enumerate(words)}
     found: dict[int, np.ndarray] = {}
-    dimension = None
     with _lines(path) as lines:
         for number, line in enumerate(lines, 1):
+            if number == 1 and _is_header(line, path, size):
+                continue
             token, _, rest = line.rstrip().partition(b" ")
-            if dimension is None:
-                numbers = rest.split()
-                # The first line of fastText's files: tokens and numbers of each.
-                is_header = number == 1 and len(numbers) == 1 and token.isdigit()
-                dimension = int(numbers[0]) if is_header and numbers[0].isdigit() else len(numbers)
-                if dimension != size:
-                    raise InputError(
-                        f"--initial_vectors {path}: its vectors have {dimension} numbers: pass "
-                        f"--embedding_size {dimension}"
-                    )
-                if is_header:
-                    continue
             index = place.get(token, -1)
             # Tokens with blanks in them are none of ours: they look like too many numbers.
             if index < 0 or index in found or rest.count(b" ") > size - 1:
@@ -67,6 +57,30 @@ def read_vectors(path: str, words: Sequence[str], size: int) -> tuple[np.ndarray
     if not found:
         raise InputError(f"--initial_vectors {path}: it has none of the {len(words):,} words")
     return np.array(list(found), np.int32), np.stack(list(found.values())).astype(np.float32)
+
+
+def require_vectors(path: str, size: int) -> None:
+    """Raise what `read_vectors` raises, as far as a file's first line tells."""
+    with _lines(path) as lines:
+        for line in islice(lines, 1):
+            _is_header(line, path, size)
+
+
+def _is_header(line: bytes, path: str, size: int) -> bool:
+    """Whether a file's first line is that of fastText's: how many tokens, and numbers of each.
+
+    Raises InputError if the vectors have another size.
+    """
+    token, _, rest = line.rstrip().partition(b" ")
+    numbers = rest.split()
+    is_header = len(numbers) == 1 and token.isdigit()
+    dimension = int(numbers[0]) if is_header and numbers[0].isdigit() else len(numbers)
+    if dimension != size:
+        raise InputError(
+            f"--initial_vectors {path}: its vectors have {dimension} numbers: pass "
+            f"--embedding_size {dimension}"
+        )
+    return is_header
 
 
 @contextmanager

@@ -337,7 +337,8 @@ def test_a_worker_and_then_the_driver_killed(trained, tmp_path, s3):
     assert trouble.startswith("worker ")
     known = ("2 classes: ", "Preparing", "Run", f"{STEPS} steps", "no worker", "step")
     known += ("validation", "resuming", "Few rows validate")
-    known += ("Loading Ray", "Starting Ray", "Workers start", "Compiling")  # If it takes seconds.
+    # If it takes seconds.
+    known += ("Loading Ray", "Starting Ray", "Workers start", "Compiling", "Choosing", "Making")
     known += ("Best validation: ", "Next: ", "Model saved in: ", "error: this program was killed")
     assert [line for line in lines if not line.startswith((*known, trouble))] == []
 

@@ -230,8 +230,14 @@ def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
             add_bigrams_and_initial_weights(settings, flags, None, str(tmp_path))
 
 
-def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray, monkeypatch):
-    """And whether one process made it or Ray Data, of whole shards or of pieces of them."""
+def test_the_cache_is_the_same_however_the_rows_are_sharded(
+    tmp_path, local_ray, monkeypatch, capsys
+):
+    """And whether one process made it or Ray Data, of whole shards or of pieces of them.
+
+    Ray Data takes long, so it is said how far it is.
+    """
+    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", -1)
     monkeypatch.setattr(pieces, "PIECE_BYTES", 500)
     caches = []
     for shards, local_bytes in ((1, prepared.LOCAL_BYTES), (3, prepared.LOCAL_BYTES), (6, 0)):
@@ -246,6 +252,9 @@ def test_the_cache_is_the_same_however_the_rows_are_sharded(tmp_path, local_ray,
         spec = CorpusSpec(found, source, Split(3, 0.2), ("word7",), n_samples=900, min_share=0.05)
         caches.append(prepare(spec, cache))
         assert sum(caches[-1].rows.values()) == 900
+    said = capsys.readouterr().out.splitlines()
+    for label in ("Reading", "Counting words", "Writing token ids"):
+        assert any(re.match(rf"{label}: 0\.\d of 0\.\d MB", line) for line in said), said
     for other in caches[1:]:
         assert other.vocabulary == caches[0].vocabulary
         assert other.files == caches[0].files
@@ -275,17 +284,6 @@ def test_a_sample_of_texts_without_labels_is_the_same_in_tasks_of_ray(
     others = dataclasses.replace(texts, text_column="text")
     with pytest.raises(InputError, match="has no column 'text'"):
         prepared._unlabelled_sample(others, Tokenizer(), Split(0, 0.2))
-
-
-def test_preparing_on_ray_says_how_far_it_is(corpus, tmp_path, local_ray, monkeypatch, capsys):
-    monkeypatch.setattr(prepared, "LOCAL_BYTES", 0)
-    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", -1)
-    shards = find_labelled(str(corpus), "--data_dir").shards
-    spec = CorpusSpec(shards, LabelledReader("SentimentText", "Sentiment"), Split(0, 0.2))
-    prepare(spec, str(tmp_path))
-    said = capsys.readouterr().out.splitlines()
-    for label in ("Counting words", "Writing token ids"):
-        assert any(re.match(rf"{label}: 0\.\d of 0\.\d MB", line) for line in said), said
 
 
 def made_at_once(barrier, shards: str, caches: list[str], name: str) -> None:
@@ -355,6 +353,16 @@ def test_impossible_flags_are_refused_by_name(flags, named):
         (None, ("--run_name", "café"), "--run_name is café"),
         ("Sentiment,SentimentText\n1,hi\n", ("--stopwords_file", "none.txt"), "--stopwords_file"),
         ("Sentiment,SentimentText\n1,hi\n", ("--cache_dir", "/proc/no"), "--cache_dir /proc/no"),
+        (
+            "Sentiment,SentimentText\n1,hi\n",
+            ("--initial_vectors", "no.txt"),
+            "--initial_vectors no",
+        ),
+        (
+            "Sentiment,SentimentText\n1,hi\n",
+            ("--labels", "a=1", "b=2", "c=3", "--threshold", "0.3"),
+            "--threshold is for two classes; the labels have 3: a, b, c",
+        ),
     ],
 )
 def test_misuse_is_said_in_one_line_before_anything_starts(content, flags, said, tmp_path):

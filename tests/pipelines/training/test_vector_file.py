@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.training import vector_file
-from pipelines.training.vector_file import read_vectors
+from pipelines.training.vector_file import read_vectors, require_vectors
 from sentiment.errors import InputError
 
 WORDS = ("<pad>", "<unk>", "good", "日", "bad", ":)")
@@ -55,6 +55,11 @@ def test_a_file_that_holds_no_such_vectors_is_named(tmp_path, content, said):
     (tmp_path / "vectors.txt").write_text(content)
     with pytest.raises(InputError, match=f"--initial_vectors .*vectors.txt.*{said}"):
         found(tmp_path / "vectors.txt")
+    if "numbers: pass" in said:
+        with pytest.raises(InputError, match=said):
+            require_vectors(str(tmp_path / "vectors.txt"), 3)
+    else:
+        require_vectors(str(tmp_path / "vectors.txt"), 3)
 
 
 @pytest.mark.parametrize("name", ["none.txt", "cut.txt.gz", "."])
