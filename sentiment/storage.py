@@ -172,6 +172,13 @@ def names(directory: str) -> list[str]:
     return [info.base_name for info in entries(directory)]
 
 
+def make_directory(directory: str) -> None:
+    """Create a directory on a disk, and those above it, unless it exists; buckets have none."""
+    filesystem, inner = resolve(directory)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        filesystem.create_dir(inner, recursive=True)
+
+
 def remove(path: str) -> None:
     """Remove a file."""
     filesystem, inner = resolve(path)
@@ -268,12 +275,12 @@ def writing(path: str, staging: str = "", writer: str = "") -> Iterator[pa.Nativ
 
 
 @contextmanager
-def locked(path: str) -> Iterator[None]:
+def locked(path: str, wait: bool = True) -> Iterator[None]:
     """Context manager: of the programs on a disk that use the lock `path`, one runs its block.
 
-    The directory must exist. The system frees the lock when its process ends, however it ends. The
-    block may remove the file. Object stores have no locks, and not all network disks have: there
-    nothing is locked.
+    Others wait, or with `wait=False` raise BlockingIOError. The directory must exist. The system
+    frees the lock when its process ends, however it ends. The block may remove the file. Object
+    stores have no locks, and not all network disks have: there nothing is locked.
     """
     filesystem, inner = resolve(path)
     if not isinstance(filesystem, pafs.LocalFileSystem):
@@ -282,8 +289,11 @@ def locked(path: str) -> Iterator[None]:
     while True:
         descriptor = os.open(inner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and not wait:
+                    raise
             # Whoever had the lock before may have removed its file.
             try:
                 is_same = os.path.samestat(os.fstat(descriptor), os.stat(inner))

@@ -17,6 +17,7 @@ from pipelines.reports.comparison_report import (
     comparison_report,
 )
 from pipelines.reports.evaluation_results import REGRESSION
+from pipelines.reports.training_run import changed_rows
 from pipelines.reports.verdict import paired_verdict
 from pipelines.sources.labels import listed
 from sentiment import storage
@@ -50,7 +51,8 @@ def compare(
         for name, run in zip(names, runs, strict=True)
     }
     if config.baseline:
-        models[REGRESSION] = ComparedModel(rows.probabilities[REGRESSION], first.checkpoint.classes)
+        classes = to_score[REGRESSION].classes
+        models[REGRESSION] = ComparedModel(rows.probabilities[REGRESSION], classes)
     results = ComparisonResults(
         models,
         config.data_dir or first.record.data_dir,
@@ -66,6 +68,8 @@ def compare(
     print()
     for name, paired in results.paired.items():
         print(printable(paired_verdict(name, results.first, paired)))
+    if config.held_out and (changed := changed_rows(first.record.run, corpus.rows)):
+        print(printable(changed))
     for warning in results.origin_warnings:
         print(printable(warning))
     print(f"\n{_write_page(results, runs)}")

@@ -78,7 +78,8 @@ def _evaluate(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> dict[str, 
         print(results.sample_note)
     if warning := majority_warning(results):
         print(warning)
-    if warning := rows_warning(results.run.flags, results.data_dir, results.held_out):
+    found = results.metrics[MODEL].rows
+    if warning := rows_warning(results.run, results.data_dir, results.held_out, found):
         print(printable(warning))
     print_classes(results.metrics[MODEL], results.classes.names)
     print_samples(results, config.samples)

@@ -112,7 +112,8 @@ def regression(run: Run, tasks: ShardTasks) -> Model:
     table = sample.table()
     if len(table) < learnt.rows:
         print(f"{REGRESSION} learns a random sample of {len(table):,} rows\n", flush=True)
-    classes = run.checkpoint.classes
+    # The model's threshold is one for the model's probabilities.
+    classes = replace(run.checkpoint.classes, threshold=None)
     try:
         predict = logistic_regression(
             table["text"].to_pylist(), table["label"].to_numpy(), len(classes)

@@ -169,8 +169,8 @@ class EvaluationResults:
         return [comparison_row(name, metrics) for name, metrics in self.metrics.items()]
 
     def _classes_for(self, model: str) -> Classes:
-        # A threshold would turn the majority class into another one.
-        return replace(self.classes, threshold=None) if model == MAJORITY else self.classes
+        # The threshold is one for this model's probabilities.
+        return self.classes if model == MODEL else replace(self.classes, threshold=None)
 
     def model_facts(self, corpus: str) -> list[tuple[str, str]]:
         """Names and values: what the model is and what it was trained on.

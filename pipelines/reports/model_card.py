@@ -21,7 +21,7 @@ from pipelines.reports.evaluation_results import (
     metric_notes,
 )
 from pipelines.reports.page import shorten
-from pipelines.reports.training_run import origin_warning, train_command
+from pipelines.reports.training_run import changed_rows, origin_warning, train_command
 from pipelines.reports.verdict import verdict
 from sentiment.classes import Classes
 from sentiment.errors import on_one_line
@@ -68,6 +68,7 @@ def model_card(results: EvaluationResults) -> bytes:
             rows=f"{results.metrics[MODEL].rows:,}",
             verdict=verdict(results),
             origin=_origin(results.run.flags),
+            changed=changed_rows(results.run, metrics.rows),
             intervals=f"{INTERVALS} {metric_notes(results.classes)}",
             comparison_columns=COMPARISON_COLUMNS,
             comparison=results.comparison,

@@ -63,11 +63,12 @@ def _lead(results: EvaluationResults) -> str:
     rule = "A text is answered with its most probable class."
     if len(names) == 2:
         rule = f"A text is answered {names[1]} from a probability of {threshold:g}."
+    rows = results.metrics[MODEL].rows
     text = (
-        f"{verdict(results)} It is {results.name}, measured on {results.metrics[MODEL].rows:,} "
+        f"{verdict(results)} It is {results.name}, measured on {rows:,} "
         f"{results.kind} of {results.data_dir}. {rule}"
     )
-    warning = rows_warning(results.run.flags, results.data_dir, results.held_out)
+    warning = rows_warning(results.run, results.data_dir, results.held_out, rows)
     return " ".join(filter(None, (text, results.sample_note, warning)))
 
 

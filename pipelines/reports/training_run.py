@@ -72,23 +72,36 @@ def origin_warning(flags: Mapping[str, object]) -> str:
     )
 
 
-def rows_warning(flags: Mapping[str, object], data_dir: str, held_out: bool) -> str:
-    """A sentence if the model has learnt rows that it is measured on, or may have; else "".
+def rows_warning(run: TrainingRun, data_dir: str, held_out: bool, rows: int) -> str:
+    """A sentence if the model has learnt rows that it is measured on, or may have, or if these are
+    not those that training held out; else "".
 
     Args:
-        flags: of the run.
+        run: that trained the model.
         data_dir: path or URI of the rows.
         held_out: whether they are those that the run held out.
+        rows: their number.
     """
     if held_out:
-        return origin_warning(flags)
-    paths = (storage.absolute(str(path)).rstrip("/") for path in (flags["data_dir"], data_dir))
+        return " ".join(filter(None, (origin_warning(run.flags), changed_rows(run, rows))))
+    paths = (storage.absolute(str(path)).rstrip("/") for path in (run.flags["data_dir"], data_dir))
     corpus, texts = (f"{path}/" for path in paths)
     if not corpus.startswith(texts) and not texts.startswith(corpus):
         return ""
     return (
         "The model was trained on most of these rows, so the metrics are too good: without "
         "--data_dir the rows that it has not learnt are measured."
+    )
+
+
+def changed_rows(run: TrainingRun, rows: int) -> str:
+    """A sentence if so many rows are held out now, and were not in training; else ""."""
+    held_out = sum(run.labels.test)
+    if rows == held_out:
+        return ""
+    return (
+        f"Training held out {held_out:,} rows, and these are {rows:,}: the corpus, or how it is "
+        "read, has changed since."
     )
 
 

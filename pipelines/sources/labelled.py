@@ -48,7 +48,8 @@ class LabelledRows(Generic[TokensT]):
     texts: pa.ChunkedArray
     """The text column: string or binary, no nulls, valid UTF-8."""
     values: tuple[str, ...]
-    """The classes, if the reader has a LabelMap; else the distinct labels of the batch."""
+    """The classes, if the reader has a LabelMap or the column holds probabilities; else the
+    distinct labels of the rows."""
     labels: np.ndarray
     """int64[rows]: the place of each row's label in `values`; of soft labels, of the largest."""
     probabilities: np.ndarray | None
@@ -142,11 +143,14 @@ class LabelledReader:
             rejected.add(is_invalid, f"{self.text_column} {not_valid}", remedy)
             is_used &= ~is_invalid
             tokens = tokenize(_chosen(texts, is_used))
+        values, used = labels.values, codes[is_used]
+        if self.labels is None and labels.probabilities is None:
+            values, used = _without_unused(values, used)
         return LabelledRows(
             numbers=rows.numbers[is_used],
             texts=_chosen(texts, is_used),
-            values=labels.values,
-            labels=codes[is_used],
+            values=values,
+            labels=used,
             probabilities=(None if labels.probabilities is None else labels.probabilities[is_used]),
             tokens=tokens,
             left_out=LeftOut(
@@ -179,6 +183,20 @@ class _Coded:
     """float32[n, values], of soft labels."""
     unnamed: dict[str, int] = field(default_factory=dict)
     """Rows with each label of no class."""
+
+
+def _without_unused(
+    values: tuple[str, ...], codes: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The values that have a row, and the places of the rows' values among them, int64[n].
+
+    A label that only rejected rows have is none of the corpus.
+    """
+    is_there = np.bincount(codes, minlength=len(values)) > 0
+    if is_there.all():
+        return values, codes
+    places = np.cumsum(is_there) - 1
+    return tuple(np.array(values, object)[is_there]), places[codes]
 
 
 def _as_classes(labels: Labels, label_map: LabelMap) -> _Coded:

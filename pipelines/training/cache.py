@@ -22,6 +22,7 @@ import numpy as np
 
 from pipelines.cluster.ray_internals import ExecutionWatcher, data_options
 from pipelines.cluster.tasks import map_in_order
+from pipelines.console.terminal import printable, warn
 from pipelines.errors import Failure, Unavailable
 from pipelines.sources.left_out import require_few_rejected
 from pipelines.sources.pieces import ShardPiece, divided
@@ -45,7 +46,7 @@ from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.unlabelled import UnlabelledSample, UnlabelledShards
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import UNREADABLE, InputError, on_one_line
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import SPECIALS, Encoder, Tokenizer
 
@@ -77,17 +78,36 @@ def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpu
     """
     directory = storage.join(cache_dir, spec.key)
     path = storage.join(directory, CORPUS)
+    if corpus := _prepared(directory, path):
+        require_few_rejected(corpus.left_out, corpus.usable, max_rejected)
+        return corpus
+    with data_options(
+        shuffle_input_batch_bytes=SHUFFLE_BYTES,
+        custom_execution_callback_classes=[ExecutionWatcher],
+    ):
+        corpus = _make(spec, directory, max_rejected)
+    try:
+        storage.write(path, corpus.to_json())
+    except OSError as error:
+        raise Failure(
+            f"--cache_dir: {path} cannot be written: {on_one_line(error)}: run the same command "
+            "again"
+        ) from error
+    return corpus
+
+
+def _prepared(directory: str, path: str) -> Corpus | None:
+    """The corpus whose `corpus.json` has that path, if it is there and whole."""
     try:
         corpus = Corpus.from_json(directory, storage.read(path))
+        damage = corpus.damage()
     except FileNotFoundError:
-        with data_options(
-            shuffle_input_batch_bytes=SHUFFLE_BYTES,
-            custom_execution_callback_classes=[ExecutionWatcher],
-        ):
-            corpus = _make(spec, directory, max_rejected)
-        storage.write(path, corpus.to_json())
-        return corpus
-    require_few_rejected(corpus.left_out, corpus.usable, max_rejected)
+        return None
+    except (*UNREADABLE, AttributeError):
+        damage = f"{CORPUS} cannot be read"
+    if damage:
+        warn(f"Warning: {printable(directory)} is damaged ({damage}): it is prepared again")
+        return None
     return corpus
 
 
@@ -158,6 +178,7 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
         },
         unlabelled=len(sample.texts) if sample else 0,
         unlabelled_rejected=sample.rejected if sample else 0,
+        sizes={file.name: file.size for file in sorted(written, key=lambda file: file.name)},
     )
 
 

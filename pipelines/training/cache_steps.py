@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.errors import Failure
+from pipelines.errors import Failure, Unavailable
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import require_few
 from pipelines.sources.left_out import LeftOut
@@ -23,7 +23,7 @@ from pipelines.training.copies import (
     running_numbers,
 )
 from sentiment import storage
-from sentiment.errors import InputError
+from sentiment.errors import InputError, on_one_line
 from sentiment.text import vocabulary
 from sentiment.text.tokenizer import UNKNOWN, Encoder, Tokenizer, mix
 
@@ -96,6 +96,8 @@ class WrittenFile:
     name: str
     unknown: int
     """Tokens without an id of their own."""
+    size: int
+    """Bytes."""
     lengths: bytes
     """int64[distinct, 2]: pairs of a number of tokens and how many texts have it, ascending."""
 
@@ -234,20 +236,26 @@ def write_file(rows: pa.Table, files: int, directory: str) -> WrittenFile:
         rows: of `encode_piece`, all with the same `file`.
         files: number of files of each split.
         directory: path or URI.
+
+    Raises Unavailable if the file cannot be written.
     """
     side, number = divmod(rows["file"][0].as_py(), files)
     name = f"{SPLITS[side]}-{number:05d}.arrow"
     order = _shuffled(rows["hash"].to_numpy(), _label_keys(rows), rows["copy"].to_numpy())
     batch = rows.drop_columns(["file", "copy"]).take(order).combine_chunks().to_batches()[0]
-    with (
-        storage.writing(storage.join(directory, name)) as file,
-        pa.ipc.new_file(file, batch.schema) as writer,
-    ):
-        writer.write_batch(batch)
+    try:
+        with storage.writing(storage.join(directory, name)) as file:
+            with pa.ipc.new_file(file, batch.schema) as writer:
+                writer.write_batch(batch)
+            size = file.tell()
+    except OSError as error:
+        message = on_one_line(error)
+        raise Unavailable(f"--cache_dir: {directory} cannot be written: {message}") from error
     ids = batch.column("ids")
     lengths, texts = np.unique(np.diff(ids.offsets.to_numpy()), return_counts=True)
     return WrittenFile(
         name=name,
+        size=size,
         unknown=int(np.count_nonzero(ids.values.to_numpy() == UNKNOWN)),
         lengths=np.stack([lengths, texts], axis=1).astype(np.int64).tobytes(),
     )

@@ -1,5 +1,6 @@
 """TrainConfig: the flags of `pipelines.train`, checked one by one."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -216,7 +217,8 @@ class TrainConfig:
             require(value is None or value >= 1, name, value, "at least 1")
         require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
         require(0 <= self.random_state < 2**31, "random_state", self.random_state, "0 to 2^31")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        rate = self.learning_rate
+        require(0 < rate < math.inf, "learning_rate", rate, "above 0, and finite")
         require(0 <= self.min_share < 1, "min_share", self.min_share, "at least 0, below 1")
         require(0 < self.test_size < 1, "test_size", self.test_size, "between 0 and 1")
         require(self.bigrams >= 0, "bigrams", self.bigrams, "at least 0")

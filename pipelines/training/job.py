@@ -17,6 +17,7 @@ from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.initial_weights import require_initial_vectors, require_same_model
 from pipelines.training.run_directory import (
     STEP_FLAGS,
+    alone_in,
     changed_flags,
     has_checkpoints,
     other_corpus,
@@ -26,7 +27,8 @@ from pipelines.training.settings import require_threshold_fits
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
-from sentiment.checkpoint import MANIFEST, load, pinned, save
+from sentiment.checkpoint import MANIFEST, Checkpoint, load, pinned, save
+from sentiment.errors import InputError
 
 CONFIG = "config.yaml"
 """File beside the checkpoint: the flags of the run, for `--config`."""
@@ -80,11 +82,11 @@ def main(config: TrainConfig) -> str:
     storage.require_writable(config.checkpoints_root, "--checkpoints_root")
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
     directory = storage.join(runs, name)
-    changed = changed_flags(config, directory)
-    is_finished = storage.exists(storage.join(model, MANIFEST))
-    if is_finished and not has_checkpoints(directory):
-        require_trained_with(config, load(model).training.get("flags"))
-    if is_finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
+    finished = _finished(model, directory)
+    changed = changed_flags(config, directory, finished.training.get("flags") if finished else None)
+    if finished and not has_checkpoints(directory):
+        require_trained_with(config, finished.training.get("flags"))
+    if finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
         say(f"Run {name} is finished: nothing to do.")
         if line := other_corpus(config, spec.key, directory):
             warn(f"Warning: {printable(line)} to train on them")
@@ -104,7 +106,7 @@ def main(config: TrainConfig) -> str:
             from pipelines.training.settings_files import written
 
         cache = storage.absolute(cache)
-        with mlflow_feed(config, name, runs) as feed:
+        with alone_in(directory, name), mlflow_feed(config, name, runs) as feed:
             checkpoint = run(config, spec, initial, cache, runs, name)
             flags = written(config, name)
             # Before the file that makes the checkpoint complete.
@@ -120,3 +122,20 @@ def main(config: TrainConfig) -> str:
         )
     say(f"Model saved in: {model}")
     return model
+
+
+def _finished(model: str, run: str) -> Checkpoint | None:
+    """The checkpoint that a run has left in the directory `model`; None: there is none.
+
+    Of one that cannot be loaded, as the run's directory `run` can make it anew, there is none, too.
+    Raises InputError if it cannot.
+    """
+    if not storage.exists(storage.join(model, MANIFEST)):
+        return None
+    try:
+        return load(model)
+    except InputError as error:
+        if not has_checkpoints(run):
+            raise
+        warn(f"Warning: {printable(str(error))}: the run's own checkpoints make it anew")
+        return None

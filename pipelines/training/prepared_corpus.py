@@ -1,12 +1,13 @@
 """Corpus: counts, vocabulary and files of a prepared corpus, as `corpus.json` holds them."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from pipelines.sources.labels import shown
 from pipelines.sources.left_out import LeftOut
+from sentiment import storage
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Corpus:
     """Texts of the sample of `--unlabelled`; 0: there is none."""
     unlabelled_rejected: int = 0
     """Rows of `--unlabelled` that hold no text that can be used."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of each file; {} in corpora of earlier versions."""
 
     def to_json(self) -> bytes:
         """The content of `corpus.json`: all but the directory."""
@@ -58,7 +61,10 @@ class Corpus:
 
     @staticmethod
     def from_json(directory: str, content: bytes) -> "Corpus":
-        """The corpus of a directory, from what its `corpus.json` holds."""
+        """The corpus of a directory, from what its `corpus.json` holds.
+
+        Raises one of UNREADABLE for content that `to_json` has not written.
+        """
         fields = json.loads(content)
         fields["vocabulary"], fields["classes"] = map(
             tuple, (fields["vocabulary"], fields["classes"])
@@ -83,6 +89,16 @@ class Corpus:
                 + (left_out if self.unlabelled_rejected else "")
             )
         return [line for line in lines if line]
+
+    def damage(self) -> str:
+        """What is wrong with the files, as far as their sizes tell, in a few words; "": nothing."""
+        there = {entry.base_name: entry.size for entry in storage.entries(self.directory)}
+        for name, size in self.sizes.items():
+            if name not in there:
+                return f"{name} is missing"
+            if there[name] != size:
+                return f"{name} has {there[name]:,} bytes and not {size:,}"
+        return ""
 
     @property
     def key(self) -> str:

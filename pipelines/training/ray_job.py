@@ -17,6 +17,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.initial_weights import of_checkpoint, of_words
 from pipelines.training.ray_trainer import fit
+from pipelines.training.resume_state import require_whole
 from pipelines.training.run_directory import (
     INITIAL,
     has_checkpoints,
@@ -53,6 +54,7 @@ def run(
         The checkpoint of the best validation.
     """
     directory = storage.join(runs, name)
+    require_whole(directory)
     with session(config.verbose), quiet_ray_data(config.verbose):
         require_shared(
             [

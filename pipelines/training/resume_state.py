@@ -7,7 +7,9 @@ A checkpoint is a directory of two files:
 """
 
 import json
+import math
 import posixpath
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +19,12 @@ import numpy as np
 import pyarrow.fs as pafs
 import ray.train
 import safetensors.numpy
+from safetensors import SafetensorError
 
+from pipelines.cluster.ray_train_internals import CHECKPOINT_NAME, SNAPSHOT
 from pipelines.training.validation import Validation
+from sentiment import storage
+from sentiment.errors import UNREADABLE, InputError, on_one_line
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
     from sentiment.model.trainer import Trainer
@@ -56,6 +62,9 @@ def save(trainer: "Trainer", progress: RunProgress, rank: int) -> None:
     Every worker calls it: Ray Train waits for all of them.
     """
     metrics = dict(progress.validations[-1])
+    if not math.isfinite(progress.validations[-1]["validation_loss"]):
+        # Ray Train would write null, and then could compare no other checkpoint with this one.
+        metrics["validation_loss"] = sys.float_info.max
     if rank != 0:
         ray.train.report(metrics)
         return
@@ -80,6 +89,29 @@ def read_state(checkpoint: ray.train.Checkpoint) -> tuple[dict[str, np.ndarray],
     progress = json.loads(content(PROGRESS))
     state = safetensors.numpy.load(content(STATE))
     return state, RunProgress(progress["step"], tuple(progress["validations"]))
+
+
+def require_whole(run: str) -> None:
+    """Raise an InputError if Ray Train could not read its list of a run's checkpoints, or a worker
+    one that is on it. Workers would fail again and again."""
+    remedy = "choose another --run_name"
+    listed = storage.join(run, SNAPSHOT)
+    if not storage.exists(listed):
+        return
+    try:
+        text = storage.read(listed).decode()
+        json.loads(text)
+    except UNREADABLE as error:
+        raise InputError(f"{listed} is damaged ({on_one_line(error)}): {remedy}") from error
+    for name in sorted(set(CHECKPOINT_NAME.findall(text))):
+        directory = storage.join(run, name)
+        try:
+            filesystem, inner = storage.resolve(directory)
+            read_state(ray.train.Checkpoint(inner, filesystem))
+        except FileNotFoundError:
+            continue  # Ray Train was removing it.
+        except (*UNREADABLE, SafetensorError) as error:
+            raise InputError(f"{directory} is damaged ({on_one_line(error)}): {remedy}") from error
 
 
 def model_weights(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

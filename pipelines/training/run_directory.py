@@ -5,10 +5,12 @@ that it does not matter how Ray Train names its files.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
 from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError
@@ -18,6 +20,9 @@ FLAGS = "flags.json"
 
 INITIAL = "initial.safetensors"
 """File name: `InitialWeights`."""
+
+LOCK = ".lock"
+"""File name: locked by the program that trains the run."""
 
 CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
@@ -38,6 +43,26 @@ STEP_FLAGS = ("train_steps", "epochs")
 
 WORKER_FLAGS = ("num_workers", "cpus_per_worker")
 """Flags that say on what a run trains. They may change; results then differ by rounding."""
+
+
+@contextmanager
+def alone_in(run: str, name: str) -> Iterator[None]:
+    """Context manager: no other program on this disk trains the run `name` in this directory.
+
+    Each would remove the other's checkpoints. Raises Failure if another one does. In a bucket,
+    nothing keeps two programs apart.
+    """
+    storage.make_directory(run)
+    lock = ExitStack()
+    try:
+        lock.enter_context(storage.locked(storage.join(run, LOCK), wait=False))
+    except BlockingIOError:
+        raise Failure(
+            f"--run_name {name}: another program trains this run now: wait for it, or choose "
+            "another --run_name"
+        ) from None
+    with lock:
+        yield
 
 
 def run_flags(config: TrainConfig) -> dict[str, Any]:
@@ -62,8 +87,18 @@ def write_flags(config: TrainConfig, corpus_key: str, run: str) -> None:
     storage.write(storage.join(run, FLAGS), json.dumps(flags, indent=1).encode())
 
 
-def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
+def changed_flags(
+    config: TrainConfig, run: str, of_model: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """Flags that differ from what the run was started with, and may: steps, patience, workers.
+
+    Steps and patience also differ if they are not those of the run's finished model: then the run
+    was to take more steps, and was stopped on the way.
+
+    Args:
+        config: the flags.
+        run: the run's directory.
+        of_model: the flags of the finished model; None: there is none, or nobody knows them.
 
     Returns:
         For each the line to print, by name; none if the run has no checkpoints.
@@ -75,7 +110,12 @@ def changed_flags(config: TrainConfig, run: str) -> dict[str, str]:
     # Runs of versions that lack a flag have its default.
     started, flags = run_flags(TrainConfig()) | _read_flags(run), run_flags(config)
     changed = {name: started[name] for name in flags if started[name] != flags[name]}
-    lines = {}
+    trained = run_flags(TrainConfig()) | dict(of_model) if of_model is not None else started
+    lines = {
+        name: f"--{name} is {flags[name]}; the model that is there was trained with {trained[name]}"
+        for name in (*STEP_FLAGS, "early_stopping")
+        if trained[name] != flags[name]
+    }
     for name, before in changed.items():
         now = flags[name]
         if name == "num_workers":

@@ -112,10 +112,15 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
     Raises InputError where the corpus is too small, has one label only, or a text is too long.
     """
     train, validation = corpus.rows["train"], corpus.rows["validation"]
-    if train < config.batch_size or not validation:
+    if not validation:
         raise InputError(
-            f"--batch_size {config.batch_size}: {config.data_dir} has {train} rows to train and "
-            f"{validation} to validate; use a smaller --batch_size or more rows"
+            f"--data_dir {config.data_dir} has {train:,} rows to train and none to validate, which "
+            "are drawn by their texts: it needs more rows, or more different texts"
+        )
+    if train < config.batch_size:
+        raise InputError(
+            f"--batch_size {config.batch_size}: {config.data_dir} has {train:,} rows to train; use "
+            "a smaller --batch_size or more rows"
         )
     if not corpus.soft_labels and np.count_nonzero(corpus.labels["train"]) < 2:
         only = corpus.classes[int(np.argmax(corpus.labels["train"]))]

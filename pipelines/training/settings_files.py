@@ -54,7 +54,8 @@ def parsed(config: type, content: bytes, name: str) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # PyYAML raises ValueError for a date that no calendar has.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{name} is not YAML: {on_one_line(error)[:300]}") from error
     if not isinstance(values, dict):
         raise InputError(f"{name} is not a YAML mapping of flags, such as `epochs: 3`")

@@ -25,5 +25,8 @@ def read_stop_words(path: str | None) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"--stopwords_file {path} cannot be read: {error}") from None
     words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    Tokenizer(words)
+    try:
+        Tokenizer(words)
+    except InputError as error:
+        raise InputError(f"--stopwords_file {path}: {error}") from None
     return words

@@ -1,7 +1,7 @@
 """Word vectors from a text file, as GloVe and fastText publish them: only those of known words.
 
-A line is a token and its numbers, with blanks in between. fastText's files begin with a line of two
-numbers: how many tokens there are, and how many numbers each has.
+A line is a token and its numbers, with blanks or tabs in between. fastText's files begin with a
+line of two numbers: how many tokens there are, and how many numbers each has.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,13 +39,16 @@ def read_vectors(path: str, words: Sequence[str], size: int) -> tuple[np.ndarray
         for number, line in enumerate(lines, 1):
             if number == 1 and _is_header(line, path, size):
                 continue
-            token, _, rest = line.rstrip().partition(b" ")
+            token, *rest = line.split(maxsplit=1) or [b""]
             index = place.get(token, -1)
+            if index < 0 or index in found:
+                continue
+            numbers = rest[0].split() if rest else []
             # Tokens with blanks in them are none of ours: they look like too many numbers.
-            if index < 0 or index in found or rest.count(b" ") > size - 1:
+            if len(numbers) > size:
                 continue
             try:
-                vector = np.array(rest.split(), np.float64)
+                vector = np.array(numbers, np.float64)
             except ValueError:
                 vector = np.empty(0)
             largest = np.abs(vector).max(initial=0)
@@ -71,8 +74,7 @@ def _is_header(line: bytes, path: str, size: int) -> bool:
 
     Raises InputError if the vectors have another size.
     """
-    token, _, rest = line.rstrip().partition(b" ")
-    numbers = rest.split()
+    token, *numbers = line.split() or [b""]
     is_header = len(numbers) == 1 and token.isdigit()
     dimension = int(numbers[0]) if is_header and numbers[0].isdigit() else len(numbers)
     if dimension != size:

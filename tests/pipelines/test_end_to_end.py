@@ -112,6 +112,7 @@ def test_the_model_finds_the_planted_signal(trained):
     assert all(f'alt="{name} by step"' in page for name in ("Loss", "Validation accuracy"))
     rows = training["rows"]
     assert f"{rows['test']:,} held-out rows" in done.stdout
+    assert "Training held out" not in done.stdout
     assert sum(rows.values()) == ROWS
     assert abs(rows["test"] - 800) < 100
 

@@ -45,6 +45,33 @@ def cells(printed: str, title: str) -> dict[str, list[str]]:
     return {words[0]: words[1:] for line in lines if (words := re.split(" {2,}", line.strip()))}
 
 
+def test_the_baseline_answers_with_its_most_probable_class(corpus, tmp_path, capsys):
+    """A threshold that was chosen for the model's probabilities is none for others."""
+    plain, strict = str(tmp_path / "plain"), str(tmp_path / "strict")
+    save_trained(plain, corpus)
+    save_trained(strict, corpus, classes=Classes(threshold=0.99))
+    rows = []
+    for checkpoints in ((plain,), (strict,), (strict, plain)):
+        evaluate(EvaluateConfig(checkpoints=checkpoints, baseline=True))
+        measured = cells(capsys.readouterr().out, "calibration error")
+        rows.append(measured[REGRESSION])
+    assert rows[0] == rows[1] == rows[2]
+    assert measured["plain"] != measured["strict"]
+
+
+def test_rows_that_training_did_not_hold_out_are_said(corpus, tmp_path, capsys):
+    directories = runs(tmp_path, corpus, {}, {"epochs": 3})
+    held_out = sum(load_run(directories[0]).record.run.labels.test)
+    for checkpoints in (directories[:1], directories):
+        evaluate(EvaluateConfig(checkpoints=checkpoints))
+        printed = capsys.readouterr().out
+        (rows,) = re.findall(r"^([\d,]+) held-out rows of", printed, re.MULTILINE)
+        said = f"Training held out {held_out:,} rows, and these are {rows}: the corpus, or how"
+        assert said in printed
+    for name in ("report.html", "README.md"):
+        assert said in Path(directories[0], name).read_text()
+
+
 def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
     directories = runs(tmp_path, corpus, {}, {"epochs": 3}, {"test_size": 0.5})
     evaluate(EvaluateConfig(checkpoints=directories, baseline=True))

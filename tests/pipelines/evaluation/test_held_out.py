@@ -125,3 +125,12 @@ def test_flags_of_other_texts_need_other_texts():
         EvaluateConfig(("model",), text_column="text")
     with pytest.raises(InputError, match="classes with labels, not 1: write them like"):
         EvaluateConfig(("model",), labels=("a=1",))
+
+
+def test_a_label_of_rejected_rows_only_does_not_keep_others_from_being_recognized(tmp_path, model):
+    labels = pa.array(["unknown", *["0", "1"] * 149, "1"])
+    write(tmp_path / "corpus", labels, [None, *TEXTS[1:]])
+    reader = LabelledReader("text", "y")
+    corpus, found = read(str(tmp_path / "corpus"), reader, model, BINARY)
+    assert corpus.rows == 299
+    assert found.labels.tolist() == [int(label) for label in labels.to_pylist()[1:]]

@@ -1,6 +1,7 @@
 """The prepared corpus: the same for labels in any form; which rows are left out, and when not."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.errors import Failure
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
@@ -312,3 +314,44 @@ def test_labels_and_probabilities_in_one_corpus_are_refused(tmp_path):
     # A shard without any label is neither.
     nothing = prepared(write(tmp_path / "nothing", soft, pa.nulls(400)))
     assert (nothing.soft_labels, nothing.left_out.unlabelled) == (True, 200)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda cache: (cache / "corpus.json").write_bytes(b'{"rows": '), "corpus.json cannot be"),
+        (lambda cache: (cache / "corpus.json").write_bytes(b"{}"), "corpus.json cannot be read"),
+        (lambda cache: (cache / "corpus.json").write_bytes(b"[]"), "corpus.json cannot be read"),
+        (lambda cache: (cache / "train-00000.arrow").unlink(), "train-00000.arrow is missing"),
+        (lambda cache: os.truncate(cache / "train-00000.arrow", 99), "has 99 bytes and not "),
+    ],
+)
+def test_a_damaged_cache_is_prepared_again(tmp_path, capsys, damage, said):
+    directory = write(tmp_path / "corpus", pa.array(LABELS))
+    whole = prepared(directory)
+    content = files(whole)
+    damage(Path(whole.directory))
+    again = prepared(directory)
+    assert f"Warning: {whole.directory} is damaged (" in (shown := capsys.readouterr().out)
+    assert said in shown
+    assert (again, files(again)) == (whole, content)
+    assert prepared(directory) == whole
+    assert capsys.readouterr().out == ""
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    directory = write(tmp_path / "corpus", pa.array(LABELS))
+    cache = Path(prepared(directory).directory)
+    (cache / "train-00000.arrow").unlink()
+    (cache / "train-00000.arrow" / "in the way").mkdir(parents=True)
+    with pytest.raises(Failure, match=r"--cache_dir: .*_prepared/\w{16} cannot be written: "):
+        prepared(directory)
+
+
+def test_a_label_of_rejected_rows_only_is_none(tmp_path):
+    """Else one row without a text would make 0 and 1 two of three classes, without an order."""
+    texts = [*TEXTS[:399], None]
+    labels = [*map(str, LABELS[:399]), "unknown"]
+    corpus = prepared(write(tmp_path / "corpus", pa.array(labels), texts=texts), max_rejected="1%")
+    assert corpus.classes == ("negative", "positive")
+    assert corpus.left_out.rejected == {"text is null": 1}

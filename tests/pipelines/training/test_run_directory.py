@@ -6,10 +6,12 @@ import re
 
 import pytest
 
+from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import (
     FLAGS,
     INITIAL,
+    alone_in,
     changed_flags,
     has_checkpoints,
     other_corpus,
@@ -121,3 +123,23 @@ def test_a_finished_model_without_its_run_is_that_of_its_flags():
         other = dataclasses.replace(CONFIG, **{name: value})
         with pytest.raises(InputError, match=f"--{name} is {value}, but model run was trained"):
             require_trained_with(other, run_flags(CONFIG))
+
+
+def test_a_model_of_fewer_steps_than_its_run_was_to_take_is_not_done(run):
+    (run / "checkpoint_manager_snapshot.json").touch()
+    of_model = {"train_steps": 20, "batch_size": 64}
+    line = "--train_steps is 300; the model that is there was trained with 20"
+    assert changed_flags(CONFIG, str(run), of_model) == {"train_steps": line}
+    assert changed_flags(CONFIG, str(run), run_flags(CONFIG)) == {}
+
+
+def test_one_program_at_a_time_trains_a_run(run):
+    with alone_in(str(run), "run"):
+        with (
+            pytest.raises(Failure, match="--run_name run: another program trains this run now"),
+            alone_in(str(run), "run"),
+        ):
+            pass
+        assert not has_checkpoints(str(run))
+    with alone_in(str(run), "run"):
+        pass

@@ -87,6 +87,8 @@ def test_help_shows_what_the_presets_set(preset):
         ("epochs", "not a YAML mapping"),
         ("", "not a YAML mapping"),
         ("epochs: [", "is not YAML"),
+        ("2026-01-99: 1", "is not YAML: day is out of range"),
+        ("[" * 5000, "is not YAML"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
         ("hidden_size: 0", "--hidden_size is 0"),
     ],

@@ -18,6 +18,7 @@ import ray.data
 
 from pipelines import train
 from pipelines.console import progress
+from pipelines.errors import Failure
 from pipelines.sources import pieces
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.listing import find_labelled
@@ -33,13 +34,13 @@ from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.cross_fit import cross_fit
 from pipelines.training.job import main
 from pipelines.training.ray_job import add_bigrams_and_initial_weights
-from pipelines.training.run_directory import write_flags
+from pipelines.training.run_directory import alone_in, has_checkpoints, write_flags
 from pipelines.training.settings import Settings, make_settings
 from pipelines.training.tensorflow_cluster import set_cluster
 from pipelines.training.trainer_setup import make_trainer
 from pipelines.training.unlabelled import UnlabelledShards
 from pipelines.training.validation import measure
-from sentiment.checkpoint import load, save
+from sentiment.checkpoint import Checkpoint, load, save
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN, Tokenizer
 from testing.generated import save_checkpoint, write_shards
@@ -417,3 +418,59 @@ def test_a_curve_that_cannot_be_read_costs_no_model(tmp_path):
         assert curve(str(tmp_path)) == []
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
     assert curve(str(tmp_path)) == [{"step": 1, "loss": 0.5}]
+
+
+def test_a_finished_run_that_was_to_take_more_steps_goes_on(corpus, tmp_path, monkeypatch, capsys):
+    """The same command again, after it was stopped on the way: the model that is there is older."""
+    config = TrainConfig(
+        data_dir=str(corpus),
+        checkpoints_root=str(tmp_path),
+        summaries_dir=str(tmp_path / "logs"),
+        run_name="longer",
+        stopwords_file=None,
+        train_steps=20,
+    )
+    flags = {"flags": dataclasses.asdict(config)}
+    model = dataclasses.replace(save_checkpoint(tmp_path / "longer"), training=flags)
+    save(model, str(tmp_path / "longer"))
+    more = dataclasses.replace(config, train_steps=3000)
+    run = tmp_path / "_runs" / "longer"
+    write_flags(more, "the rows", str(run))
+    (run / "checkpoint_manager_snapshot.json").touch()
+
+    def trained(*arguments: object) -> Checkpoint:
+        best = {"step": 3000, "validation_loss": 0.5, "validation_accuracy": 0.8}
+        flags = dataclasses.asdict(more)
+        return dataclasses.replace(model, training={"flags": flags, "best": best})
+
+    monkeypatch.setattr("pipelines.training.ray_job.run", trained)
+    main(more)
+    said = capsys.readouterr().out
+    assert "--train_steps is 3000; the model that is there was trained with 20\n" in said
+    assert load(str(tmp_path / "longer")).training["flags"]["train_steps"] == 3000
+    # And then it is done.
+    monkeypatch.setattr("pipelines.training.ray_job.run", pytest.fail)
+    main(more)
+    assert "Run longer is finished: nothing to do." in capsys.readouterr().out
+
+    # A damaged model is none: the run makes it again.
+    (tmp_path / "longer" / "weights.safetensors").write_bytes(b"")
+    monkeypatch.setattr("pipelines.training.ray_job.run", trained)
+    main(more)
+    said = capsys.readouterr().out
+    assert re.search(r"Warning: .*weights\.safetensors.*: the run's own checkpoints make it", said)
+    load(str(tmp_path / "longer"))
+    (tmp_path / "longer" / "weights.safetensors").write_bytes(b"")
+    (run / "checkpoint_manager_snapshot.json").unlink()
+    with pytest.raises(InputError, match=r"weights\.safetensors"):
+        main(more)
+
+
+def test_a_run_is_trained_by_one_program_at_a_time(corpus, tmp_path):
+    flags = config(corpus, tmp_path, "both")
+    with (
+        alone_in(str(tmp_path / "_runs" / "both"), "both"),
+        pytest.raises(Failure, match="--run_name both: another program trains this run now: wait"),
+    ):
+        main(flags)
+    assert not has_checkpoints(str(tmp_path / "_runs" / "both"))

@@ -22,6 +22,7 @@ def found(path, size=3):
     return dict(zip(ids.tolist(), vectors.tolist(), strict=True))
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "  "])
 @pytest.mark.parametrize("header", ["", "6 3\n"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
 @pytest.mark.parametrize(
@@ -29,11 +30,11 @@ def found(path, size=3):
 )
 @pytest.mark.parametrize("buffer", [1, 7, 2**20])
 def test_the_first_vector_of_each_word_is_read(
-    tmp_path, monkeypatch, header, end, suffix, compress, buffer
+    tmp_path, monkeypatch, blank, header, end, suffix, compress, buffer
 ):
     monkeypatch.setattr(vector_file, "BUFFER_BYTES", buffer)
     path = tmp_path / f"vectors.txt{suffix}"
-    path.write_bytes(compress((header + GLOVE).replace("\n", end).encode()))
+    path.write_bytes(compress((header + GLOVE).replace(" ", blank).replace("\n", end).encode()))
     assert found(path) == {index: pytest.approx(numbers) for index, numbers in EXPECTED.items()}
 
 
