@@ -102,14 +102,20 @@ sys.addaudithook(_refuse_unmarked)
 
 @pytest.fixture(scope="module")
 def local_ray():
-    """A local Ray for the tests of a file that call programs in this process.
+    """A local Ray for tests that call programs in this process; it stays for those of other files.
 
-    It ends with the file, because one that has nothing to do takes a quarter to a half of a core.
+    It starts with the first test of a file that asks for it: another may have taken its place.
     """
-    from testing.local_ray import started
+    from testing.local_ray import share
 
-    with started():
-        yield
+    share()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_ray_left() -> Iterator[None]:
+    yield
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
 
 
 @pytest.fixture

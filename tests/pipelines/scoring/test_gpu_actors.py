@@ -16,7 +16,7 @@ from pipelines.scoring.part_worker import PartWorker, ReadStep, ScoreStep
 from pipelines.sources.rows import Span
 from pipelines.sources.shard import Shard
 from sentiment.classes import BINARY, Classes
-from testing.local_ray import started
+from testing.local_ray import another
 
 pytestmark = [pytest.mark.slow(10), pytest.mark.ray, pytest.mark.process]
 
@@ -27,7 +27,7 @@ DEADLY = "part-000002"
 @pytest.fixture(scope="module")
 def ray_with_gpu():
     """A Ray of two CPUs that believes in one GPU."""
-    with started(num_gpus=1):
+    with another(num_gpus=1):
         yield
 
 

@@ -21,9 +21,9 @@ DASHBOARD = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text())
 @pytest.fixture(scope="module")
 def exported() -> list[Series]:
     """What the endpoint shows of a job of three parts, one of which failed."""
-    from testing.local_ray import started
+    from testing.local_ray import another
 
-    with started(metrics_report_interval_ms=1000):
+    with another(metrics_report_interval_ms=1000):
         return exported_of_a_job()
 
 
