@@ -5,6 +5,7 @@
 Needs a token of the Hub: HF_TOKEN, or `hf auth login`.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError, on_one_line
 
 CARD = "README.md"
+
+_HASH = re.compile(rb"^\| model hash \| ([0-9a-f]{64}) \|$", re.MULTILINE)
+"""In the card that `pipelines.evaluate` writes: of which model it is."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def main(config: PublishConfig) -> None:
     require_module("huggingface_hub")
     # Loaded whole, so that nothing damaged is published.
     trained = checkpoint.load(config.checkpoints_dir)
-    contents = {**trained.files(), **_card(config.checkpoints_dir)}
+    contents = {**trained.files(), **_card(config.checkpoints_dir, trained.model_hash)}
     if CARD not in contents:
         print(
             f"There is no model card: python -m pipelines.evaluate --checkpoints_dir "
@@ -54,9 +58,19 @@ def main(config: PublishConfig) -> None:
     print(f"Published: {_commit(config, trained, contents)}")
 
 
-def _card(directory: str) -> dict[str, bytes]:
+def _card(directory: str, model_hash: str) -> dict[str, bytes]:
+    """The model card, if there is one. Raises InputError if it is that of another model."""
     path = storage.join(directory, CARD)
-    return {CARD: storage.read(path)} if storage.exists(path) else {}
+    if not storage.exists(path):
+        return {}
+    card = storage.read(path)
+    if (of_model := _HASH.search(card)) and of_model[1].decode() != model_hash:
+        raise InputError(
+            f"{path} describes an earlier model (hash {of_model[1].decode()[:12]}, now "
+            f"{model_hash[:12]}): python -m pipelines.evaluate --checkpoints_dir {directory} "
+            "writes it anew"
+        )
+    return {CARD: card}
 
 
 def _commit(config: PublishConfig, trained: Checkpoint, contents: dict[str, bytes]) -> str:

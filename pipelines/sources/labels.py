@@ -5,6 +5,7 @@ that `--labels` does not name are named by that form.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -170,12 +171,13 @@ class LabelMap:
 
 
 def normalized(text: str) -> str:
-    """The form in which labels are compared: in lower case, blanks as one, numbers without `.0`."""
-    text = " ".join(text.split())
+    """The form in which labels are compared: in lower case, blanks as one, numbers without `.0`,
+    and a letter with its accent as one character (Unicode's NFC)."""
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
     if _NUMBER.fullmatch(text):
         number = Decimal(text).normalize()
         return format(number, "f") if number else "0"
-    return text.lower()
+    return unicodedata.normalize("NFC", text.lower())
 
 
 def require_classes(rows: Mapping[str, int], column: str, is_soft: bool = False) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+from pipelines.console.waiting import waiting
 from pipelines.sources.counted import Counted
 from pipelines.sources.names import file_name
 from pipelines.sources.rows import Span
@@ -45,7 +46,8 @@ def divided(
     """
     least = max(2 * PIECE_BYTES, sum(shard.size for shard in shards) / MAX_DIVIDED)
     large = [shard for shard in shards if shard.size >= least and _can_be_cut(shard)]
-    counted = dict(zip(large, count(large), strict=True)) if large else {}
+    with waiting("Counting the rows of large shards"):
+        counted = dict(zip(large, count(large), strict=True)) if large else {}
     return [
         piece
         for shard in shards

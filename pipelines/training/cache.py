@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
@@ -44,6 +45,7 @@ from pipelines.training.copies import CopyNumbers, FrequentTexts
 from pipelines.training.corpus_classes import CorpusClasses, decide_classes
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.prepared_corpus import Corpus
+from pipelines.training.unlabelled import FILE as UNLABELLED
 from pipelines.training.unlabelled import UnlabelledSample, UnlabelledShards
 from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError, on_one_line
@@ -145,8 +147,9 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
         )
 
     encoder = tokenizer.encoder(tokens)
+    sizes = {}
     if sample:
-        sample.write(encoder, directory)
+        sizes[UNLABELLED] = sample.write(encoder, directory)
     files = math.ceil(max(rows["train"], rows["validation"], 1) / FILE_ROWS)
     copies = _copy_numbers(executor, pieces, counts, classes, encoder, split)
     written = executor.write(
@@ -178,7 +181,7 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
         },
         unlabelled=len(sample.texts) if sample else 0,
         unlabelled_rejected=sample.rejected if sample else 0,
-        sizes={file.name: file.size for file in sorted(written, key=lambda file: file.name)},
+        sizes=sizes | {file.name: file.size for file in sorted(written, key=attrgetter("name"))},
     )
 
 

@@ -22,6 +22,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from pipelines.cluster.ray_train_internals import CHECKPOINT_NAME, SNAPSHOT
+from pipelines.training.run_directory import INITIAL
 from pipelines.training.validation import Validation
 from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError, on_one_line
@@ -103,6 +104,12 @@ def require_whole(run: str) -> None:
         json.loads(text)
     except UNREADABLE as error:
         raise InputError(f"{listed} is damaged ({on_one_line(error)}): {remedy}") from error
+    weights = storage.join(run, INITIAL)
+    if storage.exists(weights):
+        try:
+            safetensors.numpy.load(storage.read(weights))
+        except (*UNREADABLE, SafetensorError) as error:
+            raise InputError(f"{weights} is damaged ({on_one_line(error)}): {remedy}") from error
     for name in sorted(set(CHECKPOINT_NAME.findall(text))):
         directory = storage.join(run, name)
         try:

@@ -176,9 +176,12 @@ def _read_flags(run: str) -> dict[str, Any]:
     path = storage.join(run, FLAGS)
     try:
         flags = json.loads(storage.read(path))
-        if isinstance(flags, dict):
-            return flags
         problem: object = "it is not a JSON object"
+        if isinstance(flags, dict):
+            steps = (flags.get(name) for name in STEP_FLAGS)
+            if all(number is None or isinstance(number, int) for number in steps):
+                return flags
+            problem = "its steps are no numbers"
     except FileNotFoundError:
         problem = "it is missing"
     except UNREADABLE as error:

@@ -50,16 +50,15 @@ class UnlabelledSample:
         counted = vocabulary.document_frequencies(tokenizer.tokens(self.texts).tokens)
         return vocabulary.frequent(counted, len(self.texts), min_share)
 
-    def write(self, encoder: Encoder, directory: str) -> None:
-        """Write the token ids into the directory of a prepared corpus."""
+    def write(self, encoder: Encoder, directory: str) -> int:
+        """Write the token ids into the directory of a prepared corpus; the bytes of the file."""
         tokens = encoder(self.texts)
         ids = pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids)
         batch = pa.record_batch({"ids": ids})
-        with (
-            storage.writing(storage.join(directory, FILE)) as file,
-            pa.ipc.new_file(file, batch.schema) as writer,
-        ):
-            writer.write_batch(batch)
+        with storage.writing(storage.join(directory, FILE)) as file:
+            with pa.ipc.new_file(file, batch.schema) as writer:
+                writer.write_batch(batch)
+            return int(file.tell())
 
 
 @dataclass(frozen=True)

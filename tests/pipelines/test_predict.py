@@ -1,15 +1,19 @@
 """A few texts from the arguments or standard input, in a process without Ray and TensorFlow."""
 
+import io
 import json
 import subprocess
 import sys
 import threading
+from codecs import BOM_UTF8
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.console import standard_input
+from pipelines.console.standard_input import lines_of
 from sentiment import checkpoint
 from sentiment.model.inference import inference
 from sentiment.network import weight_shapes
@@ -85,6 +89,16 @@ def test_lines_of_standard_input(model, end, last):
     done = predict(model, "".join(f"{text}{end}" for text in TEXTS).encode() + last.encode())
     assert done.stdout == b"".join(expected(model, [*TEXTS, last] if last else TEXTS))
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("lines", [b"good\nbad\n", b"good", b"\n", b"", b"\r\ngood\n"])
+@pytest.mark.parametrize("size", [1, 2**20])
+def test_a_byte_order_mark_is_no_part_of_the_first_text(monkeypatch, lines, size):
+    monkeypatch.setattr(standard_input, "READ_BYTES", size)
+    marked, plain = (list(lines_of(io.BytesIO(mark + lines))) for mark in (BOM_UTF8, b""))
+    assert sum(marked, []) == sum(plain, [])
+    twice = sum(lines_of(io.BytesIO(2 * BOM_UTF8 + lines)), [])
+    assert b"".join(twice) == BOM_UTF8 + b"".join(sum(plain, []))
 
 
 def test_only_line_feeds_end_lines(model):

@@ -11,7 +11,10 @@ import pytest
 import sentiment
 from pipelines.errors import Failure
 from pipelines.publish import PublishConfig, main
+from pipelines.reports.model_card import model_card
+from sentiment.checkpoint import save
 from sentiment.errors import InputError
+from testing.evaluation_results import evaluated
 from testing.generated import save_checkpoint
 from testing.hub_server import HubServer
 
@@ -106,6 +109,19 @@ def test_a_card_that_is_lacking_is_said(hub, model, capsys):
     first, _ = capsys.readouterr().out.splitlines()
     assert first.startswith("There is no model card: python -m pipelines.evaluate ")
     assert not (hub.models / "ann" / "tweets" / "README.md").exists()
+
+
+def test_the_card_of_an_earlier_model_is_not_published(hub, model, tmp_path):
+    """Such as of a run that has taken more steps since."""
+    earlier = save_checkpoint(tmp_path / "earlier", seed=1)
+    card = model_card(evaluated(earlier, TEXTS, [1, 0], [0.9, 0.2]))
+    (model / "README.md").write_bytes(card)
+    with pytest.raises(InputError, match=r"README\.md describes an earlier model "):
+        main(PublishConfig(str(model), "ann/tweets"))
+    assert not (hub.models / "ann" / "tweets").exists()
+    save(earlier, str(model))
+    main(PublishConfig(str(model), "ann/tweets"))
+    assert (hub.models / "ann" / "tweets" / "README.md").exists()
 
 
 def test_what_cannot_be_published_is_one_line(hub, model):

@@ -1,5 +1,6 @@
 """Which labels are which class: by recognition, and by --labels."""
 
+import unicodedata
 from decimal import Decimal
 
 import numpy as np
@@ -39,6 +40,13 @@ def test_numbers_that_are_equal_are_one_label(number, zeros):
 def test_words_are_compared_without_case_and_blanks(word):
     assert normalized(f" {word.upper().lower()}\t") == normalized(word.upper().lower())
     assert normalized(normalized(word)) == normalized(word)
+
+
+@given(WORDS | st.text(max_size=8))
+def test_two_ways_to_write_a_letter_are_one_label(word):
+    forms = {normalized(unicodedata.normalize(form, word)) for form in ("NFC", "NFD")}
+    assert len(forms) == 1
+    assert normalized("cafe\u0301") == "caf\u00e9"
 
 
 @pytest.mark.parametrize("text", ["007", "1e3", "1_000", "٣", "1.2.3", "+", "--1", "1 000"])

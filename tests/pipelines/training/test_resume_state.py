@@ -10,6 +10,7 @@ import ray.train
 import safetensors.numpy
 
 from pipelines.training.resume_state import PROGRESS, STATE, RunProgress, require_whole, save
+from pipelines.training.run_directory import INITIAL
 from sentiment.errors import InputError
 
 LISTED, UNLISTED = "checkpoint_2026-01-02_03-04-05.678901", "checkpoint_2026-01-02_03-04-06.000000"
@@ -24,6 +25,7 @@ def run(tmp_path: Path) -> Path:
         (tmp_path / name / PROGRESS).write_text(json.dumps({"step": 1, "validations": []}))
         state = {"model/embedding": np.ones((40, 9), np.float32)}
         (tmp_path / name / STATE).write_bytes(safetensors.numpy.save(state))
+    (tmp_path / INITIAL).write_bytes(safetensors.numpy.save(state))
     return tmp_path
 
 
@@ -35,7 +37,7 @@ def test_what_is_whole_is_left_to_ray_train(run):
     require_whole(str(run))
 
 
-@pytest.mark.parametrize("name", [f"{LISTED}/{STATE}", f"{LISTED}/{PROGRESS}", SNAPSHOT])
+@pytest.mark.parametrize("name", [f"{LISTED}/{STATE}", f"{LISTED}/{PROGRESS}", SNAPSHOT, INITIAL])
 @pytest.mark.parametrize("size", [0, 3, 90])
 def test_what_is_damaged_is_named_with_the_remedy(run, name, size):
     path = run / name

@@ -53,7 +53,7 @@ def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_p
         assert other_corpus(CONFIG, "4567", str(directory)) == ""
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff", b'{"train_steps": "9"}'])
 def test_checkpoints_of_unknown_flags_are_refused(run, content):
     (run / "checkpoint_manager_snapshot.json").touch()
     (run / FLAGS).unlink()

@@ -103,8 +103,8 @@ def test_a_corpus_has_the_words_and_ids_of_unlabelled_texts(corpora):
     assert "splendid" in set(corpus.vocabulary) - set(alone.vocabulary)
     assert "rare" not in corpus.vocabulary  # It is in one of 1,201 texts: below --min_share.
     same = dataclasses.replace(
-        corpus, directory="", vocabulary=(), unknown=0, unlabelled=0
-    ) == dataclasses.replace(alone, directory="", vocabulary=(), unknown=0)
+        corpus, directory="", vocabulary=(), unknown=0, unlabelled=0, sizes={}
+    ) == dataclasses.replace(alone, directory="", vocabulary=(), unknown=0, sizes={})
     assert same, "rows, classes and files do not change"
     assert corpus.unlabelled == len(texts)
     assert corpus.description()[-1] == "Unlabelled texts to learn words from: 1,201"
@@ -117,6 +117,17 @@ def test_a_corpus_has_the_words_and_ids_of_unlabelled_texts(corpora):
     tokens = Tokenizer().encoder(list(corpus.vocabulary))(pa.array(texts))
     bounds = pairwise(tokens.offsets)
     assert sorted(ids) == sorted(tokens.ids[start:stop].tolist() for start, stop in bounds)
+
+
+def test_a_sample_that_is_damaged_is_taken_again(corpora, capsys):
+    _, corpus, _ = corpora
+    path = Path(corpus.directory, "unlabelled.arrow")
+    whole = path.read_bytes()
+    assert corpus.sizes[path.name] == len(whole)
+    path.write_bytes(whole[:-1])
+    assert f"{path.name} has {len(whole) - 1:,} bytes and not" in corpus.damage()
+    path.write_bytes(whole)
+    assert corpus.damage() == ""
 
 
 def test_a_word_of_unlabelled_texts_only_has_the_vector_of_words_used_like_it(corpora, monkeypatch):
