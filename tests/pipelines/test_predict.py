@@ -95,10 +95,12 @@ def test_lines_of_standard_input(model, end, last):
 @pytest.mark.parametrize("size", [1, 2**20])
 def test_a_byte_order_mark_is_no_part_of_the_first_text(monkeypatch, lines, size):
     monkeypatch.setattr(standard_input, "READ_BYTES", size)
-    marked, plain = (list(lines_of(io.BytesIO(mark + lines))) for mark in (BOM_UTF8, b""))
-    assert sum(marked, []) == sum(plain, [])
-    twice = sum(lines_of(io.BytesIO(2 * BOM_UTF8 + lines)), [])
-    assert b"".join(twice) == BOM_UTF8 + b"".join(sum(plain, []))
+
+    def read(content: bytes) -> list[bytes]:
+        return [line for some in lines_of(io.BytesIO(content)) for line in some]
+
+    assert read(BOM_UTF8 + lines) == read(lines)
+    assert b"".join(read(2 * BOM_UTF8 + lines)) == BOM_UTF8 + b"".join(read(lines))
 
 
 def test_only_line_feeds_end_lines(model):
