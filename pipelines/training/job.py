@@ -44,30 +44,57 @@ def main(config: TrainConfig) -> str:
     Raises InputError for flags and rows that cannot be used, Failure where training fails.
     """
     stop_words = read_stop_words(config.stopwords_file)
-    has_format = config.format is not None
-    found = find_labelled(config.data_dir, "--data_dir", config.where, has_format)
-    shards, remarks = found.shards, [found.remark]
-    options, labels = config.read_options(), LabelMap.parse(config.labels)
-    if labels:
-        require_threshold_fits(config, labels.names)
-    reader = LabelledReader(
-        config.text_column, config.label_column, options, labels, config.soft_labels
-    )
-    reader.require_columns(shards[0])
-    remarks += reader.detected(shards)
     initial = None
     if config.initial_checkpoint is not None:
         # The run's record has the commit, not the branch that leads to another one later.
         config = replace(config, initial_checkpoint=pinned(config.initial_checkpoint))
         initial = load(str(config.initial_checkpoint))
         require_same_model(config, stop_words, initial)
+    spec, remarks = _corpus(config, stop_words, initial)
+    name = config.run_name or str(int(time.time()))
+    model = storage.join(config.checkpoints_root, name)
+    storage.require_writable(config.checkpoints_root, "--checkpoints_root")
+    runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
+    run = storage.join(runs, name)
+    finished = _finished(model, run)
+    flags = finished.training.get("flags") if finished else None
+    trained_with = flags if isinstance(flags, dict) else None
+    changed = changed_flags(config, run, trained_with)
+    if finished and not has_checkpoints(run):
+        require_trained_with(config, trained_with)
+    if finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
+        say(f"Run {name} is finished: nothing to do.")
+        if line := other_corpus(config, spec.key, run):
+            warn(f"Warning: {printable(line)} to train on them")
+    else:
+        remarks += [f"Run {name} goes on: {line}" for line in changed.values()]
+        _train(config, spec, initial, runs, name, remarks)
+    say(f"Model saved in: {model}")
+    return model
+
+
+def _corpus(
+    config: TrainConfig, stop_words: tuple[str, ...], initial: Checkpoint | None
+) -> tuple[CorpusSpec, list[str]]:
+    """What the corpus is made of, and lines on the files that were found."""
+    has_format = config.format is not None
+    found = find_labelled(config.data_dir, "--data_dir", config.where, has_format)
+    remarks = [found.remark]
+    options, labels = config.read_options(), LabelMap.parse(config.labels)
+    if labels:
+        require_threshold_fits(config, labels.names)
+    reader = LabelledReader(
+        config.text_column, config.label_column, options, labels, config.soft_labels
+    )
+    reader.require_columns(found.shards[0])
+    remarks += reader.detected(found.shards)
     unlabelled = None
     if config.unlabelled is not None:
-        found = find([config.unlabelled], "--unlabelled", has_format=has_format)
-        unlabelled = UnlabelledShards(tuple(found.shards), config.text_column, options)
-        remarks.append(found.remark)
+        others = find([config.unlabelled], "--unlabelled", has_format=has_format)
+        unlabelled = UnlabelledShards(tuple(others.shards), config.text_column, options)
+        remarks.append(others.remark)
     spec = CorpusSpec(
-        shards=shards,
+        shards=found.shards,
         reader=reader,
         split=Split(config.random_state, config.test_size),
         stop_words=stop_words,
@@ -76,52 +103,57 @@ def main(config: TrainConfig) -> str:
         unlabelled=unlabelled,
         words=initial.words if initial else (),
     )
-    name = config.run_name or str(int(time.time()))
-    model = storage.join(config.checkpoints_root, name)
-    cache = config.cache_dir or storage.join(directory_of(config.data_dir, shards), "_prepared")
-    storage.require_writable(config.checkpoints_root, "--checkpoints_root")
-    runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
-    directory = storage.join(runs, name)
-    finished = _finished(model, directory)
-    changed = changed_flags(config, directory, finished.training.get("flags") if finished else None)
-    if finished and not has_checkpoints(directory):
-        require_trained_with(config, finished.training.get("flags"))
-    if finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
-        say(f"Run {name} is finished: nothing to do.")
-        if line := other_corpus(config, spec.key, directory):
-            warn(f"Warning: {printable(line)} to train on them")
-    else:
-        if not has_checkpoints(directory):
-            require_initial_vectors(config)
-        storage.require_writable(cache, "--cache_dir")
-        storage.require_writable(config.summaries_dir, "--summaries_dir")
-        for remark in filter(None, remarks):
-            say(printable(remark))
-        for line in changed.values():
-            say(f"Run {name} goes on: {line}")
-        # Ray and TensorFlow take seconds to load: only where there is work.
-        with waiting("Loading Ray"):
-            from pipelines.training.mlflow_feed import mlflow_feed
-            from pipelines.training.ray_job import run
-            from pipelines.training.settings_files import written
+    return spec, [printable(remark) for remark in remarks if remark]
 
-        cache = storage.absolute(cache)
-        with alone_in(directory, name), mlflow_feed(config, name, runs) as feed:
-            checkpoint = run(config, spec, initial, cache, runs, name)
-            flags = written(config, name)
-            # Before the file that makes the checkpoint complete.
-            storage.write(storage.join(model, CONFIG), flags)
-            save(checkpoint, model)
-            if feed:
-                feed.finish(checkpoint, {CONFIG: flags})
-        best = checkpoint.training["best"]
-        say(
-            f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
-            f"accuracy {best['validation_accuracy']:.1%}\n"
-            f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
-        )
-    say(f"Model saved in: {model}")
-    return model
+
+def _train(
+    config: TrainConfig,
+    spec: CorpusSpec,
+    initial: Checkpoint | None,
+    runs: str,
+    name: str,
+    remarks: list[str],
+) -> None:
+    """Train the run `name`, and save its best checkpoint with the flags that train it again.
+
+    Args:
+        config: the flags.
+        spec: what the corpus is made of.
+        initial: the model to start from; None: from random weights.
+        runs: directory or URI of the runs' directories.
+        name: of the run.
+        remarks: lines to print once it is sure that there is work.
+    """
+    run = storage.join(runs, name)
+    model = storage.join(config.checkpoints_root, name)
+    beside = storage.join(directory_of(config.data_dir, spec.shards), "_prepared")
+    cache = config.cache_dir or beside
+    if not has_checkpoints(run):
+        require_initial_vectors(config)
+    storage.require_writable(cache, "--cache_dir")
+    storage.require_writable(config.summaries_dir, "--summaries_dir")
+    for remark in remarks:
+        say(remark)
+    # Ray and TensorFlow take seconds to load: only where there is work.
+    with waiting("Loading Ray"):
+        from pipelines.training import ray_job
+        from pipelines.training.mlflow_feed import mlflow_feed
+        from pipelines.training.settings_files import written
+
+    with alone_in(run, name), mlflow_feed(config, name, runs) as feed:
+        checkpoint = ray_job.run(config, spec, initial, storage.absolute(cache), runs, name)
+        flags = written(config, name)
+        # Before the file that makes the checkpoint complete.
+        storage.write(storage.join(model, CONFIG), flags)
+        save(checkpoint, model)
+        if feed:
+            feed.finish(checkpoint, {CONFIG: flags})
+    best = checkpoint.training["best"]
+    say(
+        f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
+        f"accuracy {best['validation_accuracy']:.1%}\n"
+        f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
+    )
 
 
 def _finished(model: str, run: str) -> Checkpoint | None:
