@@ -108,8 +108,10 @@ def _of_caller(address: str, verbose: bool) -> Iterator[None]:
                 raise
             raise Failure(_why_not_started(error, address)) from error
         finally:
-            # Python allows it there alone, and so does Ray. None: not a handler of Python.
-            if threading.current_thread() is threading.main_thread() and sigterm_handler:
+            # Python allows it there alone, and so does Ray. None: not a handler of Python. That of
+            # the system, SIG_DFL, is 0.
+            is_main = threading.current_thread() is threading.main_thread()
+            if is_main and sigterm_handler is not None:
                 signal.signal(signal.SIGTERM, sigterm_handler)
         try:
             yield

@@ -135,5 +135,8 @@ def _reason(error: requests.RequestException) -> str:
     """What went wrong, in one line, without the objects that urllib3 names before the reason."""
     if error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
-    cause = getattr(error.args[0], "reason", None) if error.args else None
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, Exception):
+        # Of a connection that breaks off, urllib3 gives a text and the error.
+        cause = getattr(cause, "reason", None) or ": ".join(map(str, cause.args))
     return on_one_line(cause or error).rpartition("): ")[2][:300]

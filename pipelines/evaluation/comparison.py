@@ -60,6 +60,7 @@ def compare(
         rows.texts,
         rows.labels,
         rows.totals,
+        first.record.where if config.held_out else config.where,
     )
     print_metrics(results.metrics)
     print(f"\nDifferences from {printable(results.first)} in points, with 95% intervals")
@@ -72,7 +73,7 @@ def compare(
         print(printable(changed))
     for warning in results.origin_warnings:
         print(printable(warning))
-    print(f"\n{_write_page(results, runs)}")
+    print(f"\n{_write_page(results, runs, config.choice)}")
     return results.metrics
 
 
@@ -110,13 +111,16 @@ def _require_same_split(first: Run, other: Run) -> None:
         )
 
 
-def _write_page(results: ComparisonResults, runs: Sequence[Run]) -> str:
-    """Write the page beside the first run's report; one line that names it, or says why not."""
+def _write_page(results: ComparisonResults, runs: Sequence[Run], choice: Sequence[str]) -> str:
+    """Write the page beside the first run's report; one line that names it, or says why not.
+
+    `choice`: flags that say which rows of the directory are read.
+    """
     first, *others = runs
     name = "-".join(re.sub(r"[^A-Za-z0-9.-]+", "-", run.name) for run in others)[:60]
     compared = [storage.absolute(run.directory) for run in runs]
     if not results.held_out:
-        compared.append(storage.absolute(results.data_dir))
+        compared += [storage.absolute(results.data_dir), *choice]
     digest = hashlib.sha256("\n".join(compared).encode(errors="replace")).hexdigest()[:6]
     page = storage.join(first.directory, f"comparison-{name}-{digest}.html")
     try:

@@ -64,12 +64,18 @@ class EvaluateConfig:
     @property
     def directories(self) -> tuple[str, ...]:
         """The checkpoints."""
-        return self.checkpoints_dir + self.checkpoints
+        return (*self.checkpoints_dir, *self.checkpoints)
 
     def read_options(self, training: ReadOptions) -> ReadOptions:
         """How shards are read: as in training, where no flag says otherwise."""
         given = {name: value for name in READING_FLAGS if (value := getattr(self, name))}
         return replace(training, **given)
+
+    @property
+    def choice(self) -> list[str]:
+        """The flags that say which rows of --data_dir are read, and how; [] by default."""
+        names = ("text_column", "label_column", "labels", "where", *READING_FLAGS)
+        return [f"{name}={value}" for name in names if (value := getattr(self, name))]
 
     @property
     def held_out(self) -> bool:

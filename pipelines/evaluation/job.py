@@ -6,6 +6,7 @@ Loads no TensorFlow, and Ray only where there is much to read (`shard_tasks`).
 import hashlib
 import posixpath
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -68,6 +69,7 @@ def _evaluate(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> dict[str, 
         lengths=rows.lengths,
         probabilities_by_model=rows.probabilities,
         totals=rows.totals,
+        where=run.record.where if config.held_out else config.where,
     )
     wrong_answers = results.answers[MODEL][results.worst]
     wrong_texts = [results.texts[i] for i in results.worst]
@@ -84,10 +86,11 @@ def _evaluate(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> dict[str, 
     print_classes(results.metrics[MODEL], results.classes.names)
     print_samples(results, config.samples)
     with waiting("Writing the report"):
-        written = _write_files(results, run.directory)
+        name = _report_name(results, config.choice)
+        written = _write_files(results, run.directory, name)
     print(f"\n{written}")
     if config.mlflow_experiment is not None:
-        _track(config.mlflow_experiment, results, run.directory)
+        _track(config.mlflow_experiment, results, run.directory, name)
     return results.metrics
 
 
@@ -99,13 +102,13 @@ def _majority(run: Run) -> Model:
     return Model(lambda texts: np.broadcast_to(shares, (len(texts), len(shares))), classes)
 
 
-def _write_files(results: EvaluationResults, directory: str) -> str:
-    """Write the report and, for held-out rows, the model card.
+def _write_files(results: EvaluationResults, directory: str, name: str) -> str:
+    """Write the report, as the file `name`, and for held-out rows the model card.
 
     Returns:
         One line that names what was written, or says why not.
     """
-    page, card = storage.join(directory, _report_name(results)), storage.join(directory, CARD)
+    page, card = storage.join(directory, name), storage.join(directory, CARD)
     try:
         storage.write(page, training_report(results))
     except OSError as error:
@@ -121,25 +124,27 @@ def _write_files(results: EvaluationResults, directory: str) -> str:
     return f"Report: {page}; model card: {card}"
 
 
-def _track(experiment: str, results: EvaluationResults, directory: str) -> None:
-    """Add the metrics, the report and the card to the model's run in MLflow."""
+def _track(experiment: str, results: EvaluationResults, directory: str, name: str) -> None:
+    """Add the metrics, the report `name` and the card to the model's run in MLflow."""
     tags = {MODEL_TAG: results.checkpoint.model_hash}
     run = MlflowRun(experiment, results.name, tags, continues=True)
     metrics, corpus = results.metrics[MODEL], "test"
     if not results.held_out:
-        corpus = posixpath.splitext(_report_name(results))[0].removeprefix("report-")
+        corpus = posixpath.splitext(name)[0].removeprefix("report-")
     names = ("accuracy", "macro_f1", "auc", "log_loss", "calibration_error")
-    run.metrics(Point(f"{corpus}/{name}", getattr(metrics, name)) for name in names)
-    files = (_report_name(results), *([CARD] if results.held_out else []))
-    paths = {name: storage.join(directory, name) for name in files}
-    contents = {name: storage.read(path) for name, path in paths.items() if storage.exists(path)}
+    run.metrics(Point(f"{corpus}/{each}", getattr(metrics, each)) for each in names)
+    files = (name, *([CARD] if results.held_out else []))
+    paths = {each: storage.join(directory, each) for each in files}
+    contents = {each: storage.read(path) for each, path in paths.items() if storage.exists(path)}
     run.files("evaluation", contents)
     run.close()
 
 
-def _report_name(results: EvaluationResults) -> str:
+def _report_name(results: EvaluationResults, choice: Sequence[str]) -> str:
+    """The report's file name. `choice`: flags that say which rows of the directory are read."""
     if results.held_out:
         return "report.html"
     path = storage.absolute(results.data_dir).rstrip("/")
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", posixpath.basename(path))[:60]
-    return f"report-{name}-{hashlib.sha256(path.encode(errors='replace')).hexdigest()[:6]}.html"
+    digest = hashlib.sha256("\n".join([path, *choice]).encode(errors="replace")).hexdigest()
+    return f"report-{name}-{digest[:6]}.html"

@@ -15,7 +15,7 @@ from pipelines.evaluation.sample import SAMPLE_ROWS, Sample
 from pipelines.evaluation.scored_rows import Model
 from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.evaluation.training_record import TrainingRecord, read_training_record
-from pipelines.reports.evaluation_results import REGRESSION
+from pipelines.reports.evaluation_results import REGRESSION, source_of
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.split import TEST, TRAIN, VALIDATION
 from sentiment import storage
@@ -80,7 +80,7 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> Labell
     kind = "held-out rows" if config.held_out else "rows"
     if not rows.rows:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
-    print(f"{rows.rows:,} {kind} of {printable(data_dir)}\n", flush=True)
+    print(f"{rows.rows:,} {kind} of {printable(source_of(data_dir, where))}\n", flush=True)
     for line in rows.detected:
         print(f"{printable(line)}\n", flush=True)
     if rows.label_map != run.label_map:

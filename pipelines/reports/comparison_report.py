@@ -17,6 +17,7 @@ from pipelines.reports.evaluation_results import (
     format_number,
     metric_notes,
     sample_note,
+    source_of,
 )
 from pipelines.reports.page import Section, Table, page, shorten
 from pipelines.reports.training_run import TrainingRun, origin_warning
@@ -71,6 +72,8 @@ class ComparisonResults:
     """int[n]."""
     totals: Totals | None = None
     """Of all texts, if these are a sample; None: these are all."""
+    where: tuple[str, ...] = ()
+    """Conditions on `key=value` directories: which of its shards were read."""
 
     @property
     def first(self) -> str:
@@ -148,7 +151,8 @@ def comparison_report(results: ComparisonResults) -> bytes:
     ]
     kind = f"rows that {results.first} held out" if results.held_out else "rows"
     rows = results.metrics[results.first].rows
-    sentences.append(f"Measured on {rows:,} {kind}, of {results.data_dir}.")
+    source = source_of(results.data_dir, results.where)
+    sentences.append(f"Measured on {rows:,} {kind}, of {source}.")
     if note := sample_note(len(results.labels), rows):
         sentences.append(note)
     sentences += results.origin_warnings

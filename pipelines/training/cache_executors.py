@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ class LocalCacheExecutor:
         self._frequencies: list[pa.Table] = []
 
     def each(self, step: Callable[[ShardPiece], Result]) -> list[Result]:
-        """The step's result for every piece, in any order."""
+        """The step's result for every piece, in order."""
         return [step(piece) for piece in self._pieces]
 
     def count(self, step: Callable[[ShardPiece], PieceCounts]) -> list[PieceCounts]:
@@ -84,7 +85,9 @@ class RayCacheExecutor:
     """
 
     def __init__(self, pieces: list[ShardPiece]) -> None:
-        self._pieces = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces])
+        self._pieces = ray.data.from_items(
+            [{"place": place, "piece": pickle.dumps(piece)} for place, piece in enumerate(pieces)]
+        )
         self._size = sum(piece.size for piece in pieces)
         self._counted: ray.data.Dataset | None = None
 
@@ -103,10 +106,13 @@ class RayCacheExecutor:
     def each(self, step: Callable[[ShardPiece], Result]) -> list[Result]:
         """See LocalCacheExecutor."""
         results = self._pieces.map(
-            lambda row: {"result": pickle.dumps(step(pickle.loads(row["piece"])))}
+            lambda row: {
+                "place": row["place"],
+                "result": pickle.dumps(step(pickle.loads(row["piece"]))),
+            }
         )
         with self._progress("Reading"):
-            return [pickle.loads(row["result"]) for row in rows_of(results)]
+            return _in_order(results)
 
     def count(self, step: Callable[[ShardPiece], PieceCounts]) -> list[PieceCounts]:
         """See LocalCacheExecutor. Ray keeps the frequencies, on disk if memory is short.
@@ -118,12 +124,12 @@ class RayCacheExecutor:
             counts = step(pickle.loads(row["piece"]))
             table = ipc.to_bytes(counts.frequencies)
             # As bytes: of dicts with other keys in each row Arrow would make one struct.
-            return {"counts": pickle.dumps(replace(counts, frequencies=None)), "frequencies": table}
+            result = pickle.dumps(replace(counts, frequencies=None))
+            return {"place": row["place"], "result": result, "frequencies": table}
 
         with self._progress("Counting words"):
             self._counted = self._pieces.map(count).materialize()
-        rows = rows_of(self._counted.drop_columns(["frequencies"]))
-        return [pickle.loads(row["counts"]) for row in rows]
+        return _in_order(self._counted.drop_columns(["frequencies"]))
 
     def frequencies(self, distinct_tokens: int, texts: int, min_share: float) -> Iterable[pa.Table]:
         """See LocalCacheExecutor. Only tokens that are frequent enough come to this process."""
@@ -174,3 +180,9 @@ class RayCacheExecutor:
                     message = line.removeprefix(outage)
                     raise Failure(f"{message}: run the same command again") from None
             raise
+
+
+def _in_order(results: ray.data.Dataset) -> list[Any]:
+    """The results of tasks, which end in any order, in that of their pieces."""
+    rows = sorted(rows_of(results), key=itemgetter("place"))
+    return [pickle.loads(row["result"]) for row in rows]

@@ -1,11 +1,12 @@
 """One line that says why training workers failed, from what Ray Train knows of them."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray.train
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.train import ControllerError, Result, TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
 
@@ -19,6 +20,8 @@ from pipelines.cluster.ray_train_internals import (
 )
 from pipelines.training.messages import Retrying
 from sentiment.errors import InputError
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 CAUSE, WORKER_ERROR, EFFECT = range(3)
 """How far a worker's failure is from the cause: lost processes come first, lost peers last."""
@@ -101,6 +104,13 @@ def failure_of_training(error: TrainingFailedError, attempts: int) -> str:
         return f"training failed in attempt {attempts} of {attempts}: {why}"
     failure = getattr(error, "controller_failure", error)
     return f"training failed: {str(failure).strip().splitlines()[0]}"
+
+
+def reason_of_ray(error: RayError) -> str:
+    """Why Ray itself failed: the line that names the cause, without colours."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    # Of an actor that died as it was made, the last line is the error that it raised.
+    return lines[-1] if "creation task" in lines[0] else lines[0]
 
 
 def reason(failures: Mapping[int, Exception]) -> str:

@@ -53,7 +53,6 @@ def main(config: TrainConfig) -> str:
     spec, remarks = _corpus(config, stop_words, initial)
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
-    storage.require_writable(config.checkpoints_root, "--checkpoints_root")
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
     run = storage.join(runs, name)
     finished = _finished(model, run)
@@ -130,6 +129,7 @@ def _train(
     cache = config.cache_dir or beside
     if not has_checkpoints(run):
         require_initial_vectors(config)
+    storage.require_writable(config.checkpoints_root, "--checkpoints_root")
     storage.require_writable(cache, "--cache_dir")
     storage.require_writable(config.summaries_dir, "--summaries_dir")
     for remark in remarks:

@@ -22,6 +22,7 @@ from pipelines.training.run_directory import (
     INITIAL,
     has_checkpoints,
     other_corpus,
+    require_no_fewer_steps,
     write_flags,
 )
 from pipelines.training.settings import FOLDS, Settings, make_settings
@@ -77,6 +78,7 @@ def run(
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         if line := other_corpus(config, corpus.key, directory):
             raise InputError(line)
+        require_no_fewer_steps(directory, name, settings.steps, corpus.rows["train"])
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))

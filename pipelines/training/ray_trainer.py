@@ -21,7 +21,12 @@ from pipelines.cluster.ray_train_internals import (
 )
 from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
-from pipelines.training.failures import FailureWatch, failure_of_training, fit_with_retries
+from pipelines.training.failures import (
+    FailureWatch,
+    failure_of_training,
+    fit_with_retries,
+    reason_of_ray,
+)
 from pipelines.training.loop import train_loop
 from pipelines.training.progress import MessageListener
 from pipelines.training.resume_state import RunProgress, holds_only_state, model_weights, read_state
@@ -74,8 +79,8 @@ def fit(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {same_command} resumes it") from None
         except RayError as error:
-            message = str(error).partition("\n")[0]
-            raise Failure(f"Ray failed ({message}); {same_command} resumes it") from error
+            why = reason_of_ray(error)
+            raise Failure(f"Ray failed ({why}); {same_command} resumes it") from error
         except TrainingFailedError as error:
             why = failure_of_training(error, config.max_failures + 1)
             raise Failure(f"{why}; {same_command} tries again") from error

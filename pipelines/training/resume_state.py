@@ -115,8 +115,9 @@ def require_whole(run: str) -> None:
         try:
             filesystem, inner = storage.resolve(directory)
             read_state(ray.train.Checkpoint(inner, filesystem))
-        except FileNotFoundError:
-            continue  # Ray Train was removing it.
+        except FileNotFoundError as error:
+            # Ray Train takes a checkpoint off the list before it removes it.
+            raise InputError(f"{directory} is damaged (it is missing): {remedy}") from error
         except (*UNREADABLE, SafetensorError) as error:
             raise InputError(f"{directory} is damaged ({on_one_line(error)}): {remedy}") from error
 

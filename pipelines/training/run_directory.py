@@ -70,7 +70,15 @@ def run_flags(config: TrainConfig) -> dict[str, Any]:
     flags = {name: value for name, value in asdict(config).items() if name not in FREE_FLAGS}
     # As the file has them: tuples are lists there.
     as_read: dict[str, Any] = json.loads(json.dumps(flags))
-    return as_read
+    return _used(as_read)
+
+
+def _used(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags; `train_steps` is None where `epochs` takes its place."""
+    used = dict(flags)
+    if used.get("epochs") is not None:
+        used["train_steps"] = None
+    return used
 
 
 def has_checkpoints(run: str) -> bool:
@@ -108,26 +116,30 @@ def changed_flags(
     if not has_checkpoints(run):
         return {}
     # Runs of versions that lack a flag have its default.
-    started, flags = run_flags(TrainConfig()) | _read_flags(run), run_flags(config)
+    started, flags = _with_defaults(_read_flags(run)), run_flags(config)
     changed = {name: started[name] for name in flags if started[name] != flags[name]}
-    trained = run_flags(TrainConfig()) | dict(of_model) if of_model is not None else started
+    trained = _with_defaults(of_model) if of_model is not None else started
+    # The one that says how many steps there are.
+    of_steps = [name for name in STEP_FLAGS if flags[name] is not None]
     lines = {
-        name: f"--{name} is {flags[name]}; the model that is there was trained with {trained[name]}"
-        for name in (*STEP_FLAGS, "early_stopping")
+        name: f"--{name} is {_shown(flags, name)}; the model that is there was trained with "
+        f"{_shown(trained, name)}"
+        for name in (*of_steps, "early_stopping")
         if trained[name] != flags[name]
     }
     for name, before in changed.items():
-        now = flags[name]
-        if name == "num_workers":
-            before, now = _as_given(before), _as_given(now)
-        differs = f"--{name} is {now}, but run {config.run_name} was started with {before}"
+        if name in STEP_FLAGS and name not in of_steps:
+            continue
+        now = f"--{name} is {_shown(flags, name)}"
+        differs = f"{now}, but run {config.run_name} was started with {_shown(started, name)}"
         if name not in (*STEP_FLAGS, "early_stopping", *WORKER_FLAGS):
             raise InputError(
                 f"{differs}: resume it with the same flags, or choose another --run_name"
             )
         effect = ""
         if name in STEP_FLAGS:
-            if None not in (before, now) and now < before:
+            # Epochs and steps are compared once the corpus is prepared: `require_no_fewer_steps`.
+            if before is not None and flags[name] < before:
                 raise InputError(
                     f"{differs}: a run can only take more, so choose another --run_name"
                 )
@@ -135,13 +147,40 @@ def changed_flags(
                 effect = "; the learning rate is now that of the longer run, so it goes up again"
         elif name in WORKER_FLAGS:
             effect = "; sums over other workers or threads are rounded in another order"
-        lines[name] = f"--{name} is {now}; it was {before}{effect}"
+        lines[name] = f"{now}; it was {_shown(started, name)}{effect}"
     return lines
 
 
-def _as_given(numbers: int | list[int]) -> str:
-    """One number or two, as for `--num_workers`."""
-    return " ".join(map(str, numbers)) if isinstance(numbers, list) else str(numbers)
+def _with_defaults(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags that a run or model has kept: what earlier versions lacked has its default."""
+    return _used(run_flags(TrainConfig()) | dict(flags))
+
+
+def _shown(flags: Mapping[str, Any], name: str) -> str:
+    """A flag's value, as one gives it; where epochs say how many steps there are, `--epochs 3`."""
+    value = flags[name]
+    if name in STEP_FLAGS and value is None:
+        (other,) = set(STEP_FLAGS) - {name}
+        return f"--{other} {flags[other]}"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def require_no_fewer_steps(run: str, name: str, steps: int, rows: int) -> None:
+    """Raise an InputError if the run was started with more steps than `steps`.
+
+    Where one was told in epochs and the other in steps, only the rows to train on tell.
+    """
+    if not has_checkpoints(run):
+        return
+    flags = _with_defaults(_read_flags(run))
+    started = flags["train_steps"]
+    if started is None:
+        started = flags["epochs"] * (rows // flags["batch_size"])
+    if steps < started:
+        raise InputError(
+            f"--run_name {name}: these flags say {steps:,} steps, but the run was started with "
+            f"{started:,}: a run can only take more, so choose another --run_name"
+        )
 
 
 def require_trained_with(config: TrainConfig, flags: Mapping[str, Any] | None) -> None:
@@ -152,12 +191,15 @@ def require_trained_with(config: TrainConfig, flags: Mapping[str, Any] | None) -
     """
     if flags is None:
         return
-    started, wanted = run_flags(TrainConfig()) | dict(flags), run_flags(config)
+    started, wanted = _with_defaults(flags), run_flags(config)
     for name, now in wanted.items():
-        if started[name] != now and name not in WORKER_FLAGS:
+        if name in WORKER_FLAGS or (name in STEP_FLAGS and now is None):
+            continue
+        if started[name] != now:
             raise InputError(
-                f"--{name} is {now}, but model {config.run_name} was trained with {started[name]}, "
-                "and the directory of its run is gone: choose another --run_name"
+                f"--{name} is {_shown(wanted, name)}, but model {config.run_name} was trained with "
+                f"{_shown(started, name)}, and the directory of its run is gone: choose another "
+                "--run_name"
             )
 
 

@@ -57,6 +57,17 @@ def start(**environment: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
     return program, psutil.Process(program.pid).children(recursive=True)
 
 
+@pytest.mark.parametrize("own", [signal.SIG_DFL, signal.SIG_IGN, lambda *_: None])
+def test_a_caller_has_its_handler_of_sigterm_again(monkeypatch, own):
+    """Ray sets one of its own as it starts. That of the system is 0, which is false."""
+    monkeypatch.setattr(session, "_start", lambda *_: signal.signal(signal.SIGTERM, lambda *_: 1))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    signal.signal(signal.SIGTERM, own)
+    with session._of_caller("local", verbose=True):
+        assert signal.getsignal(signal.SIGTERM) is own
+    assert signal.getsignal(signal.SIGTERM) is own
+
+
 def test_a_local_ray_that_starts_too_slowly_is_started_again(monkeypatch):
     tries = []
 

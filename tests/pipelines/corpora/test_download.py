@@ -2,11 +2,13 @@
 
 import random
 import socket
+from http.client import BadStatusLine
 
 import pytest
 import requests
+from urllib3.exceptions import ProtocolError
 
-from pipelines.corpora.download import BLOCK_BYTES, download, require_encrypted, shown
+from pipelines.corpora.download import BLOCK_BYTES, _reason, download, require_encrypted, shown
 from pipelines.errors import Failure
 from testing.web_server import Mirror
 
@@ -102,3 +104,8 @@ def test_no_connection_is_a_failure_in_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Failure, match=r"^http://nowhere.invalid/archive.zip: [^\n]+$"):
         download("http://nowhere.invalid/archive.zip", tmp_path, pauses=())
+
+
+def test_a_connection_that_breaks_off_is_told_in_words():
+    cause = ProtocolError("Connection aborted.", BadStatusLine("garbage\r\n"))
+    assert _reason(requests.ConnectionError(cause)) == "Connection aborted.: garbage"

@@ -1,5 +1,8 @@
 """Labelled texts to evaluate on: their labels become the model's classes, or are left out."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -134,3 +137,24 @@ def test_a_label_of_rejected_rows_only_does_not_keep_others_from_being_recognize
     corpus, found = read(str(tmp_path / "corpus"), reader, model, BINARY)
     assert corpus.rows == 299
     assert found.labels.tolist() == [int(label) for label in labels.to_pylist()[1:]]
+
+
+def test_reports_of_other_rows_of_a_directory_are_others(tmp_path, capsys):
+    """And say which rows they are of."""
+    for month in ("10", "11"):
+        write_shards(tmp_path / "lake" / f"month={month}", rows=150, shards=1)
+    directory = str(tmp_path / "model")
+    write_shards(tmp_path / "corpus", rows=150, shards=1)
+    save_trained(directory, tmp_path / "corpus")
+    save_trained(directory + "-2", tmp_path / "corpus", seed=2)
+    lake = str(tmp_path / "lake")
+    for checkpoints in ((directory,), (directory, directory + "-2")):
+        for where, rows in (((), 300), (("month=11",), 150)):
+            evaluate(EvaluateConfig(checkpoints, lake, where=where, samples=0))
+            said = capsys.readouterr().out
+            source = f"{lake} where month=11" if where else lake
+            assert said.startswith(f"{rows} rows of {source}\n")
+            (page,) = re.findall(r"^Report: (\S+?)[;\s]", said, re.MULTILINE)
+            assert f"of {source}." in Path(page).read_text()
+    pages = [*tmp_path.glob("model/report-*"), *tmp_path.glob("model/comparison-*")]
+    assert len(pages) == 4

@@ -135,7 +135,7 @@ def test_other_texts_are_read_as_flags_say(corpus, tmp_path, capsys):
     columns = ("Sentiment", "SentimentText")
     reading = {"delimiter": ";", "columns": columns, "where": ("year=2024",)}
     evaluate(EvaluateConfig((str(directory),), data_dir=str(lake), **reading))
-    assert capsys.readouterr().out.startswith(f"4 rows of {lake}\n")
+    assert capsys.readouterr().out.startswith(f"4 rows of {lake} where year=2024\n")
     run(EvaluateConfig((str(directory),), data_dir=str(lake), **reading), quiet=True)
     assert capsys.readouterr().out == ""
     for name, value in reading.items():

@@ -3,7 +3,13 @@
 import pickle
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+)
 from ray.train import ControllerError
 
 from pipelines.cluster.ray_train_internals import (
@@ -15,6 +21,7 @@ from pipelines.training.failures import (
     TensorFlowError,
     fit_with_retries,
     reason,
+    reason_of_ray,
     tensorflow_errors_as_text,
 )
 from pipelines.training.messages import Retrying
@@ -179,3 +186,12 @@ def test_errors_arrive_as_they_were_sent():
     """What is recognised must survive the way from the controller to the driver."""
     error = pickle.loads(pickle.dumps(failed(actor(LOST))))
     assert reason({0: error}) == "worker 0 was lost with node 10.0.0.3"
+
+
+def test_why_ray_failed_is_one_plain_line():
+    text = (
+        "The actor died because of an error raised in its creation task, \x1b[36mray::X()\x1b[39m\n"
+        '  File "a.py", line 1, in __init__\nFileNotFoundError: /runs/a is gone\n'
+    )
+    assert reason_of_ray(RayError(text)) == "FileNotFoundError: /runs/a is gone"
+    assert reason_of_ray(RayError("\x1b[36mThe head\x1b[39m is lost\nmore")) == "The head is lost"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,10 @@ def test_ray_train_can_compare_a_loss_that_is_none(monkeypatch, loss):
     (metrics,) = reported
     assert 1e300 < metrics["validation_loss"] < float("inf")
     assert metrics["step"] == 1
+
+
+def test_a_checkpoint_that_is_lost_is_named(run):
+    """Ray Train takes it off the list before it removes it, and fails at one that is missing."""
+    shutil.rmtree(run / LISTED)
+    with pytest.raises(InputError, match=rf"{LISTED} is damaged \(it is missing\): choose another"):
+        require_whole(str(run))

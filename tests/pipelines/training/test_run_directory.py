@@ -15,6 +15,7 @@ from pipelines.training.run_directory import (
     changed_flags,
     has_checkpoints,
     other_corpus,
+    require_no_fewer_steps,
     require_trained_with,
     run_flags,
     write_flags,
@@ -105,6 +106,50 @@ def test_a_run_may_go_on_with_more_steps_or_other_workers(tmp_path, started, now
     (run / "checkpoint_manager_snapshot.json").touch()
     (found,) = changed_flags(dataclasses.replace(CONFIG, **now), str(run)).values()
     assert re.fullmatch(line, found)
+
+
+@pytest.mark.parametrize(
+    ("started", "given", "line"),
+    [
+        ({"train_steps": 10}, {"epochs": 9}, "--epochs is 9; it was --train_steps 10"),
+        ({"epochs": 3}, {"train_steps": 50}, "--train_steps is 50; it was --epochs 3"),
+    ],
+)
+def test_epochs_take_the_place_of_steps(tmp_path, started, given, line):
+    """The one that is not given says nothing: 300 is but a default beside --epochs."""
+    run = tmp_path / "run"
+    write_flags(dataclasses.replace(CONFIG, **started), "0123", str(run))
+    require_no_fewer_steps(str(run), "run", 1, 640)
+    (run / "checkpoint_manager_snapshot.json").touch()
+    flags = dataclasses.replace(CONFIG, **given)
+    assert list(changed_flags(flags, str(run)).values()) == [line]
+    of_model = run_flags(dataclasses.replace(CONFIG, **started))
+    assert list(changed_flags(flags, str(run), of_model).values()) == [line]
+    # Of a run that was stopped on the way to these steps.
+    write_flags(flags, "0123", str(run))
+    (still,) = changed_flags(flags, str(run), of_model).values()
+    assert still == line.replace("it was", "the model that is there was trained with")
+    write_flags(dataclasses.replace(CONFIG, **started), "0123", str(run))
+    now, before = line.split("; it was ")
+    with pytest.raises(InputError, match=f"^{now}, but model run was trained with {before}, and"):
+        require_trained_with(flags, of_model)
+    # Of 640 rows, 64 in a batch.
+    steps = 10 if "train_steps" in started else 30
+    require_no_fewer_steps(str(run), "run", steps, 640)
+    said = (
+        f"these flags say {steps - 1} steps, but the run was started with {steps}: a run can only"
+    )
+    with pytest.raises(InputError, match=said):
+        require_no_fewer_steps(str(run), "run", steps - 1, 640)
+
+
+def test_steps_beside_epochs_are_not_compared(tmp_path):
+    run = tmp_path / "run"
+    write_flags(dataclasses.replace(CONFIG, epochs=2, train_steps=9), "0123", str(run))
+    (run / "checkpoint_manager_snapshot.json").touch()
+    flags = dataclasses.replace(CONFIG, epochs=2)
+    assert changed_flags(flags, str(run)) == {}
+    require_trained_with(flags, run_flags(dataclasses.replace(flags, train_steps=4)))
 
 
 def test_a_run_takes_no_fewer_steps(run):
