@@ -55,7 +55,12 @@ def main(config: TrainConfig) -> str:
     model = storage.join(config.checkpoints_root, name)
     runs = storage.join(storage.absolute(config.checkpoints_root), "_runs")
     run = storage.join(runs, name)
-    finished = _finished(model, run)
+    try:
+        finished = _finished(model, run)
+    except OSError:
+        # What is wrong with the directory, with the flag's name.
+        storage.require_writable(config.checkpoints_root, "--checkpoints_root")
+        raise
     flags = finished.training.get("flags") if finished else None
     trained_with = flags if isinstance(flags, dict) else None
     changed = changed_flags(config, run, trained_with)
