@@ -110,9 +110,10 @@ class ExecutionWatcher:
 
     def on_execution_step(self, executor: Any) -> None:
         """Some tasks may have ended."""
-        _, first, *_ = operators = list(executor._topology)
-        if ExecutionWatcher.watch:
-            blocks = first.metrics.num_task_inputs_processed
+        # The input is an operator, too.
+        operators = list(executor._topology)[1:]
+        if ExecutionWatcher.watch and operators:
+            blocks = operators[0].metrics.num_task_inputs_processed
             ExecutionWatcher.watch(blocks, operators[-1].metrics.rows_task_outputs_generated)
 
     def after_execution_succeeds(self, executor: Any) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from pipelines.console.terminal import printable
 from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.results import print_metrics, print_table
 from pipelines.evaluation.runs import Run, regression, rows_to_score
 from pipelines.evaluation.scored_rows import score_rows
-from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.reports.comparison_report import (
     PAIRED_COLUMNS,
     ComparedModel,
@@ -26,7 +26,7 @@ from sentiment.metrics import Metrics
 
 
 def compare(
-    config: EvaluateConfig, first: Run, others: Sequence[Run], tasks: ShardTasks
+    config: EvaluateConfig, first: Run, others: Sequence[Run], tasks: PieceTasks
 ) -> dict[str, Metrics]:
     """Measure runs on the rows that the first one holds out, or on --data_dir; the metrics by name.
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from pipelines.evaluation.shard_tasks import ShardTasks
+from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.sources.labelled import LabelledReader, LabelledRows
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
@@ -78,7 +78,7 @@ class LabelledCorpus:
     """What the shards themselves told of how to read them, in lines."""
     _pieces: tuple[ShardPiece, ...]
     _chosen: _ChosenRows
-    _tasks: ShardTasks
+    _tasks: PieceTasks
 
     def each_piece(
         self, label: str, work: Callable[[Iterator[LabelledTexts]], Result]
@@ -159,7 +159,7 @@ def find_rows(
     reader: LabelledReader,
     checkpoint: Checkpoint,
     known: LabelMap,
-    tasks: ShardTasks,
+    tasks: PieceTasks,
     split: Split | None = None,
     parts: tuple[int, ...] = (),
     where: tuple[str, ...] = (),

@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on labelled texts: read, predict, measure, print, write the report.
 
-Loads no TensorFlow, and Ray only where there is much to read (`shard_tasks`).
+Loads no TensorFlow, and Ray only where there is much to read (`piece_tasks`).
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from pipelines.console.waiting import compiling_said, waiting
 from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.occlusion import weights
+from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.results import print_classes, print_metrics, print_samples
 from pipelines.evaluation.runs import Run, load_run, regression, rows_to_score
 from pipelines.evaluation.scored_rows import Model, score_rows
-from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
 from pipelines.reports.training_report import training_report
@@ -44,11 +44,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Metrics]:
     """
     with waiting("Loading the model"):
         first, *others = [load_run(directory) for directory in config.directories]
-    with closing(ShardTasks()) as tasks:
+    with closing(PieceTasks()) as tasks:
         return compare(config, first, others, tasks) if others else _evaluate(config, first, tasks)
 
 
-def _evaluate(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> dict[str, Metrics]:
+def _evaluate(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> dict[str, Metrics]:
     with waiting("Reading the labelled rows"):
         corpus = rows_to_score(config, run, tasks)
     models = {MODEL: run.model}

@@ -11,9 +11,9 @@ from pipelines.console.terminal import printable
 from pipelines.evaluation.baselines import logistic_regression
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.held_out import LabelledCorpus, LabelledTexts, find_rows
+from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.sample import SAMPLE_ROWS, Sample
 from pipelines.evaluation.scored_rows import Model
-from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.evaluation.training_record import TrainingRecord, read_training_record
 from pipelines.reports.evaluation_results import REGRESSION, source_of
 from pipelines.sources.labels import LabelMap
@@ -55,7 +55,7 @@ def load_run(directory: str) -> Run:
     return Run(directory, checkpoint, read_training_record(checkpoint))
 
 
-def rows_to_score(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> LabelledCorpus:
+def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> LabelledCorpus:
     """Find, and say on the terminal, what to evaluate on: the rows held out, or all of --data_dir.
 
     Raises InputError if there are none.
@@ -90,7 +90,7 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: ShardTasks) -> Labell
     return rows
 
 
-def regression(run: Run, tasks: ShardTasks) -> Model:
+def regression(run: Run, tasks: PieceTasks) -> Model:
     """Train TF-IDF + logistic regression on a run's training texts, or a random sample of them.
 
     Raises InputError if nothing can be learnt from them.

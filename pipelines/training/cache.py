@@ -83,18 +83,20 @@ def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpu
     if corpus := _prepared(directory, path):
         require_few_rejected(corpus.left_out, corpus.usable, max_rejected)
         return corpus
-    with data_options(
-        shuffle_input_batch_bytes=SHUFFLE_BYTES,
-        custom_execution_callback_classes=[ExecutionWatcher],
-    ):
-        corpus = _make(spec, directory, max_rejected)
+    options = {
+        "shuffle_input_batch_bytes": SHUFFLE_BYTES,
+        "custom_execution_callback_classes": [ExecutionWatcher],
+    }
     try:
+        with data_options(**options):
+            corpus = _make(spec, directory, max_rejected)
         storage.write(path, corpus.to_json())
+    except Unavailable as error:
+        raise Failure(f"{error}: run the same command again") from error
     except OSError as error:
-        raise Failure(
-            f"--cache_dir: {path} cannot be written: {on_one_line(error)}: run the same command "
-            "again"
-        ) from error
+        # Of what is read, it would be Unavailable.
+        message = f"--cache_dir: {directory} cannot be written: {on_one_line(error)}"
+        raise Failure(f"{message}: run the same command again") from error
     return corpus
 
 
@@ -122,7 +124,7 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
         pieces = [ShardPiece.whole(shard) for shard in spec.shards]
         executor = LocalCacheExecutor(pieces)
     else:
-        pieces = _divided(spec)
+        pieces = divided(spec.shards, partial(map_in_order, reader.count))
         executor = RayCacheExecutor(pieces)
     if spec.n_samples is not None:
         split = _sampling_split(executor, spec, tokenizer, spec.n_samples)
@@ -185,23 +187,12 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
     )
 
 
-def _divided(spec: CorpusSpec) -> list[ShardPiece]:
-    """The pieces of a corpus that is prepared on Ray."""
-    try:
-        return divided(spec.shards, partial(map_in_order, spec.reader.count))
-    except Unavailable as error:
-        raise Failure(f"{error}: run the same command again") from error
-
-
 def _unlabelled_sample(
     unlabelled: UnlabelledShards, tokenizer: Tokenizer, split: Split
 ) -> UnlabelledSample:
     """The sample of texts without labels, read in this process if they are few."""
     is_little = sum(shard.size for shard in unlabelled.shards) <= LOCAL_BYTES
-    try:
-        return unlabelled.sample(tokenizer, split, map if is_little else map_in_order)
-    except Unavailable as error:
-        raise Failure(f"{error}: run the same command again") from error
+    return unlabelled.sample(tokenizer, split, map if is_little else map_in_order)
 
 
 def _sampling_split(
@@ -231,8 +222,7 @@ def _copy_numbers(
         k = len(classes.names)
         found = executor.each(lambda piece: count_copies(piece, classes.reader, encoder, hashes, k))
         _require_good(found)
-        by_piece = {each.piece: each.copies for each in found}
-        counted = {piece: by_piece[piece] for piece in pieces}
+        counted = {piece: each.copies for piece, each in zip(pieces, found, strict=True)}
     return CopyNumbers.of(hashes, counted, rows)
 
 

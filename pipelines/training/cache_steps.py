@@ -80,7 +80,6 @@ class PieceCounts:
 class PieceCopies:
     """The copies of some texts in a piece."""
 
-    piece: ShardPiece
     error: str
     """Why the shard cannot be used; empty if it can."""
     is_outage: bool
@@ -171,8 +170,8 @@ def count_copies(
             texts = places_of(rows.tokens.hashes, hashes)
             np.add.at(copies, (texts[texts >= 0], rows.labels[texts >= 0]), 1)
     except (InputError, Failure) as error:
-        return PieceCopies(piece, str(error), isinstance(error, Failure), copies)
-    return PieceCopies(piece, "", False, copies)
+        return PieceCopies(str(error), isinstance(error, Failure), copies)
+    return PieceCopies("", False, copies)
 
 
 def encode_piece(

@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.job import evaluate
+from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.runs import load_run, regression, rows_to_score
-from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.reports.comparison_report import DISAGREEMENTS
 from pipelines.reports.evaluation_results import REGRESSION
 from sentiment import checkpoint
@@ -78,13 +78,13 @@ def test_runs_are_compared_with_the_first(corpus, tmp_path, capsys):
     printed = capsys.readouterr().out
     config = EvaluateConfig(directories[:1])
     run = load_run(directories[0])
-    blocks = blocks_of(rows_to_score(config, run, ShardTasks()))
+    blocks = blocks_of(rows_to_score(config, run, PieceTasks()))
     column = pa.chunked_array([chunk for block in blocks for chunk in block.texts.chunks])
     texts, labels = column.to_pylist(), np.concatenate([block.labels for block in blocks])
     answers = {
         Path(each).name: load_run(each).model.predict(column).argmax(axis=1) for each in directories
     }
-    baseline = regression(run, ShardTasks()).predict(column)
+    baseline = regression(run, PieceTasks()).predict(column)
     answers[REGRESSION] = baseline.argmax(axis=1)
     measured = cells(printed, "calibration error")
     for name, given in answers.items():
@@ -155,7 +155,7 @@ def test_thresholds_of_each_run_count(corpus, tmp_path, capsys):
         [
             block.labels
             for block in blocks_of(
-                rows_to_score(EvaluateConfig((first,)), load_run(first), ShardTasks())
+                rows_to_score(EvaluateConfig((first,)), load_run(first), PieceTasks())
             )
         ]
     )

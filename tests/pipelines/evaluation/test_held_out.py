@@ -11,7 +11,7 @@ import pytest
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.held_out import LabelledTexts, find_rows
 from pipelines.evaluation.job import evaluate
-from pipelines.evaluation.shard_tasks import ShardTasks
+from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
@@ -42,7 +42,7 @@ def write(directory, labels, texts=TEXTS):
 
 def read(*args, **kwargs):
     """The corpus that `find_rows` found, and all of its rows."""
-    corpus = find_rows(*args[:4], ShardTasks(), *args[4:], **kwargs)
+    corpus = find_rows(*args[:4], PieceTasks(), *args[4:], **kwargs)
     blocks = blocks_of(corpus)
     texts = [text for block in blocks for text in block.texts.to_pylist()]
     columns = ([getattr(block, name) for block in blocks] for name in ("labels", "lengths", "keys"))

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.evaluation import job, shard_tasks
+from pipelines.evaluation import job, piece_tasks
 from pipelines.evaluation.config import EvaluateConfig
+from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.runs import load_run, rows_to_score
 from pipelines.evaluation.sample import Sample
 from pipelines.evaluation.scored_rows import score_rows
-from pipelines.evaluation.shard_tasks import ShardTasks
 from pipelines.sources import pieces
 from pipelines.sources.listing import find_labelled
 from sentiment.errors import InputError
@@ -35,7 +35,7 @@ def model(tmp_path_factory):
 
 def test_totals_are_of_all_rows_and_the_sample_is_some_of_them(model):
     run = load_run(model)
-    corpus = rows_to_score(EvaluateConfig((model,)), run, ShardTasks())
+    corpus = rows_to_score(EvaluateConfig((model,)), run, PieceTasks())
     strict = replace(run.model, classes=replace(run.model.classes, threshold=0.9))
     models = {"one": run.model, "other": strict}
     whole, sampled = (score_rows(corpus, models, rows) for rows in (10_000, 100))
@@ -113,16 +113,16 @@ def test_few_rows_are_all_in_the_sample():
 def test_tasks_of_ray_find_what_this_process_finds(model, monkeypatch, capsys, local_ray):
     config = EvaluateConfig((model,), baseline=True)
     run = load_run(model)
-    alone = score_rows(rows_to_score(config, run, ShardTasks()), {"one": run.model}, 100)
+    alone = score_rows(rows_to_score(config, run, PieceTasks()), {"one": run.model}, 100)
     metrics = job.evaluate(config)
     printed = capsys.readouterr().out
-    monkeypatch.setattr(shard_tasks, "LARGE_BYTES", 1)
+    monkeypatch.setattr(piece_tasks, "LARGE_BYTES", 1)
     # The first of three shards is a task, and row groups of the second are pieces of others.
-    monkeypatch.setattr(shard_tasks, "TASK_BYTES", 10_000)
+    monkeypatch.setattr(piece_tasks, "TASK_BYTES", 10_000)
     monkeypatch.setattr(pieces, "PIECE_BYTES", 1000)
     shards = find_labelled(run.record.data_dir, "--data_dir").shards
-    assert len(ShardTasks().pieces(shards, run.record.reader.count)) == 7
-    in_tasks = score_rows(rows_to_score(config, run, ShardTasks()), {"one": run.model}, 100)
+    assert len(PieceTasks().pieces(shards, run.record.reader.count)) == 7
+    in_tasks = score_rows(rows_to_score(config, run, PieceTasks()), {"one": run.model}, 100)
     assert in_tasks.texts == alone.texts
     np.testing.assert_array_equal(in_tasks.labels, alone.labels)
     np.testing.assert_array_equal(in_tasks.probabilities["one"], alone.probabilities["one"])
@@ -138,7 +138,7 @@ def test_tasks_of_ray_find_what_this_process_finds(model, monkeypatch, capsys, l
 def test_what_is_wrong_with_a_shard_is_said_of_a_task_too(model, monkeypatch, tmp_path, local_ray):
     write_shards(tmp_path / "others", rows=300, shards=3)
     (tmp_path / "others" / "shard-2.csv").write_text("id,text\n1,hi\n")
-    monkeypatch.setattr(shard_tasks, "LARGE_BYTES", 1)
+    monkeypatch.setattr(piece_tasks, "LARGE_BYTES", 1)
     with pytest.raises(InputError, match=r"shard-2\.csv"):
         job.evaluate(EvaluateConfig((model,), data_dir=str(tmp_path / "others")))
 
@@ -147,7 +147,7 @@ def test_files_that_change_meanwhile_are_refused(model, tmp_path):
     write_shards(tmp_path / "corpus", rows=300, shards=1)
     save_trained(str(tmp_path / "model"), tmp_path / "corpus")
     run = load_run(str(tmp_path / "model"))
-    corpus = rows_to_score(EvaluateConfig((str(tmp_path / "model"),)), run, ShardTasks())
+    corpus = rows_to_score(EvaluateConfig((str(tmp_path / "model"),)), run, PieceTasks())
     for path in (tmp_path / "corpus").iterdir():
         path.unlink()
     write_shards(tmp_path / "corpus", rows=100, shards=1)

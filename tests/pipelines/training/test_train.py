@@ -178,25 +178,19 @@ def test_ray_and_tensorflow_load_only_where_there_is_work(corpus, tmp_path):
 
 
 def test_a_finished_run_is_not_said_to_be_that_of_other_flags_or_rows(corpus, tmp_path, capsys):
-    config = TrainConfig(
-        data_dir=str(corpus),
-        checkpoints_root=str(tmp_path),
-        summaries_dir=str(tmp_path / "logs"),
-        run_name="done",
-        stopwords_file=None,
-    )
+    done = config(corpus, tmp_path, "done")
     model = dataclasses.replace(
-        save_checkpoint(tmp_path / "done"), training={"flags": dataclasses.asdict(config)}
+        save_checkpoint(tmp_path / "done"), training={"flags": dataclasses.asdict(done)}
     )
     save(model, str(tmp_path / "done"))
-    main(config)
+    main(done)
     assert "Warning" not in capsys.readouterr().out
     with pytest.raises(InputError, match="--hidden_size is 99, but model done was trained with"):
-        main(dataclasses.replace(config, hidden_size=99))
+        main(dataclasses.replace(done, hidden_size=99))
     run = tmp_path / "_runs" / "done"
-    write_flags(config, "of other rows", str(run))
+    write_flags(done, "of other rows", str(run))
     (run / "checkpoint_manager_snapshot.json").touch()
-    main(config)
+    main(done)
     said = "are not the ones that run done was started with (name, size or time differs); choose"
     assert said in capsys.readouterr().out
     # Flags that are refused, and a run that is finished, make no directory.
@@ -422,18 +416,11 @@ def test_a_curve_that_cannot_be_read_costs_no_model(tmp_path):
 
 def test_a_finished_run_that_was_to_take_more_steps_goes_on(corpus, tmp_path, monkeypatch, capsys):
     """The same command again, after it was stopped on the way: the model that is there is older."""
-    config = TrainConfig(
-        data_dir=str(corpus),
-        checkpoints_root=str(tmp_path),
-        summaries_dir=str(tmp_path / "logs"),
-        run_name="longer",
-        stopwords_file=None,
-        train_steps=20,
-    )
-    flags = {"flags": dataclasses.asdict(config)}
+    short = config(corpus, tmp_path, "longer", train_steps=20)
+    flags = {"flags": dataclasses.asdict(short)}
     model = dataclasses.replace(save_checkpoint(tmp_path / "longer"), training=flags)
     save(model, str(tmp_path / "longer"))
-    more = dataclasses.replace(config, train_steps=3000)
+    more = dataclasses.replace(short, train_steps=3000)
     run = tmp_path / "_runs" / "longer"
     write_flags(more, "the rows", str(run))
     (run / "checkpoint_manager_snapshot.json").touch()

@@ -21,7 +21,7 @@ TASK_BYTES = 2**25
 model."""
 
 
-class ShardTasks:
+class PieceTasks:
     """Calls functions for pieces. `close` ends the Ray that it may have started."""
 
     def __init__(self) -> None:
