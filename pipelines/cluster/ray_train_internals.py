@@ -4,15 +4,21 @@ A test for each name tells what moved when an upgrade of Ray breaks it. Only tra
 module: `ray.train` takes a second to load.
 """
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
+)
+from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import (
+    _CheckpointManagerState,
+    _TrainingResultState,
 )
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -29,6 +35,9 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 CHECKPOINT_NAME = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
 """Name of a checkpoint's directory in a run's directory."""
+
+SCORE = "validation_loss"
+"""The reported number that is smallest for the best checkpoint."""
 
 _HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 _HEALTH_CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
@@ -62,6 +71,44 @@ def timing(
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def listed_checkpoints(content: str) -> list[str]:
+    """The names of the checkpoints in Ray Train's list, SNAPSHOT.
+
+    Raises ValueError or TypeError if this version of Ray cannot read it.
+    """
+    state = _CheckpointManagerState.parse_obj(json.loads(content))
+    last = [state.latest_checkpoint_result] if state.latest_checkpoint_result else []
+    names = (result.checkpoint_dir_name for result in [*state.checkpoint_results, *last])
+    return list(dict.fromkeys(names))
+
+
+def list_of_checkpoints(reported: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """The content of SNAPSHOT for checkpoints in the order in which they were reported.
+
+    Args:
+        reported: the name of each, and the metrics that were reported with it; at least one.
+    """
+    results = [
+        _TrainingResultState(checkpoint_dir_name=name, metrics=dict(metrics))
+        for name, metrics in reported
+    ]
+    # Ray Train has the best checkpoint last, and of equals the last one.
+    worst_first = sorted(range(len(results)), key=lambda index: -results[index].metrics[SCORE])
+    state = _CheckpointManagerState(
+        checkpoint_results=[results[index] for index in worst_first],
+        checkpoint_report_indices=worst_first,
+        latest_checkpoint_result=results[-1],
+        pending_training_results=[],
+        pending_validation_specs=[],
+        current_report_index=len(results),
+        validated_checkpoint_dir_names=[],
+        timed_out_validation_checkpoint_dir_names=[],
+        failed_validation_checkpoint_dir_names=[],
+    )
+    content: str = state.json()
+    return content
 
 
 def node_address(text: str) -> str | None:

@@ -12,11 +12,12 @@ from pipelines.console.terminal import quantity, say, warn
 from pipelines.errors import Failure
 from pipelines.training.calibration import calibrated
 from pipelines.training.config import TrainConfig
+from pipelines.training.ray_trainer import Fitted
 from pipelines.training.settings import Settings
 from pipelines.training.tensorboard_logs import mean_losses
 from pipelines.training.threshold_rule import ThresholdRule
 from pipelines.training.thresholds import choose_threshold, validation_answers
-from pipelines.training.validation import Validation, best_of
+from pipelines.training.validation import Validation
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
 from sentiment.network import Network
@@ -32,8 +33,7 @@ def final_checkpoint(
     config: TrainConfig,
     settings: Settings,
     stop_words: tuple[str, ...],
-    weights: dict[str, np.ndarray],
-    validations: Sequence[Validation],
+    fitted: Fitted,
 ) -> Checkpoint:
     """The checkpoint of a run that is done.
 
@@ -41,12 +41,11 @@ def final_checkpoint(
         config: the flags.
         settings: of the workers.
         stop_words: the words that the tokenizer leaves out.
-        weights: float32 arrays by name, of the best validation.
-        validations: all of the run.
+        fitted: what the run ended with.
 
     Raises Failure if training diverged.
     """
-    best = best_of(validations)
+    weights, best = fitted.weights, fitted.best
     guessing = float(np.log(len(settings.corpus.classes)))
     if not best["validation_loss"] < guessing + DIVERGED_BY:  # NaN, too.
         raise Failure(
@@ -56,7 +55,7 @@ def final_checkpoint(
         )
     if config.calibrate:
         weights = calibrated(weights, best["validation_temperature"])
-    training = _training_record(config, settings, best, validations)
+    training = _training_record(config, settings, best, fitted.validations)
     names = settings.corpus.classes
     trained = Checkpoint(weights, settings.vocabulary, stop_words, training, Classes(names))
     threshold = _threshold(config, settings, trained.network)

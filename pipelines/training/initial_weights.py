@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.numpy
+from safetensors import SafetensorError
 
 from pipelines.training.cache_sample import word_vectors
 from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.vector_file import read_vectors, require_vectors
+from sentiment import storage
 from sentiment.checkpoint import Checkpoint
-from sentiment.errors import InputError
+from sentiment.errors import UNREADABLE, InputError, on_one_line
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
     from sentiment.model.keras_model import SentimentLSTM
@@ -45,6 +47,15 @@ class InitialWeights:
         weights = model.export() | dict(self.others)
         weights["embedding"][self.ids] = self.vectors
         model.restore(weights)
+
+
+def damage(path: str) -> str:
+    """What is wrong with a file of initial weights; "": nothing."""
+    try:
+        InitialWeights.from_bytes(storage.read(path))
+    except (*UNREADABLE, SafetensorError) as error:
+        return on_one_line(error)
+    return ""
 
 
 def of_words(config: TrainConfig, corpus: Corpus, longest: int) -> InitialWeights | None:

@@ -7,7 +7,7 @@ from pipelines.cluster.datasets import quiet_ray_data
 from pipelines.cluster.resources import resources_per_worker
 from pipelines.cluster.session import session
 from pipelines.cluster.shared_directories import one_of_each_directory, require_shared
-from pipelines.console.terminal import printable, quantity, say
+from pipelines.console.terminal import printable, quantity, say, warn
 from pipelines.console.waiting import waiting
 from pipelines.sources.shard import Shard
 from pipelines.training.best_checkpoint import final_checkpoint
@@ -15,9 +15,9 @@ from pipelines.training.cache import prepare
 from pipelines.training.cache_sample import frequent_bigrams
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
-from pipelines.training.initial_weights import of_checkpoint, of_words
+from pipelines.training.initial_weights import damage, of_checkpoint, of_words
 from pipelines.training.ray_trainer import fit
-from pipelines.training.resume_state import require_whole
+from pipelines.training.run_checkpoints import mend_list
 from pipelines.training.run_directory import (
     INITIAL,
     has_checkpoints,
@@ -55,7 +55,8 @@ def run(
         The checkpoint of the best validation.
     """
     directory = storage.join(runs, name)
-    require_whole(directory)
+    if line := mend_list(directory, name):
+        warn(f"Warning: {printable(line)}")
     with session(config.verbose), quiet_ray_data(config.verbose):
         require_shared(
             [
@@ -82,8 +83,8 @@ def run(
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
         write_flags(config, corpus.key, directory)
         say(_description(config, settings, name))
-        weights, progress = fit(config, settings, per_worker, runs, name)
-    return final_checkpoint(config, settings, spec.stop_words, weights, progress.validations)
+        fitted = fit(config, settings, per_worker, runs, name)
+    return final_checkpoint(config, settings, spec.stop_words, fitted)
 
 
 def _one_of_each(flag: str, shards: Sequence[Shard]) -> list[tuple[str, str]]:
@@ -113,8 +114,10 @@ def add_bigrams_and_initial_weights(
     path = storage.join(directory, INITIAL)
     # A run that is resumed has its weights. Before the first checkpoint there may be a file, which
     # other flags have left.
-    if has_checkpoints(directory):
-        return replace(settings, initial=path if storage.exists(path) else None)
+    if has_checkpoints(directory) and storage.exists(path):
+        if not (why := damage(path)):
+            return replace(settings, initial=path)
+        warn(f"Warning: {printable(path)} is damaged ({why}): it is made again")
     with waiting("Making the vectors of words that training starts from"):
         if initial:
             weights = of_checkpoint(initial, vocabulary, corpus.classes)

@@ -4,6 +4,7 @@ import posixpath
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,12 +14,7 @@ from ray.exceptions import RayError
 from ray.train import Result, TrainingFailedError
 from ray.util.queue import Queue
 
-from pipelines.cluster.ray_train_internals import (
-    CHECKPOINT_NAME,
-    SNAPSHOT,
-    DataParallelTrainer,
-    timing,
-)
+from pipelines.cluster.ray_train_internals import SCORE, DataParallelTrainer, timing
 from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
 from pipelines.training.failures import (
@@ -29,9 +25,11 @@ from pipelines.training.failures import (
 )
 from pipelines.training.loop import train_loop
 from pipelines.training.progress import MessageListener
-from pipelines.training.resume_state import RunProgress, holds_only_state, model_weights, read_state
+from pipelines.training.resume_state import model_weights, read_state
+from pipelines.training.run_checkpoints import remove_unregistered
 from pipelines.training.settings import Settings
 from pipelines.training.tensorflow_cluster import TensorflowCluster
+from pipelines.training.validation import Validation
 from sentiment import storage
 
 HEALTH_CHECK_TIMEOUT_SECONDS = 60
@@ -46,9 +44,21 @@ Workers know that one is lost before Ray does, which finds after 15 s that a nod
 count on it for 20 s more."""
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a run ends with."""
+
+    weights: dict[str, np.ndarray]
+    """float32 arrays by name, of the checkpoint with the best validation."""
+    best: Validation
+    """The validation of these weights."""
+    validations: tuple[Validation, ...]
+    """All of the run."""
+
+
 def fit(
     config: TrainConfig, settings: Settings, per_worker: dict[str, float], runs: str, name: str
-) -> tuple[dict[str, np.ndarray], RunProgress]:
+) -> Fitted:
     """Train the run `name`, or resume it.
 
     Args:
@@ -57,9 +67,6 @@ def fit(
         per_worker: the resources that each worker asks Ray for.
         runs: directory or URI of the runs' directories.
         name: of the run.
-
-    Returns:
-        The weights with the best validation, float32 arrays by name, and all validations.
 
     Raises Failure where training fails, and KeyboardInterrupt with a message on Ctrl-C.
     """
@@ -84,14 +91,14 @@ def fit(
         except TrainingFailedError as error:
             why = failure_of_training(error, config.max_failures + 1)
             raise Failure(f"{why}; {same_command} tries again") from error
-    last, best = result.checkpoint, result.get_best_checkpoint("validation_loss", "min")
+    last, best = result.checkpoint, result.get_best_checkpoint(SCORE, "min")
     if last is None or best is None:
         raise Failure(f"training ended without a checkpoint; {same_command} tries again")
     registered = [last, *(checkpoint for checkpoint, _ in result.best_checkpoints or ())]
     remove_unregistered(filesystem, posixpath.join(storage_path, name), registered)
     _, progress = read_state(last)
-    state, _ = read_state(best)
-    return model_weights(state), progress
+    state, until_best = read_state(best)
+    return Fitted(model_weights(state), until_best.validations[-1], progress.validations)
 
 
 def _trainer(
@@ -121,7 +128,7 @@ def _trainer(
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=config.keep_checkpoints,
-                checkpoint_score_attribute="validation_loss",
+                checkpoint_score_attribute=SCORE,
                 checkpoint_score_order="min",
             ),
             callbacks=[FailureWatch(messages, config.max_failures)],  # type: ignore[list-item]
@@ -148,33 +155,3 @@ def _in_daemon_thread(function: Callable[[], Result]) -> Result:
     while not future.done():
         wait([future], timeout=0.2)
     return future.result()
-
-
-def remove_unregistered(
-    filesystem: pafs.FileSystem, run: str, registered: list[ray.train.Checkpoint]
-) -> None:
-    """Remove checkpoints of a run that Ray Train does not know.
-
-    A process leaves one if it dies while it saves. Removes only directories whose names are Ray
-    Train's names of checkpoints and which hold nothing but our files; and none at all if Ray Train
-    uses other names than those we know.
-
-    Args:
-        filesystem: of the run's directory.
-        run: path of the run's directory.
-        registered: the checkpoints that Ray Train knows.
-    """
-    kept = {posixpath.basename(checkpoint.path) for checkpoint in registered}
-    entries = filesystem.get_file_info(pafs.FileSelector(run))
-    if SNAPSHOT not in {entry.base_name for entry in entries}:
-        return
-    if not all(CHECKPOINT_NAME.fullmatch(name) for name in kept):
-        return
-    for entry in entries:
-        if (
-            entry.type == pafs.FileType.Directory
-            and CHECKPOINT_NAME.fullmatch(entry.base_name)
-            and entry.base_name not in kept
-            and holds_only_state(filesystem, entry.path)
-        ):
-            filesystem.delete_dir(entry.path)

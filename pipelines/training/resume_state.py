@@ -13,19 +13,14 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.fs as pafs
 import ray.train
 import safetensors.numpy
-from safetensors import SafetensorError
 
-from pipelines.cluster.ray_train_internals import CHECKPOINT_NAME, SNAPSHOT
-from pipelines.training.run_directory import INITIAL
 from pipelines.training.validation import Validation
-from sentiment import storage
-from sentiment.errors import UNREADABLE, InputError, on_one_line
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
     from sentiment.model.trainer import Trainer
@@ -46,6 +41,14 @@ class RunProgress:
         """The progress after another validation."""
         return RunProgress(validation["step"], (*self.validations, validation))
 
+    def reported(self) -> dict[str, Any]:
+        """What Ray Train is told of the last validation."""
+        metrics = dict(self.validations[-1])
+        if not math.isfinite(self.validations[-1]["validation_loss"]):
+            # Ray Train would write null, and then could compare no other checkpoint with this one.
+            metrics["validation_loss"] = sys.float_info.max
+        return metrics
+
 
 def restore(trainer: "Trainer") -> RunProgress:
     """Load the run's last checkpoint, if there is one, into the trainer. For Ray Train workers."""
@@ -62,10 +65,7 @@ def save(trainer: "Trainer", progress: RunProgress, rank: int) -> None:
 
     Every worker calls it: Ray Train waits for all of them.
     """
-    metrics = dict(progress.validations[-1])
-    if not math.isfinite(progress.validations[-1]["validation_loss"]):
-        # Ray Train would write null, and then could compare no other checkpoint with this one.
-        metrics["validation_loss"] = sys.float_info.max
+    metrics = progress.reported()
     if rank != 0:
         ray.train.report(metrics)
         return
@@ -92,43 +92,7 @@ def read_state(checkpoint: ray.train.Checkpoint) -> tuple[dict[str, np.ndarray],
     return state, RunProgress(progress["step"], tuple(progress["validations"]))
 
 
-def require_whole(run: str) -> None:
-    """Raise an InputError if Ray Train could not read its list of a run's checkpoints, or a worker
-    one that is on it. Workers would fail again and again."""
-    remedy = "choose another --run_name"
-    listed = storage.join(run, SNAPSHOT)
-    if not storage.exists(listed):
-        return
-    try:
-        text = storage.read(listed).decode()
-        json.loads(text)
-    except UNREADABLE as error:
-        raise InputError(f"{listed} is damaged ({on_one_line(error)}): {remedy}") from error
-    weights = storage.join(run, INITIAL)
-    if storage.exists(weights):
-        try:
-            safetensors.numpy.load(storage.read(weights))
-        except (*UNREADABLE, SafetensorError) as error:
-            raise InputError(f"{weights} is damaged ({on_one_line(error)}): {remedy}") from error
-    for name in sorted(set(CHECKPOINT_NAME.findall(text))):
-        directory = storage.join(run, name)
-        try:
-            filesystem, inner = storage.resolve(directory)
-            read_state(ray.train.Checkpoint(inner, filesystem))
-        except FileNotFoundError as error:
-            # Ray Train takes a checkpoint off the list before it removes it.
-            raise InputError(f"{directory} is damaged (it is missing): {remedy}") from error
-        except (*UNREADABLE, SafetensorError) as error:
-            raise InputError(f"{directory} is damaged ({on_one_line(error)}): {remedy}") from error
-
-
 def model_weights(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The model's weights of a state, by their names in a saved model."""
     prefix = "model/"
     return {n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)}
-
-
-def holds_only_state(filesystem: pafs.FileSystem, directory: str) -> bool:
-    """Whether a directory holds no file but those of a checkpoint."""
-    entries = filesystem.get_file_info(pafs.FileSelector(directory))
-    return all(entry.is_file and entry.base_name in (STATE, PROGRESS) for entry in entries)

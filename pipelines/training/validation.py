@@ -78,11 +78,6 @@ def macro_f1(targets: np.ndarray, logits: np.ndarray) -> float:
     return float((2 * right[total > 0] / total[total > 0]).mean())
 
 
-def best_of(validations: Sequence[Validation]) -> Validation:
-    """The validation with the smallest loss; the first of equals."""
-    return min(validations, key=lambda validation: validation["validation_loss"])
-
-
 def is_over(validations: Sequence[Validation], patience: int | None) -> bool:
     """Whether the last `patience` validations are all worse than the best one before them."""
     if patience is None or not validations:

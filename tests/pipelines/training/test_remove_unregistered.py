@@ -4,7 +4,7 @@ import pyarrow.fs as pafs
 import pytest
 import ray.train
 
-from pipelines.training.ray_trainer import remove_unregistered
+from pipelines.training.run_checkpoints import remove_unregistered
 
 KNOWN, UNKNOWN = "checkpoint_2026-01-02_03-04-05.678901", "checkpoint_2026-01-02_03-04-06.000000"
 SNAPSHOT = "checkpoint_manager_snapshot.json"

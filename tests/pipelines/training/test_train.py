@@ -32,6 +32,7 @@ from pipelines.training.cache import prepare
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.cross_fit import cross_fit
+from pipelines.training.initial_weights import InitialWeights
 from pipelines.training.job import main
 from pipelines.training.ray_job import add_bigrams_and_initial_weights
 from pipelines.training.run_directory import alone_in, has_checkpoints, write_flags
@@ -223,6 +224,25 @@ def test_a_model_too_large_to_load_is_refused_before_it_is_trained(tmp_path):
         flags = config(tmp_path / "shards", tmp_path, "run", **size)
         with pytest.raises(InputError, match=r"make an? (table|embedding) of more than"):
             add_bigrams_and_initial_weights(settings, flags, None, str(tmp_path))
+
+
+def test_initial_weights_that_are_damaged_are_made_again(tmp_path, capsys, monkeypatch):
+    """Those of a run that is resumed; whole ones stay."""
+    corpus = SimpleNamespace(vocabulary=("a", "b"), files={"train": []}, longest=1)
+    settings = Settings(**dict.fromkeys(Settings.__dataclass_fields__) | {"corpus": corpus})
+    flags = config(tmp_path / "shards", tmp_path, "run", initial_vectors="cooccurrence")
+    made = InitialWeights(np.array([1], np.int32), np.ones((1, 6), np.float32))
+    monkeypatch.setattr("pipelines.training.ray_job.of_words", lambda *_: made)
+    (tmp_path / "checkpoint_manager_snapshot.json").touch()
+    path = tmp_path / "initial.safetensors"
+    other = dataclasses.replace(made, vectors=made.vectors * 2).to_bytes()
+    for content, left in ((b"", made.to_bytes()), (other[:90], made.to_bytes()), (other, other)):
+        path.write_bytes(content)
+        found = add_bigrams_and_initial_weights(settings, flags, None, str(tmp_path))
+        assert path.read_bytes() == left
+        assert found.initial == str(path)
+        said = capsys.readouterr().out
+        assert (f"Warning: {path} is damaged (" in said) == (content != left)
 
 
 def test_the_cache_is_the_same_however_the_rows_are_sharded(
