@@ -72,6 +72,9 @@ class _Handler(pafs.FSSpecHandler):
         self._faults = faults
         self._local = pafs.LocalFileSystem()
 
+    def get_type_name(self) -> str:
+        return "faulty"
+
     def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
         self._faults.come("stat")
         return list(self._local.get_file_info(paths))
