@@ -20,6 +20,7 @@ from pipelines.training.run_directory import (
     alone_in,
     changed_flags,
     has_checkpoints,
+    is_another_from_scratch,
     other_corpus,
     require_trained_with,
 )
@@ -147,7 +148,7 @@ def _train(
 
     with alone_in(run, name), mlflow_feed(config, name, runs) as feed:
         checkpoint = ray_job.run(config, spec, initial, storage.absolute(cache), runs, name)
-        flags = written(config, name)
+        flags = written(config, name, is_another_from_scratch(config, run))
         # Before the file that makes the checkpoint complete.
         storage.write(storage.join(model, CONFIG), flags)
         save(checkpoint, model)

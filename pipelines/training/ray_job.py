@@ -22,7 +22,7 @@ from pipelines.training.run_directory import (
     INITIAL,
     has_checkpoints,
     other_corpus,
-    require_no_fewer_steps,
+    takes_more_steps,
     write_flags,
 )
 from pipelines.training.settings import FOLDS, Settings, make_settings
@@ -79,9 +79,9 @@ def run(
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
         if line := other_corpus(config, corpus.key, directory):
             raise InputError(line)
-        require_no_fewer_steps(directory, name, settings.steps, corpus.rows["train"])
+        is_longer = takes_more_steps(directory, name, settings.steps, corpus.rows["train"])
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
-        write_flags(config, corpus.key, directory)
+        write_flags(config, corpus.key, directory, is_longer=is_longer)
         say(_description(config, settings, name))
         fitted = fit(config, settings, per_worker, runs, name)
     return final_checkpoint(config, settings, spec.stop_words, fitted)

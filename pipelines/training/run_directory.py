@@ -27,6 +27,9 @@ LOCK = ".lock"
 CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
 
+SHORTER = "shorter"
+"""In `flags.json`: whether the run was first to take fewer steps."""
+
 FREE_FLAGS = (
     "preset",
     "config",
@@ -89,10 +92,25 @@ def has_checkpoints(run: str) -> bool:
     return not {FLAGS, INITIAL}.issuperset(storage.names(run))
 
 
-def write_flags(config: TrainConfig, corpus_key: str, run: str) -> None:
-    """Record how the run is started. Call it before training starts."""
+def write_flags(config: TrainConfig, corpus_key: str, run: str, *, is_longer: bool = False) -> None:
+    """Record how the run is started. Call it before training starts.
+
+    Args:
+        config: the flags.
+        corpus_key: of the prepared corpus.
+        run: the run's directory.
+        is_longer: whether the run was to take fewer steps until now.
+    """
     flags = run_flags(config) | {CORPUS: corpus_key}
+    if is_longer or (has_checkpoints(run) and _read_flags(run).get(SHORTER)):
+        flags[SHORTER] = True
     storage.write(storage.join(run, FLAGS), json.dumps(flags, indent=1).encode())
+
+
+def is_another_from_scratch(config: TrainConfig, run: str) -> bool:
+    """Whether these flags would train another model from scratch than the run, that was made
+    longer, has: the learning rate of its first steps was that of fewer."""
+    return config.schedule == "linear" and bool(_read_flags(run).get(SHORTER))
 
 
 def changed_flags(
@@ -165,15 +183,15 @@ def _shown(flags: Mapping[str, Any], name: str) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def require_no_fewer_steps(run: str, name: str, steps: int, rows: int) -> None:
-    """Raise an InputError if the run was started with more steps than `steps`.
+def takes_more_steps(run: str, name: str, steps: int, rows: int) -> bool:
+    """Whether the run was started with fewer steps than `steps`; InputError if with more.
 
     Where one was told in epochs and the other in steps, only the rows to train on tell.
     """
     if not has_checkpoints(run):
-        return
+        return False
     flags = _with_defaults(_read_flags(run))
-    started = flags["train_steps"]
+    started: int | None = flags["train_steps"]
     if started is None:
         started = flags["epochs"] * (rows // flags["batch_size"])
     if steps < started:
@@ -181,6 +199,7 @@ def require_no_fewer_steps(run: str, name: str, steps: int, rows: int) -> None:
             f"--run_name {name}: these flags say {steps:,} steps, but the run was started with "
             f"{started:,}: a run can only take more, so choose another --run_name"
         )
+    return steps > started
 
 
 def require_trained_with(config: TrainConfig, flags: Mapping[str, Any] | None) -> None:

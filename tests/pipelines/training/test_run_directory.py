@@ -14,10 +14,11 @@ from pipelines.training.run_directory import (
     alone_in,
     changed_flags,
     has_checkpoints,
+    is_another_from_scratch,
     other_corpus,
-    require_no_fewer_steps,
     require_trained_with,
     run_flags,
+    takes_more_steps,
     write_flags,
 )
 from sentiment.errors import InputError
@@ -119,7 +120,7 @@ def test_epochs_take_the_place_of_steps(tmp_path, started, given, line):
     """The one that is not given says nothing: 300 is but a default beside --epochs."""
     run = tmp_path / "run"
     write_flags(dataclasses.replace(CONFIG, **started), "0123", str(run))
-    require_no_fewer_steps(str(run), "run", 1, 640)
+    assert not takes_more_steps(str(run), "run", 1, 640)
     (run / "checkpoint_manager_snapshot.json").touch()
     flags = dataclasses.replace(CONFIG, **given)
     assert list(changed_flags(flags, str(run)).values()) == [line]
@@ -135,12 +136,13 @@ def test_epochs_take_the_place_of_steps(tmp_path, started, given, line):
         require_trained_with(flags, of_model)
     # Of 640 rows, 64 in a batch.
     steps = 10 if "train_steps" in started else 30
-    require_no_fewer_steps(str(run), "run", steps, 640)
+    assert not takes_more_steps(str(run), "run", steps, 640)
+    assert takes_more_steps(str(run), "run", steps + 1, 640)
     said = (
         f"these flags say {steps - 1} steps, but the run was started with {steps}: a run can only"
     )
     with pytest.raises(InputError, match=said):
-        require_no_fewer_steps(str(run), "run", steps - 1, 640)
+        takes_more_steps(str(run), "run", steps - 1, 640)
 
 
 def test_steps_beside_epochs_are_not_compared(tmp_path):
@@ -157,6 +159,20 @@ def test_a_run_takes_no_fewer_steps(run):
     fewer = dataclasses.replace(CONFIG, train_steps=4)
     with pytest.raises(InputError, match=r"--train_steps is 4, but run run was started with 300"):
         changed_flags(fewer, str(run))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_a_run_that_was_made_longer_is_not_one_that_starts_so(run, schedule):
+    """With a learning rate that ends at 0: the first steps had that of fewer steps."""
+    (run / "checkpoint_manager_snapshot.json").touch()
+    flags = dataclasses.replace(CONFIG, schedule=schedule)
+    write_flags(flags, "0123", str(run))
+    assert not is_another_from_scratch(flags, str(run))
+    write_flags(flags, "0123", str(run), is_longer=True)
+    # And again, when it is resumed with as many.
+    write_flags(flags, "0123", str(run))
+    assert is_another_from_scratch(flags, str(run)) == (schedule == "linear")
+    assert changed_flags(flags, str(run)) == {}
 
 
 def test_a_finished_model_without_its_run_is_that_of_its_flags():

@@ -119,3 +119,10 @@ def test_a_file_that_is_not_there_and_a_preset_that_is_none(tmp_path):
 def test_what_a_run_leaves_sets_the_same_flags(config):
     values = parsed(TrainConfig, written(config, "a run"), "config.yaml")
     assert TrainConfig(**values) == config
+
+
+def test_flags_that_train_another_model_from_scratch_say_so():
+    same, other = written(TrainConfig(), "night"), written(TrainConfig(), "night", True)
+    assert b"To train the same model again:\n" in same
+    assert b"(another model: this run was first to take fewer steps):\n" in other
+    assert parsed(TrainConfig, other, "config.yaml") == parsed(TrainConfig, same, "config.yaml")
