@@ -20,7 +20,7 @@ class Unavailable(Failure):
 
 
 class ShardChanged(Failure):
-    """A shard is no longer the file that was planned."""
+    """A shard is no longer the file that was listed."""
 
 
 class BadShard(InputError):

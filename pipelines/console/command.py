@@ -160,16 +160,19 @@ def terminate(number: int, frame: object) -> NoReturn:
 def foreseen(error: Exception) -> "InputError | Failure | None":
     """The user's mistake or the failure that an error comes from; None: nobody foresaw it."""
     from pipelines.console.extras import which_extra
-    from pipelines.errors import Failure
+    from pipelines.errors import Failure, ShardChanged, Unavailable
     from sentiment.arrow_errors import without_details
     from sentiment.errors import InputError
 
+    again = "run the same command again"
     for cause in _causes(error):
-        if isinstance(cause, InputError | Failure):
-            return cause
+        if isinstance(cause, Unavailable | ShardChanged):
+            return type(cause)(f"{cause}: {again}")
         # A disk or server: its message names the file, and a traceback would say no more.
         if isinstance(cause, OSError):
-            return Failure(f"{without_details(str(cause))}: run the same command again")
+            return Failure(f"{without_details(str(cause))}: {again}")
+        if isinstance(cause, InputError | Failure):
+            return cause
         if isinstance(cause, ModuleNotFoundError) and (hint := which_extra(cause.name)):
             return InputError(hint)
     return None

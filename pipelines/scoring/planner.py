@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines.errors import Failure
 from pipelines.scoring.config import OutputSettings
 from pipelines.scoring.counting import inspect_shard
 from pipelines.scoring.counts import Counts, CountsOrList
@@ -51,8 +50,8 @@ def require_columns(shards: Sequence[Shard], settings: OutputSettings) -> pa.Sch
     """The schema of the columns that an output of these shards keeps, as far as the first shards
     tell; None: it cannot be told from the first ones.
 
-    Raises InputError if no shard has the columns that the flags name, and Failure if a shard cannot
-    be read now.
+    Raises InputError if no shard has the columns that the flags name, and Unavailable if a shard
+    cannot be read now.
 
     The job would find that too, but only after Ray has started. Usually the first shard has all
     columns. Of very many shards only the first are checked here.
@@ -60,10 +59,7 @@ def require_columns(shards: Sequence[Shard], settings: OutputSettings) -> pa.Sch
     columns: list[Counted | str] = []
     refusal = None
     for shard in shards[:MAX_SHARDS_CHECKED_FIRST]:
-        try:
-            columns.append(inspect_shard(shard, settings, columns_only=True))
-        except Failure as error:
-            raise Failure(f"{error}: run the same command again") from error
+        columns.append(inspect_shard(shard, settings, columns_only=True))
         try:
             return make_plan(shards[: len(columns)], columns, settings, first_part=0).schema
         except InputError as error:

@@ -1,21 +1,18 @@
 """Reads and tokenizes the rows of a part; rows that cannot be scored are rejected with a reason."""
 
-import posixpath
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from socket import gethostname
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 
-from pipelines.errors import BadShard, ShardChanged, Unavailable
+from pipelines.errors import BadShard
 from pipelines.scoring.cast import cast_column
 from pipelines.scoring.config import ScoreConfig, read_options
 from pipelines.scoring.kept_columns import SOURCE
@@ -25,7 +22,7 @@ from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import MAX_RAW_BYTES, Rows, Span
 from pipelines.sources.shard import Shard
 from pipelines.sources.shard_file import unavailable
-from sentiment import storage
+from pipelines.sources.unchanged import unless_changed
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Encoder
 
@@ -77,7 +74,7 @@ class PartReader:
         """The part's rows, tokenized; rows that cannot be scored go to `rejected` with a reason.
 
         Only what a parser says of a shard's bytes rejects rows. Raises Unavailable if a shard could
-        not be read, and ShardChanged if it is not the file that was planned.
+        not be read, and ShardChanged if it is not the file that was listed.
         """
         pieces: list[_PieceReader] = []
         kept_bytes = raw_bytes = 0
@@ -110,34 +107,6 @@ class PartReader:
             truncated=sum(piece.truncated for piece in pieces),
             rejected_rows=sum(piece.rejected_rows for piece in pieces),
             reasons=most_frequent(reasons, MAX_REASONS_PER_PART),
-        )
-
-
-def require_unchanged(shard: Shard) -> None:
-    """Raise ShardChanged if the shard is not the file that was planned.
-
-    Raises Unavailable if that cannot be told.
-    """
-    try:
-        filesystem, inner = storage.resolve(shard.path)
-        is_local = isinstance(filesystem, pafs.LocalFileSystem)
-        info = filesystem.get_file_info(inner)
-        sees_directory = not is_local or storage.exists(posixpath.dirname(inner))
-    except Exception as error:
-        raise unavailable(shard.path, "cannot be looked up", error) from error
-    if not info.is_file:
-        if not sees_directory:
-            raise Unavailable(
-                f"{shard.path} is not there, nor is its directory: every node must see it, and "
-                f"{gethostname()} does not"
-            )
-        raise ShardChanged(f"{shard.path} is gone: it was there when it was planned")
-    # A bucket's listing may have milliseconds where a request for one object has only seconds.
-    unit = 1 if is_local else 10**9
-    if (info.size, (info.mtime_ns or 0) // unit) != (shard.size, shard.modified // unit):
-        raise ShardChanged(
-            f"{shard.path} has changed since it was planned ({shard.size:,} bytes then, "
-            f"{info.size:,} now, or written again): run the same command again"
         )
 
 
@@ -176,22 +145,8 @@ def _result(future: "Future[pa.Buffer | None] | None") -> pa.Buffer | None:
 
 
 def _fetch(shard: Shard) -> pa.Buffer | None:
-    with _unless_changed(shard):
+    with unless_changed(shard):
         return shard.fetch(MAX_FETCHED_BYTES)
-
-
-@contextmanager
-def _unless_changed(shard: Shard) -> Iterator[None]:
-    """Context manager for reading a shard: ShardChanged, whatever it raises, if the shard changed.
-
-    It is looked up last: then it was the same as long as it was read.
-    """
-    try:
-        yield
-    except (Unavailable, BadShard):
-        require_unchanged(shard)
-        raise
-    require_unchanged(shard)
 
 
 class _PieceReader:
@@ -236,7 +191,7 @@ class _PieceReader:
         """
         try:
             # What has been fetched was looked up then.
-            with nullcontext() if content is not None else _unless_changed(self._shard):
+            with nullcontext() if content is not None else unless_changed(self._shard):
                 self._read(span, content)
         except InputError as error:
             self._clear()

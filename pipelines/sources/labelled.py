@@ -24,6 +24,7 @@ from pipelines.sources.soft_labels import (
     holds_probabilities,
     read_soft_labels,
 )
+from pipelines.sources.unchanged import unless_changed
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import TokenIds, Tokens
 
@@ -117,11 +118,14 @@ class LabelledReader:
         Rows are left out that have no label or none of a class, that are malformed, or whose text
         is null or not valid UTF-8.
 
-        Raises BadShard if a column has an unsuitable type, or a label is too long for one.
+        Raises BadShard if a column has an unsuitable type, or a label is too long for one, and
+        ShardChanged if the shard is not the file that was listed.
         """
-        for rows in shard.rows([self.text_column, self.label_column], self._options, span):
-            Counted(len(rows.table), rows.table.schema).require_text(shard.path, self.text_column)
-            yield self._labelled(shard, rows, tokenize)
+        with unless_changed(shard):
+            for rows in shard.rows([self.text_column, self.label_column], self._options, span):
+                counted = Counted(len(rows.table), rows.table.schema)
+                counted.require_text(shard.path, self.text_column)
+                yield self._labelled(shard, rows, tokenize)
 
     def _labelled(
         self, shard: Shard, rows: Rows, tokenize: Callable[[pa.Array], TokensT]

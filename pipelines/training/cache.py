@@ -24,7 +24,7 @@ import numpy as np
 from pipelines.cluster.ray_internals import ExecutionWatcher, data_options
 from pipelines.cluster.tasks import map_in_order
 from pipelines.console.terminal import printable, warn
-from pipelines.errors import Failure, Unavailable
+from pipelines.errors import Failure
 from pipelines.sources.left_out import require_few_rejected
 from pipelines.sources.pieces import ShardPiece, divided
 from pipelines.sources.split import TRAIN, VALIDATION, Split
@@ -91,10 +91,8 @@ def prepare(spec: CorpusSpec, cache_dir: str, max_rejected: str = "1%") -> Corpu
         with data_options(**options):
             corpus = _make(spec, directory, max_rejected)
         storage.write(path, corpus.to_json())
-    except Unavailable as error:
-        raise Failure(f"{error}: run the same command again") from error
     except OSError as error:
-        # Of what is read, it would be Unavailable.
+        # Of what is read, it would be Unavailable, which is none.
         message = f"--cache_dir: {directory} cannot be written: {on_one_line(error)}"
         raise Failure(f"{message}: run the same command again") from error
     return corpus

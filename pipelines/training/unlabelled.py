@@ -15,6 +15,7 @@ from pipelines.sources.options import ReadOptions
 from pipelines.sources.pieces import ShardPiece, divided
 from pipelines.sources.shard import Shard
 from pipelines.sources.split import Split
+from pipelines.sources.unchanged import unless_changed
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text import vocabulary
@@ -141,12 +142,13 @@ class UnlabelledShards:
 
     def _read(self, piece: ShardPiece) -> Iterator[tuple[pa.Array, int]]:
         """Batches of texts, large_binary without nulls, and the number of other rows with each."""
-        for rows in piece.shard.rows([self.text_column], self._options, piece.span):
-            counted = Counted(len(rows.table), rows.table.schema)
-            counted.require_text(piece.shard.path, self.text_column)
-            column = rows.table[self.text_column]
-            texts = column.drop_null().cast(pa.large_binary()).combine_chunks()
-            yield texts, len(rows.bad) + column.null_count
+        with unless_changed(piece.shard):
+            for rows in piece.shard.rows([self.text_column], self._options, piece.span):
+                counted = Counted(len(rows.table), rows.table.schema)
+                counted.require_text(piece.shard.path, self.text_column)
+                column = rows.table[self.text_column]
+                texts = column.drop_null().cast(pa.large_binary()).combine_chunks()
+                yield texts, len(rows.bad) + column.null_count
 
 
 class _Smallest:

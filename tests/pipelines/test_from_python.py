@@ -99,7 +99,7 @@ class Wrapped(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (Wrapped("Traceback ..."), Unavailable, "the disk is gone"),
+        (Wrapped("Traceback ..."), Unavailable, "the disk is gone: run the same command again"),
         (OSError("no space left"), Failure, "no space left: run the same command again"),
         (ModuleNotFoundError(name="keras"), InputError, r"pip install .*\[train\]"),
         (ZeroDivisionError("a bug"), ZeroDivisionError, "a bug"),

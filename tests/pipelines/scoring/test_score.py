@@ -459,7 +459,7 @@ def test_a_shard_that_changes_after_the_plan_is_not_scored(tmp_path):
     read_part = read(tmp_path, pa.field("id", pa.string()), HEAD + b"1,hi\n2,you\n", "a.csv")
     assert read_part().rejected_rows == 0
     (tmp_path / "a.csv").write_bytes(HEAD + b"1,hi\n2,yes\n")
-    with pytest.raises(ShardChanged, match=r"a\.csv has changed since it was planned"):
+    with pytest.raises(ShardChanged, match=r"a\.csv has changed since it was listed"):
         read_part()
 
 

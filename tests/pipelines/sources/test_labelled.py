@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import BadShard
+from pipelines.errors import BadShard, ShardChanged
 from pipelines.sources import blocks, decoding
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
@@ -26,7 +26,7 @@ READER = LabelledReader("text", "label")
 
 def write(path, content):
     path.write_bytes(content)
-    return Shard(str(path), len(content), 0)
+    return Shard(str(path), len(content), path.stat().st_mtime_ns)
 
 
 def write_parquet(path, labels, texts=None):
@@ -49,6 +49,29 @@ def read(shard, reader=READER):
 
 def left_out(shard, reader=READER) -> LeftOut:
     return LeftOut.merged(rows.left_out for rows in reader.read(shard, Tokenizer().tokens))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_shard_that_changes_is_not_read_to_its_end(tmp_path, name, is_late):
+    """Its rows would be counted of one file and learnt from another."""
+    path = tmp_path / name
+    more = b'{"label": 1, "text": "b"}\n' if name == "a.jsonl" else b"1,b\n"
+    if name == "a.parquet":
+        shard = write_parquet(path, pa.array([0, 1]))
+    else:
+        shard = write(path, more if name == "a.jsonl" else b"label,text\n0,a\n")
+    if not is_late:
+        path.write_bytes(path.read_bytes() + more)
+    reading = READER.read(shard, Tokenizer().tokens)
+    if is_late:
+        next(reading)
+        path.write_bytes(path.read_bytes() + more)
+    with pytest.raises(ShardChanged, match=rf"{name} has changed since it was listed \("):
+        list(reading)
+    path.unlink()
+    with pytest.raises(ShardChanged, match=rf"{name} is gone: it was there when it was listed"):
+        list(READER.read(shard, Tokenizer().tokens))
 
 
 def test_csv(tmp_path):

@@ -165,7 +165,7 @@ def test_damage_is_the_shards_fault_or_goes_unseen(tmp_path_factory, data):
             place = data.draw(st.integers(0, min(600, len(content) - 1)))
             content[-1 - place if near_end else place] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    damaged = Shard(str(path), len(content), 0)
+    damaged = Shard(str(path), len(content), path.stat().st_mtime_ns)
     said = []
     for use in USES.values():
         try:

@@ -135,7 +135,9 @@ def test_rows_are_read_with_their_probabilities(tmp_path):
     pq.write_table(table, tmp_path / "a.parquet")
     path = tmp_path / "a.parquet"
     reader = LabelledReader("text", "p", ReadOptions(), THREE)
-    (rows,) = reader.read(Shard(str(path), path.stat().st_size, 0), Tokenizer().tokens)
+    info = path.stat()
+    shard = Shard(str(path), info.st_size, info.st_mtime_ns)
+    (rows,) = reader.read(shard, Tokenizer().tokens)
     assert rows.numbers.tolist() == [1, 5]
     assert (rows.values, rows.labels.tolist()) == (("a", "b", "c"), [0, 0])
     np.testing.assert_allclose(rows.probabilities, [[0.5, 0.2, 0.3], [1, 0, 0]], rtol=1e-6)
