@@ -17,7 +17,6 @@ from pipelines.sources.listing import find_labelled
 from pipelines.sources.pieces import ShardPiece
 from pipelines.sources.split import Split
 from sentiment.checkpoint import Checkpoint
-from sentiment.errors import InputError
 from sentiment.text.tokenizer import Encoder, TokenIds, mix
 
 Result = TypeVar("Result")
@@ -86,18 +85,10 @@ class LabelledCorpus:
         """Call `work`, which pickles, with the rows of each piece, blocks of any size; the results
         in the order of pieces. Lines that begin with `label` say how far it is.
 
-        Raises InputError if a file has changed.
+        Raises ShardChanged if a file is no longer the one that was listed.
         """
-        found = 0
         function = partial(_work_on, work, self._chosen, self.label_map)
-        for rows, result in self._tasks.map(label, function, self._pieces):
-            found += rows
-            yield result
-        if found != self.rows:
-            raise InputError(
-                f"the labelled files changed while they were read: they had {self.rows:,} rows to "
-                f"evaluate on, and then {found:,}; evaluate again"
-            )
+        return self._tasks.map(label, function, self._pieces)
 
 
 def _work_on(
@@ -105,16 +96,13 @@ def _work_on(
     chosen: _ChosenRows,
     label_map: LabelMap,
     piece: ShardPiece,
-) -> tuple[int, Result]:
-    """How many rows of a piece were chosen, and what `work` makes of them."""
-    found = 0
+) -> Result:
+    """What `work` makes of the chosen rows of a piece."""
 
     def blocks() -> Iterator[LabelledTexts]:
-        nonlocal found
         for rows, is_chosen in chosen.of(piece):
             classes = chosen.classes(rows.values, label_map)[rows.labels]
             is_chosen &= classes >= 0
-            found += int(np.count_nonzero(is_chosen))
             yield LabelledTexts(
                 rows.texts.filter(pa.array(is_chosen)).cast(pa.large_string()),
                 classes[is_chosen].astype(np.int16),
@@ -122,8 +110,7 @@ def _work_on(
                 _keys(rows.tokens.hashes, rows.numbers)[is_chosen],
             )
 
-    result = work(blocks())
-    return found, result
+    return work(blocks())
 
 
 def _keys(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -31,12 +31,13 @@ class PieceTasks:
     def pieces(
         self, shards: Sequence[Shard], count: Callable[[Shard], Counted]
     ) -> list[ShardPiece]:
-        """The pieces of the shards: where Ray is to read them, several of a large one.
+        """The pieces of the shards, several of a large one.
 
         `count` counts a shard's rows, and pickles. Raises what it raises.
         """
         if _is_little(shards):
-            return [ShardPiece.whole(shard) for shard in shards]
+            # Their pieces tell how far it is.
+            return divided(shards, partial(map, count))
         from pipelines.cluster.tasks import map_in_order
 
         self._start(shards)
