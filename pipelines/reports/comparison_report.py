@@ -133,9 +133,9 @@ class ComparisonResults:
         return [
             (
                 name,
-                f"{100 * paired.difference:+.1f}",
-                "{:+.1f} to {:+.1f}".format(*(100 * end for end in paired.interval)),
-                f"{100 * (self.metrics[name].macro_f1 - f1):+.1f}",
+                f"{100 * paired.difference:+z.1f}",
+                "{:+z.1f} to {:+z.1f}".format(*(100 * end for end in paired.interval)),
+                f"{100 * (self.metrics[name].macro_f1 - f1):+z.1f}",
                 f"{paired.only_first:,}",
                 f"{paired.only_second:,}",
                 format_p(paired.p_value),

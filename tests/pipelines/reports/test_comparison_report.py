@@ -45,6 +45,23 @@ def test_no_name_or_text_becomes_an_element(model, number):
     assert len(page) < 100_000
 
 
+def test_what_rounds_to_nothing_has_no_minus(model):
+    """Two texts of 6,000 that only the first answers rightly: -0.03 points."""
+    classes = Classes(("negative", "positive"))
+    right = np.tile([0.9, 0.1], (6000, 1))
+    wrong = right.copy()
+    wrong[:2] = wrong[:2, ::-1]
+    run, checkpoint = run_of(classes), with_classes(model, classes)
+    models = {
+        name: ComparedModel(probabilities, classes, run, checkpoint)
+        for name, probabilities in (("one", right), ("other", wrong))
+    }
+    labels = np.zeros(len(right), np.int64)
+    results = ComparisonResults(models, "corpora", True, ["a text"] * len(right), labels)
+    ((_, difference, interval, *_),) = results.paired_rows
+    assert (difference, interval) == ("+0.0", "-0.1 to +0.0")
+
+
 @pytest.mark.process
 @needs_chromium
 def test_in_a_browser(model, tmp_path):
