@@ -40,6 +40,8 @@ def main(config: ExportConfig) -> None:
         TOKENIZER: tokenizer_file(trained),
         MODEL: model,
     }
+    # The model of an earlier export answers otherwise with the tokenizer of this one.
+    storage.remove_if_there(storage.join(config.output, MODEL))
     for name, content in contents.items():
         storage.write(storage.join(config.output, name), content)
     print(f"Model:     {storage.join(config.output, MODEL)} ({len(model) / 1e6:,.1f} MB)")

@@ -1,5 +1,6 @@
 """An exported directory answers as `sentiment.load` does, without this package."""
 
+import errno
 import json
 import re
 import runpy
@@ -12,7 +13,7 @@ import pytest
 import sentiment
 from pipelines import export
 from pipelines.export import ExportConfig
-from sentiment import checkpoint
+from sentiment import checkpoint, storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
 from sentiment.network import weight_shapes
@@ -73,3 +74,22 @@ def test_the_tokenizers_file_has_what_a_translation_needs(here):
     assert (content["folds"]["Ａ"], content["composed"]["e\u0301"]) == ("a", "é")
     assert [0x65E5 in range(first, last + 1) for first, last in content["shapes"]["I"]].count(True)
     assert content["model_hash"] == here.model_hash
+
+
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_an_export_that_is_broken_off_leaves_no_model(here, monkeypatch, fails):
+    """That of an earlier export would answer otherwise with the tokenizer of this one."""
+    write, files = storage.write, iter(range(3))
+
+    def full(path: str, content: bytes) -> None:
+        if next(files) == fails:
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        write(path, content)
+
+    monkeypatch.setattr(storage, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        export.main(ExportConfig("checkpoints/reviews", "exported"))
+    assert not Path("exported", "model.onnx").exists()
+    monkeypatch.setattr(storage, "write", write)
+    export.main(ExportConfig("checkpoints/reviews", "exported"))
+    assert Path("exported", "model.onnx").exists()
