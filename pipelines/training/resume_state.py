@@ -11,6 +11,8 @@ import math
 import posixpath
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ import ray.train
 import safetensors.numpy
 
 from pipelines.training.validation import Validation
+from sentiment.errors import on_one_line
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
     from sentiment.model.trainer import Trainer
@@ -70,9 +73,20 @@ def save(trainer: "Trainer", progress: RunProgress, rank: int) -> None:
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / STATE).write_bytes(safetensors.numpy.save(trainer.state()))
-        (Path(directory) / PROGRESS).write_text(json.dumps(asdict(progress)))
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
+        with _writing_to(f"the temporary directory {directory}"):
+            (Path(directory) / STATE).write_bytes(safetensors.numpy.save(trainer.state()))
+            (Path(directory) / PROGRESS).write_text(json.dumps(asdict(progress)))
+        with _writing_to("--checkpoints_root"):
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
+
+
+@contextmanager
+def _writing_to(place: str) -> Iterator[None]:
+    """Context manager: an OSError names the place. That of a full disk names nothing."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{place} cannot be written: {on_one_line(error)}") from error
 
 
 def read_state(checkpoint: ray.train.Checkpoint) -> tuple[dict[str, np.ndarray], RunProgress]:
