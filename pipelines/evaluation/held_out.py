@@ -156,7 +156,8 @@ def find_rows(
     Reads all rows once, because what labels mean shows in all of them.
 
     Args:
-        reader: if it has a LabelMap, that of the model's classes; else labels are recognized.
+        reader: if it has a LabelMap, of classes of the model, in any order; else labels are
+            recognized.
         checkpoint: its stop words and vocabulary tokenize the texts.
         known: the model's classes and the labels they may have (`LabelMap.fitting`).
         tasks: where shards are read.
@@ -165,6 +166,7 @@ def find_rows(
 
     Raises InputError as `LabelledReader.read` does, and if no label is that of a class.
     """
+    given = reader.labels.of_classes(known.names) if reader.labels else None
     has_format = reader.options.format is not None
     shards = tuple(find_labelled(data_dir, "--data_dir", where, has_format).shards)
     pieces = tuple(tasks.pieces(shards, reader.count))
@@ -176,7 +178,7 @@ def find_rows(
         rows_of.update(labels.rows)
         chosen.update(labels.chosen)
         left_out = LeftOut.merged([left_out, labels.left_out])
-    label_map = reader.labels or known.fitting(rows_of, reader.label_column)
+    label_map = given or known.fitting(rows_of, reader.label_column)
     values = tuple(rows_of)
     has_class = dict(zip(values, rows.classes(values, label_map) >= 0, strict=True))
     unnamed = {value: count for value, count in rows_of.items() if not has_class[value]}

@@ -69,7 +69,7 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> Labell
         soft_labels=record.reader.soft_labels and config.label_column is None,
     )
     if labels is not None:
-        reader = replace(reader, labels=labels.of_classes(run.label_map.names))
+        reader = replace(reader, labels=labels.spelled_as(run.label_map.names))
     elif config.data_dir is not None or config.label_column is not None:
         # Other labels than those of training: they are recognized.
         reader = replace(reader, labels=None)

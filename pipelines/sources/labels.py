@@ -130,6 +130,17 @@ class LabelMap:
                 )
         return LabelMap(names, tuple(own.get(normalized(name), ()) for name in names))
 
+    def spelled_as(self, names: tuple[str, ...]) -> "LabelMap":
+        """This map, in its own order, with names written as they are in `names`."""
+        spelled = {normalized(name): name for name in names}
+        own = tuple(spelled.get(normalized(name), name) for name in self.names)
+        return LabelMap(own, self.values)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether some class has other labels than its own name."""
+        return self.values != tuple((normalized(name),) for name in self.names)
+
     def fitting(self, rows: Mapping[str, int], column: str) -> "LabelMap":
         """The map of these classes to use where a column has these values.
 

@@ -52,7 +52,8 @@ def read_soft_labels(column: pa.ChunkedArray, labels: LabelMap | None, where: st
         labels: the classes; None: the fields of a struct, else negative and positive.
         where: shard and column, for messages.
 
-    Raises BadShard for a column of an unsuitable type, and a struct with a field of no class.
+    Raises BadShard for a column of an unsuitable type, a struct with a field of no class, and
+    labels of classes whose numbers only their order tells.
     """
     array = column.combine_chunks()
     names = labels.names if labels is not None else (NEGATIVE, POSITIVE)
@@ -69,6 +70,7 @@ def read_soft_labels(column: pa.ChunkedArray, labels: LabelMap | None, where: st
         for place, values in zip(places, array.flatten(), strict=True):
             given[:, place] += _numbers(values)
     elif holds_probabilities(array.type):
+        _require_no_labels(labels, where)
         given = _matrix(array, len(names))
         width = pc.max(pc.list_value_length(array)).as_py()
         if width is not None and width != len(names):
@@ -82,6 +84,7 @@ def read_soft_labels(column: pa.ChunkedArray, labels: LabelMap | None, where: st
                 f"{where} has one number a row, but there are {len(names):,} classes: give a "
                 "struct or a list with a number for each"
             )
+        _require_no_labels(labels, where)
         second = _parsed(array) if is_text(array.type) else _numbers(array)
         given = np.stack([1 - second, second], axis=1)
     else:
@@ -94,6 +97,14 @@ def read_soft_labels(column: pa.ChunkedArray, labels: LabelMap | None, where: st
     codes = np.where(is_valid, probabilities.argmax(axis=1), NOT_PROBABILITIES)
     codes[_is_missing(array)] = NO_LABEL
     return SoftLabels(names, probabilities.astype(np.float32), codes)
+
+
+def _require_no_labels(labels: LabelMap | None, where: str) -> None:
+    if labels is not None and labels.has_labels:
+        raise BadShard(
+            f"{where} has probabilities, whose classes are those of --labels in their order: name "
+            "them without labels, by --labels NAME NAME ..."
+        )
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -1,6 +1,7 @@
 """Labelled texts to evaluate on: their labels become the model's classes, or are left out."""
 
 import re
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +159,15 @@ def test_reports_of_other_rows_of_a_directory_are_others(tmp_path, capsys):
             assert f"of {source}." in Path(page).read_text()
     pages = [*tmp_path.glob("model/report-*"), *tmp_path.glob("model/comparison-*")]
     assert len(pages) == 4
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_numbers_of_a_list_are_of_the_classes_in_the_order_that_is_given(model, tmp_path, order):
+    """Whatever the order of the model's classes: only the user knows that of the list."""
+    classes = cycled(2, 0, 1)
+    own = [[0.8 if THREE.names[k] == THREE.names[c] else 0.1 for k in order] for c in classes]
+    directory = write(tmp_path / "texts", own)
+    given = LabelMap.parse([THREE.names[k].upper() for k in order]).spelled_as(THREE.names)
+    corpus, found = read(directory, LabelledReader("text", "y", labels=given), model, THREE)
+    assert found.labels.tolist() == classes
+    assert corpus.label_map.names == THREE.names

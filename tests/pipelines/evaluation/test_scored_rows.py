@@ -19,7 +19,7 @@ from pipelines.sources import pieces
 from pipelines.sources.listing import find_labelled
 from sentiment.errors import InputError
 from sentiment.metrics import compare_answers, measure
-from testing.evaluation_results import save_trained
+from testing.evaluation_results import blocks_of, save_trained
 from testing.generated import write_shards
 
 
@@ -153,3 +153,16 @@ def test_files_that_change_meanwhile_are_refused(model, tmp_path):
     write_shards(tmp_path / "corpus", rows=100, shards=1)
     with pytest.raises(Exception, match="changed"):
         score_rows(corpus, {"one": run.model})
+
+
+@pytest.mark.parametrize("names", [("Negative", "positive"), ("positive", "negative")])
+def test_a_list_of_numbers_has_the_order_that_the_flag_gives(model, tmp_path, names):
+    """And not that of the model's classes."""
+    labels = [0, 1, 1, 0, 1]
+    lists = [[0.8 if (name == "positive") == label else 0.2 for name in names] for label in labels]
+    table = pa.table({"SentimentText": ["a text"] * len(labels), "Sentiment": lists})
+    pq.write_table(table, tmp_path / "a.parquet")
+    config = EvaluateConfig((model,), data_dir=str(tmp_path), labels=names)
+    corpus = rows_to_score(config, load_run(model), PieceTasks())
+    (block,) = blocks_of(corpus)
+    assert block.labels.tolist() == labels

@@ -299,3 +299,10 @@ def test_a_map_takes_the_order_of_the_models_classes():
     assert found == LabelMap(THREE, (("1",), (), ("5",)))
     with pytest.raises(InputError, match="the model has no such class; its"):
         LabelMap.parse(["good=5", "negative=1"]).of_classes(THREE)
+
+
+def test_a_map_keeps_its_order_and_takes_the_models_spelling():
+    found = LabelMap.parse(["Positive", "negative"]).spelled_as(THREE)
+    assert found == LabelMap(("positive", "negative"), (("positive",), ("negative",)))
+    assert not found.has_labels
+    assert LabelMap.parse(["positive=5", "negative"]).has_labels

@@ -112,6 +112,8 @@ TWICE = pa.StructArray.from_arrays([pa.array([0.5])] * 2, ["a", "A "])
         (pa.array([[0.5, 0.5]]), THREE, "lists of 2 numbers, but there are 3 classes: name them"),
         (pa.array([[0.2, 0.3, 0.5]]), None, "lists of 3 numbers, but there are 2 classes"),
         (pa.array([0.5]), THREE, "one number a row, but there are 3 classes"),
+        (pa.array([[0.5, 0.5]]), LabelMap.parse(["a=2", "b"]), "name them without labels, by"),
+        (pa.array([0.5]), LabelMap.parse(["a", "b=2"]), "name them without labels, by"),
         (pa.array([True]), None, "is bool, not probabilities"),
         (pa.array([["a"]]), None, "is list<item: string>, not probabilities"),
     ],
