@@ -405,17 +405,19 @@ def _rate(seconds: np.ndarray, rows: np.ndarray) -> Chart:
 
 def _reading(results: ScoringResults, rejected: bool) -> Section:
     directory = results.directory
-    pandas = [
-        "import pandas as pd",
-        "",
-        f"scored = pd.read_parquet({directory!r})",
-    ]
+    keys = results.flags.get("partition_by")
+    names = [f"{key}=*" for key in keys] if isinstance(keys, tuple) else []
+    pandas, more = ["import pandas as pd"], ""
+    if names:
+        # By itself, pandas cannot read keys of which a directory has none.
+        pandas.append("import pyarrow.dataset as ds")
+        more = ', partitioning=ds.partitioning(flavor="hive")'
+    pandas += ["", f"scored = pd.read_parquet({directory!r}{more})"]
     if rejected:
-        pandas.append(f"rejected = pd.read_parquet({storage.join(directory, '_rejected')!r})")
+        path = storage.join(directory, "_rejected")
+        pandas.append(f"rejected = pd.read_parquet({path!r}{more})")
     code = ["\n".join(pandas)]
     if "://" not in directory:
-        keys = results.flags.get("partition_by")
-        names = [f"{key}=*" for key in keys] if isinstance(keys, tuple) else []
         parts = storage.join(directory, *names, "part-*.parquet").replace("'", "''")
         column = results.winner_column
         code.append(f"SELECT {column}, count(*)\nFROM read_parquet('{parts}') GROUP BY {column};")

@@ -48,7 +48,9 @@ def say_unreadable(output: Output) -> None:
         warn(f"Not read: {quantity(len(shards) - MAX_UNREADABLE_SHOWN, 'more shard')}")
 
 
-def say_how_to_read(directory: str, output: Output, show_samples: bool) -> None:
+def say_how_to_read(
+    directory: str, output: Output, show_samples: bool, is_partitioned: bool
+) -> None:
     """Print the output's schema and a command that reads it; with `show_samples`, a few rows."""
     for part in islice((part for plan in output.plans for part in plan.parts), 1):
         filesystem, inner = storage.resolve(storage.join(directory, f"{part.name}.parquet"))
@@ -63,7 +65,13 @@ def say_how_to_read(directory: str, output: Output, show_samples: bool) -> None:
         )
         if rows is not None:
             _say_rows(rows)
-    say(f"""\nRead it: python -c "import pandas; print(pandas.read_parquet('{directory}'))\"""")
+    modules, keys = "pandas", ""
+    if is_partitioned:
+        # By itself, pandas cannot read keys of which a directory has none.
+        modules += ", pyarrow.dataset as ds"
+        keys = ", partitioning=ds.partitioning(flavor='hive')"
+    read = f"pandas.read_parquet('{directory}'{keys})"
+    say(f"""\nRead it: python -c "import {modules}; print({read})\"""")
 
 
 def _say_rows(rows: pa.Table) -> None:

@@ -195,7 +195,7 @@ def _run_and_report(
         say_unreadable(output)
         say_run(summary, checkpoint.classes.names, drift(summary.counts))
         raise
-    say_how_to_read(config.output, output, config.show_samples)
+    say_how_to_read(config.output, output, config.show_samples, bool(config.partition_by))
     _write_report(config, checkpoint, output, totals)
     unreadable_shards = len(output.plans.unreadable())
     names = checkpoint.classes.names

@@ -49,17 +49,24 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
                     f"the columns: {', '.join(columns)}"
                 )
         names = dict.fromkeys(settings["keep_columns"])
+    added = [*answer_schema(class_names(settings)).names]
+    added += SOURCE.names if settings.get("with_source") else []
+    # Some readers of Parquet ignore case in names.
+    taken = {name.lower(): "which the output adds" for name in added}
+    for key in settings.get("partition_by", ()):
+        if key.lower() in taken:
+            raise InputError(
+                f"--partition_by {key}: the output adds a column of that name, and readers would "
+                "take its values from the directories: leave the key out"
+            )
     for key in settings.get("partition_by", ()):
         # Readers take its values from the names of directories.
         names.pop(key, None)
-    added = [*answer_schema(class_names(settings)).names]
-    added += SOURCE.names if settings.get("with_source") else []
-    lower = {name.lower() for name in added}
+        taken[key.lower()] = f"which some readers take for the key {key} of --partition_by"
     for name in names:
-        # Some readers of Parquet ignore case in names.
-        if name.lower() in lower:
+        if name.lower() in taken:
             raise InputError(
-                f"the input has a column {name!r}, which the output adds: "
+                f"the input has a column {name!r}, {taken[name.lower()]}: "
                 "choose the columns to keep without it, by --keep_columns"
             )
     fields = []

@@ -1,5 +1,7 @@
 """`--partition_by`: an output in directories `key=value/`, as the input is, one part one file."""
 
+import html
+import re
 import shutil
 from collections import Counter
 
@@ -12,12 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import Failure
+from pipelines.reports.scoring_report import scoring_report
 from pipelines.scoring.audit import VerifyConfig
 from pipelines.scoring.audit import main as verify
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.final_lines import say_how_to_read
 from pipelines.scoring.job import InputChanged
 from pipelines.scoring.output import Output, overwrite
 from pipelines.scoring.plan import Plan
+from pipelines.scoring.report_data import collect
 from pipelines.sources.names import NULL_PARTITION, partition_directory, partitions, require_keys
 from sentiment.errors import InputError
 from testing.lake import Lake
@@ -66,6 +71,45 @@ def test_a_later_night_adds_directories_and_says_nothing_of_the_key(lake):
     assert "Not kept" not in lake.night()
     assert {name.rpartition("/")[0] for name in lake.read} == {"day=3", f"day={NULL_PARTITION}"}
     assert "Counting" not in lake.night()
+
+
+def test_the_code_that_is_shown_reads_keys_and_nulls(lake, model, capsys):
+    """By itself, pandas cannot read keys of which a directory has none."""
+    lake.put("e.csv", "90")
+    lake.night()
+    output = Output(str(lake.scored))
+    say_how_to_read(str(lake.scored), output, False, True)
+    command = re.search(r'Read it: python -c "import .*; print\((.*)\)"', capsys.readouterr().out)
+    config = ScoreConfig(
+        checkpoints_dir="",
+        input=(str(lake.corpus),),
+        output=str(lake.scored),
+        partition_by=("day",),
+    )
+    totals = output.records.totals()
+    page = html.unescape(scoring_report(collect(config, model, output, totals, "")).decode())
+    for read in (command[1], re.search(r"scored = (pd\.read_parquet\(.*\))", page)[1]):
+        rows = eval(read, {"pandas": pd, "pd": pd, "ds": ds})
+        assert rows["day"].isna().sum() == 1
+        assert Counter(rows["id"]) == lake.ids()
+
+
+@pytest.mark.parametrize(
+    ("column", "key", "problem"),
+    [
+        ("id", "sentiment", "--partition_by sentiment: the output adds a column of that name"),
+        ("id", "Sentiment", "--partition_by Sentiment: the output adds a column of that name"),
+        ("Day", "day", "the input has a column 'Day', which some readers take for the key day of"),
+    ],
+)
+def test_a_name_that_readers_would_find_twice_is_refused(tmp_path, model, column, key, problem):
+    """In the files, and in the directories: DuckDB shows the value of the directory for both."""
+    lake = Lake(tmp_path, model, partition_by=(key,))
+    path = lake.corpus / f"{key}=1" / "a.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{column},text\n1,lovely\n")
+    with pytest.raises(InputError, match=problem):
+        lake.night()
 
 
 def test_rows_that_move_to_another_directory_are_followed(lake):
