@@ -57,7 +57,7 @@ def _cast_rows(
             problem = f"does not convert from {column.type} to {to.type}: {on_one_line(error)}"
         invalid[first] = f"column {to.name!r} {problem}"
         return [pa.nulls(1, to.type)]
-    except pa.ArrowNotImplementedError as error:
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise InputError(f"column {to.name!r} does not convert: {error}") from error
     return cast
 

@@ -138,6 +138,9 @@ def _nested_converts(given: pa.DataType, to: pa.DataType) -> bool:
             converts(*pair)
             for pair in ((given.key_type, to.key_type), (given.item_type, to.item_type))
         )
+    are_fixed = pat.is_fixed_size_list(given) and pat.is_fixed_size_list(to)
+    if are_fixed and given.list_size != to.list_size:
+        return False
     is_list = not pat.is_struct(given) and not pat.is_struct(to)
     both = pat.is_nested(given) and pat.is_nested(to)
     return is_list and both and converts(given.value_type, to.value_type)

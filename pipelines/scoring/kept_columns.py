@@ -74,7 +74,7 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
         types = [schema.field(name).type for schema in schemas if name in schema.names]
         for problem in filter(None, map(unkept, types)):
             raise InputError(
-                f"column {name!r} has the type {problem} of Parquet, which cannot be written: "
+                f"column {name!r} has the type {problem}, which cannot be written: "
                 "choose the columns to keep without it, by --keep_columns"
             )
         fields.append(pa.field(name, common_type(name, types)))

@@ -50,6 +50,13 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return with_inner_types(kind, [plain_type(field.type) for field in inner_fields(kind)])
 
 
+def has_list_view(kind: pa.DataType) -> bool:
+    """Whether the type is, or holds, a view of lists, which Arrow casts to lists wrongly."""
+    if pat.is_list_view(kind) or pat.is_large_list_view(kind):
+        return True
+    return any(has_list_view(field.type) for field in inner_fields(kind))
+
+
 def inner_fields(kind: pa.DataType) -> list[pa.Field]:
     """The fields of a nested type: those of a struct, a list's values, a map's entries."""
     return [kind.field(i) for i in range(kind.num_fields)]

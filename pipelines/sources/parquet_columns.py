@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from pipelines.errors import BadShard
-from pipelines.sources.arrow_types import inner_fields, plain_type
+from pipelines.sources.arrow_types import has_list_view, inner_fields, plain_type
 
 INT96_UNIT = "us"
 """Unit of timestamps in Parquet's old format, INT96, which reach from year 1 to 9999. Spark, which
@@ -24,6 +24,9 @@ UNKEPT_TYPES = {"Interval", "Geometry", "Geography"}
 VARIANT = "Variant"
 """One that it reads as a struct of bytes."""
 
+LIST_VIEW = "list_view"
+"""A type of Arrow, which the footer may name."""
+
 _FIRST_BYTES = 1024
 
 
@@ -31,8 +34,9 @@ def column_types(metadata: pq.FileMetaData, size: int, may_be_encrypted: bool = 
     """The columns of a Parquet file of `size` bytes, with plain types (`plain_type`).
 
     A column that cannot be kept as what it is has the type `arrow.opaque`, which says why not: one
-    of UNKEPT_TYPES, VARIANT or ENCRYPTED. `may_be_encrypted`: whether to look for the latter, which
-    takes time. Nothing is read but the footer. Raises what Arrow raises of a damaged one.
+    of UNKEPT_TYPES, VARIANT, LIST_VIEW or ENCRYPTED. `may_be_encrypted`: whether to look for the
+    latter, which takes time. Nothing is read but the footer. Raises what Arrow raises of a damaged
+    one.
     """
     file = pq.ParquetFile(
         pa.PythonFile(_Unread(size), "r"),
@@ -49,6 +53,8 @@ def column_types(metadata: pq.FileMetaData, size: int, may_be_encrypted: bool = 
         problem = next((kind for kind in stored if kind in UNKEPT_TYPES), "")
         if _is_variant(file, field.type):
             problem = VARIANT
+        if has_list_view(field.type):
+            problem = LIST_VIEW
         if has_encrypted and _is_encrypted(file, field.name):
             problem = ENCRYPTED
         kind = pa.opaque(pa.null(), problem, "parquet") if problem else plain_type(field.type)

@@ -164,3 +164,17 @@ def test_a_file_without_rows_has_types(tmp_path):
     schema = pa.schema([("a", pa.int8()), ("b", pa.dictionary(pa.int8(), pa.string()))])
     pq.write_table(schema.empty_table(), tmp_path / "a.parquet")
     assert columns_of(tmp_path / "a.parquet") == {"a": pa.int8(), "b": pa.string()}
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_a_view_of_lists_is_named(tmp_path, is_inside):
+    """Arrow reads it, and casts it to a list of wrong offsets."""
+    views = pa.array([[1], [2, 3], None], pa.list_view(pa.int64()))
+    column = pa.StructArray.from_arrays([views], ["a"]) if is_inside else views
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "views": column}), path)
+    columns = columns_of(path)
+    assert unkept(columns["views"]) == "list_view"
+    assert unkept(columns["text"]) == ""
+    shard = Shard(str(path), path.stat().st_size, 1)
+    assert [rows.table.num_rows for rows in shard.rows(["text"], ReadOptions())] == [3]
