@@ -74,7 +74,7 @@ def downloaded(uri: str, max_bytes: float = float("inf")) -> str:
         ) from None
     model, revision, name = f"{SCHEME}{file.repository}", file.revision, file.name
     try:
-        with _without_warnings():
+        with without_warnings():
             size = hf_hub_download(file.repository, name, revision=revision, dry_run=True).file_size
             if size is not None and size > max_bytes:
                 raise InputError(f"{uri} has {size:,} bytes; the limit is {max_bytes:,} bytes")
@@ -106,7 +106,7 @@ def downloaded(uri: str, max_bytes: float = float("inf")) -> str:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Context manager: keep back the package's warnings, one for each retry.
 
     If all of them fail, an error says so.
