@@ -52,7 +52,8 @@ class PredictConfig:
 def main(config: PredictConfig) -> None:
     """Print a line per text, as soon as the text is there."""
     with waiting(f"Loading the model of {config.checkpoints_dir}", stream=standard_error):
-        # Not before `command.run` has said how Numba is to load.
+        # Heavy; and not before `command.run` has said how Numba is to load.
+        from pipelines.sources.rows import MAX_ROW_BYTES
         from sentiment.numba_cache import load_numba
 
         load_numba()
@@ -63,7 +64,7 @@ def main(config: PredictConfig) -> None:
     place = "text" if arguments else "standard input, line"
     is_json_input = config.json and not arguments
     output, printed = sys.stdout.buffer, 0
-    for lines in [arguments] if arguments else lines_of(sys.stdin.buffer):
+    for lines in [arguments] if arguments else lines_of(sys.stdin.buffer, MAX_ROW_BYTES):
         rows: list[_Row] = []
         wrong: sentiment.InputError | None = None
         try:

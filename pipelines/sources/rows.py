@@ -17,8 +17,8 @@ MAX_COLUMNS = 10_000
 """Columns of a shard. Reading makes objects for each one, many times its bytes in the file."""
 
 MAX_ROW_BYTES = 64 * 2**20
-"""Longest text of a Parquet column, and longest row of a CSV file. A longer CSV row nearly always
-means a quote that is not closed."""
+"""Longest text of a Parquet column, row of a CSV file, and line that `predict` reads. A longer CSV
+row nearly always means a quote that is not closed."""
 
 MAX_BATCH_ROWS = 65_536
 """Rows of a batch: some ten MB of short texts."""

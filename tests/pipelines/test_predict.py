@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from codecs import BOM_UTF8
 from itertools import pairwise
 
@@ -14,7 +15,9 @@ import pytest
 
 from pipelines.console import standard_input
 from pipelines.console.standard_input import lines_of
+from pipelines.sources.rows import MAX_ROW_BYTES
 from sentiment import checkpoint
+from sentiment.errors import InputError
 from sentiment.model.inference import inference
 from sentiment.network import weight_shapes
 from sentiment.text.tokenizer import SPECIALS
@@ -97,10 +100,48 @@ def test_a_byte_order_mark_is_no_part_of_the_first_text(monkeypatch, lines, size
     monkeypatch.setattr(standard_input, "READ_BYTES", size)
 
     def read(content: bytes) -> list[bytes]:
-        return [line for some in lines_of(io.BytesIO(content)) for line in some]
+        return [line for some in lines_of(io.BytesIO(content), 2**20) for line in some]
 
     assert read(BOM_UTF8 + lines) == read(lines)
     assert b"".join(read(2 * BOM_UTF8 + lines)) == BOM_UTF8 + b"".join(read(lines))
+
+
+class Pieces(io.BytesIO):
+    """A pipe, which gives at most 64 KiB at once, to a reader that wants all of it."""
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return super().read1(2**16)
+
+
+@pytest.mark.parametrize("size", [1, 3, 2**20])
+def test_lines_are_the_same_however_they_arrive(monkeypatch, size):
+    monkeypatch.setattr(standard_input, "READ_BYTES", size)
+    lines = [b"a" * 300, b"", b"b", b"c" * 299 + b"\r", b"\r", b"", b"end"]
+    content = BOM_UTF8 + b"\n".join(lines)
+    read = [line for some in lines_of(io.BytesIO(content), 2**20) for line in some]
+    assert read == [line.removesuffix(b"\r") for line in lines]
+
+
+def test_the_time_for_a_long_line_grows_with_its_length():
+    """To copy all of it for each piece took some 15 s."""
+    began = time.process_time()
+    (lines,) = lines_of(Pieces(b"a" * MAX_ROW_BYTES + b"\nb\n"), MAX_ROW_BYTES)
+    assert time.process_time() - began < 4
+    assert [len(line) for line in lines] == [MAX_ROW_BYTES, 1]
+
+
+def test_a_line_that_is_too_long_is_refused_before_all_of_it_is_read():
+    stream = Pieces(b"good\n" + b"a" * 2**21 + b"\nbad\n" + b"a" * 2**24)
+    with pytest.raises(InputError, match="standard input, line 4 is longer than 2 MiB: "):
+        list(lines_of(stream, 2**21))
+    assert stream.tell() < 2**22 + 2**18
+
+
+def test_a_line_longer_than_a_row_of_score_may_be_is_named(model):
+    done = predict(model, b"good\n" + b"a" * (MAX_ROW_BYTES + 1), code=2)
+    assert done.stdout == b"".join(expected(model, ["good"]))
+    said = "error: standard input, line 2 is longer than 64 MiB: a line feed is to end each text\n"
+    assert done.stderr.decode() == said
 
 
 def test_only_line_feeds_end_lines(model):
