@@ -2,13 +2,15 @@
 
 Numba caches beside the code, or else in the home directory, or else raises an error. A process in a
 container may have neither: a random uid, a read-only file system. Then the cache is in a private
-temporary directory, or there is none.
+temporary directory, or there is none. What a full disk has no room for is compiled in each process.
 """
 
 import os
 import shutil
 import stat
+import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +23,9 @@ from numba.core.registry import cpu_target
 from sentiment.hidden_modules import hidden
 
 _SHARED_MEMORY = "/dev/shm"
+
+_unsaved_said = threading.Event()
+"""This process has said that it cannot save what it compiles."""
 
 
 def load_numba() -> None:
@@ -56,6 +61,7 @@ def cached_njit(*sources: str, **options: Any) -> Callable[[Callable[..., Any]],
         # first would take a tenth of a millisecond for each call.
         index = compiled._cache._cache_file
         index._source_stamp = (*index._source_stamp, *map(_checksum, sources))
+        _leave_out_what_cannot_be_saved(compiled._cache)
         if not config.CACHE_DIR:
             _copy(function, Path(compiled.stats.cache_path))
         return compiled
@@ -81,7 +87,7 @@ def _with_numbas_cache(function: Callable[..., Any], options: dict[str, Any]) ->
 
 
 def _with_private_cache(function: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """The compiled function with a cache in the private directory, or None without one."""
+    """The compiled function with a cache in the private directory, or None if there can be none."""
     directory = private_directory()
     if directory is None:
         return None
@@ -89,6 +95,8 @@ def _with_private_cache(function: Callable[..., Any], options: dict[str, Any]) -
     config.CACHE_DIR = directory
     try:
         return njit(cache=True, **options)(function)
+    except RuntimeError:  # A full disk has no room for the directories that Numba makes in it.
+        return None
     finally:
         config.CACHE_DIR = default
 
@@ -126,6 +134,29 @@ def _is_ours(directory: str) -> bool:
     return is_private and status.st_uid == os.geteuid()
 
 
+def _leave_out_what_cannot_be_saved(cache: Any) -> None:
+    """Have an error of saving, such as that of a full disk, said once, in place of raised.
+
+    Numba saves what it has just compiled, so the function can be called all the same.
+    """
+    save = cache.save_overload
+
+    def save_overload(signature: Any, compiled: Any) -> None:
+        try:
+            save(signature, compiled)
+        except OSError as error:
+            if not _unsaved_said.is_set():
+                _unsaved_said.set()
+                print(
+                    f"Compiled code cannot be written to {cache.cache_path} ({error.strerror}), so "
+                    "each process compiles, some 20 s: set NUMBA_CACHE_DIR to another directory",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    cache.save_overload = save_overload
+
+
 def _copy(function: Callable[..., Any], cache: Path) -> None:
     """Copy what is cached of a function beside its code, unless the cache has something of it.
 
@@ -140,5 +171,9 @@ def _copy(function: Callable[..., Any], cache: Path) -> None:
         # The index last: what it lists must be there.
         for file in (*beside.glob(f"{name}.nbc"), *beside.glob(f"{name}.nbi")):
             part = cache / f"{file.name}.{os.getpid()}"
-            shutil.copyfile(file, part)
-            part.replace(cache / file.name)
+            try:
+                shutil.copyfile(file, part)
+                part.replace(cache / file.name)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise

@@ -125,6 +125,58 @@ def test_code_is_cached_where_neither_its_directory_nor_the_home_can_be_written_
     assert [line[2:] for line in call(*prefix)] == [["1", "None"], ["1", "None"]]
 
 
+FULL = """
+import os, resource, sys, tempfile
+from sentiment import numba_cache
+
+numba_cache._SHARED_MEMORY = "/proc"
+tempfile.tempdir = os.environ["TMPDIR"]
+os.access = lambda path, mode: path.startswith(tempfile.tempdir)  # Root can write anywhere.
+# A longer file cannot be written, nor any of its end: an OSError, as on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+from warm import twice
+print(twice(21), twice(1.5), twice.stats.cache_path)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("is_copied", [True, False])
+@pytest.mark.parametrize("most_bytes", [100, 2000])
+def test_what_cannot_be_saved_costs_the_cache_and_no_more(tmp_path, most_bytes, is_copied):
+    """Of 2,000 bytes the index can be saved, and not the code."""
+    base = tmp_path / "base"
+    base.mkdir(0o700)
+    (tmp_path / "warm.py").write_text(TWICE)
+    root = Path(__file__).parents[2]
+    environment = {"PYTHONPATH": f"{root}:{tmp_path}", "HOME": "none", "TMPDIR": str(base)}
+    if is_copied:
+        beside = [sys.executable, "-c", "from warm import twice; twice(21)"]
+        subprocess.run(beside, cwd=base, env=environment | {"HOME": str(base)}, check=True)
+        assert list(tmp_path.glob("__pycache__/*.nbc"))
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", FULL, str(most_bytes)],
+        cwd=base,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *answers, cache = done.stdout.split()
+    assert answers == ["42", "3.0"]
+    assert cache.startswith(f"{base}/sentiment-numba-")
+    assert done.stderr == (
+        f"Compiled code cannot be written to {cache} (File too large), so each process compiles, "
+        "some 20 s: set NUMBA_CACHE_DIR to another directory\n"
+    )
+    assert {path.suffix for path in base.rglob("*") if path.is_file()} <= {".nbi"}
+
+
+def test_without_room_for_numbas_directories_there_is_no_cache(base):
+    """Numba finds none either for code that is in no file."""
+    assert numba_cache._with_private_cache(eval("lambda number: 2 * number"), {}) is None
+
+
 CACHED = """
 from pathlib import Path
 from numba import njit
