@@ -26,7 +26,7 @@ from pipelines.scoring.known import KnownShards
 from pipelines.scoring.mending import require_no_foreign
 from pipelines.scoring.output import Output
 from pipelines.scoring.shards import Shards
-from pipelines.scoring.status import open_output
+from pipelines.scoring.status import job_that_runs, open_output
 from pipelines.scoring.success import SUCCESS
 from pipelines.scoring.verify import verify
 from pipelines.sources.listing import find
@@ -83,10 +83,10 @@ def main(config: VerifyConfig) -> None:
     if len(problems) > MAX_PROBLEMS_SHOWN:
         print(f"Wrong: {len(problems) - MAX_PROBLEMS_SHOWN:,} more")
     if problems:
-        raise Failure(
-            f"{quantity(len(problems), 'problem')} in {config.output}: the command that scored it "
-            "mends what it can"
-        )
+        remedy = "the command that scored it mends what it can"
+        if job := job_that_runs(output):
+            remedy = f"{job}; if it is not, {remedy}"
+        raise Failure(f"{quantity(len(problems), 'problem')} in {config.output}: {remedy}")
     print(f"Verified: {checked}: every file, count and hash is as it was written")
 
 

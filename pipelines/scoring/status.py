@@ -25,6 +25,9 @@ MAX_RUNS = 30
 
 INDENT = "    "
 
+RUNNING, RUNNING_OR_KILLED = "running", "running or killed"
+"""How a run ended that has not said so: its process is there, or is on another host."""
+
 
 @dataclass(frozen=True)
 class StatusConfig:
@@ -48,14 +51,22 @@ def main(config: StatusConfig) -> None:
         print(line)
     print(_now(output))
     if output.missing_parts:
-        missing = quantity(output.missing_parts, "part")
-        raise Failure(f"{missing} of {config.output} missing: run the same command again")
+        missing = f"{quantity(output.missing_parts, 'part')} of {config.output}"
+        if job := job_that_runs(output):
+            raise Failure(
+                f"{missing} not there yet: {job}; if it is not, run the same command again"
+            )
+        raise Failure(f"{missing} missing: run the same command again")
     say_unreadable(output)
     if not output.complete and output.has_success:
         raise Failure(
             f"{config.output} has _SUCCESS, but not of these files: they have other times than "
             "when they were written, as in a copy, or were changed: pipelines.verify checks them, "
             "and so does the command that scored them"
+        )
+    if not output.complete and (job := job_that_runs(output)):
+        raise Failure(
+            f"{config.output} has no _SUCCESS yet: {job}; if it is not, run the same command again"
         )
     if not output.complete:
         raise Failure(
@@ -67,10 +78,26 @@ def main(config: StatusConfig) -> None:
 
 def open_output(path: str) -> Output:
     """The output in a directory. Raises InputError if no job of this program wrote there."""
-    output = Output(storage.absolute(path))
+    try:
+        output = Output(storage.absolute(path))
+    except (InputError, Failure) as error:
+        # The programs that look at an output have no such flag.
+        raise type(error)(str(error).removeprefix("--output ")) from error
     if not output.plans:
         raise InputError(f"{path} is no output of pipelines.score: it has no plan")
     return output
+
+
+def job_that_runs(output: Output) -> str:
+    """Words for the job that writes to the output now; "": none does, as far as its runs tell.
+
+    Of runs on other hosts, which may have been killed, only the last one counts.
+    """
+    records = read_runs(output.directory, run_names(output.directory)[-MAX_RUNS:])
+    ends = [run[0][HEADER.index("ended")] for record in records if (run := _run(record))]
+    if RUNNING in ends:
+        return "a job is running"
+    return "a job may be running" if ends[-1:] == [RUNNING_OR_KILLED] else ""
 
 
 def _runs(output: Output, shows_all: bool) -> Iterator[str]:
@@ -126,8 +153,8 @@ def _end(record: dict[str, Any]) -> tuple[str, list[str]]:
         alive = is_alive(process)
         if alive is None:
             where = f"process {process['pid']} of {process['host']} has not said how it ended"
-            return "running or killed", [where]
-        return ("running", []) if alive else ("killed", ["its process ended without a word"])
+            return RUNNING_OR_KILLED, [where]
+        return (RUNNING, []) if alive else ("killed", ["its process ended without a word"])
     # Of an earlier version.
     if record["failed"]:
         return "failed", [f"{quantity(int(record['failed']), 'part')} failed"]

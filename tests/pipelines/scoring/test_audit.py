@@ -450,3 +450,59 @@ def test_status_of_what_is_not_complete_is_a_failure(lake, tmp_path):
         status.main(status.StatusConfig(nothing))
     with pytest.raises(InputError, match=r"is no output of pipelines\.score"):
         audit.main(audit.VerifyConfig(nothing))
+
+
+def begin_run(lake, monkeypatch, **process):
+    """Write the file of a run that has not said how it ended."""
+    here = run_log.this_process() | process
+    with monkeypatch.context() as patch:
+        patch.setattr(run_log, "this_process", lambda: here)
+        time.sleep(0.002)
+        RunLog(config(lake), "", Output(str(lake.scored)), RunSummary()).begin()
+
+
+@pytest.mark.parametrize(
+    ("process", "said"),
+    [
+        ({}, "a job is running; if it is not, "),
+        ({"host": "elsewhere"}, "a job may be running; if it is not, "),
+        ({"began": 1.0}, ""),
+    ],
+)
+def test_what_a_job_that_runs_has_not_written_yet_is_not_called_missing(
+    lake, monkeypatch, process, said
+):
+    """The same command would do its work twice."""
+    begin_run(lake, monkeypatch, **process)
+    (lake.scored / "_SUCCESS").unlink()
+    where = re.escape(str(lake.scored))
+    no_success = f"^{where} has no _SUCCESS yet: {said}run the same command again$"
+    with pytest.raises(Failure, match=no_success if said else f"^{where} has no _SUCCESS: its "):
+        status.main(status.StatusConfig(str(lake.scored)))
+    for path in lake.scored.glob("part-00000[01].parquet"):
+        path.unlink()
+    missing = f"2 parts of {where} {'not there yet' if said else 'missing'}"
+    with pytest.raises(Failure, match=f"^{missing}: {said}run the same command again$"):
+        status.main(status.StatusConfig(str(lake.scored)))
+    mends = "the command that scored it mends what it can"
+    with pytest.raises(Failure, match=f"^3 problems in {where}: {said}{mends}$"):
+        verify(lake)
+
+
+def test_a_job_of_another_host_is_forgotten_once_there_is_a_later_one(lake, monkeypatch):
+    begin_run(lake, monkeypatch, host="elsewhere")
+    begin_run(lake, monkeypatch, began=1.0)
+    (lake.scored / "part-000001.parquet").unlink()
+    with pytest.raises(Failure, match=r"^1 part of .* missing: run the same command again$"):
+        status.main(status.StatusConfig(str(lake.scored)))
+
+
+def test_a_directory_that_is_no_output_is_named_without_a_flag(tmp_path):
+    (tmp_path / "notes.txt").write_text("some")
+    for call in (
+        lambda: status.main(status.StatusConfig(str(tmp_path))),
+        lambda: audit.main(audit.VerifyConfig(str(tmp_path))),
+    ):
+        with pytest.raises(InputError) as refused:
+            call()
+        assert str(refused.value).startswith(f"{tmp_path} is not empty, and no job of this program")
