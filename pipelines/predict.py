@@ -110,9 +110,13 @@ def _row(line: bytes, text_column: str, is_json: bool) -> _Row:
     if not is_json:
         return _Row(text, json.dumps({text_column: text}))
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = json.loads(text, parse_int=_integer)
+    except ValueError:
         raise ValueError("is not JSON: give a text in quotes, or an object") from None
+    except RecursionError:
+        raise ValueError(
+            "cannot be read as JSON: it has too many lists or objects inside each other"
+        ) from None
     row = {text_column: value} if isinstance(value, str) else value
     if not isinstance(row, dict) or text_column not in row:
         raise ValueError(f"has no text {text_column!r}: --text_column names another")
@@ -125,6 +129,13 @@ def _row(line: bytes, text_column: str, is_json: bool) -> _Row:
     except UnicodeEncodeError:
         raise ValueError("is not valid Unicode") from None
     return _Row(row[text_column], json.dumps(row) if isinstance(value, str) else text.strip())
+
+
+def _integer(digits: str) -> int | float:
+    """A number of JSON, which only has to be told from a text: Python may refuse an int of more
+    digits than these."""
+    is_short = len(digits) <= sys.int_info.str_digits_check_threshold
+    return int(digits) if is_short else float(digits)
 
 
 def load() -> command.Program[Any]:

@@ -261,6 +261,12 @@ def test_fields_of_json_lines_come_back_as_they_came(model):
     assert answers(f"{line}\n".encode())[0]["text"] == "good"
 
 
+def test_an_integer_may_have_more_digits_than_python_reads(model):
+    row = f'{{"n": {"9" * 5000}, "m": -{"1" * 5000}, "text": "good"}}'
+    (line,) = predict(model, f"{row}\n".encode(), flags=("--json",)).stdout.decode().splitlines()
+    assert line.startswith(f'{row[:-1]}, "label": "')
+
+
 def test_the_text_cannot_have_the_name_of_an_answer(model):
     done = predict(model, b"", code=2, flags=("--json", "--text_column", "label"))
     assert done.stderr == b"error: --text_column label: the answer adds a field of that name\n"
@@ -270,6 +276,11 @@ def test_the_text_cannot_have_the_name_of_an_answer(model):
     ("line", "said"),
     [
         (b"good", "is not JSON: give a text in quotes, or an object"),
+        (
+            b'{"text": "good", "n": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+            "cannot be read as JSON: it has too many lists or objects inside each other",
+        ),
+        (b'{"text": 17}', "has no text in 'text', but 17"),
         (b"[1]", "has no text 'text': --text_column names another"),
         (b'{"body": "good"}', "has no text 'text': --text_column names another"),
         (b'{"text": null}', "has no text in 'text', but null"),
