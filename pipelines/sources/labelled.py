@@ -130,13 +130,15 @@ class LabelledReader:
     def _labelled(
         self, shard: Shard, rows: Rows, tokenize: Callable[[pa.Array], TokensT]
     ) -> LabelledRows[TokensT]:
-        labels = self._coded(rows.table[self.label_column], shard)
+        column = rows.table[self.label_column]
+        labels = self._coded(column, shard)
         texts, codes = rows.table[self.text_column], labels.codes
         not_valid, remedy = shard.not_valid(self._options)
         rejected = _Rejected(rows)
         rejected.add(codes == NOT_TEXT, f"{self.label_column} {not_valid}", remedy)
-        reason = f"{self.label_column} is no probabilities that sum to 1"
-        rejected.add(codes == NOT_PROBABILITIES, reason)
+        many = holds_probabilities(column.type)
+        wrong = "no probabilities that sum to 1" if many else "no probability from 0 to 1"
+        rejected.add(codes == NOT_PROBABILITIES, f"{self.label_column} is {wrong}")
         is_null = texts.is_null().to_numpy()
         rejected.add(is_null & (codes >= 0), f"{self.text_column} is null")
         is_used = (codes >= 0) & ~is_null

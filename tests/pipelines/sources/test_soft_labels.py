@@ -151,3 +151,16 @@ def test_rows_are_read_with_their_probabilities(tmp_path):
             f"{path}, row 4: text is null",
         ),
     )
+
+
+@pytest.mark.parametrize("values", [[0.25, 5.0, -0.5, 1.0], ["0.25", "5.0", "much", "1"]])
+def test_a_number_that_is_no_probability_is_called_so(tmp_path, values):
+    """Nobody sums a single number up."""
+    pq.write_table(pa.table({"p": values, "text": ["good"] * 4}), tmp_path / "a.parquet")
+    path = tmp_path / "a.parquet"
+    info = path.stat()
+    shard = Shard(str(path), info.st_size, info.st_mtime_ns)
+    reader = LabelledReader("text", "p", ReadOptions(), soft_labels=True)
+    (rows,) = reader.read(shard, Tokenizer().tokens)
+    assert rows.numbers.tolist() == [1, 4]
+    assert rows.left_out.rejected == {"p is no probability from 0 to 1": 2}
