@@ -72,6 +72,18 @@ class Comparison:
         )
         return [path for path in foreign if path != UNREADABLE_SHARDS]
 
+    def directories_for_files(self) -> list[str]:
+        """Directories in the places of parts' files, as paths below the output."""
+        ours = _file_names(self.plans.names)
+        return [
+            f"{below}{name}"
+            for below, there in (
+                ("", self.parts.directories),
+                ("_rejected/", self.rejected.directories),
+            )
+            for name in there.filter(pc.is_in(there, ours)).to_pylist()
+        ]
+
     def _files(self, is_one: Callable[[pa.Array], pa.Array]) -> list[str]:
         """The files of which `is_one` is true, given names, as paths below the output."""
         return [

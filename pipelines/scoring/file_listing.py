@@ -17,12 +17,14 @@ from sentiment import storage
 class Listing:
     """Files below a directory, save for those that readers of a table pass over.
 
-    names string[n]: their paths from there; sizes int64[n]; modified int64[n] in ns since 1970.
+    names string[n]: their paths from there; sizes int64[n]; modified int64[n] in ns since 1970;
+    directories string[m]: paths of those whose names are of Parquet files.
     """
 
     names: pa.Array
     sizes: npt.NDArray[np.int64]
     modified: npt.NDArray[np.int64]
+    directories: pa.Array
 
     @staticmethod
     def below(directory: str) -> "Listing":
@@ -42,13 +44,24 @@ class Listing:
             for info in infos
             if info.type == pafs.FileType.File and not info.base_name.startswith(".")
         ]
+        directories = [
+            info
+            for info in infos
+            if info.type == pafs.FileType.Directory and info.base_name.endswith(".parquet")
+        ]
         return Listing(
-            pa.array([file.path[len(inner) :].lstrip("/") for file in files], pa.string()),
+            _names(files, inner),
             np.array([file.size for file in files], np.int64),
             np.array([file.mtime_ns or 0 for file in files], np.int64),
+            _names(directories, inner),
         )
 
     def size_of(self, name: str) -> int:
         """Bytes of a file; 0: it is not there."""
         (index,) = positions(pa.array([name]), self.names)
         return int(self.sizes[index]) if index >= 0 else 0
+
+
+def _names(infos: Sequence[pafs.FileInfo], inner: str) -> pa.Array:
+    """string[n]: their paths from the directory `inner`."""
+    return pa.array([info.path[len(inner) :].lstrip("/") for info in infos], pa.string())

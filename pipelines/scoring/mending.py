@@ -25,8 +25,8 @@ def mend(output: Output, executor: Executor, by: tuple[str, ...] = ()) -> dict[s
     Returns the damaged parts' names, each with what was wrong. They are missing now. The rows of
     parts that are read are counted by the values of the kept columns `by`.
 
-    Raises Failure if a file is there that no job wrote, if a part is damaged again and again, and
-    if a file cannot be read or removed.
+    Raises Failure if a file is there that no job wrote, or a directory in the place of one, if a
+    part is damaged again and again, and if a file cannot be read or removed.
     """
     output.look()
     require_no_foreign(output)
@@ -60,7 +60,13 @@ def mend_here(output: Output, by: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def require_no_foreign(output: Output) -> None:
-    """Raise Failure if a reader of the output would read a file that no job wrote."""
+    """Raise Failure if a reader of the output would read a file that no job wrote, or if there is a
+    directory in the place of one."""
+    if directories := output.comparison.directories_for_files():
+        path = storage.join(output.directory, directories[0])
+        raise Failure(
+            f"{path} is a directory in the place of a file: move it elsewhere and run again"
+        )
     foreign = output.comparison.foreign_files()
     if foreign:
         path = storage.join(output.directory, foreign[0])

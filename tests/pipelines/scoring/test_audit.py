@@ -270,6 +270,11 @@ def add_foreign(path):
     pq.write_table(pa.table({"id": ["x"]}), path.with_name("mine.parquet"))
 
 
+def make_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
 def exchange(path):
     """A part in another's place."""
     shutil.copy(path, path.with_name("part-000001.parquet"))
@@ -283,6 +288,7 @@ def exchange(path):
         (flip, "part-000000.parquet", "part-000000.parquet has another content"),
         (exchange, "part-000000.parquet", "part-000001.parquet"),
         (add_foreign, "part-000000.parquet", "mine.parquet was not written by this job"),
+        (make_directory, "part-000000.parquet", "part-000000.parquet is a directory in the place"),
         (os.unlink, "_rejected/part-000002.parquet", "has lost its file in _rejected/"),
         (flip, "_rejected/part-000002.parquet", "has another file in _rejected/"),
         (os.unlink, "_SUCCESS", "_SUCCESS is missing"),

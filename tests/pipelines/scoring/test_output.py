@@ -366,6 +366,24 @@ def test_a_file_that_readers_would_take_for_rows_is_refused(output, directory, n
     assert (directory / name).read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("is_recorded", [True, False])
+@pytest.mark.parametrize("name", ["part-000001.parquet", "_rejected/part-000001.parquet"])
+def test_a_directory_in_the_place_of_a_file_is_refused(output, directory, name, is_recorded):
+    """Nothing could be written there, nor removed as a damaged part."""
+    (directory / name).unlink()
+    (directory / name).mkdir()
+    if not is_recorded:
+        (directory / "_manifest" / "parts-00000.parquet").unlink()
+    output = Output(str(directory))
+    said = f"^{directory}/{name} is a directory in the place of a file: move it elsewhere and run"
+    for mended in (lambda: mend_here(output), lambda: mend(output, LocalExecutor())):
+        with pytest.raises(Failure, match=said):
+            mended()
+    (directory / "other.parquet").mkdir()
+    (directory / name).rmdir()
+    mend(Output(str(directory)), LocalExecutor())
+
+
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_a_damaged_manifest_has_its_records_or_none(place, bit):
     names = pa.array(["part-000000", "part-000001"])
