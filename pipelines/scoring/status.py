@@ -13,6 +13,7 @@ from pipelines.console.terminal import printable, quantity
 from pipelines.errors import Failure
 from pipelines.reports.class_shares import shares
 from pipelines.scoring.final_lines import say_unreadable
+from pipelines.scoring.mending import require_no_foreign
 from pipelines.scoring.output import Output
 from pipelines.scoring.run_log import COMPLETE, IDLE, is_alive, read_runs, run_names
 from sentiment import storage
@@ -44,7 +45,8 @@ class StatusConfig:
 def main(config: StatusConfig) -> None:
     """Print a line for each run, then what the output has.
 
-    Raises InputError if the directory is no output, and Failure unless it is complete.
+    Raises InputError if the directory is no output, and Failure unless it is complete and has no
+    file of others that readers would take for rows.
     """
     output = open_output(config.output)
     for line in _runs(output, config.all):
@@ -58,6 +60,7 @@ def main(config: StatusConfig) -> None:
             )
         raise Failure(f"{missing} missing: run the same command again")
     say_unreadable(output)
+    require_no_foreign(output)
     if not output.complete and output.has_success:
         raise Failure(
             f"{config.output} has _SUCCESS, but not of these files: they have other times than "

@@ -444,6 +444,18 @@ def test_the_first_rows_of_an_input_are_not_compared_with_all_of_it(whole, tmp_p
         verify(lake, lake.corpus)
 
 
+@pytest.mark.parametrize(
+    "name", ["part-000099.parquet", "x.parquet", "year=2024/part-000001.parquet"]
+)
+def test_status_names_a_file_that_readers_would_take_for_rows(lake, name):
+    path = lake.scored / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((lake.scored / lake.parts()[0]).read_bytes())
+    said = f"{path} was not written by this job, and readers would take it for scored rows"
+    with pytest.raises(Failure, match=re.escape(said)):
+        status.main(status.StatusConfig(str(lake.scored)))
+
+
 def test_status_of_what_is_not_complete_is_a_failure(lake, tmp_path):
     (lake.scored / "_SUCCESS").unlink()
     with pytest.raises(Failure, match="has no _SUCCESS"):
