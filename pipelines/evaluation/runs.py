@@ -67,6 +67,7 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> Labell
         label_column=config.label_column or record.reader.label_column,
         options=config.read_options(record.reader.options),
         soft_labels=record.reader.soft_labels and config.label_column is None,
+        probabilities_of=run.checkpoint.classes.names,
     )
     if labels is not None:
         reader = replace(reader, labels=labels.spelled_as(run.label_map.names))
@@ -83,7 +84,10 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> Labell
     print(f"{rows.rows:,} {kind} of {printable(source_of(data_dir, where))}\n", flush=True)
     for line in rows.detected:
         print(f"{printable(line)}\n", flush=True)
-    if rows.label_map != run.label_map:
+    if labels is not None and not labels.has_labels:
+        # As they were given: probabilities of a list are in that order.
+        print(f"Labels: {printable(' '.join(labels.names))}\n", flush=True)
+    elif rows.label_map != run.label_map:
         print(f"Labels: {printable(str(rows.label_map))}\n", flush=True)
     if str(rows.left_out):
         print(f"{printable(str(rows.left_out))}\n", flush=True)

@@ -62,6 +62,8 @@ def main(config: VerifyConfig) -> None:
     Raises InputError if the directory is no output, or only that of a part of the input, and
     Failure if anything is wrong with it.
     """
+    if config.where and not config.input:
+        raise InputError("--where chooses shards of the input: name it by --input")
     output = open_output(config.output)
     settings = cast(OutputSettings, output.plans[0].settings)
     if config.input and "limit" in settings:

@@ -56,10 +56,9 @@ def kept_schema(schemas: Sequence[pa.Schema], settings: OutputSettings) -> pa.Sc
     for key in settings.get("partition_by", ()):
         if key.lower() in taken:
             raise InputError(
-                f"--partition_by {key}: the output adds a column of that name, and readers would "
-                "take its values from the directories: leave the key out"
+                f"--partition_by {key}: some readers would take it for the column or key of that "
+                f"name, {taken[key.lower()]}: leave it out"
             )
-    for key in settings.get("partition_by", ()):
         # Readers take its values from the names of directories.
         names.pop(key, None)
         taken[key.lower()] = f"which some readers take for the key {key} of --partition_by"

@@ -52,6 +52,7 @@ def main(config: StatusConfig) -> None:
     for line in _runs(output, config.all):
         print(line)
     print(_now(output))
+    require_no_foreign(output)
     if output.missing_parts:
         missing = f"{quantity(output.missing_parts, 'part')} of {config.output}"
         if job := job_that_runs(output):
@@ -60,7 +61,6 @@ def main(config: StatusConfig) -> None:
             )
         raise Failure(f"{missing} missing: run the same command again")
     say_unreadable(output)
-    require_no_foreign(output)
     if not output.complete and output.has_success:
         raise Failure(
             f"{config.output} has _SUCCESS, but not of these files: they have other times than "
@@ -74,7 +74,7 @@ def main(config: StatusConfig) -> None:
     if not output.complete:
         raise Failure(
             f"{config.output} has no _SUCCESS: its report, and the last line of its last run, say "
-            "why"
+            "why; if that run was stopped, run the same command again"
         )
     print(f"Complete: {config.output} has _SUCCESS, and every part is as it was written")
 

@@ -14,7 +14,7 @@ from pipelines.errors import BadShard, Failure
 from pipelines.sources.counted import Counted
 from pipelines.sources.detected import detected_in, detected_notes
 from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, Labels, read_labels
-from pipelines.sources.labels import LabelMap
+from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
 from pipelines.sources.left_out import MAX_FIRST, LeftOut
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.rows import Rows, Span, choose_columns
@@ -74,6 +74,8 @@ class LabelledReader:
     soft_labels: bool = False
     """The label column holds the probability of the second of two classes. Structs and lists of
     numbers are probabilities without it."""
+    probabilities_of: tuple[str, ...] = (NEGATIVE, POSITIVE)
+    """The classes of lists of numbers and of single ones, in order, where `labels` is None."""
 
     @property
     def _options(self) -> ReadOptions:
@@ -170,7 +172,7 @@ class LabelledReader:
     def _coded(self, column: pa.ChunkedArray, shard: Shard) -> "_Coded":
         where = f"{shard.path}: column {self.label_column!r}"
         if self.soft_labels or holds_probabilities(column.type):
-            soft = read_soft_labels(column, self.labels, where)
+            soft = read_soft_labels(column, self.labels, where, self.probabilities_of)
             return _Coded(soft.names, soft.codes, soft.probabilities)
         labels = read_labels(column, where)
         if self.labels is None:

@@ -41,7 +41,12 @@ def holds_probabilities(kind: pa.DataType) -> bool:
     return all(_is_number(field.type) for field in inner_fields(kind))
 
 
-def read_soft_labels(column: pa.ChunkedArray, labels: LabelMap | None, where: str) -> SoftLabels:
+def read_soft_labels(
+    column: pa.ChunkedArray,
+    labels: LabelMap | None,
+    where: str,
+    order: tuple[str, ...] = (NEGATIVE, POSITIVE),
+) -> SoftLabels:
     """The soft labels of a column.
 
     The fields of a struct are classes by their names. A list has a number for each class, in the
@@ -49,14 +54,15 @@ def read_soft_labels(column: pa.ChunkedArray, labels: LabelMap | None, where: st
 
     Args:
         column: n structs or lists of numbers, numbers, or numbers as text.
-        labels: the classes; None: the fields of a struct, else negative and positive.
+        labels: the classes; None: the fields of a struct, else those of `order`.
         where: shard and column, for messages.
+        order: names of classes.
 
     Raises BadShard for a column of an unsuitable type, a struct with a field of no class, and
     labels of classes whose numbers only their order tells.
     """
     array = column.combine_chunks()
-    names = labels.names if labels is not None else (NEGATIVE, POSITIVE)
+    names = labels.names if labels is not None else tuple(map(normalized, order))
     if pat.is_struct(array.type):
         fields = [normalized(field.name) for field in inner_fields(array.type)]
         if labels is None:

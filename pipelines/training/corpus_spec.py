@@ -16,6 +16,9 @@ from sentiment.text.vocabulary import MIN_SHARE
 FORMAT = 7
 """Of the files of a prepared corpus."""
 
+VERSION = f"{FORMAT}, {RULES}"
+"""What of a corpus's key depends on the version of this package."""
+
 
 @dataclass(frozen=True)
 class CorpusSpec:
@@ -42,11 +45,14 @@ class CorpusSpec:
     @property
     def key(self) -> str:
         """Name of the corpus's directory: 16 hex digits of a hash of all this."""
+        reader = asdict(self.reader)
+        # Another order is for evaluating only.
+        del reader["probabilities_of"]
         settings = {
             "format": FORMAT,
             "tokenizer": RULES,
             "shards": [asdict(shard) for shard in self.shards],
-            "source": _with_options(asdict(self.reader)),
+            "source": _with_options(reader),
             "stop_words": self.stop_words,
             "split": asdict(self.split),
             "n_samples": self.n_samples,

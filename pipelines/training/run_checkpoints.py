@@ -36,14 +36,17 @@ def mend_list(run: str, name: str) -> str:
         A line that says what is damaged; "": nothing is.
     """
     path = storage.join(run, SNAPSHOT)
-    if not storage.exists(path):
-        return ""
+    there = [entry for entry in storage.names(run) if CHECKPOINT_NAME.fullmatch(entry)]
     damaged = []
     try:
         names = listed_checkpoints(storage.read(path).decode())
+    except FileNotFoundError:
+        names = there
+        if there:
+            damaged.append(f"{path} is missing")
     except UNREADABLE as error:
+        names = there
         damaged.append(f"{path} is damaged ({on_one_line(error)})")
-        names = [entry for entry in storage.names(run) if CHECKPOINT_NAME.fullmatch(entry)]
     whole: dict[str, RunProgress] = {}
     for checkpoint in names:
         try:
@@ -57,7 +60,7 @@ def mend_list(run: str, name: str) -> str:
         return ""
     in_order = sorted(whole, key=lambda checkpoint: (whole[checkpoint].step, checkpoint))
     if not in_order:
-        storage.remove(path)
+        storage.remove_if_there(path)
         return f"{', '.join(damaged)}: run {name} starts again from its first step"
     listed = list_of_checkpoints([(each, whole[each].reported()) for each in in_order])
     storage.write(path, listed.encode())

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
+from pipelines.training.corpus_spec import VERSION
 from sentiment import storage
 from sentiment.errors import UNREADABLE, InputError
 
@@ -26,6 +27,9 @@ LOCK = ".lock"
 
 CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
+
+PREPARED_AS = "prepared_as"
+"""In `flags.json`: what of that key depends on the version of this package."""
 
 SHORTER = "shorter"
 """In `flags.json`: whether the run was first to take fewer steps."""
@@ -101,7 +105,7 @@ def write_flags(config: TrainConfig, corpus_key: str, run: str, *, is_longer: bo
         run: the run's directory.
         is_longer: whether the run was to take fewer steps until now.
     """
-    flags = run_flags(config) | {CORPUS: corpus_key}
+    flags = run_flags(config) | {CORPUS: corpus_key, PREPARED_AS: VERSION}
     if is_longer or (has_checkpoints(run) and _read_flags(run).get(SHORTER)):
         flags[SHORTER] = True
     storage.write(storage.join(run, FLAGS), json.dumps(flags, indent=1).encode())
@@ -224,11 +228,18 @@ def require_trained_with(config: TrainConfig, flags: Mapping[str, Any] | None) -
 
 def other_corpus(config: TrainConfig, corpus_key: str, run: str) -> str:
     """That the run, which has checkpoints, was started with another corpus, in a line; "": no."""
-    if not has_checkpoints(run) or _read_flags(run).get(CORPUS) == corpus_key:
+    if not has_checkpoints(run) or (flags := _read_flags(run)).get(CORPUS) == corpus_key:
         return ""
+    # Runs of versions that lack the entry may be of this one, or not.
+    if flags.get(PREPARED_AS, VERSION) != VERSION:
+        return (
+            f"--run_name {config.run_name}: another version of this package prepared the corpus "
+            "that it was started with: finish it with that version, or choose another --run_name"
+        )
     return (
         f"--data_dir {config.data_dir}: its shards, or those of --unlabelled, are not the ones "
-        f"that run {config.run_name} was started with (name, size or time differs); "
+        f"that run {config.run_name} was started with (name, size or time differs"
+        f"{'' if PREPARED_AS in flags else ', or another version of this package prepared them'}); "
         "choose another --run_name"
     )
 

@@ -17,6 +17,7 @@ from pipelines.evaluation.sample import Sample
 from pipelines.evaluation.scored_rows import score_rows
 from pipelines.sources import pieces
 from pipelines.sources.listing import find_labelled
+from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.metrics import compare_answers, measure
 from testing.evaluation_results import blocks_of, save_trained
@@ -156,7 +157,7 @@ def test_files_that_change_meanwhile_are_refused(model, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("Negative", "positive"), ("positive", "negative")])
-def test_a_list_of_numbers_has_the_order_that_the_flag_gives(model, tmp_path, names):
+def test_a_list_of_numbers_has_the_order_that_the_flag_gives(model, tmp_path, capsys, names):
     """And not that of the model's classes."""
     labels = [0, 1, 1, 0, 1]
     lists = [[0.8 if (name == "positive") == label else 0.2 for name in names] for label in labels]
@@ -165,4 +166,21 @@ def test_a_list_of_numbers_has_the_order_that_the_flag_gives(model, tmp_path, na
     config = EvaluateConfig((model,), data_dir=str(tmp_path), labels=names)
     corpus = rows_to_score(config, load_run(model), PieceTasks())
     (block,) = blocks_of(corpus)
+    assert block.labels.tolist() == labels
+    # As it can be given again: the order is what counts.
+    assert f"Labels: {names[0]} {names[1]}\n" in capsys.readouterr().out
+
+
+def test_without_the_flag_a_list_has_the_order_of_the_models_classes(tmp_path):
+    names = ("positive", "negative")
+    write_shards(tmp_path / "corpus", rows=300, shards=1)
+    model = str(tmp_path / "model")
+    save_trained(model, tmp_path / "corpus", Classes(names), labels=names)
+    labels = [0, 1, 1, 0, 1]
+    lists = [[0.25, 0.75] if label else [0.75, 0.25] for label in labels]
+    (tmp_path / "lists").mkdir()
+    table = pa.table({"SentimentText": ["a text"] * len(labels), "Sentiment": lists})
+    pq.write_table(table, tmp_path / "lists" / "a.parquet")
+    config = EvaluateConfig((model,), data_dir=str(tmp_path / "lists"))
+    (block,) = blocks_of(rows_to_score(config, load_run(model), PieceTasks()))
     assert block.labels.tolist() == labels

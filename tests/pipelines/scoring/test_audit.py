@@ -451,6 +451,8 @@ def test_status_names_a_file_that_readers_would_take_for_rows(lake, name):
     path = lake.scored / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes((lake.scored / lake.parts()[0]).read_bytes())
+    # To run again would end with the same line, so it is told before what is missing.
+    (lake.scored / lake.parts()[0]).unlink()
     said = f"{path} was not written by this job, and readers would take it for scored rows"
     with pytest.raises(Failure, match=re.escape(said)):
         status.main(status.StatusConfig(str(lake.scored)))
@@ -524,3 +526,8 @@ def test_a_directory_that_is_no_output_is_named_without_a_flag(tmp_path):
         with pytest.raises(InputError) as refused:
             call()
         assert str(refused.value).startswith(f"{tmp_path} is not empty, and no job of this program")
+
+
+def test_conditions_of_no_input_are_refused(lake):
+    with pytest.raises(InputError, match="--where chooses shards of the input: name it by --input"):
+        audit.main(audit.VerifyConfig(str(lake.scored), where=("day=1",)))

@@ -164,3 +164,16 @@ def test_a_number_that_is_no_probability_is_called_so(tmp_path, values):
     (rows,) = reader.read(shard, Tokenizer().tokens)
     assert rows.numbers.tolist() == [1, 4]
     assert rows.left_out.rejected == {"p is no probability from 0 to 1": 2}
+
+
+def test_without_a_map_the_order_of_a_model_is_that_of_its_numbers():
+    order = ("Positive", "negative")
+    for values in (pa.array([[0.75, 0.25]]), pa.array([0.25])):
+        found = read_soft_labels(pa.chunked_array([values]), None, "-", order)
+        assert (found.names, found.probabilities.tolist()) == (
+            ("positive", "negative"),
+            [[0.75, 0.25]],
+        )
+    column = pa.chunked_array([pa.array([[0.2, 0.3, 0.5]])])
+    three = read_soft_labels(column, None, "-", ("a", "b", "c"))
+    assert three.codes.tolist() == [2]

@@ -43,7 +43,21 @@ def test_whatever_ray_names_its_files_other_flags_are_refused(run, name):
     free = dataclasses.replace(CONFIG, use_gpu=True, verbose=True, max_failures=9)
     assert changed_flags(free, str(run)) == {}
     assert other_corpus(CONFIG, "0123", str(run)) == ""
-    assert "not the ones that run run was started with" in other_corpus(CONFIG, "4567", str(run))
+    said = other_corpus(CONFIG, "4567", str(run))
+    assert "not the ones that run run was started with (name, size or time differs); " in said
+
+
+def test_a_corpus_of_another_version_is_not_blamed_on_its_shards(run):
+    (run / "checkpoint_manager_snapshot.json").touch()
+    flags = json.loads((run / FLAGS).read_text())
+    (run / FLAGS).write_text(json.dumps(flags | {"prepared_as": "6, 1"}))
+    assert other_corpus(CONFIG, "0123", str(run)) == ""
+    assert "another version of this package prepared" in other_corpus(CONFIG, "4567", str(run))
+    # Before 0.1.0, runs did not say of which version they were.
+    del flags["prepared_as"]
+    (run / FLAGS).write_text(json.dumps(flags))
+    said = other_corpus(CONFIG, "4567", str(run))
+    assert "(name, size or time differs, or another version of this package prepared them)" in said
 
 
 def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_path):
