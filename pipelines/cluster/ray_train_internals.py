@@ -36,9 +36,6 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 CHECKPOINT_NAME = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
 """Name of a checkpoint's directory in a run's directory."""
 
-SCORE = "validation_loss"
-"""The reported number that is smallest for the best checkpoint."""
-
 _HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 _HEALTH_CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -84,18 +81,19 @@ def listed_checkpoints(content: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def list_of_checkpoints(reported: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def list_of_checkpoints(reported: Sequence[tuple[str, Mapping[str, Any]]], score: str) -> str:
     """The content of SNAPSHOT for checkpoints in the order in which they were reported.
 
     Args:
         reported: the name of each, and the metrics that were reported with it; at least one.
+        score: name of the metric that is smallest for the best one.
     """
     results = [
         _TrainingResultState(checkpoint_dir_name=name, metrics=dict(metrics))
         for name, metrics in reported
     ]
-    # Ray Train has the best checkpoint last, and of equals the last one.
-    worst_first = sorted(range(len(results)), key=lambda index: -results[index].metrics[SCORE])
+    # Ray Train keeps them so, equals in their order, and does not sort what it reads.
+    worst_first = sorted(range(len(results)), key=lambda index: -results[index].metrics[score])
     state = _CheckpointManagerState(
         checkpoint_results=[results[index] for index in worst_first],
         checkpoint_report_indices=worst_first,

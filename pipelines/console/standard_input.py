@@ -23,7 +23,7 @@ def lines_of(stream: BinaryIO, max_bytes: int) -> Iterator[list[bytes]]:
         if len(rest) > max_bytes:
             raise InputError(
                 f"standard input, line {ended + 1} is longer than {max_bytes >> 20} MiB: "
-                "a line feed is to end each text"
+                "end each text by a line feed"
             )
         if others:
             lines = [bytes(rest).removeprefix(mark), *others[:-1]]

@@ -27,7 +27,7 @@ MAX_RUNS = 30
 INDENT = "    "
 
 RUNNING, RUNNING_OR_KILLED = "running", "running or killed"
-"""How a run ended that has not said so: its process is there, or is on another host."""
+"""Of a run that has not said how it ended: its process is there, or is on another host."""
 
 
 @dataclass(frozen=True)

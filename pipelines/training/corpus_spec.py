@@ -17,7 +17,7 @@ FORMAT = 7
 """Of the files of a prepared corpus."""
 
 VERSION = f"{FORMAT}, {RULES}"
-"""What of a corpus's key depends on the version of this package."""
+"""The part of a corpus's key that depends on the version of this package."""
 
 
 @dataclass(frozen=True)

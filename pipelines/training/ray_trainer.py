@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.train import Result, TrainingFailedError
 from ray.util.queue import Queue
 
-from pipelines.cluster.ray_train_internals import SCORE, DataParallelTrainer, timing
+from pipelines.cluster.ray_train_internals import DataParallelTrainer, timing
 from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
 from pipelines.training.failures import (
@@ -25,7 +25,7 @@ from pipelines.training.failures import (
 )
 from pipelines.training.loop import train_loop
 from pipelines.training.progress import MessageListener
-from pipelines.training.resume_state import model_weights, read_state
+from pipelines.training.resume_state import SCORE, model_weights, read_state
 from pipelines.training.run_checkpoints import remove_unregistered
 from pipelines.training.settings import Settings
 from pipelines.training.tensorflow_cluster import TensorflowCluster

@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 
+SCORE = "validation_loss"
+"""What Ray Train is told of a checkpoint, and is smallest for the best one (nats)."""
+
 
 @dataclass(frozen=True)
 class RunProgress:
@@ -49,7 +52,7 @@ class RunProgress:
         metrics = dict(self.validations[-1])
         if not math.isfinite(self.validations[-1]["validation_loss"]):
             # Ray Train would write null, and then could compare no other checkpoint with this one.
-            metrics["validation_loss"] = sys.float_info.max
+            metrics[SCORE] = sys.float_info.max
         return metrics
 
 

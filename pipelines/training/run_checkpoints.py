@@ -1,7 +1,7 @@
 """The checkpoints in a run's directory, and Ray Train's list of them.
 
 Ray Train writes both in place and unsynced. A process that is killed, or a node that loses power,
-may leave the list cut off, or a checkpoint that is on it.
+may leave the list cut off or lost, or a checkpoint that is on it.
 """
 
 import posixpath
@@ -16,7 +16,7 @@ from pipelines.cluster.ray_train_internals import (
     list_of_checkpoints,
     listed_checkpoints,
 )
-from pipelines.training.resume_state import PROGRESS, STATE, RunProgress, read_state
+from pipelines.training.resume_state import PROGRESS, SCORE, STATE, RunProgress, read_state
 from sentiment import storage
 from sentiment.errors import UNREADABLE, on_one_line
 
@@ -62,7 +62,7 @@ def mend_list(run: str, name: str) -> str:
     if not in_order:
         storage.remove_if_there(path)
         return f"{', '.join(damaged)}: run {name} starts again from its first step"
-    listed = list_of_checkpoints([(each, whole[each].reported()) for each in in_order])
+    listed = list_of_checkpoints([(each, whole[each].reported()) for each in in_order], SCORE)
     storage.write(path, listed.encode())
     return (
         f"{', '.join(damaged)}: run {name} goes on after step {whole[in_order[-1]].step:,}, with "

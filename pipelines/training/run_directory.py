@@ -29,7 +29,7 @@ CORPUS = "corpus"
 """In `flags.json`: the key of the prepared corpus."""
 
 PREPARED_AS = "prepared_as"
-"""In `flags.json`: what of that key depends on the version of this package."""
+"""In `flags.json`: the part of that key that depends on the version of this package."""
 
 SHORTER = "shorter"
 """In `flags.json`: whether the run was first to take fewer steps."""
@@ -160,7 +160,7 @@ def changed_flags(
             )
         effect = ""
         if name in STEP_FLAGS:
-            # Epochs and steps are compared once the corpus is prepared: `require_no_fewer_steps`.
+            # Epochs and steps are compared once the corpus is prepared: `takes_more_steps`.
             if before is not None and flags[name] < before:
                 raise InputError(
                     f"{differs}: a run can only take more, so choose another --run_name"

@@ -140,7 +140,7 @@ def test_a_line_that_is_too_long_is_refused_before_all_of_it_is_read():
 def test_a_line_longer_than_a_row_of_score_may_be_is_named(model):
     done = predict(model, b"good\n" + b"a" * (MAX_ROW_BYTES + 1), code=2)
     assert done.stdout == b"".join(expected(model, ["good"]))
-    said = "error: standard input, line 2 is longer than 64 MiB: a line feed is to end each text\n"
+    said = "error: standard input, line 2 is longer than 64 MiB: end each text by a line feed\n"
     assert done.stderr.decode() == said
 
 

@@ -11,7 +11,7 @@ import ray.train
 import safetensors.numpy
 
 from pipelines.cluster.ray_train_internals import SNAPSHOT, list_of_checkpoints
-from pipelines.training.resume_state import PROGRESS, STATE, RunProgress
+from pipelines.training.resume_state import PROGRESS, SCORE, STATE, RunProgress
 from pipelines.training.run_checkpoints import mend_list
 
 LOSSES = [0.5, 0.25, float("nan"), 0.25]
@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Path:
     (tmp_path / UNLISTED).mkdir()
     (tmp_path / UNLISTED / STATE).write_bytes(state[:100])
     reported = [(name, progress_until(number).reported()) for number, name in enumerate(NAMES)]
-    (tmp_path / SNAPSHOT).write_text(list_of_checkpoints(reported))
+    (tmp_path / SNAPSHOT).write_text(list_of_checkpoints(reported, SCORE))
     return tmp_path
 
 
