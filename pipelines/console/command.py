@@ -164,13 +164,15 @@ def foreseen(error: Exception) -> "InputError | Failure | None":
     from sentiment.arrow_errors import without_details
     from sentiment.errors import InputError
 
-    again = "run the same command again"
+    again, elsewhere = "run the same command again", "move it elsewhere and run again"
     for cause in _causes(error):
         if isinstance(cause, Unavailable | ShardChanged):
             return type(cause)(f"{cause}: {again}")
         # A disk or server: its message names the file, and a traceback would say no more.
         if isinstance(cause, OSError):
-            return Failure(f"{without_details(str(cause))}: {again}")
+            is_in_the_way = isinstance(cause, IsADirectoryError | NotADirectoryError)
+            remedy = elsewhere if is_in_the_way else again
+            return Failure(f"{without_details(str(cause))}: {remedy}")
         if isinstance(cause, InputError | Failure):
             return cause
         if isinstance(cause, ModuleNotFoundError) and (hint := which_extra(cause.name)):

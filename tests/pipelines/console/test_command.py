@@ -251,6 +251,13 @@ def test_what_was_foreseen_is_said_in_one_line(program, what, code, said):
     assert done.stdout == ""
 
 
+def test_what_stands_in_the_way_of_a_file_is_not_tried_again(tmp_path):
+    for path, said in ((tmp_path, "Is a directory"), (Path(__file__) / "a", "Not a directory")):
+        with pytest.raises(OSError, match=said) as raised:
+            path.read_bytes()
+        assert str(command.foreseen(raised.value)).endswith(": move it elsewhere and run again")
+
+
 @pytest.mark.process
 def test_it_ends_without_taking_down_the_interpreter_but_with_all_that_is_to_be_done(program):
     """Else threads of Arrow may ask a dying interpreter for its lock: SIGABRT."""
