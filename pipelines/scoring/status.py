@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,18 @@ INDENT = "    "
 
 RUNNING, RUNNING_OR_KILLED = "running", "running or killed"
 """Of a run that has not said how it ended: its process is there, or is on another host."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What there is to show of a run."""
+
+    cells: tuple[str, ...]
+    """Of its line, as in `HEADER`."""
+    end: str
+    """How it ended, in a word or two."""
+    details: Sequence[str] = ()
+    """Lines below its line."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def job_that_runs(output: Output) -> str:
     Of runs on other hosts, which may have been killed, only the last one counts.
     """
     records = read_runs(output.directory, run_names(output.directory)[-MAX_RUNS:])
-    ends = [run[0][HEADER.index("ended")] for record in records if (run := _run(record))]
+    ends = [run.end for record in records if (run := _run(record))]
     if RUNNING in ends:
         return "a job is running"
     return "a job may be running" if ends[-1:] == [RUNNING_OR_KILLED] else ""
@@ -108,25 +120,25 @@ def _runs(output: Output, shows_all: bool) -> Iterator[str]:
     names = run_names(output.directory)
     shown = names if shows_all else names[-MAX_RUNS:]
     runs = [run for record in read_runs(output.directory, shown) if (run := _run(record))]
-    lines = [HEADER, *(cells for cells, _ in runs)]
+    lines = [HEADER, *(run.cells for run in runs)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     adjust = [str.ljust, *[str.rjust] * 5, str.ljust, str.ljust]
     if len(names) > len(shown):
         yield f"... and {len(names) - len(shown):,} earlier: --all"
-    for cells, details in [(HEADER, []), *runs]:
-        padded = (side(cell, n) for side, cell, n in zip(adjust, cells, widths, strict=True))
+    for run in [Run(HEADER, ""), *runs]:
+        padded = (side(cell, n) for side, cell, n in zip(adjust, run.cells, widths, strict=True))
         yield "  ".join(padded).rstrip()
-        yield from (f"{INDENT}{detail}" for detail in details)
+        yield from (f"{INDENT}{detail}" for detail in run.details)
 
 
-def _run(record: dict[str, Any]) -> tuple[tuple[str, ...], list[str]] | None:
-    """The cells of a run's line, and the lines below it; None: its file is damaged."""
+def _run(record: dict[str, Any]) -> Run | None:
+    """What a run's file has of it; None: it is damaged."""
     try:
         began = _local(float(record["began"]))
         if record.get("end") == IDLE:
             times = int(record["times"])
             since = f", {times:,} times: last {_local(float(record['ended']))}" if times > 1 else ""
-            return (began, "", "", "", "", "", f"{IDLE}{since}", ""), []
+            return Run((began, "", "", "", "", "", f"{IDLE}{since}", ""), IDLE)
         how, details = _end(record)
         counts = Counter(record.get("counts", {}))
         labels = dict(record.get("labels", {}))
@@ -142,7 +154,7 @@ def _run(record: dict[str, Any]) -> tuple[tuple[str, ...], list[str]] | None:
             how,
             shares([*labels], rows) if rows.any() else "",
         )
-        return tuple(map(printable, cells)), [printable(detail) for detail in details]
+        return Run(tuple(map(printable, cells)), how, [printable(detail) for detail in details])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
