@@ -67,7 +67,7 @@ def scoring_report(results: ScoringResults) -> bytes:
     """Render the page, UTF-8."""
     counts, unreadable = results.counts, results.unreadable_shards
     names = results.checkpoint.classes.names
-    shards = len(set(results.shards))
+    shards = results.shards_read
     verb = "was" if shards == 1 else "were"
     lead = (
         f"{_verdict(results)} {quantity(shards, 'shard')} {verb} scored into "
@@ -187,6 +187,9 @@ def _classes(results: ScoringResults) -> Section:
         "that were labelled so in training. If the model is calibrated, the mean probability is a "
         "better estimate of the share: a row of which the model is unsure counts in part.",
         tables=[Table(caption, columns, cells, "lrrrr")],
+        notes=f"The mean probability is that of {results.mean_of:,} rows: others have no sum."
+        if 0 < results.mean_of < rows.sum()
+        else "",
         is_narrow=True,
     )
 
@@ -377,8 +380,8 @@ def _runs(runs: Sequence[ScoringRun]) -> Section:
         "Time and throughput of the last runs.",
         charts=charts,
         tables=tables if cells else [],
-        notes="Seconds are counted from the end of planning: they include starting Ray, and not "
-        "counting rows. A part counts when it is written.",
+        notes="Seconds are counted while parts are scored: without starting Ray and counting rows, "
+        "but with starting the actors. A part counts when it is written.",
     )
 
 

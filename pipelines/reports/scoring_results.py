@@ -101,11 +101,15 @@ class ScoringResults:
     """Rows scored in those parts: earlier versions did not count."""
     mean_probabilities: np.ndarray | None
     """float64[classes]: over the rows of parts in which they were summed up; None: of none."""
+    mean_of: int
+    """Rows scored in those parts: earlier versions did not sum up."""
     histogram: np.ndarray
     """int64[bins]: rows scored by probability, in bins of equal width from 0 to 1: of two classes
     that of the second, else the winner's."""
     class_rows: np.ndarray
     """int64[classes]: rows scored of each class."""
+    shards_read: int
+    """Shards whose rows are in the output: neither gone nor unreadable."""
     shards: Sequence[str]
     """Paths, in the order of the plans; a shard that was planned again occurs again."""
     shard_rows: np.ndarray

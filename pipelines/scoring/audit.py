@@ -136,7 +136,7 @@ def _problems_of_input(output: Output, listed: Shards) -> Iterator[str]:
     found = difference(known, listed)
     yield from _problems_of_difference(output, rows, settings, listed, found)
     # What is left is listed as it was planned: is its content what was counted then?
-    current = np.setdiff1d(np.flatnonzero(known.is_current & ~known.is_unreadable), found.unseen)
+    current = np.setdiff1d(np.flatnonzero(known.is_read), found.unseen)
 
     def problem_of(index: int) -> str:
         shard = known.shards[index]

@@ -105,8 +105,10 @@ def say_totals(
     if counts["truncated"]:
         say(f"{counts['truncated']:,} texts were scored on their first {max_tokens} tokens")
     if totals.wordless:
+        is_all = totals.wordless_of == counts["rows"]
+        of = "" if is_all else f" (of {totals.wordless_of:,} that were counted)"
         say(
-            f"{quantity(totals.wordless, 'text')} without a word that the model knows: "
+            f"{quantity(totals.wordless, 'text')}{of} without a word that the model knows: "
             "answers to such texts mean nothing"
         )
     if counts["rejected"] or unreadable_shards:

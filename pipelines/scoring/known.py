@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,6 +44,12 @@ class KnownShards:
     def of_plan(self, number: int) -> slice:
         """Where the shards of a plan are among all."""
         return slice(int(self._starts[number]), int(self._starts[number + 1]))
+
+    @property
+    def is_read(self) -> npt.NDArray[np.bool_]:
+        """bool[shards]: it is current, and could be opened."""
+        is_read: npt.NDArray[np.bool_] = self.is_current & ~self.is_unreadable
+        return is_read
 
     def plans_now(self, plans: Sequence[Plan]) -> list[Plan]:
         """The same plans without the parts that later ones have retired, with the shards where they

@@ -54,8 +54,9 @@ from sentiment.errors import InputError, on_one_line
 REPORT = "report.html"
 """File name of the report in `_manifest/`."""
 
-SAVE_SECONDS = 180.0
-"""Records of finished parts are written this often, and when a run ends."""
+SAVE_SECONDS, MAX_SAVE_SHARE = 5.0, 0.02
+"""Records of finished parts are written this often, and when a run ends; but less often if writing
+them would take more than this share of the time."""
 
 CONCURRENT_FILES = 16
 """Plans and records that are read at the same time: a bucket takes time for each."""
@@ -80,6 +81,8 @@ class Output:
         self._unsaved: list[str] = []
         """Names of parts whose record is not yet written."""
         self._saved = time.monotonic()
+        self._save_took = 0.0
+        """When they were written last, and how many seconds that took."""
         self.damages: Counter[str] = Counter()
         """How often this job has found a part damaged, by name."""
         self._again: dict[str, tuple[int, str]] = {}
@@ -238,12 +241,13 @@ class Output:
             rows, _ = self._again.pop(result.name)
             self.removed.update(parts=1, rows=rows)
         self._unsaved.append(result.name)
-        if time.monotonic() - self._saved > SAVE_SECONDS:
+        if time.monotonic() - self._saved > max(SAVE_SECONDS, self._save_took / MAX_SAVE_SHARE):
             with writing(self):
                 self.save()
 
     def save(self) -> None:
         """Write the records that are not yet written. Raises OSError."""
+        began = time.monotonic()
         unsaved = manifest.positions(pa.array(self._unsaved, pa.string()), self.plans.names)
         for number in np.unique(self.plans.plan_of[unsaved[unsaved >= 0]]).tolist():
             names = self.plans.names_of(number)
@@ -251,6 +255,7 @@ class Output:
             self._write(content, "_manifest", _manifest_name(number))
         self._unsaved = []
         self._saved = time.monotonic()
+        self._save_took = self._saved - began
 
     def planned_at(self, number: int) -> float:
         """When a plan was made, as the time of its file tells: in seconds since 1970."""

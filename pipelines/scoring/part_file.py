@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.part_data import BINS, PartCounts, PartResult, PartTask, WrittenFile
 from pipelines.scoring.sealed_parquet import parquet_content, read_parquet
+from sentiment.answers import MAX_PROBABILITY_COLUMNS, answer_schema
 
 METADATA = b"sentiment.part"
 """Key of a part's provenance and counts, JSON, in its Parquet footer."""
@@ -47,8 +50,26 @@ def fingerprint(content: pa.Buffer | bytes) -> WrittenFile:
     return WrittenFile(len(content), hashlib.sha256(content).hexdigest())
 
 
+def probability_sums(rows: pa.Table, classes: Sequence[str]) -> list[float] | None:
+    """The sum of each class's probabilities over scored rows; None: of so many classes they have no
+    column each."""
+    if len(classes) > MAX_PROBABILITY_COLUMNS:
+        return None
+    # Not Arrow's sum: it depends on how the values are cut into chunks.
+    sums = [
+        float(rows[name].to_numpy().sum(dtype=np.float64)) for name in _probability_columns(classes)
+    ]
+    return sums if len(classes) > 2 else [len(rows) - sums[0], *sums]
+
+
+def _probability_columns(classes: Sequence[str]) -> list[str]:
+    """Of two classes that of the second, else those of all."""
+    names: list[str] = answer_schema(classes).names
+    return names[:1] if len(classes) == 2 else names[: len(classes)]
+
+
 def read_part(
-    content: bytes, name: str, plan: str, rows: int, pieces: int, classes: int
+    content: bytes, name: str, plan: str, rows: int, pieces: int, classes: Sequence[str]
 ) -> PartResult:
     """What the content of a part's file says of itself. Its checksum is verified.
 
@@ -58,7 +79,7 @@ def read_part(
         plan: SHA-256 of the plan's file, in hex.
         rows: input rows of the part, as planned.
         pieces: of the part.
-        classes: of the model.
+        classes: names of the model's classes.
 
     Raises ValueError, TypeError, KeyError, OSError or an Arrow error if it is not that part.
     """
@@ -81,11 +102,15 @@ def read_part(
         file=fingerprint(content),
         rejected_file=rejected and WrittenFile(int(rejected[0]), str(rejected[1])),
     )
-    if len(result.histogram) != BINS or len(result.answers) != ClassRows(classes).length(pieces):
+    layout = ClassRows(len(classes))
+    if len(result.histogram) != BINS or len(result.answers) != layout.length(pieces):
         raise ValueError("its footer is incomplete")
     if bool(counts.rejected) != bool(rejected):
         raise ValueError("its footer contradicts itself")
-    return result
+    if len(classes) > MAX_PROBABILITY_COLUMNS:
+        return result
+    answers = file.read(_probability_columns(classes), use_threads=False)
+    return replace(result, probability_sums=probability_sums(answers, classes))
 
 
 def with_times(result: PartResult, modified: int, rejected_modified: int) -> PartResult:

@@ -18,10 +18,10 @@ from pipelines.scoring.part_data import (
     PartTask,
     TokenizedPart,
 )
-from pipelines.scoring.part_file import part_content
+from pipelines.scoring.part_file import part_content, probability_sums
 from pipelines.scoring.sealed_parquet import parquet_content
 from pipelines.scoring.verify import PartCheck, verify
-from sentiment.answers import MAX_PROBABILITY_COLUMNS, answers
+from sentiment.answers import answers
 from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.model.inference import Inference
@@ -32,17 +32,6 @@ def _wordless(ids: np.ndarray, offsets: np.ndarray) -> int:
     """How many texts have no token that the vocabulary has: int32[tokens], int64[texts + 1]."""
     known = np.concatenate([[0], np.cumsum(ids != UNKNOWN)])[offsets]
     return int(np.count_nonzero(np.diff(known) == 0))
-
-
-def _probability_sums(answers: pa.Table, classes: int) -> list[float] | None:
-    """The sum of each class's probabilities, given the columns of `sentiment.answers`; None: of so
-    many classes they have no column each."""
-    if classes > MAX_PROBABILITY_COLUMNS:
-        return None
-    shown = 1 if classes == 2 else classes
-    # Not Arrow's sum: it depends on how the values are cut into chunks.
-    sums = [float(answers[k].to_numpy().sum(dtype=np.float64)) for k in range(shown)]
-    return sums if classes > 2 else [len(answers) - sums[0], *sums]
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ class PartScorer:
             reasons=dict(part.reasons),
             by=count_by(part.kept, self.by, scored.winners, len(self.classes)),
             wordless=_wordless(part.ids, part.offsets),
-            probability_sums=_probability_sums(scored.columns, len(self.classes)),
+            probability_sums=probability_sums(scored.columns, self.classes.names),
         )
         rejected = parquet_content(part.rejected) if len(part.rejected) else None
         try:
@@ -113,7 +102,7 @@ class PartScorer:
             pieces=len(task.pieces),
             classes=self.classes.names,
             by=self.by,
-            sha256="",
+            recorded=None,
             modified=modified,
             rejected_modified=self.write.modified(task.name, "_rejected"),
         )

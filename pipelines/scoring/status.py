@@ -45,8 +45,8 @@ class Run:
 @dataclass(frozen=True)
 class StatusConfig:
     """Show what a scored output has, and what each run did: when it began, in local time, the
-    number of the plan that it made, which rows in _rejected/ name, how long it took, the rows that
-    it scored, rejected and removed to follow the input, and how it ended."""
+    number of the plan that it made, which rows in _rejected/ name, how long it took without its
+    report, the rows that it scored, rejected and removed to follow the input, and how it ended."""
 
     output: Positional[str]
     """Directory or URI of the output."""
@@ -190,12 +190,15 @@ def _accepted(record: dict[str, Any]) -> Iterator[str]:
 def _now(output: Output) -> str:
     """A line about what the output has."""
     totals = output.records.totals()
+    # A job that is killed leaves parts of its last seconds without a record.
+    uncounted = int(np.count_nonzero(output.is_done & (output.comparison.record < 0)))
     parts = [
-        quantity(int(output.plans.known.is_current.sum()), "shard"),
+        quantity(int(np.count_nonzero(output.plans.known.is_read)), "shard"),
         quantity(len(output.plans.names), "part"),
         f"{quantity(totals.counts['rows'], 'row')} scored",
         f"{totals.counts['rejected']:,} rejected",
         shares(output.plans.classes, totals.classes),
+        f"without {quantity(uncounted, 'part')} not counted yet" if uncounted else "",
     ]
     return f"In all: {', '.join(printable(part) for part in parts if part)}"
 

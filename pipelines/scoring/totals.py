@@ -51,6 +51,8 @@ class Totals:
     """Rows scored in those parts: earlier versions did not count."""
     mean_probabilities: npt.NDArray[np.float64] | None
     """float64[classes]: over the rows of parts in which they were summed up; None: of none."""
+    mean_of: int
+    """Rows scored in those parts: earlier versions did not sum up."""
 
     @staticmethod
     def of(
@@ -85,6 +87,7 @@ class Totals:
             shard_rows.append(rows_of)
             class_rows += of_classes
         table = table.filter(pa.array(recorded))
+        summed = table.filter(table["probability_sums"].is_valid())
         histograms = pc.list_flatten(table["histogram"]).to_numpy(zero_copy_only=False)
         return Totals(
             counts=Counter({name: pc.sum(table[name]).as_py() or 0 for name in COUNTS}),
@@ -95,14 +98,18 @@ class Totals:
             shard_rows=shard_rows,
             reasons=_reasons(table["reasons"]),
             wordless=pc.sum(table["wordless"]).as_py() or 0,
-            mean_probabilities=_mean_probabilities(table, classes),
-            wordless_of=pc.sum(table["rows"].filter(table["wordless"].is_valid())).as_py() or 0,
+            wordless_of=_rows(table.filter(table["wordless"].is_valid())),
+            mean_probabilities=_mean_probabilities(summed, classes),
+            mean_of=_rows(summed),
         )
 
 
+def _rows(records: pa.Table) -> int:
+    return pc.sum(records["rows"]).as_py() or 0
+
+
 def _mean_probabilities(records: pa.Table, classes: int) -> npt.NDArray[np.float64] | None:
-    records = records.filter(records["probability_sums"].is_valid())
-    rows = pc.sum(records["rows"]).as_py() or 0
+    rows = _rows(records)
     if not rows:
         return None
     sums = pc.list_flatten(records["probability_sums"]).to_numpy(zero_copy_only=False)

@@ -138,7 +138,7 @@ def test_the_numbers_are_those_of_the_parts(scored):
     )
     shares = f"{1 - positive.mean():.1%} negative, {positive.mean():.1%} positive. The texts differ"
     assert page.seen[1].startswith(f"{said}{shares}")
-    assert f"4 shards were scored into {scored}/scored with " in page.seen[1]
+    assert f"3 shards were scored into {scored}/scored with " in page.seen[1]
     facts = {"rows scored": f"{len(parts):,}", "positive": f"{positive.mean():.1%}"}
     facts |= {"rows rejected": f"{rejected['row'].count()}", "texts truncated": "0"}
     facts |= {"shards that could not be read": "1", "tokens": f"{len(ids):,}"}

@@ -241,8 +241,20 @@ def test_a_shard_that_was_not_read_is_named_though_that_was_accepted(tmp_path, w
         lambda: status.main(status.StatusConfig(str(lake.scored))),
     ):
         look()
-        (line,) = [each for each in capsys.readouterr().out.splitlines() if "bad.parquet" in each]
+        lines = capsys.readouterr().out.splitlines()
+        (line,) = [each for each in lines if "bad.parquet" in each]
         assert line.startswith("Not read: ")
+    (now,) = [line for line in lines if line.startswith("In all: ")]
+    assert now.startswith("In all: 1 shard, 1 part, 2 rows scored, ")
+
+
+def test_parts_of_a_job_that_was_killed_are_said_to_be_uncounted(lake, capsys):
+    (lake.scored / "_manifest" / "parts-00000.parquet").unlink()
+    (lake.scored / "part-000001.parquet").unlink()
+    with pytest.raises(Failure, match=r"^1 part of .* missing"):
+        status.main(status.StatusConfig(str(lake.scored)))
+    (now,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith("In all: ")]
+    assert re.search(r"3 parts, 1 row scored, 1 rejected, .*, without 1 part not counted yet$", now)
 
 
 def test_a_copy_is_said_to_have_other_times(lake):

@@ -17,10 +17,12 @@ import pytest
 from pipelines import score
 from pipelines.console import command
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import TooManyRejected, main
 from sentiment.checkpoint import save
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint
+from testing.lake import Lake
 
 LEARNT = {"rows": 100, "truncated": 0, "tokens": 1000, "unknown": 0}
 SECRET = "Ms Jones"
@@ -188,3 +190,22 @@ def test_a_reader_that_goes_away_costs_no_row(nights, run_score):
     with open(writing, "w") as stream:
         assert run_score(stream) == 0
     assert (nights / "scored" / "_SUCCESS").exists()
+
+
+def test_the_time_of_scoring_begins_when_there_is_what_scores(tmp_path, capsys):
+    """Else, where Ray starts for parts that are missing, the first lines tell a false rate."""
+    lake = Lake(tmp_path, save_checkpoint(tmp_path / "model"))
+    lake.put("a.csv", "1", "2")
+
+    class Started(LocalExecutor):
+        def require_room(self, number):
+            print("start")
+
+    lake.night()
+    (part,) = lake.scored.glob("part-*")
+    part.unlink()
+    said = lake.night(executor=Started())
+    assert [line for line in said.splitlines() if line == "start" or "Scoring 2" in line] == [
+        "start",
+        "Scoring 2 rows in 1 part ...",
+    ]

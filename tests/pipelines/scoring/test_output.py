@@ -74,9 +74,12 @@ def write_part(output, part):
         reasons={"bad": 1},
         rejected_file=write.write_rejected(part.name, parquet_content(rejected)),
     )
-    table = pa.table({"id": np.arange(rows)})
-    content = part_content(table, task, result, output.plans.digests[number], "m1")
+    content = part_content(scored(rows), task, result, output.plans.digests[number], "m1")
     return replace(result, file=write.commit(part.name, content))
+
+
+def scored(rows):
+    return pa.table({"id": np.arange(rows), "positive_probability": np.zeros(rows, np.float32)})
 
 
 def unknown(output, shards):
@@ -107,6 +110,20 @@ def output(directory):
     (directory / "_manifest" / REPORT).write_text("<html>")
     assert output.close()
     return Output(str(directory))
+
+
+def test_records_are_written_soon_but_take_no_time_worth_it(directory, monkeypatch):
+    output = Output(str(directory))
+    add(output)
+    first, second, *_ = (write_part(output, part) for part in output.plans.parts)
+    monkeypatch.setattr("pipelines.scoring.output.SAVE_SECONDS", 0)
+    output.add_result(first)
+    assert Output(str(directory)).records.totals().parts == 1
+    monkeypatch.setattr("pipelines.scoring.output.MAX_SAVE_SHARE", 1e-9)
+    output.add_result(second)
+    assert Output(str(directory)).records.totals().parts == 1
+    output.save()
+    assert Output(str(directory)).records.totals().parts == 2
 
 
 def tree(directory):
@@ -341,8 +358,7 @@ def test_rejected_rows_of_a_part_that_rejected_none_are_damage(output, directory
         part.name, PartCounts(rows=part.rows), histogram=[0] * BINS, answers=[part.rows, 0]
     )
     assert len(table) == part.rows - 1
-    table = pa.table({"id": np.arange(part.rows)})
-    content = part_content(table, task, result, output.plans.digests[0], "m1")
+    content = part_content(scored(part.rows), task, result, output.plans.digests[0], "m1")
     (directory / "part-000001.parquet").write_bytes(content)
     assert removed(Output(str(directory))) == ["part-000001"]
     assert not (directory / "_rejected" / "part-000001.parquet").exists()
