@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from pipelines.cluster.submitted import require_lasting
 from pipelines.console import command
+from pipelines.errors import Failure
 from sentiment import checkpoint, storage
+from sentiment.arrow_errors import without_details
 from sentiment.checkpoint import Checkpoint
+from sentiment.errors import on_one_line
 
 MODEL, TOKENIZER, REFERENCE = "model.onnx", "tokenizer.json", "tokenizer.py"
 
@@ -32,6 +36,7 @@ def main(config: ExportConfig) -> None:
     """Load the checkpoint and write the files; the model last."""
     from sentiment.model.onnx_graph import onnx_model
 
+    require_lasting(config.output, "--output")
     trained = checkpoint.load(config.checkpoints_dir)
     model = onnx_model(trained).SerializeToString()
     storage.require_writable(config.output, "--output")
@@ -40,10 +45,18 @@ def main(config: ExportConfig) -> None:
         TOKENIZER: tokenizer_file(trained),
         MODEL: model,
     }
-    # The model of an earlier export answers otherwise with the tokenizer of this one.
-    storage.remove_if_there(storage.join(config.output, MODEL))
-    for name, content in contents.items():
-        storage.write(storage.join(config.output, name), content)
+    try:
+        # The model of an earlier export answers otherwise with the tokenizer of this one.
+        storage.remove_if_there(storage.join(config.output, MODEL))
+        for name, content in contents.items():
+            storage.write(storage.join(config.output, name), content)
+    except IsADirectoryError:
+        raise  # Its message names the directory that is in the way.
+    except OSError as error:
+        reason = without_details(on_one_line(error))
+        raise Failure(
+            f"--output {config.output} cannot be written: {reason}: run the same command again"
+        ) from error
     print(f"Model:     {storage.join(config.output, MODEL)} ({len(model) / 1e6:,.1f} MB)")
     print(f"Tokenizer: {storage.join(config.output, TOKENIZER)}, for {REFERENCE} beside it")
 

@@ -1,7 +1,8 @@
 """Train the LSTM on labelled texts, data-parallel on Ray Train workers.
 
     python -m pipelines.train --data_dir data/crowdflower --num_workers 2
-    ray job submit -- python -m pipelines.train --data_dir s3://bucket/tweets --use_gpu
+    ray job submit -- python -m pipelines.train --data_dir s3://bucket/tweets --use_gpu \\
+        --checkpoints_root s3://bucket/models --summaries_dir s3://bucket/logs
 
 The job is `pipelines.training.job`.
 """

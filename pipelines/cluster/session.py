@@ -23,10 +23,10 @@ from pipelines.cluster.ray_internals import (
     settings_kept,
 )
 from pipelines.console import command
-from pipelines.console.terminal import say
+from pipelines.console.terminal import printable, say
 from pipelines.console.waiting import waiting
 from pipelines.errors import Failure
-from sentiment.errors import on_one_line
+from sentiment.errors import InputError, on_one_line
 
 MAX_CONNECT_SECONDS = 45.0
 """How long the address of a cluster is tried."""
@@ -56,6 +56,8 @@ def session(verbose: bool = False) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        _require_temporary()
     if address not in ("local", "auto") and "://" not in address:
         require_answer(address, MAX_CONNECT_SECONDS)
     with _of_program(address, verbose) if command.is_program() else _of_caller(address, verbose):
@@ -206,13 +208,29 @@ def _set_token() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex()
 
 
+def _temporary() -> tuple[str, str]:
+    """The variable that says where a local Ray writes, and the directory.
+
+    Python's `tempfile` would choose another directory if it cannot write there.
+    """
+    variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    return variable, os.environ.get(variable) or "/tmp"
+
+
+def _require_temporary() -> None:
+    """Raise InputError if a local Ray could not have its files where it wants to."""
+    variable, directory = _temporary()
+    if not directory.isascii() or not os.path.isabs(directory):
+        raise InputError(
+            f"{variable}={printable(directory)}: Ray needs an absolute path in ASCII: {_REMEDY}"
+        )
+
+
 def _why_not_started(error: Exception, address: str) -> str:
     message = f"Ray did not start, or did not answer: {on_one_line(error)}"
     if address != "local":
         return f"{message}; RAY_ADDRESS is {address}: unset it to use this machine"
-    variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
-    # Where Ray writes. Python's `tempfile` would choose another directory if it cannot write there.
-    directory = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    variable, directory = _temporary()
     if "AF_UNIX" in message:
         return f"Ray did not start: {variable}={directory} is too long for its sockets: {_REMEDY}"
     causes = (error, error.__cause__, error.__context__)

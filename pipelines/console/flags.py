@@ -28,6 +28,10 @@ from sentiment.errors import InputError
 
 Config = TypeVar("Config")
 
+PATHS = ("input", "output", "config", "unlabelled", "initial_checkpoint", "initial_vectors")
+PATH_ENDINGS = ("_dir", "_root", "_file")
+"""Names of flags that have paths."""
+
 MAX_HELP_COLUMNS = 100
 """Longer lines of text are hard to read, however wide the terminal is."""
 
@@ -73,7 +77,15 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
     values: dict[str, Any] = vars(parsed)
     for title in getattr(config, "GROUPS", {}):
         values |= vars(values.pop(title))
+    for name, value in values.items():
+        if _is_path(name) and "" in (value, *(value if isinstance(value, tuple) else ())):
+            raise InputError(f"--{name} has an empty path: is a variable of the shell not set?")
     return config(**values)
+
+
+def _is_path(name: str) -> bool:
+    """Whether a flag has paths, as its name tells."""
+    return name in PATHS or name.endswith(PATH_ENDINGS)
 
 
 def _require_names(config: type, program: str, arguments: Sequence[str]) -> None:

@@ -11,10 +11,11 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
+from pipelines.cluster.submitted import require_lasting
 from pipelines.console.extras import require_module
 from pipelines.console.terminal import printable, quantity, quietly, say, warn
 from pipelines.console.waiting import compiling_said, waiting
-from pipelines.errors import Failure
+from pipelines.errors import Failure, Unavailable
 from pipelines.reports.drift import drift_warnings
 from pipelines.scoring.acceptance import Unaccepted, unaccepted
 from pipelines.scoring.by_value import require_countable
@@ -83,6 +84,7 @@ def main(config: ScoreConfig) -> Scored:
 
 
 def _score(config: ScoreConfig) -> Scored:
+    require_lasting(config.output, "--output")
     if config.use_gpu:
         require_module("tensorflow")
     with waiting(f"Loading the model of {config.checkpoints_dir}"):
@@ -324,7 +326,9 @@ def _score_missing(
         with suppress(OSError, Failure):
             output.save()
     if record.failed_parts:
-        output.look()  # Raises if another program has overwritten the output.
+        # Raises if another program has overwritten the output. Whether one did may not be known.
+        with suppress(Unavailable):
+            output.look()
         rest = ", and the rest was not tried" if failed_in_a_row == MAX_FAILED_IN_A_ROW else ""
         failed = f"{record.failed_parts:,} of {quantity(number, 'part')}"
         if not config.sync and lacks_input(output, shards):

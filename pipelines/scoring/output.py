@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.errors import Failure
+from pipelines.errors import Failure, Unavailable
 from pipelines.scoring import fence, manifest
 from pipelines.scoring.comparison import UNREADABLE_SHARDS, compare
 from pipelines.scoring.file_listing import Listing
@@ -108,8 +108,8 @@ class Output:
     def look(self) -> None:
         """Refresh the snapshot: other programs may plan and score at the same time.
 
-        Raises InputError if the directory cannot be read, and Failure if it is gone or another
-        program has overwritten it.
+        Raises InputError if the directory cannot be read, Unavailable if it could be read before,
+        and Failure if it is gone or another program has overwritten it.
         """
         with self._reading():
             # Parts are listed before plans are read, so every part that is seen has its plan. They
@@ -469,19 +469,22 @@ class Output:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Context manager: turn OSErrors into a line about the directory: a Failure, or an
-        InputError if it will not be readable another time, either."""
+        """Context manager: turn OSErrors into a line about the directory: Unavailable, or an
+        InputError if it could never be read and will not be another time, either."""
         try:
             yield
         except OSError as error:
-            message = without_details(on_one_line(error))
+            message = (
+                f"--output {self.directory} cannot be read: {without_details(on_one_line(error))}"
+            )
             is_misuse = isinstance(error, PermissionError | NotADirectoryError)
-            # Of a bucket's errors, only those of its server pass: not a wrong name or key.
+            # Of a bucket's errors, only those of its server pass: not a wrong name or key. But keys
+            # that were right may have expired.
             if is_misuse or ("://" in self.directory and not is_outage(error)):
-                raise InputError(f"--output {self.directory} cannot be read: {message}") from error
-            raise Failure(
-                f"--output {self.directory} cannot be read: {message}: run the same command again"
-            ) from error
+                if not self.plans:
+                    raise InputError(message) from error
+                message += "; if its keys have expired, renew them"
+            raise Unavailable(message) from error
 
 
 def require_own(directory: str) -> None:

@@ -6,6 +6,7 @@ Shards -> cache of token ids (`cache`) -> batches (`batches`) -> steps (`loop`) 
 import time
 from dataclasses import replace
 
+from pipelines.cluster.submitted import require_lasting
 from pipelines.console.terminal import printable, say, warn
 from pipelines.console.waiting import compiling_said, waiting
 from pipelines.sources.labelled import LabelledReader
@@ -44,6 +45,8 @@ def main(config: TrainConfig) -> str:
 
     Raises InputError for flags and rows that cannot be used, Failure where training fails.
     """
+    require_lasting(config.checkpoints_root, "--checkpoints_root")
+    require_lasting(config.summaries_dir, "--summaries_dir")
     stop_words = read_stop_words(config.stopwords_file)
     initial = None
     if config.initial_checkpoint is not None:

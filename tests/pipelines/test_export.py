@@ -12,6 +12,7 @@ import pytest
 
 import sentiment
 from pipelines import export
+from pipelines.errors import Failure
 from pipelines.export import ExportConfig
 from sentiment import checkpoint, storage
 from sentiment.checkpoint import Checkpoint
@@ -87,9 +88,16 @@ def test_an_export_that_is_broken_off_leaves_no_model(here, monkeypatch, fails):
         write(path, content)
 
     monkeypatch.setattr(storage, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(Failure, match=r"^--output exported cannot be written: .*No space left"):
         export.main(ExportConfig("checkpoints/reviews", "exported"))
     assert not Path("exported", "model.onnx").exists()
     monkeypatch.setattr(storage, "write", write)
     export.main(ExportConfig("checkpoints/reviews", "exported"))
     assert Path("exported", "model.onnx").exists()
+
+
+def test_a_directory_in_the_way_of_the_model_is_named(here):
+    Path("exported", "model.onnx").unlink()
+    Path("exported", "model.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"model\.onnx"):
+        export.main(ExportConfig("checkpoints/reviews", "exported"))

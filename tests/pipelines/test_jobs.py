@@ -201,8 +201,9 @@ def test_what_is_uploaded_is_the_code_and_runs_there(head):
     """A program of it, whose exit code and last line come back; its driver and its workers."""
     upload = ("submit", "--working-dir", ".", "--", "python")
     misuse = head.job(*upload, *train(head.root, "--epocs", 2))
-    assert misuse.returncode
+    assert misuse.returncode == 1
     assert "error: there is no flag --epocs: did you mean --epochs?" in said(misuse)
+    assert "failed with exit code 2" in misuse.stdout + misuse.stderr
 
     temporary = Path(head.environment["RAY_TMPDIR"])
     packages = temporary.rglob("working_dir_files/_ray_pkg_*")
@@ -212,6 +213,11 @@ def test_what_is_uploaded_is_the_code_and_runs_there(head):
     assert {"pipelines", "sentiment"} < {path.relative_to(uploaded).parts[0] for path in files}
     assert uploaded / "pipelines" / "training" / "stopwords.txt" in files
     assert sum(path.stat().st_size for path in files) < 2**21
+
+    lost = head.job(*upload, *train(head.root, "--checkpoints_root", "models"))
+    assert lost.returncode
+    copy = f"--checkpoints_root models would be in this job's copy of the code, below {uploaded}, "
+    assert any(line.startswith(f"error: {copy}") for line in said(lost))
 
     where = temporary / "where.py"
     where.write_text(WHERE_CODE_IS)

@@ -14,6 +14,7 @@ from pipelines.cluster import session
 from pipelines.cluster.ray_internals import settings_kept
 from pipelines.cluster.session import require_answer
 from pipelines.errors import Failure
+from sentiment.errors import InputError
 from testing.waiting import wait_until
 
 PROGRAM = """
@@ -168,3 +169,13 @@ def test_a_directory_that_ray_cannot_use_is_named_with_the_variable_to_set(
     assert done.stderr.count("\n") == 1
     assert value in done.stderr
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(("variable", "value"), [("TMPDIR", "/tmp/tü"), ("RAY_TMPDIR", "tmp")])
+def test_a_directory_of_which_ray_would_not_tell_is_refused(variable, value, monkeypatch):
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    said = f"^{variable}={value}: Ray needs an absolute path in ASCII: set RAY_TMPDIR to"
+    with pytest.raises(InputError, match=said), session.session():
+        pass

@@ -15,6 +15,7 @@ import pytest
 from pipelines import score, train
 from pipelines.console import command
 from pipelines.console.flag_values import require
+from pipelines.console.flags import parse
 from pipelines.console.terminal import require_streams
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
@@ -312,6 +313,21 @@ def test_a_flag_that_is_nearly_right_is_suggested(program):
     assert done.stderr == "error: there is no flag --row_a_part: did you mean --rows_a_part?\n"
     # As are those that tyro understands: with - for _, = for a space, and no_ before a switch.
     assert "rows_a_part=4" in program("--what=nothing", "--rows-a-part", "4").stdout
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "name"),
+    [
+        (ScoreConfig, ["--checkpoints_dir", "a", "--input", "b", "", "--output", "c"], "input"),
+        (ScoreConfig, ["--checkpoints_dir", "a", "--input", "b", "--output", ""], "output"),
+        (TrainConfig, ["--checkpoints_root="], "checkpoints_root"),
+    ],
+)
+def test_a_path_from_a_variable_that_is_not_set_is_refused(config, flags, name):
+    with pytest.raises(
+        InputError, match=f"^--{name} has an empty path: is a variable of the shell"
+    ):
+        parse(config, "program", "", flags)
 
 
 @pytest.mark.process

@@ -10,10 +10,12 @@ from pipelines.errors import Failure, Unavailable
 from pipelines.scoring import part_worker
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
+from pipelines.scoring.file_listing import Listing
 from pipelines.scoring.job import PartsFailed, run
 from pipelines.scoring.output import Output
 from pipelines.sources.listing import find_shards
 from sentiment.checkpoint import load
+from sentiment.errors import InputError
 from testing.faulty_files import Faults, faulty
 from testing.generated import save_checkpoint, write_shards
 from testing.programs import contents
@@ -113,6 +115,32 @@ def test_parts_that_fail_are_named_and_the_others_are_done(root, tmp_path):
     assert len(list((tmp_path / "scored").glob("part-*"))) == 5
     score(root, str(tmp_path / "scored"))
     assert contents(tmp_path / "scored") == contents(root / "whole")
+
+
+def test_an_output_whose_keys_expire_fails_and_is_no_misuse(root, tmp_path, monkeypatch):
+    """The parts are what failed; and whoever tries again while the exit code is 1 goes on."""
+    shard = sorted((root / "corpus").iterdir())[3]
+    expired = OSError("AWS Error UNKNOWN during ListObjectsV2 operation: ExpiredToken")
+    below = Listing.below
+
+    def listed(directory):
+        if len(list((tmp_path / "scored").glob("part-*"))) == 5:
+            raise PermissionError(str(expired))
+        return below(directory)
+
+    monkeypatch.setattr(Listing, "below", listed)
+    with (
+        faulty(Faults("open", expired, after=1), str(shard)),
+        pytest.raises(PartsFailed, match=r"^1 of 6 parts failed; the first: part-000003 of "),
+    ):
+        score(root, str(tmp_path / "scored"))
+    monkeypatch.undo()
+    output = Output(str(tmp_path / "scored"))
+    monkeypatch.setattr(Listing, "below", listed)
+    with pytest.raises(Unavailable, match=r"ExpiredToken; if its keys have expired, renew them$"):
+        output.look()
+    with pytest.raises(InputError, match=r"ExpiredToken$"):
+        Output(str(tmp_path / "scored"))
 
 
 @pytest.mark.parametrize(
