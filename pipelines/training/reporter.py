@@ -77,7 +77,9 @@ class Reporter:
             logits: float32[n, K].
             weights: float32 arrays by name.
         """
-        probabilities = softmax(logits.astype(np.float64), axis=1)
+        # As the model answers when it is saved, and as its loss is measured.
+        divisor = validation["validation_temperature"] if self._settings.calibrate else 1.0
+        probabilities = softmax(logits.astype(np.float64) / divisor, axis=1)
         step = validation["step"]
         metrics = {
             "validation_loss": validation["validation_loss"],
