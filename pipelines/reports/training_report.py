@@ -128,8 +128,8 @@ def _training(results: EvaluationResults) -> Section:
     text = "The weights are those with the lowest validation loss."
     notes = (
         "If the validation loss rises while the training loss falls, the model overfits. Training "
-        "losses are averaged over neighbouring steps and measured with dropout, so they are higher "
-        "than validation losses of the same weights."
+        "losses are averaged over neighbouring steps and measured with dropout: dropout makes them "
+        "higher than validation losses of the same weights, overfitting lower."
     )
     return Section("Training", text, charts, notes=notes, is_narrow=True)
 

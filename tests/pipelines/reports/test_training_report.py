@@ -48,6 +48,7 @@ def test_the_report_says_what_was_measured(results, report):
     for words in ("200 held-out rows of corpora/tweets", "760 (39.5% positive)", "3.15.1"):
         assert words in text
     assert results.checkpoint.model_hash in text
+    assert "dropout makes them higher than validation losses of the same weights, overfitt" in text
     assert re.findall(r'alt="([^"]+)"', report.decode()) == CHARTS
     for label, name in enumerate(("negative", "positive")):
         counts = metrics.confusion[label]
