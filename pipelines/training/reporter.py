@@ -41,7 +41,8 @@ class Reporter:
         self._summaries = Summaries(settings.summaries, progress.step)
         if not progress.step:
             self._summaries.graph(trainer.graph())
-            self._summaries.hparams(settings.flags)
+        # Also of a run that goes on: steps, patience and workers may be others now.
+        self._summaries.hparams(settings.flags)
         self._since = time.perf_counter()
 
     def steps(self, last: int, losses: "list[tf.Tensor]", rate: float) -> None:

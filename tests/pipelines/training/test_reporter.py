@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from pipelines.training.reporter import Reporter
 from pipelines.training.resume_state import RunProgress
-from pipelines.training.validation import measure
+from pipelines.training.validation import Validation, measure
 
 
 def begin(directory, progress: RunProgress | None = None, **settings: object) -> Reporter:
@@ -47,3 +48,35 @@ def test_precision_recall_curves_are_of_the_probabilities_of_the_model_that_is_s
         positive = probabilities >= number / (len(true) - 1)
         assert true[number] == labels[positive].sum()
         assert false[number] == (1 - labels[positive]).sum()
+
+
+TARGETS, LOGITS = np.eye(2, dtype="f4"), np.eye(2, dtype="f4")
+
+
+def validated(reporter: Reporter, step: int) -> Validation:
+    """Take the steps until this one, and validate."""
+    reporter.steps(step, [0.5], 0.01)
+    validation = measure(step, TARGETS, LOGITS, False)
+    reporter.validation(validation, TARGETS, LOGITS, {})
+    return validation
+
+
+def shown_flags(directory) -> dict[str, float]:
+    """The only record of flags that TensorBoard finds."""
+    (content,) = read(directory).PluginTagToContent("hparams").values()
+    session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    return {name: value.number_value for name, value in session.hparams.items()}
+
+
+def test_flags_are_those_of_the_last_start(tmp_path):
+    first = validated(begin(tmp_path), 10)
+    assert shown_flags(tmp_path) == {"train_steps": 10}
+    progress = RunProgress().after(first)
+    for steps in (10, 20):
+        reporter = begin(tmp_path, progress, steps=steps, flags={"train_steps": steps})
+        assert shown_flags(tmp_path) == {"train_steps": steps}
+    validated(reporter, 20)
+    assert shown_flags(tmp_path) == {"train_steps": 20}
+    assert [event.step for event in read(tmp_path).Tensors("validation/loss")] == [10, 20]
+    files = sorted(path.name[-3:] for path in tmp_path.glob("events*"))
+    assert files == ["000", "010", "020"]
