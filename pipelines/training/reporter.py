@@ -90,7 +90,9 @@ class Reporter:
         }
         labels = targets.argmax(axis=1)
         classes = self._settings.corpus.classes
-        self._summaries.validation(step, metrics, labels, probabilities, classes, weights)
+        also = " and the training rows, cross-fitted" if self._settings.cross_fits else ""
+        about = f"On the validation rows{also}. Accuracy is that of the most probable class."
+        self._summaries.validation(step, metrics, labels, probabilities, classes, weights, about)
         self._summaries.save(step)
 
     def saved(self, validation: Validation) -> None:

@@ -94,6 +94,7 @@ class Summaries:
         probabilities: np.ndarray,
         classes: Sequence[str],
         weights: Mapping[str, np.ndarray],
+        about: str = "",
     ) -> None:
         """Add a validation: metrics, precision-recall curves, and histograms of the weights.
 
@@ -107,11 +108,12 @@ class Summaries:
             probabilities: float64[n, K].
             classes: names of the K classes.
             weights: float arrays by name.
+            about: what TensorBoard says of the metrics and curves: of which rows they are.
         """
         self._lines.append({"step": step, **metrics})
         for name, value in metrics.items():
             tag = f"validation/{name.removeprefix('validation_')}"
-            self._summary(step, scalar_pb(tag, value))
+            self._summary(step, scalar_pb(tag, value, about))
         # A model that diverged has NaN or inf: then no curve, and histograms of the finite weights.
         if np.isfinite(probabilities).all():
             curves = {"validation": 1}
@@ -120,7 +122,7 @@ class Summaries:
                 frequent = np.argsort(-rows, kind="stable")[:CURVE_CLASSES]
                 curves = {f"validation/{classes[k]}": int(k) for k in frequent}
             for name, k in curves.items():
-                curve = pr_curves.pb(name, labels == k, probabilities[:, k])
+                curve = pr_curves.pb(name, labels == k, probabilities[:, k], description=about)
                 # From TensorBoard's own class to TensorFlow's class of the same message.
                 self._summary(step, Summary.FromString(curve.SerializeToString()))
         for name, values in weights.items():

@@ -68,6 +68,15 @@ def shown_flags(directory) -> dict[str, float]:
     return {name: value.number_value for name, value in session.hparams.items()}
 
 
+@pytest.mark.parametrize("cross_fits", [False, True])
+def test_the_rows_of_a_validation_are_said(tmp_path, cross_fits):
+    validated(begin(tmp_path, cross_fits=cross_fits), 10)
+    also = " and the training rows, cross-fitted" if cross_fits else ""
+    said = f"On the validation rows{also}. Accuracy is that of the most probable class."
+    for tag in ("validation/accuracy", "validation/loss", "validation/pr_curves"):
+        assert read(tmp_path).SummaryMetadata(tag).summary_description == said
+
+
 def test_flags_are_those_of_the_last_start(tmp_path):
     first = validated(begin(tmp_path), 10)
     assert shown_flags(tmp_path) == {"train_steps": 10}
