@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MIN_UNKNOWN_EXCESS, MAX_UNKNOWN_EXCESS = 0.02, 0.1
-"""Warn if the share of unknown tokens is more than twice that of the training texts; these bounds
-limit how far above it the threshold is. For comparison: 2.0% of the tokens were unknown in the
-tweets of a training run, 2.9% in its held-out tweets, 5.5% in film reviews."""
+"""Warn if the share of unknown tokens is more than twice that of the training texts, or of the
+validation texts if it is larger there; these bounds limit how far above it the threshold is. For
+comparison: 2.0% of the tokens were unknown in the tweets of a training run, 2.9% in its held-out
+tweets, 5.5% in film reviews."""
 
 MAX_TRUNCATED_EXCESS = 0.01
 """Warn if the share of truncated texts exceeds that of the training texts by more."""
