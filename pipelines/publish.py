@@ -137,7 +137,7 @@ def _commit(config: PublishConfig, trained: Checkpoint, contents: dict[str, byte
         return str(commit.commit_url)
     except errors.LocalTokenNotFoundError as error:
         raise InputError(f"{_NO_ACCESS} {config.repo}: {_LOG_IN}") from error
-    except Exception as error:  # Also those of the HTTP client, which is not ours to know.
+    except Exception as error:  # Also those of the HTTP client.
         status = getattr(getattr(error, "response", None), "status_code", None)
         reason = printable(f"{on_one_line(error):.300}")
         if status in (401, 403, 404):
@@ -183,8 +183,10 @@ def _notes_of_the_hub() -> Iterator[None]:
 
 
 def _timed_out(error: BaseException | None) -> bool:
-    """Whether an error comes from a server's silence."""
-    while error is not None and "timed out" not in str(error):
+    """Whether an error, or what caused it, is a server's silence."""
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # Lazy.
+
+    while error is not None and not isinstance(error, httpx.TimeoutException):
         error = error.__cause__
     return error is not None
 

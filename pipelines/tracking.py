@@ -77,6 +77,8 @@ class MlflowRun:
             ) from error
         self.lost = 0
         """Calls that failed."""
+        self.is_new = True
+        """Whether it was created, and not found."""
         self._id = ""
         self._call(lambda: self._open(experiment, name, tags, continues))
 
@@ -146,6 +148,7 @@ class MlflowRun:
         found = continues and client.search_runs([number], " AND ".join(conditions), max_results=1)
         if found:
             run = found[0].info.run_id
+            self.is_new = False
             client.update_run(run, "RUNNING")
         else:
             run = client.create_run(number, tags=dict(tags), run_name=run_name).info.run_id

@@ -82,9 +82,11 @@ def _is_there(place: Path, corpus: str) -> bool:
 def _workplace(place: Path, output: str) -> Iterator[Path]:
     """Context manager: a hidden directory beside `place`, for one process at a time.
 
-    After an error its files (partial downloads) stay for the next run; its directories go.
+    After an error its files (partial downloads) stay for the next run; its directories go, and so
+    do those above it that it has made.
     """
     work = place.with_name(f".{place.name}.partial")
+    made = [path for path in work.parents if not os.path.exists(path)]
     try:
         work.mkdir(parents=True, exist_ok=True)
         lock = os.open(work, os.O_RDONLY)
@@ -102,7 +104,8 @@ def _workplace(place: Path, output: str) -> Iterator[Path]:
         finally:
             _remove_directories(work)
             with suppress(OSError):  # Not empty: it holds a partial download.
-                work.rmdir()
+                for path in (work, *made):
+                    path.rmdir()
     finally:
         os.close(lock)
 

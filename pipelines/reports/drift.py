@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MIN_UNKNOWN_EXCESS, MAX_UNKNOWN_EXCESS = 0.02, 0.1
-"""Warn if the share of unknown tokens is more than twice that of the training texts; these bounds
-limit how far above it the threshold is. For comparison: 2.0% of the tokens were unknown in the
-tweets of a training run, 2.9% in its held-out tweets, 5.5% in film reviews."""
+"""Warn if the share of unknown tokens is more than twice that of the training texts, or of the
+validation texts if it is larger there; these bounds limit how far above it the threshold is. For
+comparison: 2.0% of the tokens were unknown in the tweets of a training run, 2.9% in its held-out
+tweets, 5.5% in film reviews."""
 
 MAX_TRUNCATED_EXCESS = 0.01
 """Warn if the share of truncated texts exceeds that of the training texts by more."""
@@ -22,6 +23,8 @@ class Drift:
     trained_unknown: float | None
     """The larger one of the shares in the texts that the model has learnt from, and in those of the
     same corpus that validated it."""
+    is_of_validation: bool
+    """Whether that is the share in the texts that validated it."""
     truncated: float | None
     """Texts that were truncated."""
     trained_truncated: float | None
@@ -34,9 +37,11 @@ class Drift:
         # Of the training texts themselves a vocabulary of rare words, too, lacks next to nothing.
         held_out = share(trained.get("validation_unknown"), trained.get("validation_tokens"))
         own = share(trained.get("unknown"), trained.get("tokens"))
+        is_of_validation = own is not None and held_out is not None and held_out > own
         return Drift(
             share(counts["unknown"], counts["tokens"]),
-            own if held_out is None or own is None else max(own, held_out),
+            held_out if is_of_validation else own,
+            is_of_validation,
             share(counts["truncated"], counts["rows"]),
             share(trained.get("truncated"), trained.get("rows")),
         )
@@ -47,9 +52,10 @@ class Drift:
         if self.unknown is not None and self.trained_unknown is not None:
             excess = min(max(self.trained_unknown, MIN_UNKNOWN_EXCESS), MAX_UNKNOWN_EXCESS)
             if self.unknown > self.trained_unknown + excess:
+                texts = "validation" if self.is_of_validation else "training"
                 warnings.append(
                     f"{self.unknown:.1%} of the tokens of these texts are not in the vocabulary; "
-                    f"of the training corpus it was {self.trained_unknown:.1%}. Above "
+                    f"of the {texts} texts it was {self.trained_unknown:.1%}. Above "
                     f"{self.trained_unknown + excess:.1%} the texts are probably of another kind, "
                     "and the predictions less reliable. Label some of them and measure the model "
                     "on those with pipelines.evaluate --data_dir."

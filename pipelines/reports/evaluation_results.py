@@ -191,11 +191,12 @@ class EvaluationResults:
         if len(network.lstms) == 2:
             reads = "reads texts forwards and backwards"
         names, labels = self.classes.names, run.labels
+        crossed = ", and the training rows, cross-fitted" if run.cross_fitted else ""
         return [
             ("corpus", corpus),
             ("columns", f"{flags['text_column']} (texts), {flags['label_column']} (labels)"),
             ("training rows", _count(labels.train, names)),
-            ("validation rows", _count(labels.validation, names)),
+            ("validation rows", _count(labels.validation, names) + crossed),
             ("held-out rows", _count(labels.test, names)),
             ("vocabulary", f"{network.words:,} tokens, {len(network.bigrams):,} bigrams"),
             ("stop words", f"{len(checkpoint.stop_words):,}"),

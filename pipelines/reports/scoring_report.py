@@ -143,8 +143,11 @@ def _drift(results: ScoringResults) -> Section:
     counts, training = results.counts, results.checkpoint.training
     drift = Drift.of(counts, training)
     trained = training.get("learnt", {})
+    trained_unknown = _shown(drift.trained_unknown)
+    if drift.is_of_validation:
+        trained_unknown += " (validation texts)"
     rows = [
-        ("Tokens not in the vocabulary", _shown(drift.unknown), _shown(drift.trained_unknown)),
+        ("Tokens not in the vocabulary", _shown(drift.unknown), trained_unknown),
         ("Truncated texts", _shown(drift.truncated), _shown(drift.trained_truncated)),
         (
             "Tokens per text",
@@ -158,8 +161,10 @@ def _drift(results: ScoringResults) -> Section:
         "and predictions for them are less reliable.",
         tables=[Table("Shares", ("", "these texts", "training texts"), rows, "lrr")],
         warnings=drift.warnings(results.max_tokens),
-        notes="The model knows the words that were frequent in its training texts. Tokens are "
-        "counted after truncation here, and before it in training.",
+        notes="The model knows the words that were frequent in its training texts, so that few of "
+        "their tokens are unknown. Where more are in the validation texts of the same corpus, "
+        "which it has not learnt, that share is shown. Tokens are counted after truncation here, "
+        "and before it in training.",
         is_narrow=True,
     )
 

@@ -114,7 +114,7 @@ def _training(results: EvaluationResults) -> Section:
         axes = figure.add_subplot(ylabel="accuracy", ylim=(0, 1.03))
         values = [point.validation_accuracy for point in validations]
         axes.plot(validated_steps, values, "o-", label="validation")
-        if counts := run.labels.validation:
+        if counts := _validated(run):
             majority = max(counts) / max(sum(counts), 1)
             axes.axhline(majority, color=GREY, linestyle="--", label="majority class")
         format_percent(axes)
@@ -123,15 +123,30 @@ def _training(results: EvaluationResults) -> Section:
     caption = f"Mean cross-entropy. Guessing gives {math.log(len(results.classes)):.2f}."
     charts = [draw_chart("Loss by step", caption, draw_losses)]
     if validations:
-        caption = "Accuracy on the validation rows."
+        also = " and the training rows, cross-fitted" if run.cross_fitted else ""
+        caption = f"Accuracy of the most probable class on the validation rows{also}."
+        if threshold := results.classes.threshold:
+            caption += f" The model's threshold, {threshold:g}, does not count here."
         charts.append(draw_chart("Validation accuracy by step", caption, draw_accuracy))
     text = "The weights are those with the lowest validation loss."
     notes = (
         "If the validation loss rises while the training loss falls, the model overfits. Training "
-        "losses are averaged over neighbouring steps and measured with dropout, so they are higher "
-        "than validation losses of the same weights."
+        "losses are averaged over neighbouring steps and measured with dropout: dropout makes them "
+        "higher than validation losses of the same weights, overfitting lower."
     )
+    if run.cross_fitted:
+        notes += (
+            " Few rows validate, so the training rows do, too: other models answer them that were "
+            "trained without them."
+        )
     return Section("Training", text, charts, notes=notes, is_narrow=True)
+
+
+def _validated(run: TrainingRun) -> list[int]:
+    """Rows of each class that a validation is of."""
+    if not run.cross_fitted:
+        return list(run.labels.validation)
+    return [sum(pair) for pair in zip(run.labels.validation, run.labels.train, strict=True)]
 
 
 def _comparison(results: EvaluationResults) -> Section:

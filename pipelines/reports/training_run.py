@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, InstanceOf
 
+from pipelines.sources.split import is_cross_fitted
 from sentiment import storage
 
 # The annotations are checked where a checkpoint's training.json is read, not here.
@@ -35,12 +36,13 @@ class LossPoint:
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """Metrics on the validation rows at a step."""
+    """Metrics on the validation rows at a step; see `TrainingRun.cross_fitted`."""
 
     step: Count
     validation_loss: Number
     """Mean cross-entropy in nats."""
     validation_accuracy: Number
+    """Of the most probable class."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ class TrainingRun:
     validations: Sequence[ValidationPoint] = ()
     versions: Mapping[Text, Text] = field(default_factory=dict)
     """Versions of the libraries that trained the model, by name."""
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether training rows, answered by models that did not learn them, validated as well."""
+        batch_size = self.flags.get("batch_size")
+        return isinstance(batch_size, int) and is_cross_fitted(
+            self.flags.get("calibrate") is True,
+            sum(self.labels.train),
+            sum(self.labels.validation),
+            batch_size,
+        )
 
 
 def origin_warning(flags: Mapping[str, object]) -> str:

@@ -80,7 +80,8 @@ def _threshold(config: TrainConfig, settings: Settings, network: Network) -> flo
         return None
     say(
         f"Threshold {chosen.threshold:.4f} for {positive}: precision {chosen.precision:.1%}, "
-        f"recall {chosen.recall:.1%} on {quantity(chosen.rows, 'validation row')}"
+        f"recall {chosen.recall:.1%}, accuracy {chosen.accuracy:.1%} on "
+        f"{quantity(chosen.rows, 'validation row')}"
     )
     return chosen.threshold
 

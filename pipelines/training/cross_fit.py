@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.sources.split import FOLDS
 from pipelines.training.batches import CachedRows
-from pipelines.training.settings import FOLDS, Settings
+from pipelines.training.settings import Settings
 from pipelines.training.validation import ValidationRows
 from sentiment.text.bigrams import Bigrams
 

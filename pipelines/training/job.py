@@ -158,9 +158,11 @@ def _train(
         if feed:
             feed.finish(checkpoint, {CONFIG: flags})
     best = checkpoint.training["best"]
+    # Validations know no threshold.
+    at = "" if checkpoint.classes.threshold is None else " at 0.5"
     say(
         f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
-        f"accuracy {best['validation_accuracy']:.1%}\n"
+        f"accuracy {best['validation_accuracy']:.1%}{at}\n"
         f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
     )
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pipelines.tracking import MODEL_TAG, MlflowRun, Point
 from pipelines.training import metrics_files
 from pipelines.training.config import TrainConfig
-from pipelines.training.run_directory import has_checkpoints, run_flags
+from pipelines.training.run_directory import CHANGING_FLAGS, has_checkpoints, run_flags
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 
@@ -16,6 +16,10 @@ POLL_SECONDS = 10.0
 
 RUN_TAG = "sentiment.run"
 """Tag of a run: the directory or URI of its training checkpoints."""
+
+FLAG_TAG = "sentiment."
+"""Begin of the tags of a run that went on: the flags of its last start that may be others then. Its
+parameters are those of the first start, as MLflow lets nobody change them."""
 
 
 class MlflowFeed:
@@ -88,10 +92,14 @@ def mlflow_feed(config: TrainConfig, name: str, runs: str) -> Iterator[MlflowFee
         yield None
         return
     directory = storage.join(runs, name)
-    is_resumed = has_checkpoints(directory)
-    run = MlflowRun(config.mlflow_experiment, name, {RUN_TAG: directory}, is_resumed)
-    if not is_resumed:
-        run.flags(run_flags(config))
+    continues = has_checkpoints(directory)
+    run = MlflowRun(config.mlflow_experiment, name, {RUN_TAG: directory}, continues)
+    flags = run_flags(config)
+    if run.is_new:
+        run.flags(flags)
+    else:
+        for flag in CHANGING_FLAGS:
+            run.tag(f"{FLAG_TAG}{flag}", str(flags[flag]))
     feed = MlflowFeed(run, storage.join(config.summaries_dir, name))
     status = "FAILED"
     try:

@@ -10,6 +10,7 @@ from pipelines.cluster.shared_directories import one_of_each_directory, require_
 from pipelines.console.terminal import printable, quantity, say, warn
 from pipelines.console.waiting import waiting
 from pipelines.sources.shard import Shard
+from pipelines.sources.split import FOLDS
 from pipelines.training.best_checkpoint import final_checkpoint
 from pipelines.training.cache import prepare
 from pipelines.training.cache_sample import frequent_bigrams
@@ -25,7 +26,7 @@ from pipelines.training.run_directory import (
     takes_more_steps,
     write_flags,
 )
-from pipelines.training.settings import FOLDS, Settings, make_settings
+from pipelines.training.settings import Settings, make_settings
 from pipelines.training.settings_files import preset_hint
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, require_size

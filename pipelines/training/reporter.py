@@ -41,7 +41,8 @@ class Reporter:
         self._summaries = Summaries(settings.summaries, progress.step)
         if not progress.step:
             self._summaries.graph(trainer.graph())
-            self._summaries.hparams(settings.flags)
+        # Also of a run that goes on: steps, patience and workers may be others now.
+        self._summaries.hparams(settings.flags)
         self._since = time.perf_counter()
 
     def steps(self, last: int, losses: "list[tf.Tensor]", rate: float) -> None:
@@ -77,7 +78,9 @@ class Reporter:
             logits: float32[n, K].
             weights: float32 arrays by name.
         """
-        probabilities = softmax(logits.astype(np.float64), axis=1)
+        # As the model answers when it is saved, and as its loss is measured.
+        divisor = validation["validation_temperature"] if self._settings.calibrate else 1.0
+        probabilities = softmax(logits.astype(np.float64) / divisor, axis=1)
         step = validation["step"]
         metrics = {
             "validation_loss": validation["validation_loss"],
@@ -87,7 +90,9 @@ class Reporter:
         }
         labels = targets.argmax(axis=1)
         classes = self._settings.corpus.classes
-        self._summaries.validation(step, metrics, labels, probabilities, classes, weights)
+        also = " and the training rows, cross-fitted" if self._settings.cross_fits else ""
+        about = f"On the validation rows{also}. Accuracy is that of the most probable class."
+        self._summaries.validation(step, metrics, labels, probabilities, classes, weights, about)
         self._summaries.save(step)
 
     def saved(self, validation: Validation) -> None:

@@ -51,6 +51,9 @@ STEP_FLAGS = ("train_steps", "epochs")
 WORKER_FLAGS = ("num_workers", "cpus_per_worker")
 """Flags that say on what a run trains. They may change; results then differ by rounding."""
 
+CHANGING_FLAGS = (*STEP_FLAGS, "early_stopping", *WORKER_FLAGS)
+"""Flags in which a run that goes on may differ from what it was started with."""
+
 
 @contextmanager
 def alone_in(run: str, name: str) -> Iterator[None]:
@@ -154,7 +157,7 @@ def changed_flags(
             continue
         now = f"--{name} is {_shown(flags, name)}"
         differs = f"{now}, but run {config.run_name} was started with {_shown(started, name)}"
-        if name not in (*STEP_FLAGS, "early_stopping", *WORKER_FLAGS):
+        if name not in CHANGING_FLAGS:
             raise InputError(
                 f"{differs}: resume it with the same flags, or choose another --run_name"
             )

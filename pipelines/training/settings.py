@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.sources.split import is_cross_fitted
 from pipelines.training.batches import CachedRows, TrainingBatches
 from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
@@ -12,12 +13,6 @@ from pipelines.training.run_directory import run_flags
 from sentiment import storage
 from sentiment.errors import InputError
 from sentiment.text.bigrams import Bigrams
-
-FOLDS = 5
-"""Of cross-fitting."""
-
-CROSS_FIT_BELOW = 150
-"""Validation rows. Twenty times as many train fast."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +76,9 @@ class Settings:
 
     @property
     def cross_fits(self) -> bool:
-        """Whether training rows validate as well, as too few others do for a temperature."""
+        """Whether training rows validate as well; see `is_cross_fitted`."""
         rows = self.corpus.rows
-        return (
-            self.calibrate
-            and rows["validation"] < CROSS_FIT_BELOW
-            and rows["train"] * (FOLDS - 1) // FOLDS > self.batch_size
-        )
+        return is_cross_fitted(self.calibrate, rows["train"], rows["validation"], self.batch_size)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""

@@ -2,7 +2,8 @@
 
 Each event file is a segment: all events between two validations, written at once, with its last
 step in its name. A run that resumes removes the segments of later steps and their lines in
-`metrics_files`. So each step occurs once, whenever the run was killed, on disks and in buckets.
+`metrics_files`. So each step occurs once, whenever the run was killed, on disks and in buckets. The
+flags are the segment of step 0, which each start of the run writes anew.
 
 TensorBoard's writers append to local files and cannot take steps back. Therefore this module, and
 no other, uses TensorBoard's protocol buffers; `test_tensorboard_logs.py` reads all of it with a
@@ -59,10 +60,13 @@ class Summaries:
 
     def graph(self, graph_def: bytes) -> None:
         """Add the graph of a training step, a serialized GraphDef. Call it once per run."""
-        self._write(Event(graph_def=graph_def))
+        self._segment.add(Event(graph_def=graph_def))
 
     def hparams(self, flags: Mapping[str, object]) -> None:
-        """Add the run's flags, by which TensorBoard compares runs. Call it once per run."""
+        """Write the run's flags, by which TensorBoard compares runs, over those of earlier starts.
+
+        Of several records of a run TensorBoard takes the first one.
+        """
         # None is left out: the text "None" would turn a column of numbers into one of text.
         values = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
@@ -70,7 +74,9 @@ class Summaries:
             if value is not None
         }
         trial = posixpath.basename(self._directory.rstrip("/"))
-        self._summary(0, hparams_pb(values, trial_id=trial))
+        segment = _Segment()
+        segment.add(Event(summary=hparams_pb(values, trial_id=trial)))
+        self._write(0, segment)
 
     def steps(self, first: int, losses: Sequence[float], **scalars: float) -> None:
         """Add the losses of steps `first`, `first + 1`, ..., and other scalars of the last step."""
@@ -88,6 +94,7 @@ class Summaries:
         probabilities: np.ndarray,
         classes: Sequence[str],
         weights: Mapping[str, np.ndarray],
+        about: str = "",
     ) -> None:
         """Add a validation: metrics, precision-recall curves, and histograms of the weights.
 
@@ -101,11 +108,12 @@ class Summaries:
             probabilities: float64[n, K].
             classes: names of the K classes.
             weights: float arrays by name.
+            about: what TensorBoard says of the metrics and curves: of which rows they are.
         """
         self._lines.append({"step": step, **metrics})
         for name, value in metrics.items():
             tag = f"validation/{name.removeprefix('validation_')}"
-            self._summary(step, scalar_pb(tag, value))
+            self._summary(step, scalar_pb(tag, value, about))
         # A model that diverged has NaN or inf: then no curve, and histograms of the finite weights.
         if np.isfinite(probabilities).all():
             curves = {"validation": 1}
@@ -114,7 +122,7 @@ class Summaries:
                 frequent = np.argsort(-rows, kind="stable")[:CURVE_CLASSES]
                 curves = {f"validation/{classes[k]}": int(k) for k in frequent}
             for name, k in curves.items():
-                curve = pr_curves.pb(name, labels == k, probabilities[:, k])
+                curve = pr_curves.pb(name, labels == k, probabilities[:, k], description=about)
                 # From TensorBoard's own class to TensorFlow's class of the same message.
                 self._summary(step, Summary.FromString(curve.SerializeToString()))
         for name, values in weights.items():
@@ -122,23 +130,36 @@ class Summaries:
 
     def save(self, step: int) -> None:
         """Write everything since the last `save` into the directory; `step` is the last step."""
-        name = f"events.out.tfevents.{step:012d}"
-        storage.write(storage.join(self._directory, name), self._segment.getvalue())
+        self._write(step, self._segment)
         metrics_files.add(self._directory, step, self._lines)
         self._begin_segment()
 
     def _begin_segment(self) -> None:
-        self._segment = io.BytesIO()
-        self._records = RecordWriter(self._segment)
+        self._segment = _Segment()
         self._lines: list[dict[str, float]] = []
-        self._write(Event(file_version="brain.Event:2"))
 
     def _summary(self, step: int, summary: Summary) -> None:
-        self._write(Event(step=step, summary=summary))
+        self._segment.add(Event(step=step, summary=summary))
 
-    def _write(self, event: Event) -> None:
+    def _write(self, step: int, segment: "_Segment") -> None:
+        name = f"events.out.tfevents.{step:012d}"
+        storage.write(storage.join(self._directory, name), segment.content())
+
+
+class _Segment:
+    """The content of an event file."""
+
+    def __init__(self) -> None:
+        self._file = io.BytesIO()
+        self._records = RecordWriter(self._file)
+        self.add(Event(file_version="brain.Event:2"))
+
+    def add(self, event: Event) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
+
+    def content(self) -> bytes:
+        return self._file.getvalue()
 
 
 def mean_losses(directory: str, points: int) -> list[dict[str, float]]:

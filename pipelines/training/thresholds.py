@@ -20,6 +20,7 @@ class ChosenThreshold:
     threshold: float
     precision: float
     recall: float
+    accuracy: float
     rows: int
 
 
@@ -43,7 +44,11 @@ def choose_threshold(
         return None
     best = np.flatnonzero(usable)[np.argmax(other[:-1][usable])]
     return ChosenThreshold(
-        float(thresholds[best]), float(precision[best]), float(recall[best]), len(labels)
+        float(thresholds[best]),
+        float(precision[best]),
+        float(recall[best]),
+        float(((probabilities >= thresholds[best]) == labels).mean()),
+        len(labels),
     )
 
 

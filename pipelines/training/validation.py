@@ -24,6 +24,7 @@ class Validation(TypedDict):
     """Mean cross-entropy (nats), of the calibrated model with `--calibrate`; rows count by their
     class's weight."""
     validation_accuracy: float
+    """Of the most probable class, whatever threshold the model will have."""
     validation_temperature: float
     """See `calibration.temperature`; used only by `--calibrate`, when the model is saved."""
 

@@ -39,6 +39,8 @@ class WritableHub(HubServer):
         self.created: list[dict[str, object]] = []
         self.status = 200
         """What requests to write are answered with."""
+        self.refusal = "no"
+        """What it says if that is not 200."""
         self.card: dict[str, list[dict[str, str]]] = {"errors": [], "warnings": []}
         """What it says of a model card."""
         self.large: set[str] = set()
@@ -106,7 +108,7 @@ class WritableHub(HubServer):
     def written(self, path: str, body: bytes) -> dict[str, object]:
         """Do what a request asks for; the answer."""
         if self.status != 200:
-            return {"error": "no"}
+            return {"error": self.refusal}
         _, _, model = path.partition("/api/models/")
         model = "/".join(model.split("/")[:2])
         if path == "/api/validate-yaml":
@@ -244,6 +246,12 @@ def test_a_hub_that_is_silent_ends_it(hub, model, capsys, monkeypatch, path):
     with pytest.raises(Failure, match=r": the Hub does not answer within 0\.5 s: run the same"):
         main(PublishConfig(str(model), "ann/tweets"))
     assert capsys.readouterr().out == f"Publishing {model} as ann/tweets ...\n"
+
+
+def test_a_hub_that_says_what_timed_out_has_answered(hub, model):
+    hub.status, hub.refusal = 422, "a check of this name timed out"
+    with pytest.raises(Failure, match=r"a check of this name timed out.*: run the same command"):
+        main(PublishConfig(str(model), "ann/tweets"))
 
 
 def test_an_upload_may_take_longer_than_a_silence(hub, model, monkeypatch):

@@ -13,16 +13,18 @@ from pipelines.evaluation.job import evaluate
 from pipelines.tracking import MODEL_TAG
 from pipelines.training import mlflow_feed as feeds
 from pipelines.training.config import TrainConfig
-from pipelines.training.mlflow_feed import mlflow_feed
+from pipelines.training.mlflow_feed import RUN_TAG, mlflow_feed
+from pipelines.training.run_directory import CHANGING_FLAGS
 from sentiment.errors import InputError
 from testing.evaluation_results import save_trained
 from testing.generated import write_shards
 from testing.waiting import wait_until
 
 
-def config(tmp_path: Path) -> TrainConfig:
+def config(tmp_path: Path, **flags: object) -> TrainConfig:
     logs = str(tmp_path / "logs")
-    return TrainConfig(summaries_dir=logs, labels=("a=1", "b=2"), mlflow_experiment="tweets")
+    usual = {"summaries_dir": logs, "labels": ("a=1", "b=2"), "mlflow_experiment": "tweets"}
+    return TrainConfig(**usual | flags)
 
 
 def write_metrics(tmp_path: Path, first: int, last: int) -> None:
@@ -67,6 +69,36 @@ def test_metrics_arrive_while_a_run_goes_on_and_each_once(tmp_path, mlflow_store
     with pytest.raises(ZeroDivisionError), mlflow_feed(config(tmp_path), "run", runs):
         raise ZeroDivisionError
     assert sorted(run.info.status for run in mlflow_store.runs("tweets")) == ["FAILED", "FINISHED"]
+
+
+def test_flags_that_changed_when_a_run_went_on_are_its_tags(tmp_path, mlflow_store):
+    runs = str(tmp_path / "_runs")
+    starts = [
+        {"train_steps": 200, "early_stopping": 3},
+        {"train_steps": 260, "num_workers": 2},
+        {"train_steps": 260},
+    ]
+    for flags in starts:
+        with mlflow_feed(config(tmp_path, **flags), "run", runs):
+            pass
+        (tmp_path / "_runs" / "run" / "checkpoint").mkdir(parents=True, exist_ok=True)
+        (run,) = mlflow_store.runs("tweets")
+        assert (run.data.params["train_steps"], run.data.params["early_stopping"]) == ("200", "3")
+        tags = {tag: run.data.tags.get(f"sentiment.{tag}") for tag in ("train_steps", *flags)}
+        given = {flag: str(value) for flag, value in flags.items()}
+        assert tags == (given if flags is not starts[0] else dict.fromkeys(flags))
+    tags = {name for name in run.data.tags if name.startswith("sentiment.")}
+    assert tags == {RUN_TAG, *(f"sentiment.{flag}" for flag in CHANGING_FLAGS)}
+    assert run.data.tags["sentiment.early_stopping"] == "None"
+    assert run.data.tags["sentiment.num_workers"] == str(config(tmp_path).num_workers)
+
+
+def test_a_run_that_goes_on_and_is_new_to_mlflow_has_its_flags_there(tmp_path, mlflow_store):
+    (tmp_path / "_runs" / "run" / "checkpoint").mkdir(parents=True)
+    with mlflow_feed(config(tmp_path), "run", str(tmp_path / "_runs")):
+        pass
+    (run,) = mlflow_store.runs("tweets")
+    assert run.data.params["hidden_size"] == "75"
 
 
 def test_evaluation_goes_to_the_models_run(tmp_path, mlflow_store, capsys):

@@ -386,7 +386,7 @@ DRIFTS = [
     ({"unknown": 5000}, LEARNT | {"unknown": 4000}, []),
     ({"unknown": 5001}, LEARNT | {"unknown": 4000}, ["50.0% of the tokens"]),
     ({"unknown": 600}, RARE_WORDS, []),
-    ({"unknown": 601}, RARE_WORDS, ["6.0% of the tokens"]),
+    ({"unknown": 601}, RARE_WORDS, ["; of the validation texts it was 3.0%"]),
     ({"truncated": 20}, LEARNT, []),
     ({"truncated": 21}, LEARNT, ["2.1% of these texts were truncated to their first 512 tokens"]),
     ({"unknown": 9999, "truncated": 999}, {}, []),
@@ -407,6 +407,14 @@ def test_drift_is_warned_of(tmp_path, here, there, warned):
     assert len(section.warnings) == len(warned)
     for warning, words in zip(section.warnings, warned, strict=True):
         assert words in warning
+
+
+def test_unknown_words_are_said_to_be_of_validation_texts_where_they_are(small):
+    flags = replace(config(small), checkpoints_dir=str(small / "rare"))
+    learnt(small / "rare", learnt=RARE_WORDS)
+    main(flags)
+    _, trained = report(small).after("Tokens not in the vocabulary", 2)
+    assert trained == "3.0% (validation texts)"
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pipelines.reports.evaluation_results import MODEL, Weight
 from pipelines.reports.prediction_sections import by_length
 from pipelines.reports.quoted_texts import MISTAKES, QUOTED_CHARACTERS, by_probability, mistakes
-from pipelines.reports.training_report import _lead, training_report
-from pipelines.reports.training_run import LossPoint, TrainingRun, train_command
+from pipelines.reports.training_report import _lead, _validated, training_report
+from pipelines.reports.training_run import ClassCounts, LossPoint, TrainingRun, train_command
 from pipelines.training.config import TrainConfig
 from sentiment.classes import Classes
 from testing.browser import look, needs_chromium
@@ -48,6 +48,7 @@ def test_the_report_says_what_was_measured(results, report):
     for words in ("200 held-out rows of corpora/tweets", "760 (39.5% positive)", "3.15.1"):
         assert words in text
     assert results.checkpoint.model_hash in text
+    assert "dropout makes them higher than validation losses of the same weights, overfitt" in text
     assert re.findall(r'alt="([^"]+)"', report.decode()) == CHARTS
     for label, name in enumerate(("negative", "positive")):
         counts = metrics.confusion[label]
@@ -141,6 +142,32 @@ def test_texts_of_each_class_are_quoted_and_those_between_two(model):
         ("sure: c", "0.900", "z"),
         ("sure: c", "0.540", "y"),
     ]
+
+
+def test_the_rows_and_the_rule_of_validations_are_said(model):
+    few = ClassCounts(train=(600, 1900), validation=(100, 30), test=(10, 10))
+    run = replace(RUN, labels=few, flags=RUN.flags | {"calibrate": True, "batch_size": 100})
+    strict = replace(model, classes=Classes(threshold=0.7707))
+    text = Elements(training_report(evaluated(strict, ["a"], [0], [0.1], run=run))).text
+    assert (
+        "Accuracy of the most probable class on the validation rows and the training rows, "
+        "cross-fitted. The model's threshold, 0.7707, does not count here."
+    ) in text
+    assert "130 (23.1% positive), and the training rows, cross-fitted" in text
+    assert "Few rows validate, so the training rows do, too" in text
+    assert _validated(run) == [700, 1930]
+    # Without --calibrate, with more rows, or too few to leave a fifth out, none are.
+    many = replace(few, validation=(100, 50))
+    for other in (
+        replace(run, flags=run.flags | {"calibrate": False}),
+        replace(run, labels=many),
+        replace(run, flags=run.flags | {"batch_size": 2000}),
+        replace(run, flags=RUN.flags),
+    ):
+        text = Elements(training_report(evaluated(model, ["a"], [0], [0.1], run=other))).text
+        assert "Accuracy of the most probable class on the validation rows.\n" in text
+        assert "cross-fitted" not in text
+        assert _validated(other) == list(other.labels.validation)
 
 
 def test_a_scale_of_accuracy_is_whole(report):

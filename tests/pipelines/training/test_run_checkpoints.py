@@ -1,4 +1,6 @@
-"""A run goes on from the checkpoints that are whole, whatever a kill or a power cut has left."""
+"""A run goes on from the checkpoints that are whole, whatever a kill or a power cut has left.
+
+After a run, checkpoints that Ray Train does not know go; whatever else is there stays."""
 
 import json
 import os
@@ -6,13 +8,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
 import ray.train
 import safetensors.numpy
 
 from pipelines.cluster.ray_train_internals import SNAPSHOT, list_of_checkpoints
 from pipelines.training.resume_state import PROGRESS, SCORE, STATE, RunProgress
-from pipelines.training.run_checkpoints import mend_list
+from pipelines.training.run_checkpoints import mend_list, remove_unregistered
 
 LOSSES = [0.5, 0.25, float("nan"), 0.25]
 """Of the validations after the steps 10, 20, 30 and 40."""
@@ -127,3 +130,45 @@ def test_a_checkpoint_that_a_server_does_not_give_is_not_damaged(run, monkeypatc
     with pytest.raises(OSError, match="503"):
         mend_list(str(run), "night")
     assert (run / SNAPSHOT).read_bytes() == before
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    """A run that is done: a checkpoint on Ray Train's list, and one that is not."""
+    (tmp_path / SNAPSHOT).write_text("{}")
+    for name in (NAMES[0], UNLISTED):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.safetensors").touch()
+    return tmp_path
+
+
+def left(ended, known: str = NAMES[0]) -> set[str]:
+    registered = [ray.train.Checkpoint(str(ended / known), pafs.LocalFileSystem())]
+    remove_unregistered(pafs.LocalFileSystem(), str(ended), registered)
+    return {path.name for path in ended.iterdir()}
+
+
+def test_an_upload_that_was_broken_off_goes(ended):
+    assert left(ended) == {NAMES[0], SNAPSHOT}
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint_of_mine", "checkpoint_2026", "notes", f"{UNLISTED}.backup", "flags.json"]
+)
+def test_directories_of_other_names_stay(ended, name):
+    (ended / name).mkdir()
+    (ended / name / "progress.json").touch()
+    assert left(ended) == {NAMES[0], SNAPSHOT, name}
+
+
+def test_a_directory_with_a_file_that_training_does_not_write_stays(ended):
+    (ended / UNLISTED / "notes.txt").touch()
+    assert left(ended) == {NAMES[0], UNLISTED, SNAPSHOT}
+
+
+def test_nothing_goes_where_ray_names_its_files_otherwise(ended):
+    (ended / NAMES[0]).rename(ended / "ckpt-1")
+    assert left(ended, "ckpt-1") == {"ckpt-1", UNLISTED, SNAPSHOT}
+    (ended / "ckpt-1").rename(ended / NAMES[0])
+    (ended / SNAPSHOT).rename(ended / "snapshot.json")
+    assert left(ended) == {NAMES[0], UNLISTED, "snapshot.json"}

@@ -179,6 +179,7 @@ def test_a_run_that_begins_anew_leaves_nothing_of_another_and_all_that_is_not_it
         (tmp_path / name).write_bytes(b"")
     begin(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "events.out.tfevents.000000000000",
         "events.out.tfevents.1700000000.host.1.0.v2",
         "metrics.jsonl",
         "notes.txt",

@@ -54,6 +54,7 @@ def test_no_other_threshold_keeps_the_rule_at_less_cost(metric, least, rows):
         return
     scores = reached(chosen.threshold)
     assert scores == {"precision": chosen.precision, "recall": chosen.recall}
+    assert chosen.accuracy == ((probabilities >= chosen.threshold) == labels).mean()
     assert scores[metric] >= least
     assert scores[other] == max(kept)
 

@@ -42,6 +42,7 @@ from pipelines.training.trainer_setup import make_trainer
 from pipelines.training.unlabelled import UnlabelledShards
 from pipelines.training.validation import measure
 from sentiment.checkpoint import Checkpoint, load, save
+from sentiment.classes import Classes
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import UNKNOWN, Tokenizer
 from testing.generated import save_checkpoint, write_shards
@@ -454,18 +455,21 @@ def test_a_finished_run_that_was_to_take_more_steps_goes_on(corpus, tmp_path, mo
     main(more)
     said = capsys.readouterr().out
     assert "--train_steps is 3000; the model that is there was trained with 20\n" in said
+    assert "after step 3,000, loss 0.5000, accuracy 80.0%\n" in said
     assert load(str(tmp_path / "longer")).training["flags"]["train_steps"] == 3000
     # And then it is done.
     monkeypatch.setattr("pipelines.training.ray_job.run", pytest.fail)
     main(more)
     assert "Run longer is finished: nothing to do." in capsys.readouterr().out
 
-    # A damaged model is none: the run makes it again.
+    # A damaged model is none: the run makes it again. Validations do not know its threshold.
     (tmp_path / "longer" / "weights.safetensors").write_bytes(b"")
+    model = dataclasses.replace(model, classes=Classes(threshold=0.7))
     monkeypatch.setattr("pipelines.training.ray_job.run", trained)
     main(more)
     said = capsys.readouterr().out
     assert re.search(r"Warning: .*weights\.safetensors.*: the run's own checkpoints make it", said)
+    assert "after step 3,000, loss 0.5000, accuracy 80.0% at 0.5\n" in said
     load(str(tmp_path / "longer"))
     (tmp_path / "longer" / "weights.safetensors").write_bytes(b"")
     (run / "checkpoint_manager_snapshot.json").unlink()
