@@ -43,7 +43,7 @@ CLASS_COLUMNS = ("class", "precision", "recall", "F1", "rows")
 INTERVALS = (
     "Intervals are 95% confidence intervals: of accuracy by Wilson's score, of macro-F1 by the "
     "delta method, of AUC by DeLong's variance, both on the logit scale. – means that there are "
-    "too few texts to tell. Macro-F1 is the mean F1 of the classes."
+    "too few texts to tell. Macro-F1 is the mean F1 of the classes that are labelled."
 )
 """Explains the columns, with `metric_notes`."""
 
