@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.console.terminal import percent
+
 CLASSES_SHOWN = 5
 """Classes in a line of text, the most frequent."""
 
@@ -33,7 +35,7 @@ def shares(names: Sequence[str], rows: npt.NDArray[np.int64]) -> str:
     total = int(rows.sum())
     if not total:
         return ""
-    return ", ".join(f"{rows[i] / total:.1%} {names[i]}" for i in most_frequent(rows))
+    return ", ".join(f"{percent(rows[i] / total)} {names[i]}" for i in most_frequent(rows))
 
 
 def chart_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -9,12 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
+from pipelines.console.terminal import percent
 from pipelines.reports.evaluation_results import (
     COMPARISON_COLUMNS,
     INTERVALS,
     Totals,
     comparison_row,
-    format_number,
     metric_notes,
     sample_note,
     source_of,
@@ -201,7 +201,7 @@ def _classes(results: ComparisonResults) -> Section:
         (
             name,
             f"{results.metrics[results.first].confusion[k].sum():,}",
-            *(format_number(metrics.f1[k], ".1%") for metrics in results.metrics.values()),
+            *(percent(metrics.f1[k]) for metrics in results.metrics.values()),
         )
         for k, name in enumerate(results.names)
     ]

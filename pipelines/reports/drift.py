@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.console.terminal import percent
+
 MIN_UNKNOWN_EXCESS, MAX_UNKNOWN_EXCESS = 0.02, 0.1
 """Warn if the share of unknown tokens is more than twice that of the training texts; these bounds
 limit how far above it the threshold is. For comparison: 2.0% of the tokens were unknown in the
@@ -48,11 +50,11 @@ class Drift:
             excess = min(max(self.trained_unknown, MIN_UNKNOWN_EXCESS), MAX_UNKNOWN_EXCESS)
             if self.unknown > self.trained_unknown + excess:
                 warnings.append(
-                    f"{self.unknown:.1%} of the tokens of these texts are not in the vocabulary; "
-                    f"of the training corpus it was {self.trained_unknown:.1%}. Above "
-                    f"{self.trained_unknown + excess:.1%} the texts are probably of another kind, "
-                    "and the predictions less reliable. Label some of them and measure the model "
-                    "on those with pipelines.evaluate --data_dir."
+                    f"{percent(self.unknown)} of the tokens of these texts are not in the "
+                    f"vocabulary; of the training corpus it was {percent(self.trained_unknown)}. "
+                    f"Above {percent(self.trained_unknown + excess)} the texts are probably of "
+                    "another kind, and the predictions less reliable. Label some of them and "
+                    "measure the model on those with pipelines.evaluate --data_dir."
                 )
         if (
             self.truncated is not None
@@ -60,8 +62,9 @@ class Drift:
             and self.truncated > self.trained_truncated + MAX_TRUNCATED_EXCESS
         ):
             warnings.append(
-                f"{self.truncated:.1%} of these texts were truncated to their first {max_tokens} "
-                f"tokens; of the training texts it was {self.trained_truncated:.1%}."
+                f"{percent(self.truncated)} of these texts were truncated to their first "
+                f"{max_tokens} tokens; of the training texts it was "
+                f"{percent(self.trained_truncated)}."
             )
         return warnings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.console.terminal import quantity
+from pipelines.console.terminal import percent, quantity
 from pipelines.reports.class_shares import chart_names, most_frequent
 from pipelines.reports.drift import Drift
 from pipelines.reports.examples import EXAMPLES_ORDER, examples
@@ -58,10 +58,10 @@ def nights(results: ScoringResults) -> list[Section]:
                 date(night.made),
                 f"{counts['rows']:,}",
                 f"{counts['rejected']:,}",
-                percent(counts["rejected"], counts["rows"] + counts["rejected"]),
-                "" if drift.unknown is None else f"{drift.unknown:.1%}",
-                "" if drift.truncated is None else f"{drift.truncated:.1%}",
-                *(percent(night.class_rows[k], counts["rows"]) for k in shown),
+                percent_of(counts["rejected"], counts["rows"] + counts["rejected"]),
+                "" if drift.unknown is None else percent(drift.unknown),
+                "" if drift.truncated is None else percent(drift.truncated),
+                *(percent_of(night.class_rows[k], counts["rows"]) for k in shown),
             )
         )
     columns = (
@@ -114,7 +114,7 @@ def _breakdown(results: ScoringResults, by: Breakdown) -> Section:
             (
                 "null" if value is None else shorten(value, MAX_VALUE_CHARACTERS) or '""',
                 f"{rows[i]:,}",
-                *(percent(part, rows[i]) for part in of_classes),
+                *(percent_of(part, rows[i]) for part in of_classes),
             )
         )
     names = [short(results.checkpoint.classes.names[k]) for k in shown]
@@ -248,9 +248,9 @@ def thousands(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
-def percent(part: int, whole: int) -> str:
+def percent_of(part: int, whole: int) -> str:
     """`12.3%`, or "" of nothing."""
-    return f"{part / whole:.1%}" if whole else ""
+    return percent(part / whole) if whole else ""
 
 
 def short(name: str) -> str:

@@ -6,7 +6,7 @@ Shards -> cache of token ids (`cache`) -> batches (`batches`) -> steps (`loop`) 
 import time
 from dataclasses import replace
 
-from pipelines.console.terminal import printable, say, warn
+from pipelines.console.terminal import percent, printable, say, warn
 from pipelines.console.waiting import compiling_said, waiting
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
@@ -157,7 +157,7 @@ def _train(
     best = checkpoint.training["best"]
     say(
         f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
-        f"accuracy {best['validation_accuracy']:.1%}\n"
+        f"accuracy {percent(best['validation_accuracy'])}\n"
         f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
     )
 
