@@ -39,8 +39,9 @@ def shares(names: Sequence[str], rows: npt.NDArray[np.int64]) -> str:
 
 
 def chart_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes for charts: `class 1`, ... if a font may lack a letter, or one is long."""
-    if all(name.isascii() and len(name) <= 20 for name in names):
+    """Names of classes for charts: `class 1`, ... if a font may lack a letter, or one is long, or
+    begins with `_`, which Matplotlib leaves out of legends."""
+    if all(name.isascii() and len(name) <= 20 and name[:1] != "_" for name in names):
         return tuple(names)
     return tuple(f"class {number}" for number in range(1, len(names) + 1))
 
