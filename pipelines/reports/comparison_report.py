@@ -221,7 +221,8 @@ def _differences(results: ComparisonResults) -> Section:
         if len(set(values := [str(run.flags.get(flag, "–")) for run in runs.values()])) > 1
     ]
     rows += [
-        ("vocabulary", *(f"{len(model.vocabulary):,}" for model in models)),
+        ("tokens in the vocabulary", *(f"{model.network.words:,}" for model in models)),
+        ("bigrams in the vocabulary", *(f"{len(model.network.bigrams):,}" for model in models)),
         ("weights", *(f"{sum(w.size for w in model.weights.values()):,}" for model in models)),
         ("model hash", *(model.model_hash[:12] for model in models)),
     ]
