@@ -38,6 +38,13 @@ def shares(names: Sequence[str], rows: npt.NDArray[np.int64]) -> str:
     return ", ".join(f"{percent(rows[i] / total)} {names[i]}" for i in most_frequent(rows))
 
 
+def shares_shown(classes: int) -> str:
+    """What columns of `most_frequent` classes hold, in words; `classes`: how many there are."""
+    if classes <= CLASSES_SHOWN:
+        return "the share of each class"
+    return f"the shares of the {CLASSES_SHOWN} most frequent classes"
+
+
 def chart_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names of classes for charts: `class 1`, ... if a font may lack a letter, or one is long, or
     begins with `_`, which Matplotlib leaves out of legends."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.console.terminal import percent, quantity
-from pipelines.reports.class_shares import chart_names, most_frequent
+from pipelines.reports.class_shares import chart_names, most_frequent, shares_shown
 from pipelines.reports.drift import Drift
 from pipelines.reports.examples import EXAMPLES_ORDER, examples
 from pipelines.reports.page import Chart, Section, Table, draw_chart, shorten
@@ -127,8 +127,11 @@ def _breakdown(results: ScoringResults, by: Breakdown) -> Section:
         days = [i for i in reversed(order) if by.values[i] is not None][-DAYS_DRAWN:]
         if len(days) >= MIN_POINTS:
             charts.append(_of_days(results, by, days))
-    text = f"{quantity(len(rows), 'value')} of {column}, with the share of each class. {by.note}"
-    return Section(f"By {column}", text.strip(), charts, tables, is_narrow=True)
+    text = f"{quantity(len(rows), 'value')} of {column}"
+    if by.class_rows is not None:
+        text += f", with {shares_shown(by.class_rows.shape[1])}"
+    text = f"{text}. {by.note}".strip()
+    return Section(f"By {column}", text, charts, tables, is_narrow=True)
 
 
 def sample(results: ScoringResults) -> list[Section]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.console.terminal import percent, quantity
-from pipelines.reports.class_shares import most_frequent, shares, trained_rows
+from pipelines.reports.class_shares import most_frequent, shares, shares_shown, trained_rows
 from pipelines.reports.drift import Drift, share
 from pipelines.reports.page import (
     BLUE,
@@ -222,7 +222,9 @@ def _shards(results: ScoringResults) -> Section:
     rows, by_class = results.shard_rows, results.shard_class_rows
     scored = np.flatnonzero(rows)
     if len(scored) <= SHARDS_SHOWN:
-        text = "Rows of each shard" + ("" if by_class is None else ", and the share of each class")
+        text = "Rows of each shard"
+        if by_class is not None:
+            text += f", and {shares_shown(by_class.shape[1])}"
         table = _shard_table("All shards with scored rows", results, scored)
         return Section("Shards", f"{text}.", tables=[table])
     number = f"{len(scored):,} shards have scored rows."
