@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, line separators, bidirectional overrides and lone surrogates."""
+"""Control characters, line separators, bidirectional overrides and isolates, lone surrogates; not
+the marks U+200E, U+200F and U+061C, which Hebrew and Arabic texts are typed with."""
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
