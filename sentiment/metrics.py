@@ -33,7 +33,7 @@ class Metrics:
     accuracy_interval: tuple[float, float]
     """Confidence interval: Wilson's score."""
     macro_f1: float
-    """Mean F1 of the classes that are labelled or answered."""
+    """Mean F1 of the classes that are labelled: the same ones for all models of the same texts."""
     macro_f1_interval: tuple[float, float]
     """By the delta method. (NaN, NaN) if `macro_f1` is 0 or 1."""
     auc: float
@@ -151,7 +151,7 @@ def measure(
         rows=rows,
         accuracy=float(right.sum() / rows),
         accuracy_interval=share_interval(right.sum(), rows),
-        macro_f1=float(np.nanmean(f1)),
+        macro_f1=float(f1[labelled > 0].mean()),
         macro_f1_interval=_macro_f1_interval(confusion),
         auc=auc,
         auc_interval=auc_interval,
@@ -243,15 +243,14 @@ def _macro_f1_interval(confusion: np.ndarray) -> tuple[float, float]:
     Takahashi et al. 2022, "Confidence interval for micro-averaged F1 and macro-averaged F1 scores",
     here on the logit scale, which keeps it between 0 and 1. (NaN, NaN) for a macro-F1 of 0 or 1.
     """
-    totals = confusion.sum(axis=0) + confusion.sum(axis=1)
-    occurs = np.flatnonzero(totals)
-    confusion, totals = confusion[np.ix_(occurs, occurs)], totals[occurs]
-    f1 = 2 * np.diag(confusion) / totals
+    labelled = confusion.sum(axis=1)
+    totals = np.maximum(labelled + confusion.sum(axis=0), 1)
+    f1, classes = 2 * np.diag(confusion) / totals, np.count_nonzero(labelled)
     # What a row of each label and answer adds to the sum of all F1, to first order.
     slope = f1 / totals
     influence = np.diag(2 / totals) - slope[:, None] - slope
-    variance = (confusion * influence**2).sum() / len(occurs) ** 2
-    return _logit_interval(float(f1.mean()), float(variance))
+    variance = (confusion * influence**2).sum() / classes**2
+    return _logit_interval(float(f1.sum() / classes), float(variance))
 
 
 def _areas(

@@ -102,7 +102,7 @@ def test_what_is_printable_steers_nothing_and_keeps_the_rest(text):
 
 
 def test_emoji_and_other_scripts_are_shown_as_they_are():
-    for text in ("👩🏽\u200d🚀", "שלום\u200f", "cafe\u0301", "日本"):
+    for text in ("👩🏽\u200d🚀", "שלום\u200f", "a\u200eb\u061c", "cafe\u0301", "日本"):
         assert printable(text) == text
 
 

@@ -1,6 +1,7 @@
 """What programs print: lines, counts, and text from strangers made safe to show."""
 
 import io
+import math
 import os
 import re
 import sys
@@ -10,7 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, line separators, bidirectional overrides and lone surrogates."""
+"""Control characters, line separators, bidirectional overrides and isolates, lone surrogates; not
+the marks U+200E, U+200F and U+061C, which Hebrew and Arabic texts are typed with."""
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
@@ -131,6 +133,24 @@ def require_streams() -> None:
 def quantity(number: int, noun: str) -> str:
     """`1 shard`, `1,200 shards`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """`12.3%`, or `–` for NaN. 0.0% is none and 100.0% all: what only rounds to them is `<0.1%` or
+    `>99.9%`.
+
+    Args:
+        share: from 0 to 1.
+        digits: after the point.
+    """
+    if math.isnan(share):
+        return "–"
+    shown, least = f"{share:.{digits}%}", 10.0**-digits
+    if share > 0 and shown == f"{0:.{digits}%}":
+        return f"<{least:.{digits}f}%"
+    if share < 1 and shown == f"{1:.{digits}%}":
+        return f">{100 - least:.{digits}f}%"
+    return shown
 
 
 def printable(text: str) -> str:

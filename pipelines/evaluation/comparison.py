@@ -17,7 +17,6 @@ from pipelines.reports.comparison_report import (
     comparison_report,
 )
 from pipelines.reports.evaluation_results import REGRESSION
-from pipelines.reports.training_run import changed_rows
 from pipelines.reports.verdict import paired_verdict
 from pipelines.sources.labels import listed
 from sentiment import storage
@@ -69,9 +68,7 @@ def compare(
     print()
     for name, paired in results.paired.items():
         print(printable(paired_verdict(name, results.first, paired)))
-    if config.held_out and (changed := changed_rows(first.record.run, corpus.rows)):
-        print(printable(changed))
-    for warning in results.origin_warnings:
+    for warning in results.warnings:
         print(printable(warning))
     print(f"\n{_write_page(results, runs, config.choice)}")
     return results.metrics

@@ -34,8 +34,8 @@ class EvaluateConfig:
     label_column: str | None = None
     """Column that holds the labels; None: as in training."""
     labels: tuple[str, ...] = ()
-    """Labels of each of the model's classes, such as negative=1,2 positive=4,5; (): as in training,
-    or in other columns and files those that the classes' names tell."""
+    """Labels of each of the model's classes, such as negative=1,2 positive=4,5; (): those that the
+    classes' names tell, and of held-out rows those of training."""
     encoding: str | None = None
     """Encoding of text files; None: as in training."""
     delimiter: str | None = None
@@ -89,7 +89,7 @@ class EvaluateConfig:
             raise InputError("--mlflow_experiment is for one checkpoint")
         require(self.samples >= 0, "samples", self.samples, "at least 0")
         LabelMap.parse(self.labels)
-        for name in ("text_column", *READING_FLAGS, "where"):
+        for name in ("text_column", "label_column", "labels", *READING_FLAGS, "where"):
             if self.data_dir is None and getattr(self, name):
                 raise InputError(
                     f"--{name} needs --data_dir: held-out rows are read as in training"

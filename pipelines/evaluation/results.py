@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from rich.cells import cell_len
 
-from pipelines.console.terminal import printable
+from pipelines.console.terminal import percent, printable
 from pipelines.reports.evaluation_results import (
     CLASS_COLUMNS,
     MODEL,
@@ -43,8 +43,8 @@ def print_metrics(metrics_by_model: Mapping[str, Metrics]) -> None:
     rows = [
         (
             f"{printable(name):{MODEL_CHARACTERS}}",
-            f"{metrics.accuracy:.1%}",
-            f"{metrics.macro_f1:.1%}",
+            percent(metrics.accuracy),
+            percent(metrics.macro_f1),
             format_number(metrics.auc, ".3f"),
             f"{metrics.log_loss:.3f}",
             f"{metrics.calibration_error:.3f}",

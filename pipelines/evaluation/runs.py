@@ -71,7 +71,7 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> Labell
     )
     if labels is not None:
         reader = replace(reader, labels=labels.spelled_as(run.label_map.names))
-    elif config.data_dir is not None or config.label_column is not None:
+    elif config.data_dir is not None:
         # Other labels than those of training: they are recognized.
         reader = replace(reader, labels=None)
     data_dir = config.data_dir or record.data_dir

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.console.terminal import percent
+
 CLASSES_SHOWN = 5
 """Classes in a line of text, the most frequent."""
 
@@ -33,12 +35,20 @@ def shares(names: Sequence[str], rows: npt.NDArray[np.int64]) -> str:
     total = int(rows.sum())
     if not total:
         return ""
-    return ", ".join(f"{rows[i] / total:.1%} {names[i]}" for i in most_frequent(rows))
+    return ", ".join(f"{percent(rows[i] / total)} {names[i]}" for i in most_frequent(rows))
+
+
+def shares_shown(classes: int) -> str:
+    """What columns of `most_frequent` classes hold, in words; `classes`: how many there are."""
+    if classes <= CLASSES_SHOWN:
+        return "the share of each class"
+    return f"the shares of the {CLASSES_SHOWN} most frequent classes"
 
 
 def chart_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes for charts: `class 1`, ... if a font may lack a letter, or one is long."""
-    if all(name.isascii() and len(name) <= 20 for name in names):
+    """Names of classes for charts: `class 1`, ... if a font may lack a letter, or one is long, or
+    begins with `_`, which Matplotlib leaves out of legends."""
+    if all(name.isascii() and len(name) <= 20 and name[:1] != "_" for name in names):
         return tuple(names)
     return tuple(f"class {number}" for number in range(1, len(names) + 1))
 

@@ -9,20 +9,19 @@ from functools import cached_property
 
 import numpy as np
 
+from pipelines.console.terminal import percent
 from pipelines.reports.evaluation_results import (
     COMPARISON_COLUMNS,
     INTERVALS,
     Totals,
     comparison_row,
-    format_number,
     metric_notes,
     sample_note,
     source_of,
 )
 from pipelines.reports.page import Section, Table, page, shorten
-from pipelines.reports.training_run import TrainingRun, origin_warning
+from pipelines.reports.training_run import TrainingRun, origin_warning, rows_warning
 from pipelines.reports.verdict import format_p, paired_verdict
-from sentiment import storage
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
 from sentiment.errors import on_one_line
@@ -118,13 +117,21 @@ class ComparisonResults:
         }
 
     @property
-    def origin_warnings(self) -> list[str]:
-        """A sentence for each run that began from a model, which may know the held-out texts."""
-        if not self.held_out:
-            return []
-        runs = {name: model.run for name, model in self.models.items() if model.run is not None}
-        warnings = {name: origin_warning(run.flags) for name, run in runs.items()}
-        return [f"{name}: {warning}" for name, warning in warnings.items() if warning]
+    def warnings(self) -> list[str]:
+        """Sentences on runs that have learnt these rows, or may have, and on held-out rows that are
+        others now; names of the runs come first."""
+        names: dict[str, list[str]] = {}
+        rows = self.metrics[self.first].rows
+        for name, model in self.models.items():
+            if model.run is None:
+                continue
+            if self.held_out and name != self.first:  # It may have held out others.
+                warning = origin_warning(model.run.flags)
+            else:
+                warning = rows_warning(model.run, self.data_dir, self.held_out, rows)
+            if warning:
+                names.setdefault(warning, []).append(name)
+        return [f"{', '.join(runs)}: {warning}" for warning, runs in names.items()]
 
     @property
     def paired_rows(self) -> list[tuple[str, ...]]:
@@ -155,12 +162,7 @@ def comparison_report(results: ComparisonResults) -> bytes:
     sentences.append(f"Measured on {rows:,} {kind}, of {source}.")
     if note := sample_note(len(results.labels), rows):
         sentences.append(note)
-    sentences += results.origin_warnings
-    learnt = [name for name, model in results.models.items() if _has_learnt(model, results)]
-    if learnt and not results.held_out:
-        sentences.append(
-            f"{', '.join(learnt)} learnt from most of these rows, so the metrics are too good."
-        )
+    sentences += results.warnings
     sections = [
         _side_by_side(results),
         _against_first(results),
@@ -169,12 +171,6 @@ def comparison_report(results: ComparisonResults) -> bytes:
         _disagreements(results),
     ]
     return page(f"Comparison: {', '.join(results.models)}", " ".join(sentences), sections)
-
-
-def _has_learnt(model: ComparedModel, results: ComparisonResults) -> bool:
-    if model.run is None:
-        return False
-    return storage.absolute(str(model.run.flags["data_dir"])) == storage.absolute(results.data_dir)
 
 
 def _side_by_side(results: ComparisonResults) -> Section:
@@ -205,7 +201,7 @@ def _classes(results: ComparisonResults) -> Section:
         (
             name,
             f"{results.metrics[results.first].confusion[k].sum():,}",
-            *(format_number(metrics.f1[k], ".1%") for metrics in results.metrics.values()),
+            *(percent(metrics.f1[k]) for metrics in results.metrics.values()),
         )
         for k, name in enumerate(results.names)
     ]
@@ -225,7 +221,8 @@ def _differences(results: ComparisonResults) -> Section:
         if len(set(values := [str(run.flags.get(flag, "–")) for run in runs.values()])) > 1
     ]
     rows += [
-        ("vocabulary", *(f"{len(model.vocabulary):,}" for model in models)),
+        ("tokens in the vocabulary", *(f"{model.network.words:,}" for model in models)),
+        ("bigrams in the vocabulary", *(f"{len(model.network.bigrams):,}" for model in models)),
         ("weights", *(f"{sum(w.size for w in model.weights.values()):,}" for model in models)),
         ("model hash", *(model.model_hash[:12] for model in models)),
     ]

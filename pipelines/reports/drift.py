@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.console.terminal import percent
+
 MIN_UNKNOWN_EXCESS, MAX_UNKNOWN_EXCESS = 0.02, 0.1
 """Warn if the share of unknown tokens is more than twice that of the training texts, or of the
 validation texts if it is larger there; these bounds limit how far above it the threshold is. For
@@ -54,11 +56,11 @@ class Drift:
             if self.unknown > self.trained_unknown + excess:
                 texts = "validation" if self.is_of_validation else "training"
                 warnings.append(
-                    f"{self.unknown:.1%} of the tokens of these texts are not in the vocabulary; "
-                    f"of the {texts} texts it was {self.trained_unknown:.1%}. Above "
-                    f"{self.trained_unknown + excess:.1%} the texts are probably of another kind, "
-                    "and the predictions less reliable. Label some of them and measure the model "
-                    "on those with pipelines.evaluate --data_dir."
+                    f"{percent(self.unknown)} of the tokens of these texts are not in the "
+                    f"vocabulary; of the {texts} texts it was {percent(self.trained_unknown)}. "
+                    f"Above {percent(self.trained_unknown + excess)} the texts are probably of "
+                    "another kind, and the predictions less reliable. Label some of them and "
+                    "measure the model on those with pipelines.evaluate --data_dir."
                 )
         if (
             self.truncated is not None
@@ -66,8 +68,9 @@ class Drift:
             and self.truncated > self.trained_truncated + MAX_TRUNCATED_EXCESS
         ):
             warnings.append(
-                f"{self.truncated:.1%} of these texts were truncated to their first {max_tokens} "
-                f"tokens; of the training texts it was {self.trained_truncated:.1%}."
+                f"{percent(self.truncated)} of these texts were truncated to their first "
+                f"{max_tokens} tokens; of the training texts it was "
+                f"{percent(self.trained_truncated)}."
             )
         return warnings
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from pipelines.console.terminal import percent
 from pipelines.reports.training_run import TrainingRun
 from sentiment.checkpoint import Checkpoint
 from sentiment.classes import Classes
@@ -43,7 +44,7 @@ CLASS_COLUMNS = ("class", "precision", "recall", "F1", "rows")
 INTERVALS = (
     "Intervals are 95% confidence intervals: of accuracy by Wilson's score, of macro-F1 by the "
     "delta method, of AUC by DeLong's variance, both on the logit scale. – means that there are "
-    "too few texts to tell. Macro-F1 is the mean F1 of the classes."
+    "too few texts to tell. Macro-F1 is the mean F1 of the classes that are labelled."
 )
 """Explains the columns, with `metric_notes`."""
 
@@ -229,9 +230,9 @@ def comparison_row(name: str, metrics: Metrics) -> tuple[str, ...]:
     """The cells of `COMPARISON_COLUMNS`."""
     return (
         name,
-        format_number(metrics.accuracy, ".1%"),
+        percent(metrics.accuracy),
         format_interval(metrics.accuracy_interval, ".1%"),
-        format_number(metrics.macro_f1, ".1%"),
+        percent(metrics.macro_f1),
         format_interval(metrics.macro_f1_interval, ".1%"),
         format_number(metrics.auc, ".3f"),
         format_interval(metrics.auc_interval, ".3f"),
@@ -244,7 +245,7 @@ def class_rows(metrics: Metrics, names: Sequence[str]) -> list[tuple[str, ...]]:
     """A row of `CLASS_COLUMNS` for each class."""
     shares = (metrics.precision, metrics.recall, metrics.f1)
     return [
-        (name, *(format_number(share, ".1%") for share in scores), f"{rows:,}")
+        (name, *(percent(share) for share in scores), f"{rows:,}")
         for name, *scores, rows in zip(names, *shares, metrics.confusion.sum(axis=1), strict=True)
     ]
 
@@ -276,9 +277,7 @@ def _count(labels: Sequence[int], names: Sequence[str]) -> str:
     rows = sum(labels)
     order = sorted(range(len(names)), key=lambda k: -labels[k])
     shown = [1] if len(names) == 2 else order[:SHOWN_SHARES]
-    shares = [
-        f"{format_number(labels[k] / rows if rows else math.nan, '.1%')} {names[k]}" for k in shown
-    ]
+    shares = [f"{percent(labels[k] / rows if rows else math.nan)} {names[k]}" for k in shown]
     if len(names) > SHOWN_SHARES:
         shares.append("…")
     return f"{rows:,} ({', '.join(shares)})"

@@ -144,7 +144,7 @@ def _one_line(value: object) -> str:
 def _inline(value: object) -> str:
     """Markdown that shows a text literally: plain if no character has a meaning, else code."""
     text = _one_line(value)
-    if not re.search(r"[^\w ,.?%()–-]|_", text):
+    if not re.search(r"(?![<>]\d)[^\w ,.?%()–-]|_", text):  # <0.1% is no HTML, >99.9% no quote.
         return text
     if not re.search(r"[`|\\]", text):
         return f"`{text}`"

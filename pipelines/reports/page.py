@@ -102,7 +102,7 @@ def page(
 
 
 def shorten(value: object, characters: int) -> str:
-    """Cut a text with `…`, and replace controls, direction marks and lone surrogates by U+FFFD."""
+    """Cut a text with `…`, and replace what is `UNSAFE`, but tabs and newlines, by U+FFFD."""
     text = str(value)
     if len(text) > characters:
         text = text[: characters - 1].rstrip() + "…"

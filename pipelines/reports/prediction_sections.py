@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_curve
 
+from pipelines.console.terminal import percent
 from pipelines.reports.class_shares import chart_names
 from pipelines.reports.evaluation_results import (
     MODEL,
@@ -124,7 +125,7 @@ def _threshold_table(results: EvaluationResults) -> Table:
             labels, answers, average="binary", zero_division=np.nan
         )[:3]
         shares = [*values, (answers == labels).mean(), answers.mean()]
-        shown = (format_number(float(share), ".1%") for share in shares)
+        shown = (percent(float(share)) for share in shares)
         rows.append((f"{threshold:g}", *shown))
     second = results.classes.names[1]
     columns = ("threshold", "precision", "recall", "F1", "accuracy", f"answered {second}")
@@ -147,7 +148,7 @@ def classes(results: EvaluationResults) -> Section:
                 name,
                 f"{confusion[k].sum():,}",
                 f"{confusion[:, k].sum():,}",
-                *(format_number(value, ".1%") for value in shares),
+                *(percent(value) for value in shares),
                 format_number(metrics.class_auc[k], ".3f"),
                 f"{names[taken_for]} ({mistakes[taken_for]:,})" if mistakes.any() else "–",
             )
@@ -183,7 +184,7 @@ def _matrix(confusion: np.ndarray, names: Sequence[str]) -> Table:
     has_room = len(names) <= CURVE_CLASSES
     cells = [
         [
-            f"{rows:,} · {share:.1%}" if has_room else f"{rows:,}"
+            f"{rows:,} · {percent(share)}" if has_room else f"{rows:,}"
             for rows, share in zip(*row, strict=True)
         ]
         for row in zip(confusion, shares, strict=True)
@@ -249,7 +250,7 @@ def _sure_answers(results: EvaluationResults) -> Table:
     for threshold in THRESHOLDS:
         is_sure = sure >= threshold
         accuracy = right[is_sure].mean() if is_sure.any() else np.nan
-        shown = (format_number(float(share), ".1%") for share in (is_sure.mean(), accuracy))
+        shown = (percent(float(share)) for share in (is_sure.mean(), accuracy))
         rows.append((f"{threshold:g}", *shown))
     columns = ("probability from", "texts", "accuracy")
     return Table("Only answers of at least this probability", columns, rows, "rrr")
@@ -273,7 +274,7 @@ def lengths(results: EvaluationResults) -> Section:
         lower.yaxis.set_major_formatter("{x:,.0f}")
 
     rows = [
-        (name, f"{n:,}", f"{k / n:.1%}", format_interval(interval, ".1%"))
+        (name, f"{n:,}", percent(k / n), format_interval(interval, ".1%"))
         for name, k, n, interval in zip(names, hits, texts, intervals, strict=True)
     ]
     text = "Accuracy by the number of a text's tokens."

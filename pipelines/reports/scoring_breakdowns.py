@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.console.terminal import quantity
-from pipelines.reports.class_shares import chart_names, most_frequent
+from pipelines.console.terminal import percent, quantity
+from pipelines.reports.class_shares import chart_names, most_frequent, shares_shown
 from pipelines.reports.drift import Drift
 from pipelines.reports.examples import EXAMPLES_ORDER, examples
 from pipelines.reports.page import Chart, Section, Table, draw_chart, shorten
@@ -58,10 +58,10 @@ def nights(results: ScoringResults) -> list[Section]:
                 date(night.made),
                 f"{counts['rows']:,}",
                 f"{counts['rejected']:,}",
-                percent(counts["rejected"], counts["rows"] + counts["rejected"]),
-                "" if drift.unknown is None else f"{drift.unknown:.1%}",
-                "" if drift.truncated is None else f"{drift.truncated:.1%}",
-                *(percent(night.class_rows[k], counts["rows"]) for k in shown),
+                percent_of(counts["rejected"], counts["rows"] + counts["rejected"]),
+                "" if drift.unknown is None else percent(drift.unknown),
+                "" if drift.truncated is None else percent(drift.truncated),
+                *(percent_of(night.class_rows[k], counts["rows"]) for k in shown),
             )
         )
     columns = (
@@ -114,7 +114,7 @@ def _breakdown(results: ScoringResults, by: Breakdown) -> Section:
             (
                 "null" if value is None else shorten(value, MAX_VALUE_CHARACTERS) or '""',
                 f"{rows[i]:,}",
-                *(percent(part, rows[i]) for part in of_classes),
+                *(percent_of(part, rows[i]) for part in of_classes),
             )
         )
     names = [short(results.checkpoint.classes.names[k]) for k in shown]
@@ -127,8 +127,11 @@ def _breakdown(results: ScoringResults, by: Breakdown) -> Section:
         days = [i for i in reversed(order) if by.values[i] is not None][-DAYS_DRAWN:]
         if len(days) >= MIN_POINTS:
             charts.append(_of_days(results, by, days))
-    text = f"{quantity(len(rows), 'value')} of {column}, with the share of each class. {by.note}"
-    return Section(f"By {column}", text.strip(), charts, tables, is_narrow=True)
+    text = f"{quantity(len(rows), 'value')} of {column}"
+    if by.class_rows is not None:
+        text += f", with {shares_shown(by.class_rows.shape[1])}"
+    text = f"{text}. {by.note}".strip()
+    return Section(f"By {column}", text, charts, tables, is_narrow=True)
 
 
 def sample(results: ScoringResults) -> list[Section]:
@@ -248,9 +251,9 @@ def thousands(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
-def percent(part: int, whole: int) -> str:
+def percent_of(part: int, whole: int) -> str:
     """`12.3%`, or "" of nothing."""
-    return f"{part / whole:.1%}" if whole else ""
+    return percent(part / whole) if whole else ""
 
 
 def short(name: str) -> str:

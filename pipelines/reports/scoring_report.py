@@ -7,14 +7,14 @@ last runs, the most frequent reasons for rejecting, and a sample of rejected row
 import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.console.terminal import quantity
-from pipelines.reports.class_shares import most_frequent, shares, trained_rows
+from pipelines.console.terminal import percent, quantity
+from pipelines.reports.class_shares import most_frequent, shares, shares_shown, trained_rows
 from pipelines.reports.drift import Drift, share
 from pipelines.reports.page import (
     BLUE,
@@ -30,7 +30,7 @@ from pipelines.reports.scoring_breakdowns import (
     breakdowns,
     date,
     nights,
-    percent,
+    percent_of,
     sample,
     short,
     thousands,
@@ -79,7 +79,7 @@ def scoring_report(results: ScoringResults) -> bytes:
         *(
             (
                 short(names[i]),
-                percent(results.class_rows[i], counts["rows"]),
+                percent_of(results.class_rows[i], counts["rows"]),
             )
             for i in most_frequent(results.class_rows)
         ),
@@ -134,7 +134,7 @@ def _verdict(results: ScoringResults) -> str:
     if drift.warnings(results.max_tokens):
         return f"{said} The texts differ from the training texts: see below."
     if drift.unknown is not None and drift.trained_unknown is not None:
-        return f"{said} The model knows {1 - drift.unknown:.1%} of the tokens."
+        return f"{said} The model knows {percent(1 - drift.unknown)} of the tokens."
     return said
 
 
@@ -151,8 +151,8 @@ def _drift(results: ScoringResults) -> Section:
         ("Truncated texts", _shown(drift.truncated), _shown(drift.trained_truncated)),
         (
             "Tokens per text",
-            _shown(share(counts["tokens"], counts["rows"]), ".1f"),
-            _shown(share(trained.get("tokens"), trained.get("rows")), ".1f"),
+            _shown(share(counts["tokens"], counts["rows"]), "{:.1f}".format),
+            _shown(share(trained.get("tokens"), trained.get("rows")), "{:.1f}".format),
         ),
     ]
     return Section(
@@ -178,9 +178,9 @@ def _classes(results: ScoringResults) -> Section:
         (
             names[i],
             f"{rows[i]:,}",
-            percent(rows[i], rows.sum()),
+            percent_of(rows[i], rows.sum()),
             _shown(None if trained is None else trained[i] / trained.sum()),
-            "–" if means is None else f"{means[i]:.1%}",
+            "–" if means is None else percent(means[i]),
         )
         for i in most_frequent(rows, CLASSES_LISTED)
     ]
@@ -230,7 +230,9 @@ def _shards(results: ScoringResults) -> Section:
     rows, by_class = results.shard_rows, results.shard_class_rows
     scored = np.flatnonzero(rows)
     if len(scored) <= SHARDS_SHOWN:
-        text = "Rows of each shard" + ("" if by_class is None else ", and the share of each class")
+        text = "Rows of each shard"
+        if by_class is not None:
+            text += f", and {shares_shown(by_class.shape[1])}"
         table = _shard_table("All shards with scored rows", results, scored)
         return Section("Shards", f"{text}.", tables=[table])
     number = f"{len(scored):,} shards have scored rows."
@@ -266,7 +268,7 @@ def _shard_table(caption: str, results: ScoringResults, shards: np.ndarray) -> T
     cells = []
     for i in shards:
         rows = results.shard_rows[i]
-        shares = [] if by_class is None else [percent(by_class[i, k], rows) for k in shown]
+        shares = [] if by_class is None else [percent_of(by_class[i, k], rows) for k in shown]
         path = results.shards[i].removeprefix(f"{common}/") if common else results.shards[i]
         cells.append((_end(path), f"{rows:,}", *shares))
     names = [short(results.checkpoint.classes.names[k]) for k in shown]
@@ -305,7 +307,7 @@ def _rejected(results: ScoringResults) -> Section:
         reasons.append((OTHER_REASONS, other))
     tables = []
     if reasons:
-        cells = [(reason, f"{rows:,}", percent(rows, rejected)) for reason, rows in reasons]
+        cells = [(reason, f"{rows:,}", percent_of(rows, rejected)) for reason, rows in reasons]
         tables.append(Table("By reason", ("reason", "rows", "share"), cells, "lrr"))
     if results.rejected_rows:
         samples = [
@@ -458,8 +460,8 @@ def _bars(axes: "Axes", heights: np.ndarray, color: str | list[str]) -> None:
     thousands(axes)
 
 
-def _shown(share: float | None, form: str = ".1%") -> str:
-    return "not recorded" if share is None else format(share, form)
+def _shown(value: float | None, form: Callable[[float], str] = percent) -> str:
+    return "not recorded" if value is None else form(value)
 
 
 def _end(path: str) -> str:

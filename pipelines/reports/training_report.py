@@ -6,6 +6,7 @@ It quotes texts of the corpus; `pipelines.reports.model_card` does not.
 import math
 from typing import TYPE_CHECKING
 
+from pipelines.console.terminal import percent
 from pipelines.reports.evaluation_results import (
     COMPARISON_COLUMNS,
     INTERVALS,
@@ -36,8 +37,8 @@ def training_report(results: EvaluationResults) -> bytes:
     metrics = results.metrics[MODEL]
     subject = "Training report" if results.held_out else "Evaluation"
     facts = [
-        ("accuracy", format_number(metrics.accuracy, ".1%")),
-        ("macro-F1", format_number(metrics.macro_f1, ".1%")),
+        ("accuracy", percent(metrics.accuracy)),
+        ("macro-F1", percent(metrics.macro_f1)),
         ("AUC", format_number(metrics.auc, ".3f")),
         ("log loss", format_number(metrics.log_loss, ".3f")),
         ("calibration error", format_number(metrics.calibration_error, ".3f")),

@@ -1,5 +1,6 @@
 """What a comparison of models comes to, in a sentence."""
 
+from pipelines.console.terminal import percent
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from sentiment.metrics import PairedAccuracy
 
@@ -15,16 +16,17 @@ def verdict(results: EvaluationResults) -> str:
     rival = REGRESSION if REGRESSION in results.metrics else MAJORITY
     ours, theirs = results.metrics[MODEL], results.metrics[rival]
     if rival == MAJORITY:
-        points = _points(ours.accuracy - theirs.accuracy)
-        than = f"{abs(points):.1f} points {'more' if points > 0 else 'less'} than"
-        if not points:
+        difference = ours.accuracy - theirs.accuracy
+        than = f"{_points(difference)} {'more' if difference > 0 else 'less'} than"
+        if not difference:
             than = "as many as"
         return (
-            f"The model is right for {ours.accuracy:.1%} of the texts, {than} the majority class."
+            f"The model is right for {percent(ours.accuracy)} of the texts, {than} the majority "
+            "class."
         )
-    f1 = _points(ours.macro_f1 - theirs.macro_f1)
+    f1 = ours.macro_f1 - theirs.macro_f1
     paired = results.against(rival)
-    macro_f1 = f"macro-F1 is {abs(f1):.1f} points {'higher' if f1 > 0 else 'lower'}"
+    macro_f1 = f"macro-F1 is {_points(f1)} {'higher' if f1 > 0 else 'lower'}"
     intervals = "do not overlap"
     if _overlap(ours.accuracy_interval, theirs.accuracy_interval):
         intervals = "overlap"
@@ -37,7 +39,7 @@ def verdict(results: EvaluationResults) -> str:
 
 def paired_verdict(name: str, rival: str, paired: PairedAccuracy) -> str:
     """How a model compares with a rival on the same texts."""
-    if not _points(paired.difference):
+    if not paired.difference:
         return f"{name} is as accurate as {rival} ({format_p(paired.p_value)})."
     return f"{name} {_difference(paired, rival)}, which {_chance(paired)}."
 
@@ -55,11 +57,13 @@ def majority_warning(results: EvaluationResults) -> str:
     low, high = ours.accuracy_interval
     if low <= majority.accuracy:
         weak.append(
-            f"its accuracy is {ours.accuracy:.1%} ({low:.1%} to {high:.1%}), and to answer "
-            f"{answer!r} every time gives {majority.accuracy:.1%}"
+            f"its accuracy is {percent(ours.accuracy)} ({low:.1%} to {high:.1%}), and to answer "
+            f"{answer!r} every time gives {percent(majority.accuracy)}"
         )
     if ours.macro_f1 <= majority.macro_f1 + NEAR_MAJORITY:
-        weak.append(f"its macro-F1 is {ours.macro_f1:.1%}, and that gives {majority.macro_f1:.1%}")
+        weak.append(
+            f"its macro-F1 is {percent(ours.macro_f1)}, and that gives {percent(majority.macro_f1)}"
+        )
     if not weak:
         return ""
     return (
@@ -70,11 +74,10 @@ def majority_warning(results: EvaluationResults) -> str:
 
 def _difference(paired: PairedAccuracy, rival: str) -> str:
     """`beats RIVAL by 0.7 points of accuracy`, of a second model against a first, the rival."""
-    points = _points(paired.difference)
-    if not points:
+    if not paired.difference:
         return f"is as accurate as {rival}"
-    verb = "beats" if points > 0 else "loses to"
-    return f"{verb} {rival} by {abs(points):.1f} points of accuracy"
+    verb = "beats" if paired.difference > 0 else "loses to"
+    return f"{verb} {rival} by {_points(paired.difference)} of accuracy"
 
 
 def _chance(paired: PairedAccuracy) -> str:
@@ -82,9 +85,10 @@ def _chance(paired: PairedAccuracy) -> str:
     return f"{chance} ({format_p(paired.p_value)})"
 
 
-def _points(difference: float) -> float:
-    """The difference of shares in points, as it is shown."""
-    return round(100 * difference, 1)
+def _points(difference: float) -> str:
+    """How far apart two shares are: `0.7 points`, or `less than 0.1 points`."""
+    points = f"{100 * abs(difference):.1f}"
+    return "less than 0.1 points" if points == "0.0" else f"{points} points"
 
 
 def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:

@@ -106,10 +106,11 @@ def _time_line(read: PartReader, checkpoint: Checkpoint, plan: Plan) -> str:
         infer(part.ids, part.offsets)
         seconds = time.perf_counter() - began
     rate = task.rows / seconds
-    rows = int(plan.parts.rows.sum())
+    whole = int(plan.parts.rows.sum()) / rate
+    about = f"about {whole:,.0f} s" if whole >= 1 else "under 1 s"
     measured = f"measured on the first {quantity(task.rows, 'row')}"
     return (
-        f"Time: about {rows / rate:,.0f} s of one core, {rate:,.0f} rows/s ({measured}); "
+        f"Time: {about} of one core, {rate:,.0f} rows/s ({measured}); "
         "divided by the number of actors, plus the start of Ray"
     )
 

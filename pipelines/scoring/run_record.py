@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.console import progress
-from pipelines.console.terminal import quantity, say, warn
+from pipelines.console.terminal import percent, quantity, say, warn
 from pipelines.scoring.class_rows import ClassRows
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.output import Output
@@ -181,7 +181,7 @@ class RunRecord:
             self._add_point(self.seconds)
         share = self.rejected_rows / max(self.done_rows, 1)
         rate = self._progress.rate(self.done_rows)
-        details = f"{rate:,.0f} rows/s, {self.rejected_rows:,} rejected ({share:.2%})"
+        details = f"{rate:,.0f} rows/s, {self.rejected_rows:,} rejected ({percent(share, 2)})"
         if self.failed_parts:
             details += f", {quantity(self.failed_parts, 'part')} failed"
         self._progress.update(self.done_rows, details)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.console.terminal import quantity, say, warn
+from pipelines.console.terminal import percent, quantity, say, warn
 from pipelines.errors import Failure
 from pipelines.training.calibration import calibrated
 from pipelines.training.config import TrainConfig
@@ -79,8 +79,8 @@ def _threshold(config: TrainConfig, settings: Settings, network: Network) -> flo
         )
         return None
     say(
-        f"Threshold {chosen.threshold:.4f} for {positive}: precision {chosen.precision:.1%}, "
-        f"recall {chosen.recall:.1%}, accuracy {chosen.accuracy:.1%} on "
+        f"Threshold {chosen.threshold:.4f} for {positive}: precision {percent(chosen.precision)}, "
+        f"recall {percent(chosen.recall)}, accuracy {percent(chosen.accuracy)} on "
         f"{quantity(chosen.rows, 'validation row')}"
     )
     return chosen.threshold

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from pipelines.cluster.submitted import require_lasting
-from pipelines.console.terminal import printable, say, warn
+from pipelines.console.terminal import percent, printable, say, warn
 from pipelines.console.waiting import compiling_said, waiting
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
@@ -162,7 +162,7 @@ def _train(
     at = "" if checkpoint.classes.threshold is None else " at 0.5"
     say(
         f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
-        f"accuracy {best['validation_accuracy']:.1%}{at}\n"
+        f"accuracy {percent(best['validation_accuracy'])}{at}\n"
         f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
     )
 

@@ -11,7 +11,7 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.console.progress import Progress, steps
-from pipelines.console.terminal import printable, quantity
+from pipelines.console.terminal import percent, printable, quantity
 from pipelines.console.waiting import waiting
 from pipelines.errors import Failure
 from pipelines.training.messages import (
@@ -177,7 +177,7 @@ class MessageDisplay:
             compared = f"best {self._best:.4f}"
         self._progress.say(
             f"validation after step {message.step:,}: loss {message.loss:.4f} ({compared}), "
-            f"accuracy {message.accuracy:.1%}"
+            f"accuracy {percent(message.accuracy)}"
         )
 
     def _retry(self, message: Retrying) -> None:

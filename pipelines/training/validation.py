@@ -68,15 +68,17 @@ def measure(step: int, targets: np.ndarray, logits: np.ndarray, calibrate: bool)
 
 
 def macro_f1(targets: np.ndarray, logits: np.ndarray) -> float:
-    """Mean F1 of the classes that are labelled or answered; arguments as for `measure`.
+    """Mean F1 of the classes that are labelled; arguments as for `measure`.
 
     Where a class is rare, accuracy does not show whether it is found.
     """
     classes = logits.shape[1]
     labels, answers = targets.argmax(axis=1), logits.argmax(axis=1)
     right = np.bincount(labels[labels == answers], minlength=classes)
-    total = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
-    return float((2 * right[total > 0] / total[total > 0]).mean())
+    labelled = np.bincount(labels, minlength=classes)
+    total = labelled + np.bincount(answers, minlength=classes)
+    is_labelled = labelled > 0
+    return float((2 * right[is_labelled] / total[is_labelled]).mean())
 
 
 def is_over(validations: Sequence[Validation], patience: int | None) -> bool:

@@ -275,8 +275,23 @@ def test_a_class_that_is_answered_but_never_labelled_has_no_recall():
     metrics = measure(np.array([0, 0]), np.eye(3)[[0, 2]], named(3))
     np.testing.assert_array_equal(metrics.recall, [0.5, np.nan, np.nan])
     np.testing.assert_array_equal(metrics.precision, [1, np.nan, 0])
-    assert metrics.macro_f1 == pytest.approx((2 / 3 + 0) / 2)
+    assert metrics.macro_f1 == pytest.approx(2 / 3)
     assert math.isnan(metrics.auc)
+
+
+def test_macro_f1_is_of_the_same_classes_for_every_model_of_the_same_texts():
+    """Of the labelled ones; a model that answers others, too, is judged by no more classes."""
+    labels, random = np.repeat([0, 2], [60, 40]), np.random.default_rng(0)
+    answers = np.where(random.random(100) < 0.3, random.integers(0, 5, 100), labels)
+    metrics = measure(labels, np.eye(5)[answers], named(5))
+    f1 = sklearn.metrics.f1_score(labels, answers, labels=[0, 2], average="macro")
+    assert metrics.macro_f1 == pytest.approx(f1)
+    # Which class a wrong answer names, where none is labelled so, changes nothing.
+    other = measure(labels, np.eye(5)[np.where(answers % 2, 1, answers)], named(5))
+    assert other.macro_f1 == metrics.macro_f1
+    assert other.macro_f1_interval == pytest.approx(metrics.macro_f1_interval)
+    low, high = metrics.macro_f1_interval
+    assert low < f1 < high
 
 
 def test_intervals_of_three_classes_hold_the_true_values_as_often_as_they_say():

@@ -131,11 +131,28 @@ def test_a_run_that_learnt_the_rows_is_refused(corpus, tmp_path, capsys, first, 
     directories = runs(tmp_path, corpus, first, other)
     with pytest.raises(InputError, match=r"run-1 was trained on rows that .*run-0 holds out"):
         evaluate(EvaluateConfig(directories))
-    # Not on other texts; those of training are named.
+    # Not on other texts.
     evaluate(EvaluateConfig(directories, data_dir=str(corpus)))
     assert "2,000 rows of" in capsys.readouterr().out
-    (page,) = (tmp_path / "run-0").glob("comparison-*.html")
-    assert "run-0, run-1 learnt from most of these rows" in Elements(page.read_bytes()).text
+
+
+def test_runs_that_have_learnt_the_rows_are_named(corpus, tmp_path, capsys):
+    """On the terminal and the page, also where the rows are a part of the corpus."""
+    other, unknown = tmp_path / "other", tmp_path / "unknown"
+    write_shards(other, rows=100, shards=1, seed=1)
+    write_shards(unknown, rows=100, shards=1, seed=2)
+    directories = runs(tmp_path, corpus, {}, {}, {"data_dir": str(other)})
+    warning = "run-0, run-1: The model was trained on most of these rows, so the metrics are too"
+    shard = next(corpus.glob("*.csv"))
+    pages: set[Path] = set()
+    for place, is_learnt in ((corpus, True), (shard, True), (unknown, False)):
+        evaluate(EvaluateConfig(directories, data_dir=str(place)))
+        assert (warning in capsys.readouterr().out) == is_learnt
+        (page,) = {*Path(directories[0]).glob("comparison-*.html")} - pages
+        pages.add(page)
+        assert (warning in Elements(page.read_bytes()).text) == is_learnt
+    evaluate(EvaluateConfig(directories, data_dir=str(other)))
+    assert "run-2: The model was trained on most of these rows" in capsys.readouterr().out
 
 
 def test_other_classes_are_refused(corpus, tmp_path):

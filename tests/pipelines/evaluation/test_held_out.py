@@ -125,8 +125,11 @@ def test_evaluate_reads_other_labels_and_says_which_are_which(tmp_path, capsys):
 
 
 def test_flags_of_other_texts_need_other_texts():
-    with pytest.raises(InputError, match="--text_column needs --data_dir"):
-        EvaluateConfig(("model",), text_column="text")
+    """Held-out rows have one report and one model card, by the labels that the model learnt."""
+    other = {"text_column": "text", "label_column": "y", "labels": ("negative=1", "positive=2")}
+    for name, value in other.items():
+        with pytest.raises(InputError, match=f"--{name} needs --data_dir: held-out rows are read"):
+            EvaluateConfig(("model",), **{name: value})
     with pytest.raises(InputError, match="classes with labels, not 1: write them like"):
         EvaluateConfig(("model",), labels=("a=1",))
 

@@ -1,5 +1,8 @@
 """A page that compares runs shows names and texts of strangers as they are."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +46,28 @@ def test_no_name_or_text_becomes_an_element(model, number):
         assert name in elements.text
     assert "nan" not in elements.text
     assert len(page) < 100_000
+
+
+def test_words_and_bigrams_are_counted_apart(model):
+    """A model with bigrams has no more words for them."""
+    classes, right = Classes(("negative", "positive")), np.tile([0.9, 0.1], (10, 1))
+    words = len(model.vocabulary)
+    pair = " ".join(model.vocabulary[-2:])
+    embedding = np.pad(model.weights["embedding"], ((0, 1), (0, 0)))
+    with_bigram = replace(
+        model,
+        vocabulary=(*model.vocabulary, pair),
+        weights={**model.weights, "embedding": embedding},
+    )
+    models = {
+        name: ComparedModel(right, classes, run_of(classes), checkpoint)
+        for name, checkpoint in (("one", model), ("other", with_bigram))
+    }
+    labels = np.zeros(len(right), np.int64)
+    page = comparison_report(ComparisonResults(models, "corpora", True, ["a"] * 10, labels))
+    text = Elements(page).text
+    assert re.search(rf"tokens in the vocabulary\s+{words}\s+{words}\s", text)
+    assert re.search(r"bigrams in the vocabulary\s+0\s+1\s", text)
 
 
 def test_what_rounds_to_nothing_has_no_minus(model):

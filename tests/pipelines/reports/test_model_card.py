@@ -57,7 +57,8 @@ def test_the_card_quotes_no_text(results):
 
 
 @pytest.mark.parametrize(
-    "hostile", [*HOSTILE, "a|b", "[x](http://x)", "`|`", "a\n---\nb: 1", "- x"]
+    "hostile",
+    [*HOSTILE, "a|b", "[x](http://x)", "`|`", "a\n---\nb: 1", "- x", ">1", "<1>", "<2@x.y>"],
 )
 def test_no_name_means_more_than_itself_in_a_card(model, hostile):
     flags = RUN.flags | {"data_dir": hostile, "text_column": hostile}
@@ -129,6 +130,14 @@ def test_a_card_of_more_classes(model, number):
     for name in names:
         assert name in cells
         assert (f"labelled {name}" in cells) == (f"answered {name}" in cells) == (number == 3)
+
+
+def test_a_share_that_is_nearly_all_stands_in_a_card_as_it_is(model):
+    labels = np.arange(5000) % 2
+    answers = labels.copy()
+    answers[0] = 1
+    card = model_card(evaluated(model, ["a"] * 5000, labels, answers)).decode()
+    assert "| negative | 100.0% | >99.9% | >99.9% | 2,500 |" in card
 
 
 def test_the_same_numbers_give_the_same_bytes(results):

@@ -94,8 +94,10 @@ def of_classes(root: Path, *names: str) -> bytes:
     training = {"labels": {"train": [*range(1, len(names) + 1)]}}
     save(replace(checkpoint, training=training), str(root / "model"))
     (root / "corpus").mkdir()
-    pq.write_table(pa.table({"text": texts_and_labels(200)[0]}), root / "corpus" / "a.parquet")
-    main(config(root))
+    texts = texts_and_labels(200)[0]
+    table = pa.table({"text": texts, "source": ["here", "there"] * 100})
+    pq.write_table(table, root / "corpus" / "a.parquet")
+    main(config(root, keep_columns=("source",), by=("source",)))
     return (root / "scored" / "_manifest" / "report.html").read_bytes()
 
 
@@ -193,6 +195,13 @@ def test_it_has_the_share_of_each_class(tmp_path, number):
     by_shard = page.after(str(tmp_path / "corpus" / "a.parquet"), 6)
     shares = [f"{rows.get(name, 0) / 200:.1%}" for name in shown] if number <= 20 else []
     assert by_shard[: 1 + len(shares)] == ["200", *shares]
+    said = {
+        3: "the share of each class",
+        10: "the shares of the 5 most frequent classes",
+        25: None,
+    }[number]
+    assert f"2 values of source{f', with {said}' if said else ''}.\n" in page.text
+    assert f"Rows of each shard{f', and {said}' if said else ''}.\n" in page.text
     heights, _ = np.histogram(
         table["probability"]
         if number > 20

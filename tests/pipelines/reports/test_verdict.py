@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.reports.evaluation_results import MODEL, REGRESSION, EvaluationResults
-from pipelines.reports.verdict import majority_warning, verdict
+from pipelines.reports.evaluation_results import MODEL, REGRESSION, EvaluationResults, class_rows
+from pipelines.reports.verdict import majority_warning, paired_verdict, verdict
 from sentiment.classes import Classes
+from sentiment.metrics import compare_counts
 from testing.evaluation_results import evaluated
 
 
@@ -38,6 +39,32 @@ def right(rows: int, *wrong: range) -> np.ndarray:
 )
 def test_the_difference_is_said(model, ours, theirs, said):
     assert said.format(REGRESSION) in verdict(compared(model, ours, theirs))
+
+
+def test_a_difference_that_rounds_to_nothing_is_one():
+    """Where the test is sure of it, "as accurate as" would be false."""
+    said = paired_verdict("B", "A", compare_counts(5, 22, 50_000))
+    assert said == (
+        "B beats A by less than 0.1 points of accuracy, which is unlikely to be chance (p = 0.002)."
+    )
+    said = paired_verdict("B", "A", compare_counts(5, 4, 50_000))
+    assert said == (
+        "B loses to A by less than 0.1 points of accuracy, which may be chance (p = 1.000)."
+    )
+    same = paired_verdict("B", "A", compare_counts(5, 5, 50_000))
+    assert same == "B is as accurate as A (p = 1.000)."
+
+
+def test_all_and_none_are_said_only_of_all_and_none(model):
+    labels = np.arange(5000) % 2
+    answers = labels.copy()
+    answers[0] = 1
+    results = evaluated(model, ["a"] * 5000, labels, answers)
+    assert verdict(results).startswith("The model is right for >99.9% of the texts, ")
+    ((_, accuracy, *_), _) = results.comparison
+    assert accuracy == ">99.9%"
+    shares = class_rows(results.metrics[MODEL], ("negative", "positive"))
+    assert [row[1:3] for row in shares] == [("100.0%", ">99.9%"), (">99.9%", "100.0%")]
 
 
 def test_intervals_and_the_test_are_said(model):

@@ -60,6 +60,7 @@ def test_a_dry_run_shows_what_a_job_would_do_and_writes_nothing(lake):
     assert "Partition column: day, 2 values" in said
     assert "Plan: 16 rows in 2 parts; 0 shards could not be read" in said
     assert "Columns: id string, day string, positive_probability float, sentiment string" in said
+    assert "Time: under 1 s of one core, " in said
     assert "measured on the first 8 rows" in said
     columns = (
         "id string, day string, source_shard string, source_row int64, positive_probability float"

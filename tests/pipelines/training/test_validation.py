@@ -24,6 +24,8 @@ def test_training_ends_after_so_many_validations_without_a_better_one(losses, pa
 
 def test_a_class_that_does_not_occur_is_not_in_the_macro_f1():
     assert macro_f1(np.eye(4)[[0, 0, 2]], np.eye(4)[[0, 2, 2]]) == pytest.approx(2 / 3)
+    # Nor is one that is answered only: later steps would be measured by other classes.
+    assert macro_f1(np.eye(4)[[0, 0, 2]], np.eye(4)[[0, 1, 2]]) == pytest.approx((2 / 3 + 1) / 2)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 9])
