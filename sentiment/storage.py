@@ -57,10 +57,13 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     if ":" in host or "@" in bucket_name or "?" in rest:
         raise InputError(
             f"{_without_secrets(path)} was given with credentials or options in the URI: "
-            "they belong in the environment (AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION, ...)"
+            "they belong in the environment (AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION, ...); of a "
+            "name, write ? as %3F"
         )
-    if scheme in ("s3", "gs") and (not bucket_name or "//" in rest):
+    if scheme in ("s3", "gs") and not bucket_name:
         raise InputError(f"{path} does not name a bucket: write {scheme}://BUCKET/NAME/...")
+    if scheme in ("s3", "gs") and "//" in rest:
+        raise InputError(f"{path} has a name that is empty, between two slashes: remove one")
     try:
         if scheme in ("s3", "gs"):
             inner = urllib.parse.unquote(bucket_name + rest.removeprefix(host))

@@ -139,4 +139,7 @@ def _reason(error: requests.RequestException) -> str:
     if isinstance(cause, Exception):
         # Of a connection that breaks off, urllib3 gives a text and the error.
         cause = getattr(cause, "reason", None) or ": ".join(map(str, cause.args))
-    return on_one_line(cause or error).rpartition("): ")[2][:300]
+    # urllib3 has put the reason into this one.
+    of_proxy = getattr(cause, "original_error", None)
+    reason = on_one_line(of_proxy or cause or error).rpartition("): ")[2][:300]
+    return f"the proxy does not answer: {reason}" if of_proxy else reason

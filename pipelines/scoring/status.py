@@ -10,6 +10,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from pipelines.console.terminal import printable, quantity
+from pipelines.console.waiting import standard_error, waiting
 from pipelines.errors import Failure
 from pipelines.reports.class_shares import shares
 from pipelines.scoring.final_lines import say_unreadable
@@ -94,7 +95,9 @@ def main(config: StatusConfig) -> None:
 def open_output(path: str) -> Output:
     """The output in a directory. Raises InputError if no job of this program wrote there."""
     try:
-        output = Output(storage.absolute(path))
+        # A table that a program reads is on standard output.
+        with waiting(f"Reading {path}", stream=standard_error):
+            output = Output(storage.absolute(path))
     except (InputError, Failure) as error:
         # The programs that look at an output have no such flag.
         raise type(error)(str(error).removeprefix("--output ")) from error

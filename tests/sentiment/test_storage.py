@@ -47,6 +47,19 @@ def test_a_uri_that_cannot_be_used_is_named(uri):
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
+        ("s3://bucket//a", "s3://bucket//a has a name that is empty, between two slashes"),
+        ("s3:///a", "s3:///a does not name a bucket"),
+        ("s3://bucket/a?.csv", "credentials or options in the URI: .*; of a name, write . as %3F"),
+    ],
+)
+def test_what_is_wrong_with_the_uri_of_a_bucket_is_named(uri, said):
+    with pytest.raises(InputError, match=said):
+        storage.resolve(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
         ("hdfs://nn:8020/texts", "hdfs:// is not supported, .*: copy the files there"),
         ("abfss://c@acct.dfs.core.windows.net/texts", "abfss:// is not supported, .*azcopy"),
         ("s3a://bucket/texts", "s3a:// is not supported, .*: write s3://bucket/texts, which is"),

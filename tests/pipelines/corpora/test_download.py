@@ -10,6 +10,7 @@ from urllib3.exceptions import ProtocolError
 
 from pipelines.corpora.download import BLOCK_BYTES, _reason, download, require_encrypted, shown
 from pipelines.errors import Failure
+from testing.waiting import free_ports
 from testing.web_server import Mirror
 
 CONTENT = random.Random(0).randbytes(20 * BLOCK_BYTES - 1)
@@ -109,3 +110,10 @@ def test_no_connection_is_a_failure_in_one_line(tmp_path):
 def test_a_connection_that_breaks_off_is_told_in_words():
     cause = ProtocolError("Connection aborted.", BadStatusLine("garbage\r\n"))
     assert _reason(requests.ConnectionError(cause)) == "Connection aborted.: garbage"
+
+
+def test_a_proxy_that_is_away_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)[0]}")
+    said = r": the proxy does not answer: Failed to establish .*Connection refused$"
+    with pytest.raises(Failure, match=said):
+        download("http://example.com/x", tmp_path, pauses=())
