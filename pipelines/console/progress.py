@@ -121,8 +121,12 @@ class Progress:
                 text += f", {(self._total - done) / rate:,.0f} s left"
             self.say(self._prefix + text)
 
+    def measure_from(self, done: int) -> None:
+        """Measure the rate from now on, when `done` are done."""
+        self._first_done, self._started_at = done, self._clock()
+
     def rate(self, done: int) -> float:
-        """Average amount per second since the start, if `done` are done now."""
+        """Average amount per second since it is measured, if `done` are done now."""
         seconds = self._clock() - self._started_at
         return (done - self._first_done) / max(seconds, 1e-9)
 

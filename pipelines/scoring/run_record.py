@@ -179,9 +179,13 @@ class RunRecord:
             self.parts += 1
             self.stage_seconds.update(result.seconds)
             self._add_point(self.seconds)
+        if self.parts + self.failed_parts == 1:
+            # Until now processes have started, of which the rate tells nothing.
+            self._progress.measure_from(self.done_rows)
         share = self.rejected_rows / max(self.done_rows, 1)
-        rate = self._progress.rate(self.done_rows)
-        details = f"{rate:,.0f} rows/s, {self.rejected_rows:,} rejected ({percent(share, 2)})"
+        details = f"{self.rejected_rows:,} rejected ({percent(share, 2)})"
+        if rate := self._progress.rate(self.done_rows):
+            details = f"{rate:,.0f} rows/s, {details}"
         if self.failed_parts:
             details += f", {quantity(self.failed_parts, 'part')} failed"
         self._progress.update(self.done_rows, details)

@@ -51,6 +51,21 @@ def test_lines_come_every_few_seconds_and_count_from_where_the_run_began(capsys,
     assert shown[-1] == "1,200 of 2,000 rows, 3 rejected, 80 s left"
 
 
+def test_what_came_before_the_rate_is_measured_does_not_count(capsys, clock):
+    with Progress(rows, clock=clock) as progress:
+        progress.start(2_000)
+        clock.now += 100
+        progress.measure_from(100)
+        progress.update(100)
+        clock.now += LINE_SECONDS
+        progress.update(600)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == [
+        "100 of 2,000 rows",
+        f"600 of 2,000 rows, {LINE_SECONDS * 1400 / 500:.0f} s left",
+    ]
+
+
 def test_nothing_is_said_of_work_that_is_over_at_once_unless_forced(capsys, clock):
     with Progress(steps, clock=clock) as progress:
         progress.start(100)

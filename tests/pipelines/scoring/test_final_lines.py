@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import score
-from pipelines.console import command
+from pipelines.console import command, progress
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import TooManyRejected, main
@@ -209,3 +209,12 @@ def test_the_time_of_scoring_begins_when_there_is_what_scores(tmp_path, capsys):
         "start",
         "Scoring 2 rows in 1 part ...",
     ]
+
+
+def test_processes_that_start_slowly_are_no_rate(tmp_path, monkeypatch, capsys):
+    lake = Lake(tmp_path, save_checkpoint(tmp_path / "model"))
+    lake.put("a.csv", *map(str, range(20)))
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    first, second = [line for line in lake.night().splitlines() if " of 20 rows" in line]
+    assert first == "10 of 20 rows, 0 rejected (0.00%)"
+    assert re.fullmatch(r"20 of 20 rows, [\d,]+ rows/s, 0 rejected \(0.00%\)", second)
