@@ -8,7 +8,7 @@ from pipelines.console.terminal import printable
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.results import print_metrics, print_table
-from pipelines.evaluation.runs import Run, regression, rows_to_score
+from pipelines.evaluation.runs import Run, regression, rows_to_score, source_of
 from pipelines.evaluation.scored_rows import score_rows
 from pipelines.reports.comparison_report import (
     PAIRED_COLUMNS,
@@ -59,7 +59,7 @@ def compare(
         rows.texts,
         rows.labels,
         rows.totals,
-        first.record.where if config.held_out else config.where,
+        source_of(config, first),
     )
     print_metrics(results.metrics)
     print(f"\nDifferences from {printable(results.first)} in points, with 95% intervals")

@@ -1,5 +1,6 @@
 """Flags of `pipelines.evaluate`."""
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -76,6 +77,15 @@ class EvaluateConfig:
         """The flags that say which rows of --data_dir are read, and how; [] by default."""
         names = ("text_column", "label_column", "labels", "where", *READING_FLAGS)
         return [f"{name}={value}" for name in names if (value := getattr(self, name))]
+
+    @property
+    def read_with(self) -> str:
+        """Those of them that say how, as on a command line."""
+        words: list[str] = []
+        for name in ("text_column", "label_column", "labels", *READING_FLAGS):
+            if value := getattr(self, name):
+                words += [f"--{name}", *(value if isinstance(value, tuple) else (str(value),))]
+        return shlex.join(words)
 
     @property
     def held_out(self) -> bool:

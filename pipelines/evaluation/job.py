@@ -19,7 +19,7 @@ from pipelines.evaluation.config import EvaluateConfig
 from pipelines.evaluation.occlusion import weights
 from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.results import print_classes, print_metrics, print_samples
-from pipelines.evaluation.runs import Run, load_run, regression, rows_to_score
+from pipelines.evaluation.runs import Run, load_run, regression, rows_to_score, source_of
 from pipelines.evaluation.scored_rows import Model, score_rows
 from pipelines.reports.evaluation_results import MAJORITY, MODEL, REGRESSION, EvaluationResults
 from pipelines.reports.model_card import CARD, MARK, model_card
@@ -69,7 +69,7 @@ def _evaluate(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> dict[str, 
         lengths=rows.lengths,
         probabilities_by_model=rows.probabilities,
         totals=rows.totals,
-        where=run.record.where if config.held_out else config.where,
+        source=source_of(config, run),
     )
     wrong_answers = results.answers[MODEL][results.worst]
     wrong_texts = [results.texts[i] for i in results.worst]

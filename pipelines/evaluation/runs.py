@@ -15,7 +15,7 @@ from pipelines.evaluation.piece_tasks import PieceTasks
 from pipelines.evaluation.sample import SAMPLE_ROWS, Sample
 from pipelines.evaluation.scored_rows import Model
 from pipelines.evaluation.training_record import TrainingRecord, read_training_record
-from pipelines.reports.evaluation_results import REGRESSION, source_of
+from pipelines.reports.evaluation_results import REGRESSION
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.split import TEST, TRAIN, VALIDATION
 from sentiment import storage
@@ -81,7 +81,7 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> Labell
     kind = "held-out rows" if config.held_out else "rows"
     if not rows.rows:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
-    print(f"{rows.rows:,} {kind} of {printable(source_of(data_dir, where))}\n", flush=True)
+    print(f"{rows.rows:,} {kind} of {printable(source_of(config, run))}\n", flush=True)
     for line in rows.detected:
         print(f"{printable(line)}\n", flush=True)
     if labels is not None and not labels.has_labels:
@@ -92,6 +92,15 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> Labell
     if str(rows.left_out):
         print(f"{printable(str(rows.left_out))}\n", flush=True)
     return rows
+
+
+def source_of(config: EvaluateConfig, run: Run) -> str:
+    """`DIR`, `DIR where year=2024 and month=11`, or `DIR, read with --label_column stars`."""
+    data_dir, where = config.data_dir, config.where
+    if data_dir is None:
+        data_dir, where = run.record.data_dir, run.record.where
+    source = f"{data_dir} where {' and '.join(where)}" if where else data_dir
+    return f"{source}, read with {config.read_with}" if config.read_with else source
 
 
 def regression(run: Run, tasks: PieceTasks) -> Model:

@@ -17,7 +17,6 @@ from pipelines.reports.evaluation_results import (
     comparison_row,
     metric_notes,
     sample_note,
-    source_of,
 )
 from pipelines.reports.page import Section, Table, page, shorten
 from pipelines.reports.training_run import TrainingRun, origin_warning, rows_warning
@@ -71,8 +70,8 @@ class ComparisonResults:
     """int[n]."""
     totals: Totals | None = None
     """Of all texts, if these are a sample; None: these are all."""
-    where: tuple[str, ...] = ()
-    """Conditions on `key=value` directories: which of its shards were read."""
+    source: str = ""
+    """Where the texts are from, and how they were read if not as in training; "": `data_dir`."""
 
     @property
     def first(self) -> str:
@@ -158,8 +157,7 @@ def comparison_report(results: ComparisonResults) -> bytes:
     ]
     kind = f"rows that {results.first} held out" if results.held_out else "rows"
     rows = results.metrics[results.first].rows
-    source = source_of(results.data_dir, results.where)
-    sentences.append(f"Measured on {rows:,} {kind}, of {source}.")
+    sentences.append(f"Measured on {rows:,} {kind}, of {results.source or results.data_dir}.")
     if note := sample_note(len(results.labels), rows):
         sentences.append(note)
     sentences += results.warnings

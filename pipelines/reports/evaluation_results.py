@@ -99,13 +99,8 @@ class EvaluationResults:
     """What each of the `worst` answers rests on, the heaviest first; empty: not measured."""
     totals: Totals | None = None
     """Of all texts, if these are a sample; None: these are all."""
-    where: tuple[str, ...] = ()
-    """Conditions on `key=value` directories: which of its shards were read."""
-
-    @property
-    def source(self) -> str:
-        """Where the texts are from."""
-        return source_of(self.data_dir, self.where)
+    source: str = ""
+    """Where the texts are from, and how they were read if not as in training; "": `data_dir`."""
 
     @property
     def classes(self) -> Classes:
@@ -209,11 +204,6 @@ class EvaluationResults:
             *((f"{library} version", version) for library, version in run.versions.items()),
             ("model hash", checkpoint.model_hash),
         ]
-
-
-def source_of(data_dir: str, where: Sequence[str]) -> str:
-    """`DIR`, or `DIR where year=2024 and month=11`."""
-    return f"{data_dir} where {' and '.join(where)}" if where else data_dir
 
 
 def sample_note(sample: int, rows: int) -> str:

@@ -67,7 +67,7 @@ def _lead(results: EvaluationResults) -> str:
     rows = results.metrics[MODEL].rows
     text = (
         f"{verdict(results)} It is {results.name}, measured on {rows:,} "
-        f"{results.kind} of {results.source}. {rule}"
+        f"{results.kind} of {results.source or results.data_dir}. {rule}"
     )
     warning = rows_warning(results.run, results.data_dir, results.held_out, rows)
     return " ".join(filter(None, (text, results.sample_note, warning)))

@@ -1,5 +1,6 @@
 """Evaluation prints the metrics and writes a report and a model card beside the model."""
 
+import html
 import re
 import subprocess
 import sys
@@ -135,7 +136,11 @@ def test_other_texts_are_read_as_flags_say(corpus, tmp_path, capsys):
     columns = ("Sentiment", "SentimentText")
     reading = {"delimiter": ";", "columns": columns, "where": ("year=2024",)}
     evaluate(EvaluateConfig((str(directory),), data_dir=str(lake), **reading))
-    assert capsys.readouterr().out.startswith(f"4 rows of {lake} where year=2024\n")
+    read_with = "--delimiter ';' --columns Sentiment SentimentText"
+    source = f"{lake} where year=2024, read with {read_with}"
+    assert capsys.readouterr().out.startswith(f"4 rows of {source}\n")
+    (page,) = directory.glob("report-lake-*.html")
+    assert f"4 rows of {source}." in html.unescape(page.read_text())
     run(EvaluateConfig((str(directory),), data_dir=str(lake), **reading), quiet=True)
     assert capsys.readouterr().out == ""
     for name, value in reading.items():
