@@ -14,7 +14,11 @@ from pipelines.sources.listing import directory_of, find, find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
-from pipelines.training.initial_weights import require_initial_vectors, require_same_model
+from pipelines.training.initial_weights import (
+    initial_model,
+    require_initial_vectors,
+    require_same_model,
+)
 from pipelines.training.run_directory import (
     STEP_FLAGS,
     alone_in,
@@ -28,7 +32,7 @@ from pipelines.training.settings import require_threshold_fits
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
-from sentiment.checkpoint import MANIFEST, Checkpoint, load, pinned, save
+from sentiment.checkpoint import MANIFEST, Checkpoint, load, save
 from sentiment.errors import InputError
 
 CONFIG = "config.yaml"
@@ -48,8 +52,8 @@ def main(config: TrainConfig) -> str:
     initial = None
     if config.initial_checkpoint is not None:
         # The run's record has the commit, not the branch that leads to another one later.
-        config = replace(config, initial_checkpoint=pinned(config.initial_checkpoint))
-        initial = load(str(config.initial_checkpoint))
+        path, initial = initial_model(config.initial_checkpoint)
+        config = replace(config, initial_checkpoint=path)
         require_same_model(config, stop_words, initial)
     spec, remarks = _corpus(config, stop_words, initial)
     name = config.run_name or str(int(time.time()))
