@@ -23,9 +23,10 @@ from pipelines.training.run_directory import (
     STEP_FLAGS,
     alone_in,
     changed_flags,
+    contents,
     has_checkpoints,
     is_another_from_scratch,
-    other_corpus,
+    other_contents,
     require_trained_with,
 )
 from pipelines.training.settings import require_threshold_fits
@@ -54,7 +55,6 @@ def main(config: TrainConfig) -> str:
         # The run's record has the commit, not the branch that leads to another one later.
         path, initial = initial_model(config.initial_checkpoint)
         config = replace(config, initial_checkpoint=path)
-        require_same_model(config, stop_words, initial)
     spec, remarks = _corpus(config, stop_words, initial)
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
@@ -71,11 +71,16 @@ def main(config: TrainConfig) -> str:
     changed = changed_flags(config, run, trained_with)
     if finished and not has_checkpoints(run):
         require_trained_with(config, trained_with)
+    other = other_contents(config, spec.key, contents(stop_words, initial), run)
+    if initial and not other:
+        require_same_model(config, stop_words, initial)
     if finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
         say(f"Run {name} is finished: nothing to do.")
-        if line := other_corpus(config, spec.key, run):
-            warn(f"Warning: {printable(line)} to train on them")
+        if other:
+            warn(f"Warning: {printable(other)} to train with what is there now")
     else:
+        if other:
+            raise InputError(other)
         remarks += [f"Run {name} goes on: {line}" for line in changed.values()]
         _train(config, spec, initial, runs, name, remarks)
     say(f"Model saved in: {model}")
