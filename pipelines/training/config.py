@@ -192,6 +192,10 @@ class TrainConfig:
         number = self.num_workers
         return (number, number) if isinstance(number, int) else number
 
+    def steps(self, rows: int) -> int:
+        """The number of training steps, with so many rows to train on."""
+        return self.train_steps if self.epochs is None else self.epochs * (rows // self.batch_size)
+
     def require_applied(self) -> None:
         """Raise InputError if a preset or file is only named: its flags are not set."""
         for name in ("preset", "config"):

@@ -25,9 +25,9 @@ from pipelines.training.run_directory import (
     changed_flags,
     contents,
     has_checkpoints,
-    is_another_from_scratch,
     other_contents,
     require_trained_with,
+    was_shorter,
 )
 from pipelines.training.settings import require_threshold_fits
 from pipelines.training.stop_words import read_stop_words
@@ -152,12 +152,14 @@ def _train(
     # Ray and TensorFlow take seconds to load: only where there is work.
     with waiting("Loading Ray"):
         from pipelines.training import ray_job
+        from pipelines.training.from_scratch import is_another_from_scratch
         from pipelines.training.mlflow_feed import mlflow_feed
         from pipelines.training.settings_files import written
 
     with alone_in(run, name), mlflow_feed(config, name, runs) as feed:
         checkpoint = ray_job.run(config, spec, initial, storage.absolute(cache), runs, name)
-        flags = written(config, name, is_another_from_scratch(config, run))
+        is_another = is_another_from_scratch(config, was_shorter(run), checkpoint.training)
+        flags = written(config, name, is_another)
         # Before the file that makes the checkpoint complete.
         storage.write(storage.join(model, CONFIG), flags)
         save(checkpoint, model)

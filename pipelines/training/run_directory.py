@@ -139,10 +139,9 @@ def write_flags(
     storage.write(storage.join(run, FLAGS), json.dumps(flags, indent=1).encode())
 
 
-def is_another_from_scratch(config: TrainConfig, run: str) -> bool:
-    """Whether these flags would train another model from scratch than the run, that was made
-    longer, has: the learning rate of its first steps was that of fewer."""
-    return config.schedule == "linear" and bool(_read_flags(run).get(SHORTER))
+def was_shorter(run: str) -> bool:
+    """Whether the run, which has checkpoints, was first to take fewer steps."""
+    return bool(_read_flags(run).get(SHORTER))
 
 
 def changed_flags(

@@ -449,8 +449,9 @@ def test_a_finished_run_that_was_to_take_more_steps_goes_on(corpus, tmp_path, mo
 
     def trained(*arguments: object) -> Checkpoint:
         best = {"step": 3000, "validation_loss": 0.5, "validation_accuracy": 0.8}
-        flags = dataclasses.asdict(more)
-        return dataclasses.replace(model, training={"flags": flags, "best": best})
+        record = {"rows": {"train": 900}, "best": best, "validations": [best]}
+        flags = {"flags": dataclasses.asdict(more)}
+        return dataclasses.replace(model, training=flags | record)
 
     monkeypatch.setattr("pipelines.training.ray_job.run", trained)
     main(more)
