@@ -192,6 +192,10 @@ class TrainConfig:
         number = self.num_workers
         return (number, number) if isinstance(number, int) else number
 
+    def steps(self, rows: int) -> int:
+        """The number of training steps, with so many rows to train on."""
+        return self.train_steps if self.epochs is None else self.epochs * (rows // self.batch_size)
+
     def require_applied(self) -> None:
         """Raise InputError if a preset or file is only named: its flags are not set."""
         for name in ("preset", "config"):
@@ -251,6 +255,8 @@ class TrainConfig:
                 f"letters a to z, digits, - . and _, {MAX_RUN_NAME} at most, and not begin with "
                 ". or _",
             )
+        is_model = self.initial_checkpoint != ""
+        require(is_model, "initial_checkpoint", "empty", "the directory or URI of a model")
         if self.initial_checkpoint is not None and self.initial_vectors != "random":
             raise InputError(
                 f"--initial_vectors {self.initial_vectors}: the words of --initial_checkpoint have "

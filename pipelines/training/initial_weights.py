@@ -13,7 +13,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.prepared_corpus import Corpus
 from pipelines.training.vector_file import read_vectors, require_vectors
 from sentiment import storage
-from sentiment.checkpoint import Checkpoint
+from sentiment.checkpoint import Checkpoint, load, pinned
 from sentiment.errors import UNREADABLE, InputError, on_one_line
 
 if TYPE_CHECKING:  # Loads TensorFlow, which only the workers need.
@@ -100,6 +100,18 @@ def require_initial_vectors(config: TrainConfig) -> None:
     first line tells."""
     if config.initial_vectors not in ("random", "cooccurrence"):
         require_vectors(config.initial_vectors, config.embedding_size)
+
+
+def initial_model(path: str) -> tuple[str, Checkpoint]:
+    """The model of `--initial_checkpoint`, and its path; of hf:// with the commit.
+
+    Raises InputError that names the flag if the model cannot be loaded.
+    """
+    try:
+        path = pinned(path)
+        return path, load(path)
+    except InputError as error:
+        raise InputError(f"--initial_checkpoint: {error}") from error
 
 
 def require_same_model(

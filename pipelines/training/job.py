@@ -15,21 +15,26 @@ from pipelines.sources.listing import directory_of, find, find_labelled
 from pipelines.sources.split import Split
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
-from pipelines.training.initial_weights import require_initial_vectors, require_same_model
+from pipelines.training.initial_weights import (
+    initial_model,
+    require_initial_vectors,
+    require_same_model,
+)
 from pipelines.training.run_directory import (
     STEP_FLAGS,
     alone_in,
     changed_flags,
+    contents,
     has_checkpoints,
-    is_another_from_scratch,
-    other_corpus,
+    other_contents,
     require_trained_with,
+    was_shorter,
 )
 from pipelines.training.settings import require_threshold_fits
 from pipelines.training.stop_words import read_stop_words
 from pipelines.training.unlabelled import UnlabelledShards
 from sentiment import storage
-from sentiment.checkpoint import MANIFEST, Checkpoint, load, pinned, save
+from sentiment.checkpoint import MANIFEST, Checkpoint, load, save
 from sentiment.errors import InputError
 
 CONFIG = "config.yaml"
@@ -51,9 +56,8 @@ def main(config: TrainConfig) -> str:
     initial = None
     if config.initial_checkpoint is not None:
         # The run's record has the commit, not the branch that leads to another one later.
-        config = replace(config, initial_checkpoint=pinned(config.initial_checkpoint))
-        initial = load(str(config.initial_checkpoint))
-        require_same_model(config, stop_words, initial)
+        path, initial = initial_model(config.initial_checkpoint)
+        config = replace(config, initial_checkpoint=path)
     spec, remarks = _corpus(config, stop_words, initial)
     name = config.run_name or str(int(time.time()))
     model = storage.join(config.checkpoints_root, name)
@@ -70,11 +74,16 @@ def main(config: TrainConfig) -> str:
     changed = changed_flags(config, run, trained_with)
     if finished and not has_checkpoints(run):
         require_trained_with(config, trained_with)
+    other = other_contents(config, spec.key, contents(stop_words, initial), run)
+    if initial and not other:
+        require_same_model(config, stop_words, initial)
     if finished and not changed.keys() & {*STEP_FLAGS, "early_stopping"}:
         say(f"Run {name} is finished: nothing to do.")
-        if line := other_corpus(config, spec.key, run):
-            warn(f"Warning: {printable(line)} to train on them")
+        if other:
+            warn(f"Warning: {printable(other)} to train with what is there now")
     else:
+        if other:
+            raise InputError(other)
         remarks += [f"Run {name} goes on: {line}" for line in changed.values()]
         _train(config, spec, initial, runs, name, remarks)
     say(f"Model saved in: {model}")
@@ -146,12 +155,14 @@ def _train(
     # Ray and TensorFlow take seconds to load: only where there is work.
     with waiting("Loading Ray"):
         from pipelines.training import ray_job
+        from pipelines.training.from_scratch import is_another_from_scratch
         from pipelines.training.mlflow_feed import mlflow_feed
         from pipelines.training.settings_files import written
 
     with alone_in(run, name), mlflow_feed(config, name, runs) as feed:
         checkpoint = ray_job.run(config, spec, initial, storage.absolute(cache), runs, name)
-        flags = written(config, name, is_another_from_scratch(config, run))
+        is_another = is_another_from_scratch(config, was_shorter(run), checkpoint.training)
+        flags = written(config, name, is_another)
         # Before the file that makes the checkpoint complete.
         storage.write(storage.join(model, CONFIG), flags)
         save(checkpoint, model)

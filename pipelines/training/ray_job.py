@@ -21,8 +21,8 @@ from pipelines.training.ray_trainer import fit
 from pipelines.training.run_checkpoints import mend_list
 from pipelines.training.run_directory import (
     INITIAL,
+    contents,
     has_checkpoints,
-    other_corpus,
     takes_more_steps,
     write_flags,
 )
@@ -30,7 +30,6 @@ from pipelines.training.settings import Settings, make_settings
 from pipelines.training.settings_files import preset_hint
 from sentiment import storage
 from sentiment.checkpoint import Checkpoint, require_size
-from sentiment.errors import InputError
 from sentiment.network import BACKWARD, FORWARD
 
 
@@ -78,11 +77,10 @@ def run(
         if hint := preset_hint(config.preset, corpus.rows["train"]):
             say(hint)
         settings = make_settings(config, corpus, storage.join(config.summaries_dir, name))
-        if line := other_corpus(config, corpus.key, directory):
-            raise InputError(line)
         is_longer = takes_more_steps(directory, name, settings.steps, corpus.rows["train"])
         settings = add_bigrams_and_initial_weights(settings, config, initial, directory)
-        write_flags(config, corpus.key, directory, is_longer=is_longer)
+        hashes = contents(spec.stop_words, initial)
+        write_flags(config, corpus.key, hashes, directory, is_longer=is_longer)
         say(_description(config, settings, name))
         fitted = fit(config, settings, per_worker, runs, name)
     return final_checkpoint(config, settings, spec.stop_words, fitted)

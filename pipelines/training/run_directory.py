@@ -4,8 +4,9 @@
 that it does not matter how Ray Train names its files.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from pipelines.errors import Failure
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import VERSION
 from sentiment import storage
+from sentiment.checkpoint import Checkpoint
 from sentiment.errors import UNREADABLE, InputError
 
 FLAGS = "flags.json"
@@ -33,6 +35,9 @@ PREPARED_AS = "prepared_as"
 
 SHORTER = "shorter"
 """In `flags.json`: whether the run was first to take fewer steps."""
+
+CONTENTS = "contents"
+"""In `flags.json`: hashes by flag, of files that may be replaced under their names (`contents`)."""
 
 FREE_FLAGS = (
     "preset",
@@ -91,6 +96,20 @@ def _used(flags: Mapping[str, Any]) -> dict[str, Any]:
     return used
 
 
+def contents(stop_words: Sequence[str], initial: Checkpoint | None) -> dict[str, str]:
+    """Hashes of what a run is started with and its flags only name, by flag.
+
+    A run keeps the vectors of `--initial_vectors`; its shards are in the key of its corpus.
+
+    Args:
+        stop_words: of `--stopwords_file`.
+        initial: the model of `--initial_checkpoint`; None: there is none.
+    """
+    words = hashlib.sha256("".join(f"{word}\n" for word in stop_words).encode()).hexdigest()
+    models = {"initial_checkpoint": initial.model_hash} if initial else {}
+    return {"stopwords_file": words, **models}
+
+
 def has_checkpoints(run: str) -> bool:
     """Whether Ray Train has saved anything in the run's directory.
 
@@ -99,25 +118,33 @@ def has_checkpoints(run: str) -> bool:
     return not {FLAGS, INITIAL}.issuperset(storage.names(run))
 
 
-def write_flags(config: TrainConfig, corpus_key: str, run: str, *, is_longer: bool = False) -> None:
+def write_flags(
+    config: TrainConfig,
+    corpus_key: str,
+    hashes: Mapping[str, str],
+    run: str,
+    *,
+    is_longer: bool = False,
+) -> None:
     """Record how the run is started. Call it before training starts.
 
     Args:
         config: the flags.
         corpus_key: of the prepared corpus.
+        hashes: see `contents`.
         run: the run's directory.
         is_longer: whether the run was to take fewer steps until now.
     """
-    flags = run_flags(config) | {CORPUS: corpus_key, PREPARED_AS: VERSION}
+    flags = run_flags(config)
+    flags |= {CORPUS: corpus_key, PREPARED_AS: VERSION, CONTENTS: dict(hashes)}
     if is_longer or (has_checkpoints(run) and _read_flags(run).get(SHORTER)):
         flags[SHORTER] = True
     storage.write(storage.join(run, FLAGS), json.dumps(flags, indent=1).encode())
 
 
-def is_another_from_scratch(config: TrainConfig, run: str) -> bool:
-    """Whether these flags would train another model from scratch than the run, that was made
-    longer, has: the learning rate of its first steps was that of fewer."""
-    return config.schedule == "linear" and bool(_read_flags(run).get(SHORTER))
+def was_shorter(run: str) -> bool:
+    """Whether the run, which has checkpoints, was first to take fewer steps."""
+    return bool(_read_flags(run).get(SHORTER))
 
 
 def changed_flags(
@@ -229,20 +256,46 @@ def require_trained_with(config: TrainConfig, flags: Mapping[str, Any] | None) -
             )
 
 
-def other_corpus(config: TrainConfig, corpus_key: str, run: str) -> str:
-    """That the run, which has checkpoints, was started with another corpus, in a line; "": no."""
-    if not has_checkpoints(run) or (flags := _read_flags(run)).get(CORPUS) == corpus_key:
+def other_contents(
+    config: TrainConfig, corpus_key: str, hashes: Mapping[str, str], run: str
+) -> str:
+    """That the run, which has checkpoints, was started with another model, words or corpus.
+
+    The flags are those of the run; what they name was replaced since.
+
+    Args:
+        config: the flags.
+        corpus_key: of the corpus.
+        hashes: see `contents`.
+        run: the run's directory.
+
+    Returns:
+        A line that names the flag; "": nothing is another, as far as the run has recorded it.
+    """
+    if not has_checkpoints(run):
         return ""
-    # Runs of versions that lack the entry may be of this one, or not.
+    flags = _read_flags(run)
+    started = flags.get(CONTENTS, {})
+    for name, hashed in hashes.items():
+        if started.get(name, hashed) != hashed:
+            return (
+                f"--{name} {getattr(config, name)}: what is there is not what run "
+                f"{config.run_name} was started with; choose another --run_name"
+            )
+    if flags.get(CORPUS) == corpus_key:
+        return ""
+    # Runs of versions that lack the entries may be of the same version and words, or not.
     if flags.get(PREPARED_AS, VERSION) != VERSION:
         return (
             f"--run_name {config.run_name}: another version of this package prepared the corpus "
             "that it was started with: finish it with that version, or choose another --run_name"
         )
+    unknown = "" if PREPARED_AS in flags else ", or another version of this package prepared them"
+    if CONTENTS not in flags:
+        unknown += ", or --stopwords_file or --initial_checkpoint has other words"
     return (
         f"--data_dir {config.data_dir}: its shards, or those of --unlabelled, are not the ones "
-        f"that run {config.run_name} was started with (name, size or time differs"
-        f"{'' if PREPARED_AS in flags else ', or another version of this package prepared them'}); "
+        f"that run {config.run_name} was started with (name, size or time differs{unknown}); "
         "choose another --run_name"
     )
 

@@ -126,15 +126,12 @@ def make_settings(config: TrainConfig, corpus: Corpus, summaries: str) -> Settin
             f"pass --sequence_len {corpus.longest}, or --truncate to cut longer texts"
         )
     require_threshold_fits(config, corpus.classes)
-    steps = config.train_steps
-    if config.epochs is not None:
-        steps = config.epochs * (train // config.batch_size)
     return Settings(
         corpus=corpus,
         vocabulary=corpus.vocabulary,
         initial=None,
         batch_size=config.batch_size,
-        steps=steps,
+        steps=config.steps(train),
         hidden_size=config.hidden_size,
         embedding_size=config.embedding_size,
         bidirectional=config.bidirectional,

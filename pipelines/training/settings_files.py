@@ -88,12 +88,12 @@ def preset_hint(preset: str | None, rows: int) -> str:
 
 def written(config: Any, run_name: str, is_another_from_scratch: bool = False) -> bytes:
     """The content of the config.yaml that a finished run leaves: it trains the same model again,
-    or says that it does not."""
+    or says that it may not."""
     flags = {name: value for name, value in asdict(config).items() if name not in OF_ONE_RUN}
     lists = {name: list(v) if isinstance(v, tuple) else v for name, v in flags.items()}
     same = "the same model again"
     if is_another_from_scratch:
-        same = "with them (another model: this run was first to take fewer steps)"
+        same = "with them (maybe another model: this run went on with more steps or other patience)"
     header = (
         f"# The flags of run {run_name}. To train {same}:\n"
         "# python -m pipelines.train --config THIS_FILE --run_name ANOTHER_NAME\n"

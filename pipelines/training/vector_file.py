@@ -6,7 +6,6 @@ line of two numbers: how many tokens there are, and how many numbers each has.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -65,8 +64,10 @@ def read_vectors(path: str, words: Sequence[str], size: int) -> tuple[np.ndarray
 def require_vectors(path: str, size: int) -> None:
     """Raise what `read_vectors` raises, as far as a file's first line tells."""
     with _lines(path) as lines:
-        for line in islice(lines, 1):
-            _is_header(line, path, size)
+        line = next(lines, None)
+    if line is None:
+        raise InputError(f"--initial_vectors {path} is empty")
+    _is_header(line, path, size)
 
 
 def _is_header(line: bytes, path: str, size: int) -> bool:
@@ -77,6 +78,8 @@ def _is_header(line: bytes, path: str, size: int) -> bool:
     token, *numbers = line.split() or [b""]
     is_header = len(numbers) == 1 and token.isdigit()
     dimension = int(numbers[0]) if is_header and numbers[0].isdigit() else len(numbers)
+    if not dimension:
+        raise InputError(f"--initial_vectors {path}, line 1: not a token and {size} numbers")
     if dimension != size:
         raise InputError(
             f"--initial_vectors {path}: its vectors have {dimension} numbers: pass "

@@ -7,7 +7,12 @@ import pyarrow as pa
 import pytest
 
 from pipelines.training.config import TrainConfig
-from pipelines.training.initial_weights import InitialWeights, of_checkpoint, require_same_model
+from pipelines.training.initial_weights import (
+    InitialWeights,
+    initial_model,
+    of_checkpoint,
+    require_same_model,
+)
 from sentiment.checkpoint import Checkpoint
 from sentiment.errors import InputError
 from sentiment.model.inference import inference
@@ -72,6 +77,13 @@ def test_other_sizes_and_stop_words_are_refused_with_the_flags_to_pass(old):
     )
     with pytest.raises(InputError, match=r"pass --no_bidirectional$"):
         require_same_model(flags, ("the",), one_way)
+
+
+def test_a_path_that_is_no_model_is_named_with_its_flag(tmp_path):
+    with pytest.raises(InputError, match=f"--initial_checkpoint: {tmp_path} is not a checkpoint: "):
+        initial_model(str(tmp_path))
+    with pytest.raises(InputError, match="--initial_checkpoint is empty; it must be the directory"):
+        TrainConfig(initial_checkpoint="")
 
 
 def test_initial_vectors_and_an_initial_model_exclude_each_other():

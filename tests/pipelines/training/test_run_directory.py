@@ -13,22 +13,25 @@ from pipelines.training.run_directory import (
     INITIAL,
     alone_in,
     changed_flags,
+    contents,
     has_checkpoints,
-    is_another_from_scratch,
-    other_corpus,
+    other_contents,
     require_trained_with,
     run_flags,
     takes_more_steps,
+    was_shorter,
     write_flags,
 )
 from sentiment.errors import InputError
+from testing.networks import random_checkpoint
 
 CONFIG = TrainConfig(run_name="run", batch_size=64)
+HASHES = {"stopwords_file": "ab", "initial_checkpoint": "cd"}
 
 
 @pytest.fixture
 def run(tmp_path):
-    write_flags(CONFIG, "0123", str(tmp_path / "run"))
+    write_flags(CONFIG, "0123", HASHES, str(tmp_path / "run"))
     return tmp_path / "run"
 
 
@@ -42,8 +45,8 @@ def test_whatever_ray_names_its_files_other_flags_are_refused(run, name):
         changed_flags(other, str(run))
     free = dataclasses.replace(CONFIG, use_gpu=True, verbose=True, max_failures=9)
     assert changed_flags(free, str(run)) == {}
-    assert other_corpus(CONFIG, "0123", str(run)) == ""
-    said = other_corpus(CONFIG, "4567", str(run))
+    assert other_contents(CONFIG, "0123", HASHES, str(run)) == ""
+    said = other_contents(CONFIG, "4567", HASHES, str(run))
     assert "not the ones that run run was started with (name, size or time differs); " in said
 
 
@@ -51,13 +54,44 @@ def test_a_corpus_of_another_version_is_not_blamed_on_its_shards(run):
     (run / "checkpoint_manager_snapshot.json").touch()
     flags = json.loads((run / FLAGS).read_text())
     (run / FLAGS).write_text(json.dumps(flags | {"prepared_as": "6, 1"}))
-    assert other_corpus(CONFIG, "0123", str(run)) == ""
-    assert "another version of this package prepared" in other_corpus(CONFIG, "4567", str(run))
+    assert other_contents(CONFIG, "0123", HASHES, str(run)) == ""
+    said = other_contents(CONFIG, "4567", HASHES, str(run))
+    assert "another version of this package prepared" in said
     # Before 0.1.0, runs did not say of which version they were.
     del flags["prepared_as"]
     (run / FLAGS).write_text(json.dumps(flags))
-    said = other_corpus(CONFIG, "4567", str(run))
+    said = other_contents(CONFIG, "4567", HASHES, str(run))
     assert "(name, size or time differs, or another version of this package prepared them)" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("stopwords_file", "--stopwords_file english: "),
+        ("initial_checkpoint", "--initial_checkpoint m: "),
+    ],
+)
+@pytest.mark.parametrize("key", ["0123", "4567"])  # A model may have the same words.
+def test_what_was_replaced_under_its_name_is_named(run, name, said, key):
+    flags = dataclasses.replace(CONFIG, initial_checkpoint="m")
+    replaced = HASHES | {name: "ef"}
+    assert other_contents(flags, key, replaced, str(run)) == ""
+    (run / "checkpoint_manager_snapshot.json").touch()
+    said += "what is there is not what run run was started with; choose another --run_name"
+    assert other_contents(flags, key, replaced, str(run)) == said
+    # Of a version that recorded no hashes, only the corpus tells.
+    recorded = json.loads((run / FLAGS).read_text())
+    del recorded["contents"]
+    (run / FLAGS).write_text(json.dumps(recorded))
+    found = other_contents(flags, key, replaced, str(run))
+    unsure = "time differs, or --stopwords_file or --initial_checkpoint has other words);"
+    assert unsure in found if key == "4567" else found == ""
+
+
+def test_a_hash_is_that_of_the_words_and_the_model():
+    assert contents(("a", "b"), None) != contents(("ab",), None)
+    model = random_checkpoint()
+    assert contents((), model) == contents((), None) | {"initial_checkpoint": model.model_hash}
 
 
 def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_path):
@@ -66,7 +100,7 @@ def test_before_the_first_checkpoint_a_run_may_start_with_other_flags(run, tmp_p
     for directory in (run, tmp_path / "none"):
         assert not has_checkpoints(str(directory))
         changed_flags(dataclasses.replace(CONFIG, batch_size=32), str(directory))
-        assert other_corpus(CONFIG, "4567", str(directory)) == ""
+        assert other_contents(CONFIG, "4567", HASHES, str(directory)) == ""
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff", b'{"train_steps": "9"}'])
@@ -77,7 +111,7 @@ def test_checkpoints_of_unknown_flags_are_refused(run, content):
         (run / FLAGS).write_bytes(content)
     for check in (
         lambda: changed_flags(CONFIG, str(run)),
-        lambda: other_corpus(CONFIG, "0123", str(run)),
+        lambda: other_contents(CONFIG, "0123", HASHES, str(run)),
     ):
         with pytest.raises(InputError, match=r"flags\.json.* cannot be read.*another --run_name"):
             check()
@@ -117,7 +151,7 @@ def test_a_run_of_a_version_that_lacks_a_flag_has_its_default(run):
 )
 def test_a_run_may_go_on_with_more_steps_or_other_workers(tmp_path, started, now, line):
     run = tmp_path / "run"
-    write_flags(dataclasses.replace(CONFIG, **started), "0123", str(run))
+    write_flags(dataclasses.replace(CONFIG, **started), "0123", HASHES, str(run))
     (run / "checkpoint_manager_snapshot.json").touch()
     (found,) = changed_flags(dataclasses.replace(CONFIG, **now), str(run)).values()
     assert re.fullmatch(line, found)
@@ -133,7 +167,7 @@ def test_a_run_may_go_on_with_more_steps_or_other_workers(tmp_path, started, now
 def test_epochs_take_the_place_of_steps(tmp_path, started, given, line):
     """The one that is not given says nothing: 300 is but a default beside --epochs."""
     run = tmp_path / "run"
-    write_flags(dataclasses.replace(CONFIG, **started), "0123", str(run))
+    write_flags(dataclasses.replace(CONFIG, **started), "0123", HASHES, str(run))
     assert not takes_more_steps(str(run), "run", 1, 640)
     (run / "checkpoint_manager_snapshot.json").touch()
     flags = dataclasses.replace(CONFIG, **given)
@@ -141,10 +175,10 @@ def test_epochs_take_the_place_of_steps(tmp_path, started, given, line):
     of_model = run_flags(dataclasses.replace(CONFIG, **started))
     assert list(changed_flags(flags, str(run), of_model).values()) == [line]
     # Of a run that was stopped on the way to these steps.
-    write_flags(flags, "0123", str(run))
+    write_flags(flags, "0123", HASHES, str(run))
     (still,) = changed_flags(flags, str(run), of_model).values()
     assert still == line.replace("it was", "the model that is there was trained with")
-    write_flags(dataclasses.replace(CONFIG, **started), "0123", str(run))
+    write_flags(dataclasses.replace(CONFIG, **started), "0123", HASHES, str(run))
     now, before = line.split("; it was ")
     with pytest.raises(InputError, match=f"^{now}, but model run was trained with {before}, and"):
         require_trained_with(flags, of_model)
@@ -161,7 +195,7 @@ def test_epochs_take_the_place_of_steps(tmp_path, started, given, line):
 
 def test_steps_beside_epochs_are_not_compared(tmp_path):
     run = tmp_path / "run"
-    write_flags(dataclasses.replace(CONFIG, epochs=2, train_steps=9), "0123", str(run))
+    write_flags(dataclasses.replace(CONFIG, epochs=2, train_steps=9), "0123", HASHES, str(run))
     (run / "checkpoint_manager_snapshot.json").touch()
     flags = dataclasses.replace(CONFIG, epochs=2)
     assert changed_flags(flags, str(run)) == {}
@@ -175,18 +209,14 @@ def test_a_run_takes_no_fewer_steps(run):
         changed_flags(fewer, str(run))
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear"])
-def test_a_run_that_was_made_longer_is_not_one_that_starts_so(run, schedule):
-    """With a learning rate that ends at 0: the first steps had that of fewer steps."""
+def test_a_run_that_was_made_longer_is_known(run):
     (run / "checkpoint_manager_snapshot.json").touch()
-    flags = dataclasses.replace(CONFIG, schedule=schedule)
-    write_flags(flags, "0123", str(run))
-    assert not is_another_from_scratch(flags, str(run))
-    write_flags(flags, "0123", str(run), is_longer=True)
-    # And again, when it is resumed with as many.
-    write_flags(flags, "0123", str(run))
-    assert is_another_from_scratch(flags, str(run)) == (schedule == "linear")
-    assert changed_flags(flags, str(run)) == {}
+    assert not was_shorter(str(run))
+    write_flags(CONFIG, "0123", HASHES, str(run), is_longer=True)
+    # And again, when it is resumed with as many steps.
+    write_flags(CONFIG, "0123", HASHES, str(run))
+    assert was_shorter(str(run))
+    assert changed_flags(CONFIG, str(run)) == {}
 
 
 def test_a_finished_model_without_its_run_is_that_of_its_flags():

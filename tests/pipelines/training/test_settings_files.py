@@ -124,5 +124,5 @@ def test_what_a_run_leaves_sets_the_same_flags(config):
 def test_flags_that_train_another_model_from_scratch_say_so():
     same, other = written(TrainConfig(), "night"), written(TrainConfig(), "night", True)
     assert b"To train the same model again:\n" in same
-    assert b"(another model: this run was first to take fewer steps):\n" in other
+    assert b"(maybe another model: this run went on with more steps or other patience):\n" in other
     assert parsed(TrainConfig, other, "config.yaml") == parsed(TrainConfig, same, "config.yaml")

@@ -190,7 +190,7 @@ def test_a_finished_run_is_not_said_to_be_that_of_other_flags_or_rows(corpus, tm
     with pytest.raises(InputError, match="--hidden_size is 99, but model done was trained with"):
         main(dataclasses.replace(done, hidden_size=99))
     run = tmp_path / "_runs" / "done"
-    write_flags(done, "of other rows", str(run))
+    write_flags(done, "of other rows", {}, str(run))
     (run / "checkpoint_manager_snapshot.json").touch()
     main(done)
     said = "are not the ones that run done was started with (name, size or time differs); choose"
@@ -443,13 +443,16 @@ def test_a_finished_run_that_was_to_take_more_steps_goes_on(corpus, tmp_path, mo
     save(model, str(tmp_path / "longer"))
     more = dataclasses.replace(short, train_steps=3000)
     run = tmp_path / "_runs" / "longer"
-    write_flags(more, "the rows", str(run))
+    shards = find_labelled(str(corpus), "--data_dir").shards
+    rows = CorpusSpec(shards, reader_of(more), Split(more.random_state, more.test_size)).key
+    write_flags(more, rows, {}, str(run))
     (run / "checkpoint_manager_snapshot.json").touch()
 
     def trained(*arguments: object) -> Checkpoint:
         best = {"step": 3000, "validation_loss": 0.5, "validation_accuracy": 0.8}
-        flags = dataclasses.asdict(more)
-        return dataclasses.replace(model, training={"flags": flags, "best": best})
+        record = {"rows": {"train": 900}, "best": best, "validations": [best]}
+        flags = {"flags": dataclasses.asdict(more)}
+        return dataclasses.replace(model, training=flags | record)
 
     monkeypatch.setattr("pipelines.training.ray_job.run", trained)
     main(more)
@@ -475,6 +478,51 @@ def test_a_finished_run_that_was_to_take_more_steps_goes_on(corpus, tmp_path, mo
     (run / "checkpoint_manager_snapshot.json").unlink()
     with pytest.raises(InputError, match=r"weights\.safetensors"):
         main(more)
+
+
+@pytest.mark.slow(30)
+def test_a_run_does_not_go_on_from_a_model_that_was_replaced(corpus, tmp_path, local_ray, capsys):
+    """Its words and their number may be the same, and then nothing else would tell."""
+    start, words = tmp_path / "start", tmp_path / "words.txt"
+    words.write_text("the\n")
+
+    def save_start(*bigrams: str) -> None:
+        model = save_checkpoint(start)
+        entries = (*model.vocabulary, *bigrams)
+        vectors = np.resize(model.weights["embedding"], (len(entries), 5))
+        weights = {**model.weights, "embedding": vectors}
+        save(Checkpoint(weights, entries, ("the",)), str(start))
+
+    save_start("great word1", "sad word2")
+    flags = {"initial_checkpoint": str(start), "embedding_size": 5, "stopwords_file": str(words)}
+    four = config(corpus, tmp_path, "from", train_steps=4, **flags)
+    five = dataclasses.replace(four, train_steps=5)
+    main(four)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "from").iterdir()}
+    save_start("great word1", "sad word3")
+    replaced = (
+        f"--initial_checkpoint {start}: what is there is not what run from was started with; "
+        "choose another --run_name"
+    )
+    with pytest.raises(InputError, match=f"^{replaced}$"):
+        main(five)
+    # A model of other sizes is no reason to give others.
+    save_checkpoint(start, hidden=9)
+    with pytest.raises(InputError, match=f"^{replaced}$"):
+        main(five)
+    capsys.readouterr()
+    main(four)
+    said = f"nothing to do.\nWarning: {replaced} to train with what is there now\nModel saved in"
+    assert said in capsys.readouterr().out
+    save_start("great word1", "sad word2")
+    words.write_text("the\na\n")
+    with pytest.raises(InputError, match=f"^--stopwords_file {words}: what is there is not what"):
+        main(five)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "from").iterdir()}
+    # The model that it was started with: it goes on.
+    words.write_text("the\n\n")
+    main(five)
+    assert load(str(tmp_path / "from")).training["best"]["step"] == 5
 
 
 def test_a_run_is_trained_by_one_program_at_a_time(corpus, tmp_path):
