@@ -28,7 +28,10 @@ from sentiment.errors import InputError
 
 Config = TypeVar("Config")
 
-PATHS = ("input", "output", "config", "unlabelled", "initial_checkpoint", "initial_vectors")
+PATHS = (
+    *("input", "output", "checkpoints", "config"),
+    *("unlabelled", "initial_checkpoint", "initial_vectors"),
+)
 PATH_ENDINGS = ("_dir", "_root", "_file")
 """Names of flags that have paths."""
 
@@ -77,15 +80,27 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
     values: dict[str, Any] = vars(parsed)
     for title in getattr(config, "GROUPS", {}):
         values |= vars(values.pop(title))
+    positional = _positional(config)
     for name, value in values.items():
         if _is_path(name) and "" in (value, *(value if isinstance(value, tuple) else ())):
-            raise InputError(f"--{name} has an empty path: is a variable of the shell not set?")
+            flag = name if name in positional else f"--{name}"
+            raise InputError(f"{flag} has an empty path: is a variable not set?")
     return config(**values)
 
 
 def _is_path(name: str) -> bool:
     """Whether a flag has paths, as its name tells."""
     return name in PATHS or name.endswith(PATH_ENDINGS)
+
+
+def _positional(config: type) -> set[str]:
+    """Names of the fields that stand on the command line without them."""
+    types = get_type_hints(config, include_extras=True)
+    return {
+        name
+        for name, annotation in types.items()
+        if tyro.conf.Positional in getattr(annotation, "__metadata__", ())
+    }
 
 
 def _require_names(config: type, program: str, arguments: Sequence[str]) -> None:
@@ -97,12 +112,11 @@ def _require_names(config: type, program: str, arguments: Sequence[str]) -> None
             meant = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean --{meant[0]}?" if meant else "--help lists all flags"
             raise InputError(f"there is no flag --{name}: {hint}")
-    types = get_type_hints(config, include_extras=True)
+    positional = _positional(config)
     required = [
         each.name
         for each in fields(config)
-        if each.default is MISSING
-        and tyro.conf.Positional not in getattr(types[each.name], "__metadata__", ())
+        if each.default is MISSING and each.name not in positional
     ]
     missing = [f"--{name}" for name in required if name not in given]
     if missing and not _asks_for_help(arguments):

@@ -121,9 +121,9 @@ class Progress:
                 text += f", {(self._total - done) / rate:,.0f} s left"
             self.say(self._prefix + text)
 
-    def measure_from(self, done: int) -> None:
-        """Measure the rate from now on, when `done` are done."""
-        self._first_done, self._started_at = done, self._clock()
+    def measure_from(self, done: int, seconds_ago: float) -> None:
+        """Measure the rate from some seconds ago, when `done` were done."""
+        self._first_done, self._started_at = done, self._clock() - seconds_ago
 
     def rate(self, done: int) -> float:
         """Average amount per second since it is measured, if `done` are done now."""

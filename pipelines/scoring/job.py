@@ -297,12 +297,12 @@ def _score_missing(
     When the others are done, raises PartsFailed if parts could not be scored.
     """
     number = output.missing_parts
-    # Before time is taken.
-    executor.require_room(number)
     record = RunRecord(config, output)
     first_error = ""
     failed_in_a_row = 0
     try:
+        executor.require_room(number)
+        record.begin()
         if number:
             worker = _worker(config, checkpoint, output)
             results = executor.score(_missing_tasks(output), number, worker, record.say)

@@ -53,8 +53,13 @@ MAX_PENDING = 1000
 """Results that are held as Python objects before they become columns."""
 
 
+UNSAID = ("by", "wordless")
+"""Columns of what the file of a part does not say: who reads it again does not know them."""
+
+
 class Manifest:
-    """Records of finished parts; the latest record of a part counts."""
+    """Records of finished parts; the latest record of a part counts. What it does not know is that
+    of an earlier record of the same file."""
 
     def __init__(self) -> None:
         self._table = RECORDS.empty_table()
@@ -69,7 +74,7 @@ class Manifest:
             self._pending = []
         if self._chunks:
             table = pa.concat_tables([self._table, *self._chunks])
-            self._table, self._chunks = _latest(table), []
+            self._table, self._chunks = _completed(_latest(table), table), []
         return self._table
 
     def add(self, result: PartResult) -> None:
@@ -170,6 +175,23 @@ def _latest(table: pa.Table) -> pa.Table:
     if len(from_end) == len(table):
         return table
     return table.take(np.sort(len(table) - 1 - from_end))
+
+
+def _completed(records: pa.Table, earlier: pa.Table) -> pa.Table:
+    """Records, with what they lack of UNSAID where an earlier record of the same file has it."""
+    for column in UNSAID:
+        known = earlier.filter(earlier[column].is_valid())
+        if not records[column].null_count or not len(known):
+            continue
+        known = _latest(known)
+        at = positions(records["name"].combine_chunks(), known["name"])
+        row = pa.array(at, mask=at < 0)
+        is_same = pc.equal(records["sha256"], known["sha256"].take(row))
+        said = pc.if_else(is_same, known[column].take(row), None)
+        index = RECORDS.get_field_index(column)
+        completed = pc.coalesce(records[column], said)
+        records = records.set_column(index, RECORDS.field(column), completed)
+    return records
 
 
 def _table_of(results: Sequence[PartResult]) -> pa.Table:

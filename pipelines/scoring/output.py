@@ -92,6 +92,8 @@ class Output:
         self.made_plans: list[int] = []
         """Numbers of the plans that this job has made."""
         self._staging = ""
+        self._was_read = False
+        """Whether `look` has succeeded once."""
         # Listed before plans are read: another program may begin here at this moment.
         with self._reading():
             is_used = bool({*storage.names(directory)} - {"_manifest", "_rejected"})
@@ -116,10 +118,7 @@ class Output:
             # are listed before their rejected rows, which are written first.
             parts = Listing.below(self.directory)
             rejected = Listing.below(self._path("_rejected"))
-            files = {
-                entry.base_name: (entry.size, entry.mtime_ns or 0)
-                for entry in storage.entries(self._path("_manifest"))
-            }
+            files = self._manifest_files()
             self._require_plans(files)
             numbers = itertools.count(len(self.plans))
             new = list(itertools.takewhile(files.__contains__, map(plan_file, numbers)))
@@ -132,7 +131,8 @@ class Output:
                     ],
                     [_digest(content) for content in contents.values()],
                 )
-            self._read_manifests(files)
+            self._read_manifests(files, range(len(self.plans)))
+        self._was_read = True
         self.comparison = compare(self.plans, self._manifest, parts, rejected)
         self._unsaved += self.comparison.dated
 
@@ -232,9 +232,9 @@ class Output:
         self.require_same(plan.settings)
 
     def add_result(self, result: PartResult) -> None:
-        """Record a part that was written. Now and then, save the records.
+        """Record a part that was written. Now and then, save the records, if they can be.
 
-        Raises Failure if they cannot be saved.
+        Raises Failure if the output is gone.
         """
         self._manifest.add(result)
         if result.name in self._again:
@@ -242,17 +242,34 @@ class Output:
             self.removed.update(parts=1, rows=rows)
         self._unsaved.append(result.name)
         if time.monotonic() - self._saved > max(SAVE_SECONDS, self._save_took / MAX_SAVE_SHARE):
-            with writing(self):
+            try:
                 self.save()
+            except OSError as error:
+                if isinstance(error, FileNotFoundError):
+                    # Raises Failure if the output is gone, or another program has overwritten it.
+                    self.look()
+                # Parts without a record are read at the end: no reason to stop.
+                self._saved = time.monotonic()
 
     def save(self) -> None:
-        """Write the records that are not yet written. Raises OSError."""
+        """Write the records that are not yet written, beside those that other programs have
+        written since. Raises OSError."""
         began = time.monotonic()
-        unsaved = manifest.positions(pa.array(self._unsaved, pa.string()), self.plans.names)
-        for number in np.unique(self.plans.plan_of[unsaved[unsaved >= 0]]).tolist():
+        unsaved = pa.array(self._unsaved, pa.string())
+        planned = manifest.positions(unsaved, self.plans.names)
+        numbers = np.unique(self.plans.plan_of[planned[planned >= 0]]).tolist()
+        dropped = unsaved.filter(pa.array(self._manifest.find(unsaved) < 0)).to_pylist()
+        self._read_manifests(self._manifest_files() if numbers else {}, numbers)
+        self._manifest.drop([*dropped, *self._again])
+        sizes = {}
+        for number in numbers:
             names = self.plans.names_of(number)
             content = self._manifest.content(names, self.plans.digests[number])
             self._write(content, "_manifest", _manifest_name(number))
+            sizes[_manifest_name(number)] = content.size
+        # What this program has written it need not read.
+        files = self._manifest_files() if numbers else {}
+        self._read |= {name: at for name, at in files.items() if sizes.get(name) == at[0]}
         self._unsaved = []
         self._saved = time.monotonic()
         self._save_took = self._saved - began
@@ -362,9 +379,14 @@ class Output:
                 yield name, content
                 self._read[name] = files[name]
 
-    def _read_manifests(self, files: Mapping[str, tuple[int, int]]) -> None:
-        """Read the records of finished parts, of those plans whose records are not as they were."""
-        number_of = {_manifest_name(number): number for number in range(len(self.plans))}
+    def _manifest_files(self) -> dict[str, tuple[int, int]]:
+        """Sizes and times of the files in `_manifest/`, by name. Raises OSError."""
+        entries = storage.entries(self._path("_manifest"))
+        return {entry.base_name: (entry.size, entry.mtime_ns or 0) for entry in entries}
+
+    def _read_manifests(self, files: Mapping[str, tuple[int, int]], numbers: Sequence[int]) -> None:
+        """Read the records of finished parts of some plans, where they are not as they were."""
+        number_of = {_manifest_name(number): number for number in numbers}
         changed = [name for name in number_of if files.get(name) != self._read.get(name)]
         records = []
         for name, content in self._read_all([name for name in changed if name in files], files):
@@ -474,15 +496,15 @@ class Output:
         try:
             yield
         except OSError as error:
-            message = (
-                f"--output {self.directory} cannot be read: {without_details(on_one_line(error))}"
-            )
+            reason = without_details(on_one_line(error))
+            message = f"--output {self.directory} cannot be read: {reason}"
             is_misuse = isinstance(error, PermissionError | NotADirectoryError)
             # Of a bucket's errors, only those of its server pass: not a wrong name or key. But keys
             # that were right may have expired.
-            if is_misuse or ("://" in self.directory and not is_outage(error)):
-                if not self.plans:
-                    raise InputError(message) from error
+            is_refusal = "://" in self.directory and not is_outage(error)
+            if (is_misuse or is_refusal) and not self._was_read:
+                raise InputError(message) from error
+            if is_refusal:
                 message += "; if its keys have expired, renew them"
             raise Unavailable(message) from error
 

@@ -128,13 +128,17 @@ class RunRecord:
                 f"Scoring {quantity(self._planned_rows - self.done_rows, 'row')} in "
                 f"{quantity(self._missing_parts, 'part')}{done_parts} ..."
             )
-        self._began = time.monotonic()
         self._progress = progress.Progress(progress.rows)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to take time, once more: what scores has started."""
+        self._began = time.monotonic()
         self._progress.start(self._planned_rows, self.done_rows)
 
     @property
     def seconds(self) -> float:
-        """Since the record began."""
+        """Since scoring began."""
         return time.monotonic() - self._began
 
     @property
@@ -177,11 +181,12 @@ class RunRecord:
             self._totals.update(asdict(result.counts))
             self.classes += ClassRows(len(self._names)).of_one(result.answers)
             self.parts += 1
+            if self.parts == 1:
+                # From when it was begun: until then processes have started. Or it was there.
+                before = self._rows_before if result.seconds else self.done_rows
+                self._progress.measure_from(before, sum(result.seconds.values()))
             self.stage_seconds.update(result.seconds)
             self._add_point(self.seconds)
-        if self.parts + self.failed_parts == 1:
-            # Until now processes have started, of which the rate tells nothing.
-            self._progress.measure_from(self.done_rows)
         share = self.rejected_rows / max(self.done_rows, 1)
         details = f"{self.rejected_rows:,} rejected ({percent(share, 2)})"
         if rate := self._progress.rate(self.done_rows):

@@ -102,7 +102,7 @@ class PartScorer:
             pieces=len(task.pieces),
             classes=self.classes.names,
             by=self.by,
-            recorded=None,
+            sha256="",
             modified=modified,
             rejected_modified=self.write.modified(task.name, "_rejected"),
         )

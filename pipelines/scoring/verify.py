@@ -1,8 +1,7 @@
 """Reads parts of an output, where a listing cannot tell whether they are as they were written."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,21 +12,10 @@ from pipelines.errors import Unavailable
 from pipelines.scoring.by_value import count_in
 from pipelines.scoring.comparison import Comparison
 from pipelines.scoring.manifest import Manifest
-from pipelines.scoring.part_data import PartCounts, PartResult, ValueRows
+from pipelines.scoring.part_data import PartCounts, PartResult
 from pipelines.scoring.part_file import read_part, with_times
 from sentiment import arrow_errors, storage
 from sentiment.errors import UNREADABLE, on_one_line
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the record of a part says and its file does not."""
-
-    sha256: str
-    """Of the part's file, in hex."""
-    wordless: int | None
-    by: Mapping[str, ValueRows | None]
-    """These two as in `PartResult`."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +34,8 @@ class PartCheck:
     """Their names, of the model."""
     by: tuple[str, ...]
     """Kept columns by whose values rows are counted, since the part is read anyway."""
-    recorded: Recorded | None
-    """None: it has no record."""
+    sha256: str
+    """Of the part's file, as recorded; "": it has no record."""
     modified: int
     rejected_modified: int
     """Times of its files, as they were listed; 0: there is no file."""
@@ -69,7 +57,7 @@ def checks_of(
         parts: int64[n]: which of them to check.
         by: kept columns by whose values rows are counted.
     """
-    plans = comparison.plans
+    plans, hashes = comparison.plans, manifest.table["sha256"]
     rows, classes = [plan.parts.rows for plan in plans], plans.classes
     checks = []
     for part in parts.tolist():
@@ -84,17 +72,12 @@ def checks_of(
                 pieces=int(starts[index + 1] - starts[index]),
                 classes=classes,
                 by=by,
-                recorded=_recorded(manifest.table, record) if record >= 0 else None,
+                sha256=hashes[record].as_py().hex() if record >= 0 else "",
                 modified=int(comparison.modified[part]),
                 rejected_modified=int(comparison.rejected_modified[part]),
             )
         )
     return checks
-
-
-def _recorded(records: pa.Table, row: int) -> Recorded:
-    sha256, wordless, by = (records[name][row].as_py() for name in ("sha256", "wordless", "by"))
-    return Recorded(sha256.hex(), wordless, json.loads(by) if by else {})
 
 
 def verify(checks: Sequence[PartCheck]) -> list[PartResult]:
@@ -108,15 +91,12 @@ def verify(checks: Sequence[PartCheck]) -> list[PartResult]:
 def _verify(check: PartCheck) -> PartResult:
     try:
         content = _read(storage.join(check.output, f"{check.name}.parquet"))
-        recorded = check.recorded
-        if recorded and hashlib.sha256(content).hexdigest() != recorded.sha256:
+        if check.sha256 and hashlib.sha256(content).hexdigest() != check.sha256:
             raise ValueError("has another content than when it was written")
         try:
             result = read_part(
                 content, check.name, check.plan, check.rows, check.pieces, check.classes
             )
-            if recorded:
-                result = replace(result, wordless=recorded.wordless, by=recorded.by)
             if check.by:
                 result = replace(result, by=count_in(content, check.by, check.classes))
         except (*UNREADABLE, OSError, AttributeError, pa.ArrowException) as error:

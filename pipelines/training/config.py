@@ -255,8 +255,6 @@ class TrainConfig:
                 f"letters a to z, digits, - . and _, {MAX_RUN_NAME} at most, and not begin with "
                 ". or _",
             )
-        is_model = self.initial_checkpoint != ""
-        require(is_model, "initial_checkpoint", "empty", "the directory or URI of a model")
         if self.initial_checkpoint is not None and self.initial_vectors != "random":
             raise InputError(
                 f"--initial_vectors {self.initial_vectors}: the words of --initial_checkpoint have "

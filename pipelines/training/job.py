@@ -12,7 +12,7 @@ from pipelines.console.waiting import compiling_said, waiting
 from pipelines.sources.labelled import LabelledReader
 from pipelines.sources.labels import LabelMap
 from pipelines.sources.listing import directory_of, find, find_labelled
-from pipelines.sources.split import Split
+from pipelines.sources.split import Split, is_cross_fitted
 from pipelines.training.config import TrainConfig
 from pipelines.training.corpus_spec import CorpusSpec
 from pipelines.training.initial_weights import (
@@ -168,12 +168,14 @@ def _train(
         save(checkpoint, model)
         if feed:
             feed.finish(checkpoint, {CONFIG: flags})
-    best = checkpoint.training["best"]
+    best, rows = checkpoint.training["best"], checkpoint.training["rows"]
     # Validations know no threshold.
-    at = "" if checkpoint.classes.threshold is None else " at 0.5"
+    of = "" if checkpoint.classes.threshold is None else " at 0.5"
+    if is_cross_fitted(config.calibrate, rows["train"], rows["validation"], config.batch_size):
+        of += ", also of the cross-fitted training rows"
     say(
         f"Best validation: after step {best['step']:,}, loss {best['validation_loss']:.4f}, "
-        f"accuracy {percent(best['validation_accuracy'])}{at}\n"
+        f"accuracy {percent(best['validation_accuracy'])}{of}\n"
         f"Next: python -m pipelines.evaluate --checkpoints_dir {model} --baseline"
     )
 

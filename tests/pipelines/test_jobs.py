@@ -216,8 +216,8 @@ def test_what_is_uploaded_is_the_code_and_runs_there(head):
 
     lost = head.job(*upload, *train(head.root, "--checkpoints_root", "models"))
     assert lost.returncode
-    copy = f"--checkpoints_root models would be in this job's copy of the code, below {uploaded}, "
-    assert any(line.startswith(f"error: {copy}") for line in said(lost))
+    refusal = "error: --checkpoints_root models would be in Ray's copy of this job's code, "
+    assert any(line.startswith(f"{refusal}{uploaded}/models,") for line in said(lost))
 
     where = temporary / "where.py"
     where.write_text(WHERE_CODE_IS)

@@ -1,45 +1,36 @@
 """What a job writes is not left in its copy of the code."""
 
-import json
 import re
 
 import pytest
 
-from pipelines.cluster.submitted import JOB, require_lasting
+from pipelines.cluster.submitted import COPIES, require_lasting
 from sentiment.errors import InputError
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def unpacked(tmp_path, monkeypatch):
     """The working directory of a job whose code was uploaded."""
-    monkeypatch.chdir(tmp_path)
-    set_job(monkeypatch, {"working_dir": "gcs://_ray_pkg_1.zip"})
-    return tmp_path
+    directory = tmp_path / COPIES.strip("/") / "_ray_pkg_1"
+    directory.mkdir(parents=True)
+    monkeypatch.chdir(directory)
+    return directory
 
 
-def set_job(monkeypatch, runtime_env):
-    monkeypatch.setenv(JOB, json.dumps({"runtime_env": runtime_env, "metadata": {}}))
-
-
-@pytest.mark.parametrize("path", ["scored", "./a/b", ".", "ABSOLUTE"])
+@pytest.mark.parametrize("path", ["scored", "./a/b", ".", "../scored", "ABSOLUTE"])
 def test_a_path_below_the_code_is_refused(unpacked, path):
     path = path.replace("ABSOLUTE", str(unpacked / "scored"))
-    said = f"--output {path} would be in this job's copy of the code, below {unpacked}, "
+    said = f"--output {path} would be in Ray's copy of this job's code, {unpacked.parent}"
     with pytest.raises(InputError, match=re.escape(said)):
         require_lasting(path, "--output")
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/scored", "/scored", "../scored", "~/scored"])
-def test_other_paths_last(path):
+@pytest.mark.parametrize("path", ["s3://bucket/scored", "/scored", "~/scored"])
+def test_other_paths_last(unpacked, path):
     require_lasting(path, "--output")
 
 
-@pytest.mark.parametrize("runtime_env", [{}, None, {"working_dir": "local:///shared/code"}])
-def test_a_job_without_an_upload_is_where_the_head_is(monkeypatch, runtime_env):
-    set_job(monkeypatch, runtime_env)
+def test_a_job_that_goes_elsewhere_may_write_there(unpacked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     require_lasting("scored", "--output")
-
-
-def test_a_program_that_is_no_job_may_write_here(monkeypatch):
-    monkeypatch.delenv(JOB)
-    require_lasting("scored", "--output")
+    require_lasting(str(tmp_path / "scored"), "--output")

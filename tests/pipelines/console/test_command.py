@@ -20,6 +20,7 @@ from pipelines.console.terminal import require_streams
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
 from pipelines.scoring.config import ScoreConfig
+from pipelines.scoring.status import StatusConfig
 from pipelines.training.config import TrainConfig
 from sentiment.errors import InputError
 from testing.programs import undated
@@ -318,15 +319,15 @@ def test_a_flag_that_is_nearly_right_is_suggested(program):
 @pytest.mark.parametrize(
     ("config", "flags", "name"),
     [
-        (ScoreConfig, ["--checkpoints_dir", "a", "--input", "b", "", "--output", "c"], "input"),
-        (ScoreConfig, ["--checkpoints_dir", "a", "--input", "b", "--output", ""], "output"),
-        (TrainConfig, ["--checkpoints_root="], "checkpoints_root"),
+        (ScoreConfig, ["--checkpoints_dir", "a", "--input", "b", "", "--output", "c"], "--input"),
+        (ScoreConfig, ["--checkpoints_dir", "a", "--input", "b", "--output", ""], "--output"),
+        (TrainConfig, ["--checkpoints_root="], "--checkpoints_root"),
+        (StatusConfig, [""], "output"),
+        (EvaluateConfig, ["a", ""], "checkpoints"),
     ],
 )
 def test_a_path_from_a_variable_that_is_not_set_is_refused(config, flags, name):
-    with pytest.raises(
-        InputError, match=f"^--{name} has an empty path: is a variable of the shell"
-    ):
+    with pytest.raises(InputError, match=f"^{name} has an empty path: is a variable not set"):
         parse(config, "program", "", flags)
 
 

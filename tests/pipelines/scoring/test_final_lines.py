@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,14 @@ import pytest
 
 from pipelines import score
 from pipelines.console import command, progress
+from pipelines.errors import Failure
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.executor import LocalExecutor
 from pipelines.scoring.job import TooManyRejected, main
+from pipelines.scoring.mending import mend_here
+from pipelines.scoring.output import Output
+from pipelines.scoring.part_data import PartCounts, PartResult
+from pipelines.scoring.run_record import RunRecord
 from sentiment.checkpoint import save
 from sentiment.errors import InputError
 from testing.generated import save_checkpoint
@@ -192,29 +198,53 @@ def test_a_reader_that_goes_away_costs_no_row(nights, run_score):
     assert (nights / "scored" / "_SUCCESS").exists()
 
 
-def test_the_time_of_scoring_begins_when_there_is_what_scores(tmp_path, capsys):
-    """Else, where Ray starts for parts that are missing, the first lines tell a false rate."""
+@pytest.fixture
+def unfinished(tmp_path) -> Lake:
+    """An output that lacks its part, of two rows."""
     lake = Lake(tmp_path, save_checkpoint(tmp_path / "model"))
     lake.put("a.csv", "1", "2")
-
-    class Started(LocalExecutor):
-        def require_room(self, number):
-            print("start")
-
     lake.night()
     (part,) = lake.scored.glob("part-*")
     part.unlink()
-    said = lake.night(executor=Started())
-    assert [line for line in said.splitlines() if line == "start" or "Scoring 2" in line] == [
-        "start",
-        "Scoring 2 rows in 1 part ...",
-    ]
+    return lake
 
 
-def test_processes_that_start_slowly_are_no_rate(tmp_path, monkeypatch, capsys):
-    lake = Lake(tmp_path, save_checkpoint(tmp_path / "model"))
-    lake.put("a.csv", *map(str, range(20)))
+def last_run(lake: Lake) -> dict[str, object]:
+    return json.loads(max((lake.scored / "_manifest").glob("run-*")).read_text())
+
+
+def test_the_start_of_what_scores_is_no_time_of_scoring(unfinished):
+    class Slow(LocalExecutor):
+        def require_room(self, number):
+            time.sleep(0.5)
+
+    began = time.monotonic()
+    unfinished.night(executor=Slow())
+    assert last_run(unfinished)["seconds"] <= time.monotonic() - began - 0.5
+
+
+def test_what_is_left_is_recorded_also_where_nothing_starts(unfinished):
+    class Broken(LocalExecutor):
+        def require_room(self, number):
+            raise Failure("Ray did not start")
+
+    with pytest.raises(Failure, match="Ray did not start"):
+        unfinished.night(executor=Broken())
+    assert last_run(unfinished)["left"] == {"parts": 1, "rows": 2}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate"), [({"read": 1.0, "score": 3.0}, r"(49|50) rows/s, "), ({}, "")]
+)
+def test_the_rate_is_that_of_parts_since_the_first_was_begun(
+    unfinished, monkeypatch, capsys, seconds, rate
+):
+    """Of 200 rows; one part may be there already, which tells nothing."""
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    first, second = [line for line in lake.night().splitlines() if " of 20 rows" in line]
-    assert first == "10 of 20 rows, 0 rejected (0.00%)"
-    assert re.fullmatch(r"20 of 20 rows, [\d,]+ rows/s, 0 rejected \(0.00%\)", second)
+    output = Output(str(unfinished.scored))
+    mend_here(output)
+    record = RunRecord(config(unfinished.scored.parent), output)
+    counts = PartCounts(rows=200)
+    record.add(PartResult("part-000000", counts, answers=[200, 0], seconds=seconds))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(rf"200 of 2 rows, {rate}0 rejected \(0\.00%\)", line)

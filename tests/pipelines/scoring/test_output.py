@@ -126,6 +126,44 @@ def test_records_are_written_soon_but_take_no_time_worth_it(directory, monkeypat
     assert Output(str(directory)).records.totals().parts == 2
 
 
+def test_two_programs_keep_the_records_of_each_other(directory):
+    one = Output(str(directory))
+    add(one)
+    other = Output(str(directory))
+    first, second, third, *_ = (write_part(one, part) for part in one.plans.parts)
+    one.add_result(replace(first, wordless=1))
+    one.save()
+    other.add_result(replace(second, wordless=2))
+    other.save()
+    one.add_result(replace(third, wordless=4))
+    one.save()
+    totals = Output(str(directory)).records.totals()
+    assert (totals.parts, totals.wordless) == (3, 7)
+
+    # But what one has removed does not come back from the records of the other.
+    one.remove_parts([first.name])
+    other.add_result(second)
+    other.save()
+    one.save()
+    assert Output(str(directory)).records.totals().parts == 2
+
+
+def test_records_that_cannot_be_written_now_stop_no_job(directory, monkeypatch):
+    output = Output(str(directory))
+    add(output)
+    first, second, *_ = (write_part(output, part) for part in output.plans.parts)
+    monkeypatch.setattr("pipelines.scoring.output.SAVE_SECONDS", 0)
+
+    def away(*arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write", away)
+        output.add_result(first)
+    output.add_result(second)
+    assert Output(str(directory)).records.totals().parts == 2
+
+
 def tree(directory):
     """Every file below a directory, with its content."""
     files = [path for path in directory.rglob("*") if path.is_file() and path.name != ".lock"]
@@ -398,6 +436,31 @@ def test_a_directory_in_the_place_of_a_file_is_refused(output, directory, name, 
     (directory / "other.parquet").mkdir()
     (directory / name).rmdir()
     mend(Output(str(directory)), LocalExecutor())
+
+
+def test_a_part_that_is_read_again_keeps_what_its_file_does_not_say():
+    """Such as the times of a copy. With another content it is another part."""
+    manifest = Manifest()
+    known = PartResult(
+        "part-000000",
+        PartCounts(rows=3),
+        histogram=[3] + [0] * (BINS - 1),
+        answers=[3, 1],
+        file=WrittenFile(7, "ab" * 32, 5),
+        by={"lang": [("en", [2, 1])]},
+        wordless=2,
+    )
+    for number in range(3):
+        manifest.add(replace(known, name=f"part-00000{number}"))
+    said = manifest.table.select(["by", "wordless"])
+    read_again = replace(known, file=WrittenFile(7, "ab" * 32, 6), by={}, wordless=None)
+    manifest.add(read_again)
+    manifest.add(replace(read_again, name="part-000001", file=WrittenFile(7, "cd" * 32, 6)))
+    at = manifest.find(pa.array(["part-000000", "part-000002", "part-000001"]))
+    table = manifest.table.take(pa.array(at))
+    assert table["modified"].to_pylist() == [6, 5, 6]
+    assert table.select(["by", "wordless"]).slice(0, 2).equals(said.slice(0, 2))
+    assert table.select(["by", "wordless"]).to_pylist()[2] == {"by": None, "wordless": None}
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))

@@ -82,8 +82,6 @@ def test_other_sizes_and_stop_words_are_refused_with_the_flags_to_pass(old):
 def test_a_path_that_is_no_model_is_named_with_its_flag(tmp_path):
     with pytest.raises(InputError, match=f"--initial_checkpoint: {tmp_path} is not a checkpoint: "):
         initial_model(str(tmp_path))
-    with pytest.raises(InputError, match="--initial_checkpoint is empty; it must be the directory"):
-        TrainConfig(initial_checkpoint="")
 
 
 def test_initial_vectors_and_an_initial_model_exclude_each_other():
