@@ -550,7 +550,6 @@ def test_links_that_lead_in_circles_are_followed_once(tmp_path):
     for name in ("one", "two", "three"):
         (tmp_path / name).symlink_to(tmp_path)
         (tmp_path / "below" / name).symlink_to(tmp_path / "below")
-    (tmp_path / "gone.csv").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe.csv")
     found = find_shards([str(tmp_path)], "--input")
     assert [shard.path for shard in found] == [

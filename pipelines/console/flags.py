@@ -80,8 +80,10 @@ def parse(config: type[Config], program: str, doc: str | None, arguments: Sequen
     values: dict[str, Any] = vars(parsed)
     for title in getattr(config, "GROUPS", {}):
         values |= vars(values.pop(title))
-    positional = _positional(config)
+    positional, given = _positional(config), {name for name, _ in _flags(arguments)}
     for name, value in values.items():
+        if _is_path(name) and value == () and name in given:
+            raise InputError(f"--{name} needs a path: is a variable not set?")
         if _is_path(name) and "" in (value, *(value if isinstance(value, tuple) else ())):
             flag = name if name in positional else f"--{name}"
             raise InputError(f"{flag} has an empty path: is a variable not set?")

@@ -1,14 +1,15 @@
-"""The record of a fetched corpus: its source and files, kept in the corpus as `_fetched.json`."""
+"""The record of a fetched corpus: its source and files, kept in the corpus as `_fetched.json`.
+
+It is written last, so a directory that has it is complete.
+"""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.sources.names import FETCHED
 from sentiment import storage
-
-MARKER = "_fetched.json"
-"""Name of the record. It is written last, so a directory that has it is complete."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class FetchedCorpus:
 def write_marker(directory: Path, fetched: FetchedCorpus) -> None:
     """Write the record of a directory that is otherwise complete."""
     content = json.dumps(asdict(fetched), indent=1) + "\n"
-    storage.write(str(directory / MARKER), content.encode())
+    storage.write(str(directory / FETCHED), content.encode())
 
 
 def read_marker(directory: Path) -> FetchedCorpus | None:
     """Read the record of a directory; None: there is none that this program wrote."""
     try:
-        fields = json.loads((directory / MARKER).read_bytes())
+        fields = json.loads((directory / FETCHED).read_bytes())
         files = {name: FetchedFile(**file) for name, file in fields.pop("files").items()}
         return FetchedCorpus(**fields, files=files)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import pyarrow.fs as pafs
 
 from pipelines.console.answering import require_answer
+from pipelines.errors import Unavailable
 from pipelines.sources.format_files import FORMAT_OF, MAGIC_BYTES, format_told_by
 from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
-from pipelines.sources.names import file_name
+from pipelines.sources.names import FETCHED, file_name
 from pipelines.sources.shard import Shard
 from pipelines.sources.shard_file import first_bytes, unavailable
 from pipelines.sources.tables import (
@@ -141,7 +142,8 @@ def find_shards(paths: Sequence[str], flag: str) -> list[Shard]:
 def find_labelled(
     data_dir: str, flag: str, where: Sequence[str] = (), has_format: bool = False
 ) -> Found:
-    """List the labelled shards: only `data.csv` if the directory has one, else all shards.
+    """List the labelled shards: those of `find`, but of a directory that `pipelines.fetch` has made
+    only `data.csv`, if it has one: its other files have the same rows.
 
     Arguments and errors are those of `find`.
     """
@@ -150,7 +152,9 @@ def find_labelled(
         return found
     table = _path_or_uri(data_dir, storage.join(storage.resolve(data_dir)[1], "data.csv"))
     tables = [shard for shard in found.shards if shard.path == table]
-    return Found(tables, {}) if tables else found
+    if tables and storage.exists(storage.join(data_dir, FETCHED)):
+        return Found(tables, {})
+    return found
 
 
 def directory_of(path: str, shards: Sequence[Shard]) -> str:
@@ -228,12 +232,25 @@ def _files(
         require_in_no_table(filesystem, [inner], f"{flag} {path}", looked_into)
         data = [info for info in below if info.is_file and not _is_skipped(info.path, inner)]
         return list(_shards(data, path, has_format, aside))
-    except InputError:
+    except (InputError, Unavailable):
         raise
     except UnicodeDecodeError as error:
         raise InputError(f"{flag} {path} cannot be listed: {on_one_line(error)}") from error
     except Exception as error:
         raise unavailable(f"{flag} {path}", "cannot be listed", error) from error
+
+
+def _require_targets(filesystem: pafs.FileSystem, directory: str, pattern: str = "*") -> None:
+    """Raise Unavailable for a link in a directory whose target is away: it may be a shard, or have
+    shards. Arrow does not list it. `pattern`: of the names that count."""
+    if not isinstance(filesystem, pafs.LocalFileSystem) or not os.path.isdir(directory):
+        return
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            is_meant = not _is_hidden(entry.name) and fnmatch.fnmatchcase(entry.name, pattern)
+            if is_meant and entry.is_symlink() and not os.path.exists(entry.path):
+                target = os.readlink(entry.path)
+                raise Unavailable(f"{entry.path} is a link to {target}, which is not there")
 
 
 def _shards(
@@ -321,6 +338,8 @@ def _level(
     looked_into: set[str],
 ) -> list[pafs.FileInfo]:
     """The entries of directories that one name of a pattern matches; none that is hidden."""
+    for directory in directories:
+        _require_targets(filesystem, directory, name)
     if not _MAGIC_CHARACTERS.search(name):
         infos = filesystem.get_file_info([f"{directory}/{name}" for directory in directories])
         entries = [info for info in infos if info.type != pafs.FileType.NotFound]
@@ -369,6 +388,7 @@ def files_below(filesystem: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
         if (real := os.path.realpath(directory)) in visited:
             continue
         visited.add(real)
+        _require_targets(filesystem, directory)
         entries = filesystem.get_file_info(pafs.FileSelector(directory))
         infos += entries
         for info in sorted(entries, key=lambda info: info.path, reverse=True):

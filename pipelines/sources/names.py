@@ -21,6 +21,9 @@ _COMPRESSION_OF = {
 CODECS = (*_COMPRESSION_OF, ".snappy", ".lz4", ".br", ".brotli", ".lzo")
 """Behind `.parquet`: how the pages inside are compressed."""
 
+FETCHED = "_fetched.json"
+"""Name of the record that `pipelines.fetch` leaves in a directory."""
+
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _UNSAFE_IN_DIRECTORY = re.compile(r"""[\x00-\x1f"#%'*/:=?\\\x7f{\[\]^]""")

@@ -19,6 +19,7 @@ from pipelines.console.flags import parse
 from pipelines.console.terminal import require_streams
 from pipelines.evaluation.config import EvaluateConfig
 from pipelines.predict import PredictConfig
+from pipelines.scoring.audit import VerifyConfig
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.status import StatusConfig
 from pipelines.training.config import TrainConfig
@@ -314,6 +315,16 @@ def test_a_flag_that_is_nearly_right_is_suggested(program):
     assert done.stderr == "error: there is no flag --row_a_part: did you mean --rows_a_part?\n"
     # As are those that tyro understands: with - for _, = for a space, and no_ before a switch.
     assert "rows_a_part=4" in program("--what=nothing", "--rows-a-part", "4").stdout
+
+
+def test_a_flag_of_paths_without_one_is_refused():
+    """What `--input $UNSET` leaves."""
+    for config, flags in (
+        (ScoreConfig, ["--checkpoints_dir", "a", "--input", "--output", "c"]),
+        (VerifyConfig, ["a", "--input"]),
+    ):
+        with pytest.raises(InputError, match=r"^--input needs a path: is a variable not set"):
+            parse(config, "program", "", flags)
 
 
 @pytest.mark.parametrize(

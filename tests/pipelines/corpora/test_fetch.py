@@ -17,11 +17,11 @@ import pytest
 import pipelines
 from pipelines.corpora.config import FetchConfig
 from pipelines.corpora.download import BLOCK_BYTES
-from pipelines.corpora.fetch_record import MARKER
 from pipelines.corpora.job import main
 from pipelines.corpora.sentiment140 import MEMBERS, check_known
 from pipelines.errors import Failure
 from pipelines.sources.listing import find_shards
+from pipelines.sources.names import FETCHED
 from pipelines.training.stop_words import read_stop_words
 from sentiment.errors import InputError
 from sentiment.text.tokenizer import Tokenizer
@@ -318,7 +318,7 @@ def test_a_damaged_or_other_corpus_is_refused(mirror, tmp_path):
     shard.unlink()
     with pytest.raises(InputError, match=r"tweets-00000.parquet is missing: delete"):
         sentiment140(mirror, place)
-    (place / MARKER).write_text("[]")
+    (place / FETCHED).write_text("[]")
     with pytest.raises(InputError, match="was not made by this program"):
         sentiment140(mirror, place)
     assert len(mirror.ranges) == 1

@@ -11,6 +11,7 @@ import pytest
 from pipelines.errors import Unavailable
 from pipelines.sources import tables
 from pipelines.sources.listing import directory_of, find, find_labelled, find_shards, require_apart
+from pipelines.sources.names import FETCHED
 from pipelines.sources.options import ReadOptions
 from sentiment.errors import InputError
 from testing.faulty_files import Faults, faulty
@@ -98,22 +99,31 @@ def test_file_uris_are_local_paths(tree):
         assert shard.count(ReadOptions()).rows == 1
     assert names(root, find_shards([f"{uri}/x%231.csv"], "--input")) == ["a b/x#1.csv"]
     for given_as in (uri, f"{uri}/", str(root / "a b"), f"{root}/a b/"):
-        assert names(root, find_labelled(given_as, "--data_dir").shards) == ["a b/data.csv"]
+        assert names(root, find_labelled(given_as, "--data_dir").shards) == [
+            "a b/data.csv",
+            "a b/x#1.csv",
+        ]
 
 
 def test_relative_paths(tree, monkeypatch):
     root = tree("in/data.csv", "in/other.csv")
     monkeypatch.chdir(root)
-    assert names(root, find_labelled("in", "--data_dir").shards) == ["in/data.csv"]
+    assert names(root, find_labelled("in", "--data_dir").shards) == ["in/data.csv", "in/other.csv"]
     assert names(root, find_shards(["in/other.csv", "in"], "--input")) == [
         "in/other.csv",
         "in/data.csv",
     ]
 
 
-def test_only_data_csv_is_labelled_where_it_exists(tree):
+def test_only_data_csv_is_labelled_where_it_was_fetched(tree):
+    """It is a usual name, too: elsewhere the other files are read."""
     root = tree("one/data.csv", "one/shards/a.csv", "two/a.csv", "two/below/data.csv")
-    assert names(root, find_labelled(str(root / "one"), "--data_dir").shards) == ["one/data.csv"]
+    one = str(root / "one")
+    both = ["one/data.csv", "one/shards/a.csv"]
+    assert names(root, find_labelled(one, "--data_dir").shards) == both
+    (root / "one" / FETCHED).write_text("{}")
+    assert names(root, find_labelled(one, "--data_dir").shards) == ["one/data.csv"]
+    assert names(root, find_labelled(f"file://{one}/", "--data_dir").shards) == ["one/data.csv"]
     assert names(root, find_labelled(str(root / "two"), "--data_dir").shards) == [
         "two/a.csv",
         "two/below/data.csv",
@@ -411,3 +421,16 @@ def test_an_output_is_read_where_it_is_named(tmp_path):
     (tmp_path / "_manifest").mkdir()
     (tmp_path / "a.csv").write_text("text\na\n")
     assert len(find_shards([str(tmp_path)], "--input")) == 1
+
+
+@pytest.mark.parametrize("name", ["b.csv", "night"])
+def test_a_link_to_what_is_away_is_an_outage(tree, name):
+    """A file, or a directory on a disk that is not mounted: no shard of it is left out silently."""
+    root = tree("in/a.csv")
+    (root / "in" / name).symlink_to("/mnt/away/b")
+    for given in (root / "in", root / "*", root / "in" / "*", root / "i*" / name):
+        with pytest.raises(Unavailable, match=f"^{root}/in/{name} is a link to /mnt/away/b, which"):
+            find_shards([str(given)], "--input")
+    assert len(find_shards([str(root / "in" / "a*")], "--input")) == 1
+    (root / "in" / name).rename(root / "in" / f"_{name}")
+    assert len(find_shards([str(root / "in")], "--input")) == 1
