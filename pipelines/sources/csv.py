@@ -341,6 +341,14 @@ class _Table:
                 f"{self._path}: its first line has the names that --columns gives: "
                 "such files need no --columns"
             )
+        pairs = zip(first, columns, strict=False)
+        same = [name for value, name in pairs if value.strip().casefold() == name.casefold()]
+        # A single one may be a value.
+        if len(same) > 1:
+            raise BadShard(
+                f"{self._path}: its first line names columns (such as {', '.join(same)}), and "
+                "--columns would make it a row: leave --columns out, or remove that line"
+            )
         block = self._dialect.split(
             self._pending, begin, self._is_last, _NO_SLOTS, most=ROWS_LOOKED_AT
         )

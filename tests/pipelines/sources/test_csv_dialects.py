@@ -223,6 +223,11 @@ def test_files_without_a_header():
     assert read(b"bad\n" + content, columns=columns)[1] == [(1, reason, b"bad")]
     with pytest.raises(BadShard, match="its first line has the names that --columns gives"):
         count(b"label,text\n" + content, columns=columns)
+    with pytest.raises(
+        BadShard, match=r"its first line names columns \(such as label, text\), and"
+    ):
+        count(b"Label, text,secret\n1,hi,2\n", columns=("label", "text", "id"))
+    assert count(b"label,hi,1\n", columns=("label", "text", "id")).rows == 1
     with pytest.raises(BadShard, match="names 3 columns, and its first row has 2 fields"):
         count(content, columns=("a", "b", "text"))
 
