@@ -148,6 +148,15 @@ def column_notes(
             missing.append(f"{name} ({number:,} of {quantity(int(np.sum(shards)), 'shard')})")
     if missing:
         notes.append(f"Null in the rows of shards that lack it: {_shortened(missing)}")
+    by_letters: dict[str, list[str]] = {}
+    for name in kept.names:
+        by_letters.setdefault(name.lower(), []).append(name)
+    alike = [", ".join(names) for names in by_letters.values() if len(names) > 1]
+    if alike:
+        notes.append(
+            f"Columns that differ only in case, and may be one: {_shortened(alike)}; DuckDB and "
+            "Spark would take them for one"
+        )
     casts = [note for field in kept if (note := _cast_note(field, schemas, is_first))]
     if len(casts) > MAX_CASTS:
         casts[MAX_CASTS:] = [f"{len(casts) - MAX_CASTS:,} more columns have another type"]

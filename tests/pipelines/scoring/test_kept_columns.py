@@ -40,6 +40,15 @@ def test_later_plans_have_the_schema_of_the_first():
     )
 
 
+def test_columns_that_readers_take_for_one_are_named():
+    made = plan({"id": pa.int64()}, {"ID": pa.int64(), "day": pa.string()})
+    assert made.schema.names == ["id", "ID", "day"]
+    assert made.notes[1] == (
+        "Columns that differ only in case, and may be one: id, ID; DuckDB and Spark would take "
+        "them for one"
+    )
+
+
 def test_how_shards_were_read_is_told_where_they_told_it_themselves():
     line = "Read with ';' between columns, as the first line has it"
     plain = pa.schema([("text", pa.string())])
