@@ -80,8 +80,8 @@ class ScoreConfig:
     quote: str = '"'
     """CSV: what begins and ends a field that may hold delimiters and line breaks, or none."""
     escape: str | None = None
-    """CSV: what makes a quote a part of the text, such as '\\' in files of Spark, or none; in quoted
-    fields. Doubled quotes always do; None: none, and files that this may be wrong for are
+    """CSV: what makes a quote a part of the text in a quoted field, such as '\\' in files of Spark,
+    or none. Doubled quotes always do; None: none, and files that this may be wrong for are
     refused."""
     columns: tuple[str, ...] | None = None
     """CSV: names of the columns of files without a header."""

@@ -119,6 +119,8 @@ def find(
             others = Found([], aside).remark
             names = ", ".join(FORMAT_OF)
             why = others if others else f"no file ends in {names}"
+            if has_format and others:
+                why += "; --format reads files without an extension, and those that are named"
             raise InputError(f"{flag} {path} holds no shards: {why}")
         own: list[Shard] = []
         # Links come last, so that a link that is added changes no other shard's path.

@@ -423,6 +423,15 @@ def test_an_output_is_read_where_it_is_named(tmp_path):
     assert len(find_shards([str(tmp_path)], "--input")) == 1
 
 
+def test_what_a_format_is_for_is_said_where_it_reads_nothing(tree):
+    root = tree("in/a.dat")
+    with pytest.raises(
+        InputError, match=r"1 \.dat .*; --format reads .*, and those that are named$"
+    ):
+        find([str(root / "in")], "--input", has_format=True)
+    assert len(find([str(root / "in" / "a.dat")], "--input", has_format=True).shards) == 1
+
+
 @pytest.mark.parametrize("name", ["b.csv", "night"])
 def test_a_link_to_what_is_away_is_an_outage(tree, name):
     """A file, or a directory on a disk that is not mounted: no shard of it is left out silently."""
