@@ -5,6 +5,7 @@ that `--labels` does not name are named by that form.
 """
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from sentiment.classes import MAX_CLASSES, Classes
+from sentiment.classes import MAX_CLASSES, Classes, is_usable
 from sentiment.errors import InputError
 
 NEGATIVE, POSITIVE = "negative", "positive"
@@ -247,6 +248,24 @@ def require_classes(rows: Mapping[str, int], column: str, is_soft: bool = False)
             f"{shown(rows)}; {_WHICH_FLAG}"
         )
     require_few(rows, flag)
+    if not is_soft:
+        _require_visible(rows, flag)
+
+
+def _require_visible(rows: Mapping[str, int], flag: str) -> None:
+    """Raise InputError, which shows them, for labels with characters that cannot be seen."""
+    hidden = {repr(value): count for value, count in rows.items() if not is_usable(value)}
+    if not hidden:
+        return
+    remedy, others = _WHICH_FLAG, [value for value in rows if is_usable(value)]
+    if len(others) > 1:
+        labels = LabelMap.recognized(others)
+        words = str(labels).split(" ") if labels.has_labels else map(shlex.quote, labels.names)
+        remedy = f"--labels {listed(tuple(words), ' ')} leaves such rows out"
+    raise InputError(
+        f"{flag}: a label has characters that cannot be seen, so it can be no class: "
+        f"{shown(hidden)}; {remedy}"
+    )
 
 
 def require_few(rows: Mapping[str, int], where: str) -> None:
@@ -286,9 +305,9 @@ def shown(rows: Mapping[str, int]) -> str:
     return ", ".join(listed[:_SHOWN_VALUES] + rest)
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], between: str = ", ") -> str:
     """The first names of classes: `a, b, ...`."""
-    return ", ".join([*names[:_SHOWN_VALUES], *(["..."] if len(names) > _SHOWN_VALUES else [])])
+    return between.join([*names[:_SHOWN_VALUES], *(["..."] if len(names) > _SHOWN_VALUES else [])])
 
 
 def _pair(present: set[str]) -> tuple[frozenset[str], frozenset[str]] | None:

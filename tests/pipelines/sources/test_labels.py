@@ -175,6 +175,25 @@ def test_values_that_are_no_classes_are_shown(rows, said):
     require_classes({str(i): 5 for i in range(1000)}, "y")
 
 
+@pytest.mark.parametrize(
+    ("others", "remedy"),
+    [
+        ("good bad", "--labels bad good leaves such rows out"),
+        ("0 1", "--labels negative=0 positive=1 leaves such rows out"),
+        ("so_so good", "--labels good 'so so' leaves such rows out"),
+        ("good", "--labels NAME=VALUE,VALUE NAME=VALUE names the classes to learn, --soft_labels"),
+    ],
+)
+def test_a_label_that_cannot_be_seen_is_refused_with_its_rows(others, remedy):
+    rows = {value.replace("_", " "): 9 for value in others.split()} | {"good\u200b": 1, "\x07": 2}
+    with pytest.raises(InputError) as caught:
+        require_classes(rows, "y")
+    assert str(caught.value).startswith(
+        "--label_column y: a label has characters that cannot be seen, so it can be no class: "
+        f"'\\x07' (2 rows), 'good\\u200b' (1 row); {remedy}"
+    )
+
+
 def test_a_class_without_rows_is_refused_with_what_there_is():
     labels = LabelMap.parse(["bad=1,2", "good=7"])
     require_rows(labels, {"bad": 3, "good": 1}, {"3": 8})
