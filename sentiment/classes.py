@@ -52,10 +52,15 @@ class Classes:
         return winners.astype(np.int64)
 
 
-def _require_usable(name: object) -> None:
-    """Raise InputError for what cannot be the name of a class, a column or a line of output."""
+def is_usable(name: object) -> bool:
+    """Whether this can be the name of a class, a column and a line of output."""
     is_text = isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARACTERS
-    if not is_text or name != str(name).strip() or not str(name).isprintable():
+    return is_text and name == str(name).strip() and str(name).isprintable()
+
+
+def _require_usable(name: object) -> None:
+    """Raise InputError for what cannot be the name of a class."""
+    if not is_usable(name):
         raise InputError(
             f"class name {name!r:.80} is not 1 to {MAX_NAME_CHARACTERS} printable characters "
             "without blanks around them"

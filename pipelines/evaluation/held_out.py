@@ -150,6 +150,7 @@ def find_rows(
     split: Split | None = None,
     parts: tuple[int, ...] = (),
     where: tuple[str, ...] = (),
+    learnt: LabelMap | None = None,
 ) -> LabelledCorpus:
     """Find the rows of `data_dir` that `split` puts into `parts`; without a split, all rows.
 
@@ -163,6 +164,7 @@ def find_rows(
         tasks: where shards are read.
         parts: any of `TRAIN`, `VALIDATION`, `TEST`.
         where: conditions on `key=value` directories: which shards to read.
+        learnt: the labels that training read, where `known` does not name them.
 
     Raises InputError as `LabelledReader.read` does, and if no label is that of a class.
     """
@@ -178,7 +180,7 @@ def find_rows(
         rows_of.update(labels.rows)
         chosen.update(labels.chosen)
         left_out = LeftOut.merged([left_out, labels.left_out])
-    label_map = given or known.fitting(rows_of, reader.label_column)
+    label_map = given or known.fitting(rows_of, reader.label_column, learnt)
     values = tuple(rows_of)
     has_class = dict(zip(values, rows.classes(values, label_map) >= 0, strict=True))
     unnamed = {value: count for value, count in rows_of.items() if not has_class[value]}

@@ -40,8 +40,17 @@ class Run:
 
     @property
     def label_map(self) -> LabelMap:
-        """The labels of each class."""
+        """The labels of each class, by `--labels` or by its name."""
         return self.record.reader.labels or LabelMap.of_names(self.checkpoint.classes.names)
+
+    @property
+    def learnt(self) -> LabelMap | None:
+        """The labels of each class in training, where `label_map` lacks some, such as 0 and 1."""
+        learnt = self.record.learnt
+        if learnt is None:
+            return None
+        values = [value for own in learnt.values for value in own]
+        return None if (self.label_map.indices(values) >= 0).all() else learnt
 
     @cached_property
     def model(self) -> Model:
@@ -77,7 +86,11 @@ def rows_to_score(config: EvaluateConfig, run: Run, tasks: PieceTasks) -> Labell
     data_dir = config.data_dir or record.data_dir
     split, parts = (record.split, (TEST,)) if config.held_out else (None, ())
     where = record.where if config.held_out else config.where
-    rows = find_rows(data_dir, reader, run.checkpoint, run.label_map, tasks, split, parts, where)
+    # In the rows of training, labels mean what they meant there, whichever others came since.
+    known = (run.learnt if config.held_out else None) or run.label_map
+    rows = find_rows(
+        data_dir, reader, run.checkpoint, known, tasks, split, parts, where, run.learnt
+    )
     kind = "held-out rows" if config.held_out else "rows"
     if not rows.rows:
         raise InputError(f"{data_dir} has no {kind} to evaluate on")
@@ -113,7 +126,7 @@ def regression(run: Run, tasks: PieceTasks) -> Model:
         record.data_dir,
         record.reader,
         run.checkpoint,
-        run.label_map,
+        run.learnt or run.label_map,
         tasks,
         record.split,
         (TRAIN, VALIDATION),

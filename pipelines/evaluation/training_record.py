@@ -43,6 +43,8 @@ class _Reading:
 
     flags: _Flags
     sample_below: Annotated[int, Field(strict=True, ge=0, lt=2**64)] | None
+    # Older versions lack it.
+    label_values: tuple[tuple[Text, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class TrainingRecord:
     """Conditions on its `key=value` directories: which shards training read."""
     reader: LabelledReader
     split: Split
+    learnt: LabelMap | None = None
+    """The labels of each class in the rows of training; None: it is not known."""
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
@@ -109,6 +113,7 @@ def read_training_record(checkpoint: Checkpoint) -> TrainingRecord:
         flags.where,
         LabelledReader(flags.text_column, flags.label_column, options, labels, flags.soft_labels),
         Split(flags.random_state, flags.test_size, reading.sample_below),
+        _learnt(reading.label_values, checkpoint.classes),
     )
 
 
@@ -118,6 +123,14 @@ def _labels(training: Mapping[str, Any]) -> dict[str, Any]:
     rows, positive = vars(counts.rows), vars(counts.positive)
     labels = {part: [rows[part] - positive[part], positive[part]] for part in rows}
     return {"classes": Classes().names, "labels": labels}
+
+
+def _learnt(values: tuple[tuple[str, ...], ...], classes: Classes) -> LabelMap | None:
+    if not values:
+        return None
+    if len(values) != len(classes):
+        raise _impossible("label_values", f"{len(values)} lists for {len(classes)} classes")
+    return LabelMap(classes.names, values)
 
 
 def _require_classes(run: TrainingRun, classes: Classes) -> None:

@@ -14,6 +14,7 @@ from pipelines.errors import BadShard, Failure
 from pipelines.sources.counted import Counted
 from pipelines.sources.detected import detected_in, detected_notes
 from pipelines.sources.label_column import NO_LABEL, NOT_TEXT, Labels, read_labels
+from pipelines.sources.label_names import unused_names
 from pipelines.sources.labels import NEGATIVE, POSITIVE, LabelMap
 from pipelines.sources.left_out import MAX_FIRST, LeftOut
 from pipelines.sources.options import ReadOptions
@@ -90,13 +91,17 @@ class LabelledReader:
             raise BadShard(f"{error}; --text_column and --label_column name them") from error
 
     def detected(self, shards: Sequence[Shard]) -> list[str]:
-        """What the first MAX_LOOKED_AT shards tell at their beginning of how to read them, where no
-        flag does, in lines."""
+        """What the first MAX_LOOKED_AT shards tell of how to read them, where no flag does, in
+        lines."""
 
         def lines_of(shard: Shard) -> list[str]:
             # Whoever reads the shard says what is wrong with it.
             with suppress(InputError, Failure):
-                return detected_in(shard.schema(self._options))
+                schema = shard.schema(self._options)
+                lines = detected_in(schema)
+                if self.labels is None and not self.soft_labels:
+                    lines += unused_names(schema, self.label_column)
+                return lines
             return []
 
         found: dict[str, tuple[int, str]] = {}

@@ -5,6 +5,7 @@ that `--labels` does not name are named by that form.
 """
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from sentiment.classes import MAX_CLASSES, Classes
+from sentiment.classes import MAX_CLASSES, Classes, is_usable
 from sentiment.errors import InputError
 
 NEGATIVE, POSITIVE = "negative", "positive"
@@ -141,16 +142,19 @@ class LabelMap:
         """Whether some class has other labels than its own name."""
         return self.values != tuple((normalized(name),) for name in self.names)
 
-    def fitting(self, rows: Mapping[str, int], column: str) -> "LabelMap":
+    def fitting(
+        self, rows: Mapping[str, int], column: str, learnt: "LabelMap | None" = None
+    ) -> "LabelMap":
         """The map of these classes to use where a column has these values.
 
         It is this map if it names all values. Else the values may be a pair that is recognized.
-        Else it is this map, or if it names no value, the classes' names; other values have no
-        class.
+        Else it is this map, or if it names no value, the classes' names, the labels of training,
+        or the plain values, where it is clear what they mean; other values have no class.
 
         Args:
             rows: rows with each value.
             column: its name, for the message.
+            learnt: the labels of each class in training.
 
         Raises InputError, which shows the values, if none has a class.
         """
@@ -161,12 +165,43 @@ class LabelMap:
             by_name = LabelMap.of_names(self.names)
             if (by_name.indices(list(rows)) >= 0).any():
                 return by_name
+            if learnt is not None and learnt.is_clear(rows):
+                return learnt
+            if plain := self._plain(rows):
+                return plain
             raise InputError(
                 f"--label_column {column}: no label is one of the model's classes "
                 f"({listed(self.names)}): {shown(rows)}; "
-                f"--labels {self.names[0]}=VALUE,VALUE {self.names[1]}=VALUE ... says which"
+                f"with --data_dir, --labels {self.names[0]}=VALUE,VALUE "
+                f"{self.names[1]}=VALUE ... says which"
             )
         return self
+
+    def is_clear(self, rows: Mapping[str, int]) -> bool:
+        """Whether a column with these values has labels of this map, and means the same by them.
+
+        Beside numbers, another number may make a scale of them: 1 is negative among 1 to 5. It does
+        not where all classes are there and the number is below the largest: -1 beside 0 and 1.
+        """
+        values = {value for own in self.values for value in own}
+        classes = {index for index in self.indices(list(rows)).tolist() if index >= 0}
+        own, others = _numbers(values), _numbers(set(rows) - values)
+        if not own or not others:
+            return bool(classes)
+        return len(classes) == len(self.names) and max(others) < max(own)
+
+    def _plain(self, rows: Mapping[str, int]) -> "LabelMap | None":
+        """The map of the plain values that are there; None if it is not clear what they mean."""
+        if not {NEGATIVE, POSITIVE} <= set(self.names):
+            return None
+        negative, positive = (set(rows) & plain for plain in _PLAIN)
+        found = negative | positive
+        # Of more classes, 1 alone may be the middle one.
+        is_clear = (negative and positive) or (found and len(self.names) == 2)
+        if not is_clear or (_numbers(found) and _numbers(set(rows) - found)):
+            return None
+        own = tuple(tuple(sorted(side, key=_place)) for side in (negative, positive))
+        return LabelMap((NEGATIVE, POSITIVE), own).of_classes(self.names)
 
     def __str__(self) -> str:
         """As `--labels` has it."""
@@ -213,6 +248,24 @@ def require_classes(rows: Mapping[str, int], column: str, is_soft: bool = False)
             f"{shown(rows)}; {_WHICH_FLAG}"
         )
     require_few(rows, flag)
+    if not is_soft:
+        _require_visible(rows, flag)
+
+
+def _require_visible(rows: Mapping[str, int], flag: str) -> None:
+    """Raise InputError, which shows them, for labels with characters that cannot be seen."""
+    hidden = {repr(value): count for value, count in rows.items() if not is_usable(value)}
+    if not hidden:
+        return
+    remedy, others = _WHICH_FLAG, [value for value in rows if is_usable(value)]
+    if len(others) > 1:
+        labels = LabelMap.recognized(others)
+        words = str(labels).split(" ") if labels.has_labels else map(shlex.quote, labels.names)
+        remedy = f"--labels {listed(tuple(words), ' ')} leaves such rows out"
+    raise InputError(
+        f"{flag}: a label has characters that cannot be seen, so it can be no class: "
+        f"{shown(hidden)}; {remedy}"
+    )
 
 
 def require_few(rows: Mapping[str, int], where: str) -> None:
@@ -252,9 +305,9 @@ def shown(rows: Mapping[str, int]) -> str:
     return ", ".join(listed[:_SHOWN_VALUES] + rest)
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], between: str = ", ") -> str:
     """The first names of classes: `a, b, ...`."""
-    return ", ".join([*names[:_SHOWN_VALUES], *(["..."] if len(names) > _SHOWN_VALUES else [])])
+    return between.join([*names[:_SHOWN_VALUES], *(["..."] if len(names) > _SHOWN_VALUES else [])])
 
 
 def _pair(present: set[str]) -> tuple[frozenset[str], frozenset[str]] | None:
@@ -264,6 +317,10 @@ def _pair(present: set[str]) -> tuple[frozenset[str], frozenset[str]] | None:
             return frozenset({negative}), frozenset({positive})
     both = all(present & plain for plain in _PLAIN)
     return _PLAIN if both and present <= _PLAIN[0] | _PLAIN[1] else None
+
+
+def _numbers(values: set[str]) -> list[float]:
+    return [float(value) for value in values if _NUMBER.fullmatch(value)]
 
 
 def _place(value: str) -> tuple[bool, float, str]:

@@ -11,6 +11,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from pipelines.errors import BadShard
+from pipelines.sources import label_names
 from pipelines.sources.arrow_types import plain_schema
 from pipelines.sources.counted import Counted
 from pipelines.sources.format_files import FORMAT_FILES
@@ -134,6 +135,11 @@ def count_parquet(source: pa.NativeFile, path: str, options: ReadOptions) -> Cou
     The digest is that of the file's size and its footer. The footer has the offsets, the lengths
     and usually the extremes of all columns.
     """
+    return _read_footer(source, path)[0]
+
+
+def _read_footer(source: pa.NativeFile, path: str) -> tuple[Counted, bytes]:
+    """What `count_parquet` returns, and what the file's metadata has under `label_names.KEY`."""
     try:
         size = source.size()
         # Read before memory is limited: one thread at a time holds the limit, and buckets are slow.
@@ -147,7 +153,8 @@ def count_parquet(source: pa.NativeFile, path: str, options: ReadOptions) -> Cou
             # A signature follows what is parsed.
             is_signed = footer_bytes != file.metadata.serialized_size + 8
             counted = _counted(file.metadata, path, size, is_signed)
-            return replace(counted, digest=_digest(size, tail[-footer_bytes:]))
+            names = (file.metadata.metadata or {}).get(label_names.KEY, b"")
+            return replace(counted, digest=_digest(size, tail[-footer_bytes:])), names
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if is_shortage(error):
             raise
@@ -155,8 +162,9 @@ def count_parquet(source: pa.NativeFile, path: str, options: ReadOptions) -> Cou
 
 
 def parquet_schema(source: pa.NativeFile, path: str, options: ReadOptions) -> pa.Schema:
-    """The schema of a Parquet file, from its footer."""
-    return count_parquet(source, path, options).schema
+    """The schema of a Parquet file, from its footer, with its names of labels as metadata."""
+    counted, names = _read_footer(source, path)
+    return counted.schema.with_metadata({label_names.KEY: names} if names else None)
 
 
 def count_small_parquet(path: str, size: int) -> Counted | None:

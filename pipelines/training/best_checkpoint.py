@@ -96,6 +96,7 @@ def _training_record(
         "rows": corpus.rows,
         "classes": list(corpus.classes),
         "labels": corpus.labels,
+        "label_values": corpus.label_values,
         "left_out": asdict(corpus.left_out),
         "sample_below": corpus.sample_below,
         "longest": corpus.longest,

@@ -164,6 +164,7 @@ def _make(spec: CorpusSpec, directory: str, max_rejected: str) -> Corpus:
         rows=rows,
         classes=classes.names,
         labels=classes.labels,
+        label_values=classes.label_values,
         soft_labels=classes.is_soft,
         usable=int(classes.counted.sum()),
         left_out=classes.left_out,

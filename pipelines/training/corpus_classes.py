@@ -27,6 +27,12 @@ class CorpusClasses:
     """Whether the labels are probabilities; then the largest counts."""
 
     @property
+    def label_values(self) -> list[list[str]]:
+        """The labels of each class; [] of soft labels."""
+        labels = self.reader.labels
+        return [] if self.is_soft or labels is None else [list(own) for own in labels.values]
+
+    @property
     def labels(self) -> dict[str, list[int]]:
         """Rows of each class in each part of the split."""
         return {name: self.counted[:, side].tolist() for side, name in SPLITS.items()}

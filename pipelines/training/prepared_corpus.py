@@ -50,6 +50,9 @@ class Corpus:
     """Texts of the sample of `--unlabelled`; 0: there is none."""
     unlabelled_rejected: int = 0
     """Rows of `--unlabelled` that hold no text that can be used."""
+    label_values: list[list[str]] = field(default_factory=list)
+    """The labels of each class, normalized; []: of soft labels, and in corpora of earlier
+    versions."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each file; {} in corpora of earlier versions."""
 

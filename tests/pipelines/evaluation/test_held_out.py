@@ -1,6 +1,7 @@
 """Labelled texts to evaluate on: their labels become the model's classes, or are left out."""
 
 import re
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pipelines.sources.labels import LabelMap
 from pipelines.sources.left_out import LeftOut
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.split import TEST, TRAIN, VALIDATION, Split
+from sentiment.checkpoint import save
 from sentiment.errors import InputError
 from testing.evaluation_results import blocks_of, save_trained
 from testing.generated import save_checkpoint, texts_and_labels, write_shards
@@ -122,6 +124,21 @@ def test_evaluate_reads_other_labels_and_says_which_are_which(tmp_path, capsys):
     labels = ("negative=1,2", "positive=4,5")
     evaluate(EvaluateConfig((directory,), stars, **others, labels=labels))
     assert "240 rows of" in capsys.readouterr().out
+
+
+def test_labels_mean_what_they_did_in_training_beside_rows_of_no_class(tmp_path, capsys):
+    directory = str(tmp_path / "model")
+    trained = save_trained(
+        directory, tmp_path / "corpus", text_column="text", label_column="y", labels=()
+    )
+    training = trained.training | {"label_values": [["0"], ["1"]]}
+    save(replace(trained, training=training), directory)
+    corpus = write(tmp_path / "corpus", [*cycled(1, 0)[:-1], -1])
+    for flags in ((), (corpus, "text", "y")):
+        evaluate(EvaluateConfig((directory,), *flags, samples=0))
+        said = capsys.readouterr().out
+        assert "Labels: negative=0 positive=1" in said
+        assert "Rows left out: 1 with a label that no class has: -1 (1 row)" in said
 
 
 def test_flags_of_other_texts_need_other_texts():

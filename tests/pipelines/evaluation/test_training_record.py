@@ -66,6 +66,14 @@ def test_a_record_that_counts_positive_rows_is_read(read):
     assert read(OLD).run.labels == read(TRAINING).run.labels == RUN.labels
 
 
+def test_it_says_which_labels_training_read(read):
+    record = read(TRAINING | {"label_values": [["0"], ["1", "yes"]]})
+    assert str(record.learnt) == "negative=0 positive=1,yes"
+    # Of soft labels there are none, and older versions did not say.
+    assert read(TRAINING | {"label_values": []}).learnt is None
+    assert read(TRAINING).learnt is None
+
+
 def test_older_checkpoints_hold_less(read):
     run = read({k: v for k, v in TRAINING.items() if k not in OPTIONAL}).run
     assert (run.longest, run.best, run.losses, run.validations, run.versions) == (
@@ -92,6 +100,8 @@ def test_older_checkpoints_hold_less(read):
         ("flags.labels", ["a=0", "b=1"]),
         ("flags.labels", "a=0"),
         ("flags.labels", [0, 1]),
+        ("label_values", [["0"], ["1"], ["2"]]),
+        ("label_values", [[0], [1]]),
         ("flags.random_state", "0"),
         ("flags.random_state", -1),
         ("flags.random_state", 10**400),

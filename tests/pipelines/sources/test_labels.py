@@ -175,6 +175,25 @@ def test_values_that_are_no_classes_are_shown(rows, said):
     require_classes({str(i): 5 for i in range(1000)}, "y")
 
 
+@pytest.mark.parametrize(
+    ("others", "remedy"),
+    [
+        ("good bad", "--labels bad good leaves such rows out"),
+        ("0 1", "--labels negative=0 positive=1 leaves such rows out"),
+        ("so_so good", "--labels good 'so so' leaves such rows out"),
+        ("good", "--labels NAME=VALUE,VALUE NAME=VALUE names the classes to learn, --soft_labels"),
+    ],
+)
+def test_a_label_that_cannot_be_seen_is_refused_with_its_rows(others, remedy):
+    rows = {value.replace("_", " "): 9 for value in others.split()} | {"good\u200b": 1, "\x07": 2}
+    with pytest.raises(InputError) as caught:
+        require_classes(rows, "y")
+    assert str(caught.value).startswith(
+        "--label_column y: a label has characters that cannot be seen, so it can be no class: "
+        f"'\\x07' (2 rows), 'good\\u200b' (1 row); {remedy}"
+    )
+
+
 def test_a_class_without_rows_is_refused_with_what_there_is():
     labels = LabelMap.parse(["bad=1,2", "good=7"])
     require_rows(labels, {"bad": 3, "good": 1}, {"3": 8})
@@ -282,13 +301,60 @@ def test_labels_of_other_texts_are_fitted_to_the_models_classes(known, values, e
     assert found.names == known.names
 
 
+ZERO_ONE = LabelMap(NEGATIVE_POSITIVE, (("0",), ("1",)))
+MINUS_ONE = LabelMap(NEGATIVE_POSITIVE, (("-1",), ("1",)))
+ZERO_FOUR = LabelMap(NEGATIVE_POSITIVE, (("0",), ("4",)))
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "learnt", "expected"),
+    [
+        (NEGATIVE_POSITIVE, "0 1 ?", None, "negative=0 positive=1"),
+        (NEGATIVE_POSITIVE, "no yes unsure 3", None, "negative=no positive=yes"),
+        (NEGATIVE_POSITIVE, "1", None, "negative= positive=1"),
+        (NEGATIVE_POSITIVE, "no ?", None, "negative=no positive="),
+        (NEGATIVE_POSITIVE, "0 1 ?", ZERO_ONE, "negative=0 positive=1"),
+        (NEGATIVE_POSITIVE, "1", ZERO_ONE, "negative=0 positive=1"),
+        (NEGATIVE_POSITIVE, "-1 0 1", ZERO_ONE, "negative=0 positive=1"),
+        (NEGATIVE_POSITIVE, "-1 0 1", MINUS_ONE, "negative=-1 positive=1"),
+        (NEGATIVE_POSITIVE, "-1 ?", MINUS_ONE, "negative=-1 positive=1"),
+        (NEGATIVE_POSITIVE, "0 2 4", ZERO_FOUR, "negative=0 positive=4"),
+        (NEGATIVE_POSITIVE, "yes no ?", ZERO_ONE, "negative=no positive=yes"),
+        (THREE, "0 1 ?", None, "negative=0 neutral= positive=1"),
+    ],
+)
+def test_labels_beside_others_mean_what_they_did_in_training(names, values, learnt, expected):
+    rows = dict.fromkeys(values.split(), 1)
+    assert str(LabelMap.of_names(names).fitting(rows, "y", learnt)) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "learnt"),
+    [
+        # 1 is negative in a scale of five, and neutral in one of three.
+        (NEGATIVE_POSITIVE, "1 2 3 4 5", ZERO_ONE),
+        (NEGATIVE_POSITIVE, "0 1 2 3 4", ZERO_ONE),
+        (NEGATIVE_POSITIVE, "0 1 2", None),
+        (NEGATIVE_POSITIVE, "0 2 4", ZERO_ONE),
+        (NEGATIVE_POSITIVE, "-1 0 1", None),
+        (NEGATIVE_POSITIVE, "-1 0", ZERO_ONE),
+        (NEGATIVE_POSITIVE, "-1", ZERO_ONE),
+        (THREE, "1", None),
+        (("bad", "good"), "0 1", None),
+    ],
+)
+def test_labels_that_may_mean_several_things_are_refused(names, values, learnt):
+    with pytest.raises(InputError, match="no label is one of the model's classes"):
+        LabelMap.of_names(names).fitting(dict.fromkeys(values.split(), 1), "y", learnt)
+
+
 def test_labels_that_fit_no_class_are_refused_with_the_flag():
     with pytest.raises(InputError) as caught:
         LabelMap.of_names(NEGATIVE_POSITIVE).fitting({"2": 5, "4": 7}, "stars")
     assert str(caught.value) == (
         "--label_column stars: no label is one of the model's classes (negative, positive): "
         "4 (7 rows), 2 (5 rows); "
-        "--labels negative=VALUE,VALUE positive=VALUE ... says which"
+        "with --data_dir, --labels negative=VALUE,VALUE positive=VALUE ... says which"
     )
     known = LabelMap.of_names(THREE)
     assert known.fitting({}, "y") == known

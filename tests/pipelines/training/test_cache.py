@@ -134,10 +134,11 @@ def test_stars_are_mapped_or_are_five_classes(tmp_path):
     directory = write(tmp_path / "stars", pa.array(stars), stars)
     each = prepared(directory)
     assert each.classes == ("1", "2", "3", "4", "5")
+    assert each.label_values == [["1"], ["2"], ["3"], ["4"], ["5"]]
     assert sorted(set(labels_of(each))) == [0, 1, 2, 3, 4]
     assert each.left_out == LeftOut()
     mapped = prepared(directory, ("good=4,5", "bad=1,2"))
-    assert mapped.classes == ("good", "bad")
+    assert (mapped.classes, mapped.label_values) == (("good", "bad"), [["4", "5"], ["1", "2"]])
     assert mapped.left_out == LeftOut(unnamed={"3": 40})
     assert sum(map(sum, mapped.labels.values())) == 360
     assert [sum(each.labels[name][3:]) for name in each.labels] == [
