@@ -450,7 +450,7 @@ def test_a_finished_run_that_was_to_take_more_steps_goes_on(corpus, tmp_path, mo
 
     def trained(*arguments: object) -> Checkpoint:
         best = {"step": 3000, "validation_loss": 0.5, "validation_accuracy": 0.8}
-        record = {"rows": {"train": 900}, "best": best, "validations": [best]}
+        record = {"rows": {"train": 900, "validation": 100}, "best": best, "validations": [best]}
         flags = {"flags": dataclasses.asdict(more)}
         return dataclasses.replace(model, training=flags | record)
 
