@@ -2,10 +2,11 @@
 
 All columns are strings, so their types do not change from file to file: strings without their
 escapes; numbers, `true` and `false` as they are written; objects and lists as their JSON. A key
-that a row lacks is null, as is `null`. Of a key that an object has twice the last counts. A column
-`a.b` is the key of that name, or else the key `b` of the object `a`.
+that a row lacks is null, as are `null` and the `NaN` that pandas writes for what is missing. Of a
+key that an object has twice the last counts. A column `a.b` is the key of that name, or else the
+key `b` of the object `a`.
 
-Lines that are blank are not rows. `NaN` and `Infinity`, which Python writes, are numbers.
+Lines that are blank are not rows. `Infinity`, which Python writes, is a number.
 """
 
 import json
