@@ -50,6 +50,15 @@ def file_name(path: str) -> FileName:
     return FileName(FORMAT_OF.get(extension), None, extension)
 
 
+def format_told(path: str, given: str | None) -> str | None:
+    """The format that the name of a file tells; None: it does not.
+
+    Tables are often exported as `.txt`, so `--format`, if it is given, says what such files are.
+    """
+    named = file_name(path).format
+    return given or named if named == "text" else named
+
+
 def partitions(path: str) -> dict[str, str | None]:
     """The values that directories named `key=value` give all rows of a file; None: null."""
     _, separator, rest = path.partition("://")

@@ -88,13 +88,9 @@ def test_every_format_is_known_wherever_formats_are():
     assert tuple(FORMATS) == FORMAT_NAMES
     named = [extension for form in FORMATS.values() for extension in form.files.extensions]
     assert len(set(named)) == len(named)
-    for config, missing in (
-        (ScoreConfig, set()),
-        (TrainConfig, {"text"}),
-        (EvaluateConfig, {"text"}),
-    ):
+    for config in (ScoreConfig, TrainConfig, EvaluateConfig):
         choices = get_args(get_args(get_type_hints(config)["format"])[0])
-        assert {*choices} | missing == FORMATS.keys(), config
+        assert {*choices} == FORMATS.keys(), config
 
 
 @examples(60)
@@ -196,6 +192,33 @@ def test_a_file_without_extension_is_parquet_or_what_the_flag_says(tmp_path):
         assert texts_of(shard, ReadOptions(format=format_name)) == ["b"]
         with pytest.raises(BadShard, match=f"{name}: its name does not tell its format: .*--form"):
             shard.count(ReadOptions())
+
+
+def test_the_flag_says_what_a_txt_file_is(tmp_path):
+    for name, format_name, content, compression in (
+        ("a.txt", "csv", b"id;text\n1;b\n", None),
+        ("b.TXT.gz", "tsv", b"id\ttext\n1\tb\n", "gzip"),
+        ("c.text", "json", b'{"text":"b"}', None),
+        ("d.txt", "text", b"b\n", None),
+        ("e.txt", None, b"b\n", None),
+    ):
+        shard = write(tmp_path / name, content, compression)
+        options = ReadOptions(format=format_name)
+        assert texts_of(shard, options) == ["b"]
+        assert shard.count(options).rows == 1
+    others = {"a.csv": b"text\nb\n", "a.jsonl": b'{"text":"b"}'}
+    for name, content in others.items():
+        assert texts_of(write(tmp_path / name, content), ReadOptions(format="text")) == ["b"]
+
+
+@pytest.mark.parametrize("flags", [{"delimiter": ";"}, {"columns": ("id", "text")}])
+def test_a_txt_file_is_refused_with_flags_of_csv_without_a_format(tmp_path, flags):
+    shard = write(tmp_path / "a.txt", b"1;b\n")
+    for use in (shard.count, shard.schema, lambda options: texts_of(shard, options)):
+        with pytest.raises(BadShard, match=rf"a\.txt: .*--{next(iter(flags))} .*pass --format csv"):
+            use(ReadOptions(**flags))
+    options = ReadOptions(delimiter=";", columns=("id", "text"), format="csv")
+    assert texts_of(shard, options) == ["b"]
 
 
 KINDS = {
