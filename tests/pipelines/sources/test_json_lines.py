@@ -193,12 +193,43 @@ def test_half_a_surrogate_pair_is_not_utf8():
 
 
 @pytest.mark.parametrize(
-    "content", [b'[\n{"text":"a"}\n]\n', b'{\n "text": "a"\n}\n', b'[{"a":1}]']
+    "content",
+    [
+        b'[\n{"text":"a"}\n]\n',
+        b'{\n "text": "a"\n}\n',
+        b'[{"a":1}]',
+        b'{ "id": 0,\n "text": "a"\n}\n',
+        b'{"text": "a",\n"id": 0}',
+    ],
 )
 def test_one_json_document_is_refused(content):
     for use in (lambda: read(content, ["text"]), lambda: count(content)):
         with pytest.raises(BadShard, match=r"a\.jsonl is one JSON document, not JSON lines: .* jq"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"id,text,label\n1,good,1\n", r"is it CSV\? Then its name, or --format"),
+        (b"{'text':'a'}\n{'text':'b'}\n", "of the first one, the line is not valid JSON"),
+        (b'{"id":1', "of the first one, the line is not valid JSON: its end is missing"),
+        (b'{"id":1},\n{"id":2},\n', "of the first one, the line is not valid JSON"),
+    ],
+)
+def test_a_file_without_any_object_is_said_to_have_none(content, why):
+    options = ReadOptions(fields=("text",))
+    for use in (count_json_lines, json_lines_schema):
+        with pytest.raises(BadShard, match=rf"a\.jsonl: no line is a JSON object: {why}"):
+            use(pa.BufferReader(content), "a.jsonl", options)
+
+
+def test_malformed_lines_that_name_the_column_are_rows():
+    for content in (b'{"text":"a"', b'{"text":"a",', b'{"text":"a"} x\n{"text":', b'{"text":"a"},'):
+        assert count(content, ["text"]).schema.names == ["text"]
+        good, bad = read(content, ["text"])
+        assert not good
+        assert len(bad) == count(content).rows
 
 
 def test_files_without_rows_lack_no_column():
