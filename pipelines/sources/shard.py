@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import BadShard
 from pipelines.sources.counted import Counted as Counted
+from pipelines.sources.decoding import has_half_pair
 from pipelines.sources.format_files import MAGIC_BYTES, format_told_by
 from pipelines.sources.formats import FORMATS, Format
 from pipelines.sources.names import file_name, format_told, partitions
@@ -104,8 +105,13 @@ class Shard:
         # Without either, the first bytes have to tell, and do so of no text.
         return options.is_utf8 or name is None or not FORMATS[name].is_text
 
-    def not_valid(self, options: ReadOptions) -> tuple[str, str]:
-        """What is to be said of a value of invalid bytes, and what to do; "": no flag helps."""
+    def not_valid(self, options: ReadOptions, value: bytes = b"") -> tuple[str, str]:
+        """What is to be said of a value of invalid bytes, and why or what to do; "": no flag helps.
+
+        `value`: the bytes, if what is said may follow from them.
+        """
+        if has_half_pair(value):
+            return "is not valid UTF-8", "it has half of a surrogate pair, such as a cut emoji"
         if not self.is_utf8(options):
             return f"is not valid {options.encoding}", "pass --encoding (latin-1 takes any byte)"
         name = format_told(self.path, options.format) or options.format
