@@ -37,6 +37,9 @@ _KINDS = (
 COMPRESSIONS = ("gzip", "zstd", "bz2")
 """Kinds whose files always begin alike."""
 
+_TAR, _TAR_AT = (b"ustar\0", b"ustar  \0"), 257
+"""What tar archives have, and where. Their NUL bytes tell them from texts about mustard."""
+
 _PAGES = (b"<!doctype html", b"<html", b"<head")
 
 
@@ -52,6 +55,8 @@ def wrong_kind(path: str, first: bytes, expected: str = "") -> BadShard | None:
     text = first.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if seen is None and text.startswith(_PAGES):
         seen = "an HTML page", "was it an error page of a server? Fetch the file again"
+    if seen is None and first.startswith(_TAR, _TAR_AT):
+        seen = "a tar archive", "unpack it"
     if seen is None and expected in COMPRESSIONS:
         return BadShard(f"{path} is not {expected}, whatever its name says: name it as what it is")
     if seen is None or seen[0] == expected:

@@ -8,16 +8,18 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
 from pipelines.console.answering import require_answer
+from pipelines.errors import BadShard
 from pipelines.sources.format_files import FORMAT_OF, MAGIC_BYTES, format_told_by
 from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.names import file_name
 from pipelines.sources.shard import Shard
-from pipelines.sources.shard_file import first_bytes, unavailable
+from pipelines.sources.shard_file import first_bytes, opened, unavailable
 from pipelines.sources.tables import (
     METADATA,
     require_in_no_table,
@@ -271,9 +273,14 @@ def _is_told(info: pafs.FileInfo, given: str) -> bool:
 def _problem_of_unknown(path: str) -> str:
     """What to say of a file whose name and beginning tell no format: what it is, or which flag
     says so."""
-    beginning = first_bytes(path, FIRST_BYTES)
-    if wrong := wrong_kind(path, beginning, file_name(path).compression or ""):
+    beginning, compression = first_bytes(path, FIRST_BYTES), file_name(path).compression
+    if wrong := wrong_kind(path, beginning, compression or ""):
         return str(wrong)
+    if compression is not None:
+        # What cannot be decompressed tells nothing more.
+        with suppress(BadShard), opened(path) as source:
+            if wrong := wrong_kind(path, source.read(FIRST_BYTES)):
+                return str(wrong)
     return (
         f"{path} does not end in any of {', '.join(FORMAT_OF)} (also .gz, .zst, .bz2): pass "
         "--format"

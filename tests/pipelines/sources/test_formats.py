@@ -230,6 +230,7 @@ KINDS = {
     b"Obj\x01\x04\x14avro.codec": "Avro",
     b"ORC\x0a\x0b": "ORC",
     b"SQLite format 3\0": "an SQLite database",
+    b"a.csv".ljust(257, b"\0") + b"ustar\x0000": "a tar archive",
 }
 
 
@@ -240,6 +241,13 @@ def test_a_file_under_a_wrong_name_is_named_for_what_it_is(tmp_path, extension, 
     for use in (lambda: shard.count(ReadOptions()), lambda: texts_of(shard)):
         with pytest.raises(BadShard, match=rf"a\{extension} is {KINDS[first]}.*, whatever its"):
             use()
+
+
+def test_a_text_that_has_what_tar_archives_have_is_a_text(tmp_path):
+    text = "mustard".rjust(258, "x")
+    content = f"text\n{text}\n".encode()
+    assert content[257:].startswith(b"ustar")
+    assert texts_of(write(tmp_path / "a.csv", content)) == [text]
 
 
 def test_compressed_files_under_a_wrong_name_are_named(tmp_path):

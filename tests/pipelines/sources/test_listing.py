@@ -1,6 +1,7 @@
 """Listing: which files of a directory are shards, and under which paths."""
 
 import errno
+import gzip
 import os
 import time
 
@@ -16,6 +17,8 @@ from sentiment.errors import InputError
 from testing.faulty_files import Faults, faulty
 
 KNOWN = ".csv, .tsv, .json, .jsonl, .jsonlines, .ndjson, .txt, .text, .parquet, .parq, .pq"
+
+TAR = b"a.csv".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0")
 
 
 @pytest.fixture
@@ -150,6 +153,9 @@ def test_the_error_names_the_flag(tree, path, problem):
         ("b.avro", b"Obj\x01\x04", "is Avro: convert it to Parquet"),
         ("b", b"\x1f\x8b\x08", "is gzip: name it so that it ends in .gz"),
         ("b.tar.gz", b"\x1f\x8b\x08", "does not end in any of"),
+        ("c.tar.gz", gzip.compress(TAR), "is a tar archive in gzip: unpack it"),
+        ("c.tgz", gzip.compress(TAR), "is gzip: name it so that it ends in .gz"),
+        ("c.tar", TAR, "is a tar archive: unpack it"),
         ("b.gz", b"Obj\x01\x04", "is Avro: convert it to Parquet"),
         ("b.doc", b"", "does not end in any of"),
     ],
