@@ -21,6 +21,7 @@ _KINDS = (
     (b"Obj\x01", "Avro", "convert it to Parquet"),
     (b"ORC", "ORC", "convert it to Parquet"),
     (b"ARROW1", "an Arrow file (Feather)", "convert it to Parquet"),
+    (b"\xff\xff\xff\xff", "an Arrow stream, as Hugging Face saves it", "convert it to Parquet"),
     (b"SQLite format 3\0", "an SQLite database", "export it as CSV"),
     (b"%PDF-", "PDF", "extract its texts"),
     (b"\x7fELF", "a program", "leave it out"),

@@ -42,7 +42,7 @@ DOCUMENT = "document"
 
 _DOCUMENTS = re.compile(
     r"(readme|licen[cs]e|copying|notice|authors|contributing|change(s|log)|requirements"
-    r"|dataset_infos?|schema|manifest|metadata|config|state)(\.|$)"
+    r"|dataset_(infos?|dict)|schema|manifest|metadata|config|state)(\.|$)"
 )
 """Names of files that lie beside data, in small letters: what has text or JSON in it is no row."""
 
@@ -79,6 +79,8 @@ class Found:
         if rest:
             kinds.append(f"{rest:,} of other kinds")
         hint = "; --format reads files without extension" if NO_EXTENSION in self.aside else ""
+        if ".arrow" in self.aside:
+            hint += "; .arrow files are read when they are converted to Parquet"
         are = "file is no shard and was" if number == 1 else "files are no shards and were"
         return f"{number:,} {are} left aside: {', '.join(kinds)}{hint}"
 

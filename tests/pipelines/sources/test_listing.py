@@ -217,6 +217,26 @@ def test_what_is_no_shard_is_counted_by_kind(tree):
     assert find([str(root / "a.csv")], "--input").remark == ""
 
 
+def test_a_data_set_as_hugging_face_saves_it_is_to_be_converted(tree):
+    root = tree(
+        *("dataset_dict.json", "train/data-00000-of-00001.arrow"),
+        *("train/state.json", "train/dataset_info.json"),
+    )
+    arrow = root / "train" / "data-00000-of-00001.arrow"
+    table = pa.table({"text": ["a"]})
+    with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(InputError) as caught:
+        find_shards([str(root)], "--input")
+    assert str(caught.value) == (
+        f"--input {root} holds no shards: 4 files are no shards and were left aside: 3 document "
+        f"({root}/dataset_dict.json, ...), 1 .arrow ({arrow}); .arrow files are read when "
+        "they are converted to Parquet"
+    )
+    with pytest.raises(InputError, match=r"\.arrow is an Arrow stream, .*: convert it to Parquet"):
+        find_shards([str(arrow)], "--input")
+
+
 def test_a_file_without_extension_is_a_shard_if_it_is_parquet(tree):
     root = tree("part-00000", "dir/000000_0")
     pq.write_table(pa.table({"text": ["a"]}), root / "dir" / "000000_1")
