@@ -21,6 +21,9 @@ _COMPRESSION_OF = {
 CODECS = (*_COMPRESSION_OF, ".snappy", ".lz4", ".br", ".brotli", ".lzo")
 """Behind `.parquet`: how the pages inside are compressed."""
 
+TEXT_OR_TABLE = ".txt"
+"""The extension of texts, and of many a table."""
+
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _UNSAFE_IN_DIRECTORY = re.compile(r"""[\x00-\x1f"#%'*/:=?\\\x7f{\[\]^]""")
@@ -53,10 +56,11 @@ def file_name(path: str) -> FileName:
 def format_told(path: str, given: str | None) -> str | None:
     """The format that the name of a file tells; None: it does not.
 
-    Tables are often exported as `.txt`, so `--format`, if it is given, says what such files are.
+    Tables are often exported as `.txt`, so `--format`, if it is given, says what such files are;
+    `.text` is always text.
     """
-    named = file_name(path).format
-    return given or named if named == "text" else named
+    name = file_name(path)
+    return given or name.format if name.extension == TEXT_OR_TABLE else name.format
 
 
 def partitions(path: str) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from pipelines.sources.counted import Counted as Counted
 from pipelines.sources.decoding import has_half_pair
 from pipelines.sources.format_files import MAGIC_BYTES, format_told_by
 from pipelines.sources.formats import FORMATS, Format
-from pipelines.sources.names import file_name, format_told, partitions
+from pipelines.sources.names import TEXT_OR_TABLE, file_name, format_told, partitions
 from pipelines.sources.options import FORMAT_NAMES, ReadOptions
 from pipelines.sources.rows import Rows, Span
 from pipelines.sources.shard_file import Digest, fetched, opened
@@ -124,8 +124,9 @@ class Shard:
 
     def _format(self, options: ReadOptions, content: pa.Buffer | None = None) -> Format:
         """The format that the name tells, or else the first bytes, or else the options."""
-        named = format_told(self.path, options.format)
-        if named == "text" and options.format is None and (options.delimiter or options.columns):
+        name, named = file_name(self.path), format_told(self.path, options.format)
+        is_either = name.extension == TEXT_OR_TABLE and options.format is None
+        if is_either and (options.delimiter or options.columns):
             flag = "--delimiter" if options.delimiter else "--columns"
             raise BadShard(
                 f"{self.path}: by its name each line is a text, which {flag} is not for: "
@@ -133,9 +134,8 @@ class Shard:
             )
         if named is not None:
             return FORMATS[named]
-        is_compressed = file_name(self.path).compression is not None
         with opened(self.path, content) as source:
-            if not is_compressed and (told := format_told_by(source.read(MAGIC_BYTES))):
+            if name.compression is None and (told := format_told_by(source.read(MAGIC_BYTES))):
                 return FORMATS[told]
         if options.format is None:
             raise BadShard(

@@ -198,7 +198,8 @@ def test_the_flag_says_what_a_txt_file_is(tmp_path):
     for name, format_name, content, compression in (
         ("a.txt", "csv", b"id;text\n1;b\n", None),
         ("b.TXT.gz", "tsv", b"id\ttext\n1\tb\n", "gzip"),
-        ("c.text", "json", b'{"text":"b"}', None),
+        ("c.txt.bz2", "json", b'{"text":"b"}', "bz2"),
+        ("c.text", "csv", b"b\n", None),
         ("d.txt", "text", b"b\n", None),
         ("e.txt", None, b"b\n", None),
     ):
