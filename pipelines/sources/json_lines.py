@@ -222,7 +222,7 @@ def _require_objects(path: str, asked: _Columns, names: Sequence[str]) -> None:
     if asked.has_objects or asked.first_flag == GOOD or set(asked.names[:1]) <= set(names):
         return
     if asked.first_flag == NOT_AN_OBJECT:
-        why = "is it CSV? Then its name, or --format, has to say so"
+        why = "is it CSV? Then name it .csv"
     else:
         why = f"of the first one, {_REASONS[asked.first_flag]}"
     raise BadShard(f"{path}: no line is a JSON object: {why}")

@@ -211,7 +211,7 @@ def test_one_json_document_is_refused(content):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"id,text,label\n1,good,1\n", r"is it CSV\? Then its name, or --format"),
+        (b"id,text,label\n1,good,1\n", r"is it CSV\? Then name it \.csv"),
         (b"{'text':'a'}\n{'text':'b'}\n", "of the first one, the line is not valid JSON"),
         (b'{"id":1', "of the first one, the line is not valid JSON: its end is missing"),
         (b'{"id":1},\n{"id":2},\n', "of the first one, the line is not valid JSON"),
