@@ -47,8 +47,8 @@ class EvaluateConfig:
     """CSV: what makes a quote a part of the text, or none; None: as in training."""
     columns: tuple[str, ...] = ()
     """CSV: names of the columns of files without a header; (): as in training."""
-    format: Literal["csv", "tsv", "json", "parquet"] | None = None
-    """Format of files whose names do not tell it; None: as in training."""
+    format: Literal["csv", "tsv", "json", "text", "parquet"] | None = None
+    """Format of files whose names do not tell it, and of .txt files; None: as in training."""
     where: tuple[str, ...] = ()
     """Conditions on key=value directories, such as "year=2024": which shards to read."""
     baseline: bool = False

@@ -86,7 +86,8 @@ class ScoreConfig:
     columns: tuple[str, ...] | None = None
     """CSV: names of the columns of files without a header."""
     format: Literal["csv", "tsv", "json", "text", "parquet"] | None = None
-    """Format of files whose names do not tell it (part-00000, 000000_0). Parquet needs no flag."""
+    """Format of files whose names do not tell it (part-00000, 000000_0; Parquet needs no flag), and
+    of .txt files."""
     max_tokens: int = MAX_TOKENS
     """Texts longer than this many tokens are truncated; the number of such texts is reported."""
     output: str

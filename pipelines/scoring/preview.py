@@ -16,7 +16,7 @@ from pipelines.scoring.part_data import PartTask
 from pipelines.scoring.plan import Plan
 from pipelines.scoring.reader import PartReader
 from pipelines.scoring.shards import Shards
-from pipelines.sources.names import file_name, partitions
+from pipelines.sources.names import file_name, format_told, partitions
 from pipelines.sources.rows import Span
 from sentiment.answers import answer_schema
 from sentiment.checkpoint import Checkpoint
@@ -38,7 +38,7 @@ def preview(
     Raises InputError if it would refuse a flag or a shard, and Failure if a shard cannot be read.
     """
     settings = config.settings(checkpoint.model_hash, checkpoint.classes.names)
-    _print_input(shards)
+    _print_input(shards, config.format)
     with closing(executor):
         step = next_step(config, settings, shards, output, executor, Stale(), config.retry_rejected)
     if step is not None:
@@ -72,13 +72,14 @@ def preview(
     say("Nothing was written")
 
 
-def _print_input(shards: Shards) -> None:
-    """Print the number and size of shards, by format, and the partition columns."""
-    names = [file_name(path) for path in shards.paths.to_pylist()]
-    kinds = Counter(
-        " ".join([name.format or "told by content", *filter(None, [name.compression])])
-        for name in names
-    )
+def _print_input(shards: Shards, given: str | None) -> None:
+    """Print the number and size of shards, by format (`given` is `--format`), and the partition
+    columns."""
+    kinds: Counter[str] = Counter()
+    for path in shards.paths.to_pylist():
+        compression = file_name(path).compression
+        told = format_told(path, given) or "told by content"
+        kinds[" ".join([told, *filter(None, [compression])])] += 1
     by_kind = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
     size = shards.sizes.sum() / 1e6
     say(f"Input: {quantity(len(shards), 'shard')}, {size:,.1f} MB: {by_kind}")

@@ -221,10 +221,14 @@ class _PieceReader:
         texts = rows.table[self._reader.text_column]
         tokens = self._reader.encoder(texts)
         reasons: dict[int, str] = {}
-        not_valid = "; ".join(filter(None, self._shard.not_valid(self._reader.options)))
-        for index in tokens.invalid.tolist():
-            null = not texts[index].is_valid
-            reasons[index] = "the text is null" if null else f"the text {not_valid}"
+        # Arrow does not check that a string is UTF-8, and Python would.
+        invalid = texts.take(pa.array(tokens.invalid, pa.int64())).cast(pa.large_binary())
+        for index, text in zip(tokens.invalid.tolist(), invalid.to_pylist(), strict=True):
+            if text is None:
+                reasons[index] = "the text is null"
+                continue
+            said = self._shard.not_valid(self._reader.options, text)
+            reasons[index] = f"the text {'; '.join(filter(None, said))}"
         columns = self._cast_kept(rows.table, reasons)
         self._reject(rows, texts, reasons)
 
@@ -273,7 +277,7 @@ class _PieceReader:
         """
         if not reasons and not rows.bad:
             return
-        # Arrow does not check that a string is UTF-8, and Python would.
+        # As bytes, since they may not be UTF-8.
         raw = texts.take(pa.array(list(reasons), pa.int64())).cast(pa.large_binary())
         raw_bytes = pc.binary_length(raw)
         raw = pc.binary_slice(raw, 0, MAX_RAW_BYTES)

@@ -17,8 +17,9 @@ MAX_DEPTH = 500
 """Objects and lists inside each other."""
 
 ABSENT, NULL, PLAIN, ESCAPED, NESTED = 0, 1, 2, 3, 4
-"""Kinds of values: PLAIN is a number, `true`, `false`, or a string without escapes (its bytes);
-ESCAPED a string with escapes; NESTED an object or a list (its JSON)."""
+"""Kinds of values: NULL is `null`, and the `NaN` that pandas writes for what is missing; PLAIN is a
+number, `true`, `false`, or a string without escapes (its bytes); ESCAPED a string with escapes;
+NESTED an object or a list (its JSON)."""
 
 GOOD, NOT_AN_OBJECT, INVALID, CUT_OFF, TOO_DEEP = 0, 1, 2, 3, 4
 """Flags of rows."""
@@ -459,6 +460,7 @@ def _scan(
                     elif byte == 78:
                         end = _literal(data, i, _NAN)
                         stop = end
+                        kind = NULL
                     elif byte == 73:
                         end = _literal(data, i, _INFINITY)
                         stop = end

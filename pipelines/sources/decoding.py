@@ -153,6 +153,15 @@ class TextFile:
         return chunk
 
 
+def has_half_pair(value: bytes) -> bool:
+    """Whether bytes are UTF-8, except that they have half of a surrogate pair, as JSON can."""
+    try:
+        text = value.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _keep_invalid(error: UnicodeError) -> tuple[str, int]:
     """Error handler for decoding: bytes that are no character become bytes that are not UTF-8."""
     if not isinstance(error, UnicodeDecodeError):

@@ -2,10 +2,11 @@
 
 All columns are strings, so their types do not change from file to file: strings without their
 escapes; numbers, `true` and `false` as they are written; objects and lists as their JSON. A key
-that a row lacks is null, as is `null`. Of a key that an object has twice the last counts. A column
-`a.b` is the key of that name, or else the key `b` of the object `a`.
+that a row lacks is null, as are `null` and the `NaN` that pandas writes for what is missing. Of a
+key that an object has twice the last counts. A column `a.b` is the key of that name, or else the
+key `b` of the object `a`.
 
-Lines that are blank are not rows. `NaN` and `Infinity`, which Python writes, are numbers.
+Lines that are blank are not rows. `Infinity`, which Python writes, is a number.
 """
 
 import json
@@ -75,7 +76,8 @@ def count_json_lines(source: pa.NativeFile, path: str, options: ReadOptions) -> 
     located = _blocks(file, path, asked, keys)
     rows, marks = count(asked.noticed(located))
     # A file without rows lacks no column.
-    names = _names(path, keys, asked) if rows else options.fields[:1]
+    names = _names(path, keys, asked) if rows else list(options.fields[:1])
+    _require_objects(path, asked, names)
     schema = with_detected(text_schema(names), file.detected)
     return Counted(rows, schema, tuple(marks) if file.is_utf8 else ())
 
@@ -89,6 +91,7 @@ def json_lines_schema(source: pa.NativeFile, path: str, options: ReadOptions) ->
         names = _names(path, keys, asked)
         if set(options.fields) <= set(names):
             break
+    _require_objects(path, asked, names)
     return with_detected(text_schema(names), file.detected)
 
 
@@ -108,6 +111,10 @@ class _Columns:
         left = iter(slots)
         self._slots = [[next(left) for _ in each] for each in paths]
         self._seen: set[str] = set()
+        self.has_objects = False
+        """Whether some row is well-formed, as far as `noticed` has gone."""
+        self.first_flag = GOOD
+        """The flag of the first row."""
 
     @property
     def seen(self) -> list[str]:
@@ -115,8 +122,11 @@ class _Columns:
         return [name for name in self.names if name in self._seen]
 
     def noticed(self, located: Iterator[Located]) -> Iterator[Located]:
-        """The same blocks; fills `seen`."""
+        """The same blocks; fills `seen`, `has_objects` and `first_flag`."""
         for one in located:
+            self.has_objects |= bool((one.block.flags == GOOD).any())
+            if not one.rows_before:
+                self.first_flag = int(one.block.flags[0])
             for name, slots in zip(self.names, self._slots, strict=True):
                 if any(one.block.spans[slot, :, 2].any() for slot in slots):
                     self._seen.add(name)
@@ -181,12 +191,41 @@ def _require_lines(located: Iterator[Located], path: str) -> Iterator[Located]:
     for one in located:
         if not one.rows_before:
             first = one.block.raw(0).strip()
-            if first == b"{" or first[:1] == b"[":
+            if first == b"{" or first[:1] == b"[" or _goes_on(first, one.block.flags[:2].tolist()):
                 raise BadShard(
                     f"{path} is one JSON document, not JSON lines: write an object a line, "
                     "for example with jq -c '.[]'"
                 )
         yield one
+
+
+def _goes_on(first: bytes, flags: list[int]) -> bool:
+    """Whether a file's first line is the beginning of an object that ends in a later line.
+
+    Args:
+        first: the line, without blanks around it.
+        flags: those of the first two rows.
+    """
+    if GOOD in flags or flags[0] != INVALID or not first.endswith(b","):
+        return False
+    try:
+        return bool(json.loads(first[:-1] + b"}"))
+    except ValueError:
+        return False
+
+
+def _require_objects(path: str, asked: _Columns, names: Sequence[str]) -> None:
+    """Raise BadShard if the first column that is asked for is missing since no line is an object.
+
+    `names`: the keys that were found, some of them in malformed lines.
+    """
+    if asked.has_objects or asked.first_flag == GOOD or set(asked.names[:1]) <= set(names):
+        return
+    if asked.first_flag == NOT_AN_OBJECT:
+        why = "is it CSV? Then name it .csv"
+    else:
+        why = f"of the first one, {_REASONS[asked.first_flag]}"
+    raise BadShard(f"{path}: no line is a JSON object: {why}")
 
 
 def _names(path: str, keys: Keys, asked: _Columns) -> list[str]:

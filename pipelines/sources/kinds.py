@@ -21,6 +21,7 @@ _KINDS = (
     (b"Obj\x01", "Avro", "convert it to Parquet"),
     (b"ORC", "ORC", "convert it to Parquet"),
     (b"ARROW1", "an Arrow file (Feather)", "convert it to Parquet"),
+    (b"\xff\xff\xff\xff", "an Arrow stream, as Hugging Face saves it", "convert it to Parquet"),
     (b"SQLite format 3\0", "an SQLite database", "export it as CSV"),
     (b"%PDF-", "PDF", "extract its texts"),
     (b"\x7fELF", "a program", "leave it out"),
@@ -37,6 +38,9 @@ _KINDS = (
 COMPRESSIONS = ("gzip", "zstd", "bz2")
 """Kinds whose files always begin alike."""
 
+_TAR, _TAR_AT = (b"ustar\0", b"ustar  \0"), 257
+"""What tar archives have, and where. Their NUL bytes tell them from texts about mustard."""
+
 _PAGES = (b"<!doctype html", b"<html", b"<head")
 
 
@@ -52,6 +56,8 @@ def wrong_kind(path: str, first: bytes, expected: str = "") -> BadShard | None:
     text = first.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if seen is None and text.startswith(_PAGES):
         seen = "an HTML page", "was it an error page of a server? Fetch the file again"
+    if seen is None and first.startswith(_TAR, _TAR_AT):
+        seen = "a tar archive", "unpack it"
     if seen is None and expected in COMPRESSIONS:
         return BadShard(f"{path} is not {expected}, whatever its name says: name it as what it is")
     if seen is None or seen[0] == expected:

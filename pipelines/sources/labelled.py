@@ -151,10 +151,16 @@ class LabelledReader:
         is_used = (codes >= 0) & ~is_null
         tokens = tokenize(_chosen(texts, is_used))
         if len(tokens.invalid):
-            is_invalid = np.zeros(len(codes), bool)
-            is_invalid[np.flatnonzero(is_used)[tokens.invalid]] = True
-            rejected.add(is_invalid, f"{self.text_column} {not_valid}", remedy)
-            is_used &= ~is_invalid
+            invalid = np.flatnonzero(is_used)[tokens.invalid]
+            values = _chosen(texts, is_used).take(pa.array(tokens.invalid, pa.int64()))
+            said = [
+                shard.not_valid(self._options, value)
+                for value in values.cast(pa.large_binary()).to_pylist()
+            ]
+            for not_valid, remedy in dict.fromkeys(said):
+                is_said = np.array([one == (not_valid, remedy) for one in said])
+                rejected.add(invalid[is_said], f"{self.text_column} {not_valid}", remedy)
+            is_used[invalid] = False
             tokens = tokenize(_chosen(texts, is_used))
         values, used = labels.values, codes[is_used]
         if self.labels is None and labels.probabilities is None:
@@ -234,10 +240,10 @@ class _Rejected:
         # By row number: the reason to count it under, and the one to show.
         self._rows = {bad.number: ("malformed", bad.reason) for bad in rows.bad}
 
-    def add(self, is_bad: np.ndarray, reason: str, remedy: str = "") -> None:
-        """Reject the rows where `is_bad: bool[n]`."""
+    def add(self, bad: np.ndarray, reason: str, remedy: str = "") -> None:
+        """Reject the rows where `bad: bool[n]`, or those at these places."""
         shown = f"{reason}: {remedy}" if remedy else reason
-        self._rows.update((int(number), (reason, shown)) for number in self._numbers[is_bad])
+        self._rows.update((int(number), (reason, shown)) for number in self._numbers[bad])
 
     @property
     def by_reason(self) -> dict[str, int]:

@@ -8,17 +8,18 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
 from pipelines.console.answering import require_answer
-from pipelines.errors import Unavailable
+from pipelines.errors import BadShard, Unavailable
 from pipelines.sources.format_files import FORMAT_OF, MAGIC_BYTES, format_told_by
 from pipelines.sources.kinds import FIRST_BYTES, wrong_kind
 from pipelines.sources.names import FETCHED, file_name
 from pipelines.sources.shard import Shard
-from pipelines.sources.shard_file import first_bytes, unavailable
+from pipelines.sources.shard_file import first_bytes, opened, unavailable
 from pipelines.sources.tables import (
     METADATA,
     require_in_no_table,
@@ -41,7 +42,7 @@ DOCUMENT = "document"
 
 _DOCUMENTS = re.compile(
     r"(readme|licen[cs]e|copying|notice|authors|contributing|change(s|log)|requirements"
-    r"|dataset_infos?|schema|manifest|metadata|config|state)(\.|$)"
+    r"|dataset_(infos?|dict)|schema|manifest|metadata|config|state)(\.|$)"
 )
 """Names of files that lie beside data, in small letters: what has text or JSON in it is no row."""
 
@@ -78,6 +79,8 @@ class Found:
         if rest:
             kinds.append(f"{rest:,} of other kinds")
         hint = "; --format reads files without extension" if NO_EXTENSION in self.aside else ""
+        if ".arrow" in self.aside:
+            hint += "; .arrow files are read when they are converted to Parquet"
         are = "file is no shard and was" if number == 1 else "files are no shards and were"
         return f"{number:,} {are} left aside: {', '.join(kinds)}{hint}"
 
@@ -290,9 +293,14 @@ def _is_told(info: pafs.FileInfo, given: str) -> bool:
 def _problem_of_unknown(path: str) -> str:
     """What to say of a file whose name and beginning tell no format: what it is, or which flag
     says so."""
-    beginning = first_bytes(path, FIRST_BYTES)
-    if wrong := wrong_kind(path, beginning, file_name(path).compression or ""):
+    beginning, compression = first_bytes(path, FIRST_BYTES), file_name(path).compression
+    if wrong := wrong_kind(path, beginning, compression or ""):
         return str(wrong)
+    if compression is not None:
+        # What cannot be decompressed tells nothing more.
+        with suppress(BadShard), opened(path) as source:
+            if wrong := wrong_kind(path, source.read(FIRST_BYTES)):
+                return str(wrong)
     return (
         f"{path} does not end in any of {', '.join(FORMAT_OF)} (also .gz, .zst, .bz2): pass "
         "--format"

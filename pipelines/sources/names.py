@@ -24,6 +24,9 @@ CODECS = (*_COMPRESSION_OF, ".snappy", ".lz4", ".br", ".brotli", ".lzo")
 FETCHED = "_fetched.json"
 """Name of the record that `pipelines.fetch` leaves in a directory."""
 
+TEXT_OR_TABLE = ".txt"
+"""The extension of texts, and of many a table."""
+
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _UNSAFE_IN_DIRECTORY = re.compile(r"""[\x00-\x1f"#%'*/:=?\\\x7f{\[\]^]""")
@@ -51,6 +54,16 @@ def file_name(path: str) -> FileName:
     if extension in _COMPRESSION_OF:
         return FileName(FORMAT_OF.get(inner), _COMPRESSION_OF[extension], inner)
     return FileName(FORMAT_OF.get(extension), None, extension)
+
+
+def format_told(path: str, given: str | None) -> str | None:
+    """The format that the name of a file tells; None: it does not.
+
+    Tables are often exported as `.txt`, so `--format`, if it is given, says what such files are;
+    `.text` is always text.
+    """
+    name = file_name(path)
+    return given or name.format if name.extension == TEXT_OR_TABLE else name.format
 
 
 def partitions(path: str) -> dict[str, str | None]:

@@ -31,7 +31,7 @@ class ReadOptions:
     columns: tuple[str, ...] = ()
     """CSV: names of the columns of files without a header; (): the first line names them."""
     format: str | None = None
-    """Format of the files whose names do not tell it, one of FORMAT_NAMES."""
+    """Format of `.txt` files and of those whose names do not tell it, one of FORMAT_NAMES."""
     fields: tuple[str, ...] = ()
     """Columns that are asked for by name. JSON lines: those with dots may be nested fields."""
 

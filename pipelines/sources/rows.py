@@ -133,7 +133,8 @@ def _problem(
     """What is wrong with a column, and what to do. A first line that looks like a row is a text of
     the corpus, which logs must not show."""
     problem = "has more than one column" if name in present else "has no column"
-    has_header = file_name(path).format not in ("parquet", "json", "text")
+    # A `.txt` file may have been read as CSV.
+    has_header = file_name(path).format not in ("parquet", "json")
     delimiter = _delimiter_hint(present) if has_header else ""
     if has_header and _looks_like_row(present):
         named = f" {name!r}" if wanted is not None and name in wanted else " of the same name"

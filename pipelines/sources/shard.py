@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 
 from pipelines.errors import BadShard
 from pipelines.sources.counted import Counted as Counted
+from pipelines.sources.decoding import has_half_pair
 from pipelines.sources.format_files import MAGIC_BYTES, format_told_by
 from pipelines.sources.formats import FORMATS, Format
-from pipelines.sources.names import file_name, partitions
+from pipelines.sources.names import TEXT_OR_TABLE, file_name, format_told, partitions
 from pipelines.sources.options import FORMAT_NAMES, ReadOptions
 from pipelines.sources.rows import Rows, Span
 from pipelines.sources.shard_file import Digest, fetched, opened
@@ -100,15 +101,20 @@ class Shard:
     def is_utf8(self, options: ReadOptions) -> bool:
         """Whether texts that are not UTF-8 are invalid, as far as name and options tell: the format
         or the options say UTF-8."""
-        name = file_name(self.path).format or options.format
+        name = format_told(self.path, options.format) or options.format
         # Without either, the first bytes have to tell, and do so of no text.
         return options.is_utf8 or name is None or not FORMATS[name].is_text
 
-    def not_valid(self, options: ReadOptions) -> tuple[str, str]:
-        """What is to be said of a value of invalid bytes, and what to do; "": no flag helps."""
+    def not_valid(self, options: ReadOptions, value: bytes = b"") -> tuple[str, str]:
+        """What is to be said of a value of invalid bytes, and why or what to do; "": no flag helps.
+
+        `value`: the bytes, if what is said may follow from them.
+        """
+        if has_half_pair(value):
+            return "is not valid UTF-8", "it has half of a surrogate pair, such as a cut emoji"
         if not self.is_utf8(options):
             return f"is not valid {options.encoding}", "pass --encoding (latin-1 takes any byte)"
-        name = file_name(self.path).format or options.format
+        name = format_told(self.path, options.format) or options.format
         is_text = name is not None and FORMATS[name].is_text
         return "is not valid UTF-8", "pass --encoding (latin-1, cp1252, ...)" if is_text else ""
 
@@ -118,9 +124,16 @@ class Shard:
 
     def _format(self, options: ReadOptions, content: pa.Buffer | None = None) -> Format:
         """The format that the name tells, or else the first bytes, or else the options."""
-        name = file_name(self.path)
-        if name.format is not None:
-            return FORMATS[name.format]
+        name, named = file_name(self.path), format_told(self.path, options.format)
+        is_either = name.extension == TEXT_OR_TABLE and options.format is None
+        if is_either and (options.delimiter or options.columns):
+            flag = "--delimiter" if options.delimiter else "--columns"
+            raise BadShard(
+                f"{self.path}: by its name each line is a text, which {flag} is not for: "
+                "pass --format csv, or --format text"
+            )
+        if named is not None:
+            return FORMATS[named]
         with opened(self.path, content) as source:
             if name.compression is None and (told := format_told_by(source.read(MAGIC_BYTES))):
                 return FORMATS[told]

@@ -68,8 +68,9 @@ class TrainConfig:
     refused."""
     columns: tuple[str, ...] = ()
     """CSV: names of the columns of files without a header."""
-    format: Literal["csv", "tsv", "json", "parquet"] | None = None
-    """Format of files whose names do not tell it (part-00000, 000000_0). Parquet needs no flag."""
+    format: Literal["csv", "tsv", "json", "text", "parquet"] | None = None
+    """Format of files whose names do not tell it (part-00000, 000000_0; Parquet needs no flag), and
+    of .txt files."""
     max_rejected: str = "1%"
     """Stop if more of the labelled rows cannot be used (null or malformed): a number, or a share.
     Those are left out."""

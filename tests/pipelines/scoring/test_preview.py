@@ -69,6 +69,12 @@ def test_a_dry_run_shows_what_a_job_would_do_and_writes_nothing(lake):
     assert not lake.scored.exists()
 
 
+def test_a_dry_run_names_the_format_that_a_txt_file_is_read_as(lake):
+    (lake.corpus / "c.txt").write_text("id,text\n1,what a day\n")
+    assert "1 text, 1 csv, 1 parquet" in dry_run(lake)
+    assert "2 csv, 1 parquet" in dry_run(lake, format="csv")
+
+
 def test_a_dry_run_tells_what_has_changed_and_is_missing(lake):
     lake.night()
     (lake.scored / "part-000000.parquet").unlink()

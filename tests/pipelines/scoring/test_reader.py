@@ -145,6 +145,16 @@ def test_text_that_is_not_utf8_rejects_its_row(tmp_path, kind, column):
         assert part.kept["kept"].to_pylist() == ["hi", "é", None]
 
 
+def test_half_a_surrogate_pair_is_no_matter_of_encoding(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text":"cut \\ud83d"}\n{"text":"\xe9"}\n{"text":NaN}\n{"text":"hi"}\n')
+    part = read(part_of((shard_of(path), 4)), pa.schema([]))
+    half, latin, null = [row["reason"] for row in part.rejected.to_pylist()]
+    assert half.endswith("not valid UTF-8; it has half of a surrogate pair, such as a cut emoji")
+    assert latin.endswith("not valid UTF-8; pass --encoding (latin-1, cp1252, ...)")
+    assert null == "the text is null"
+
+
 def test_a_column_name_that_is_not_utf8_is_the_shards_fault(tmp_path):
     pq.write_table(pa.table({"text": ["hi"], "naXe": [1]}), tmp_path / "a.parquet")
     content = (tmp_path / "a.parquet").read_bytes().replace(b"naXe", b"na\xffe")

@@ -444,7 +444,8 @@ def lake(root: Path) -> list[str]:
         "g.tsv": b"id\ttext\n5,5\twhat a day\n",
         "semicolons.csv": b"sep=;\nid;text\n6;what a day\n",
         "k.jsonl": b'{"id": 7, "text": "what a day", "year": "1999"}\n{"id": 8, "te',
-        "l.txt": b"what a day\n",
+        "l.text": b"what a day\n",
+        "l.txt": b"id;text\n17;what a day\n",
         "m.csv": "id,text\n9,caf\u00e9\n".encode("utf-16"),
         "year=2024/n.json": b'{"text": "what a day", "id": "10"}\n',
         "000000_0": b"id,text\n11,what a day\n",
@@ -457,7 +458,7 @@ def lake(root: Path) -> list[str]:
         path.write_bytes(content)
     for number, name in enumerate(["e.parquet.gzip", "h.parq", "i.pq", "j.PARQUET", "part-0"], 12):
         pq.write_table(pa.table({"id": [str(number)], "text": ["what a day"]}), root / name)
-    return [*map(str, range(1, 5)), "5,5", "6", "7", "9", *map(str, range(10, 17))]
+    return [*map(str, range(1, 5)), "5,5", "6", "7", "9", *map(str, range(10, 18))]
 
 
 def test_a_lake_of_every_format_is_one_table(tmp_path, capsys):

@@ -88,13 +88,9 @@ def test_every_format_is_known_wherever_formats_are():
     assert tuple(FORMATS) == FORMAT_NAMES
     named = [extension for form in FORMATS.values() for extension in form.files.extensions]
     assert len(set(named)) == len(named)
-    for config, missing in (
-        (ScoreConfig, set()),
-        (TrainConfig, {"text"}),
-        (EvaluateConfig, {"text"}),
-    ):
+    for config in (ScoreConfig, TrainConfig, EvaluateConfig):
         choices = get_args(get_args(get_type_hints(config)["format"])[0])
-        assert {*choices} | missing == FORMATS.keys(), config
+        assert {*choices} == FORMATS.keys(), config
 
 
 @examples(60)
@@ -198,6 +194,34 @@ def test_a_file_without_extension_is_parquet_or_what_the_flag_says(tmp_path):
             shard.count(ReadOptions())
 
 
+def test_the_flag_says_what_a_txt_file_is(tmp_path):
+    for name, format_name, content, compression in (
+        ("a.txt", "csv", b"id;text\n1;b\n", None),
+        ("b.TXT.gz", "tsv", b"id\ttext\n1\tb\n", "gzip"),
+        ("c.txt.bz2", "json", b'{"text":"b"}', "bz2"),
+        ("c.text", "csv", b"b\n", None),
+        ("d.txt", "text", b"b\n", None),
+        ("e.txt", None, b"b\n", None),
+    ):
+        shard = write(tmp_path / name, content, compression)
+        options = ReadOptions(format=format_name)
+        assert texts_of(shard, options) == ["b"]
+        assert shard.count(options).rows == 1
+    others = {"a.csv": b"text\nb\n", "a.jsonl": b'{"text":"b"}'}
+    for name, content in others.items():
+        assert texts_of(write(tmp_path / name, content), ReadOptions(format="text")) == ["b"]
+
+
+@pytest.mark.parametrize("flags", [{"delimiter": ";"}, {"columns": ("id", "text")}])
+def test_a_txt_file_is_refused_with_flags_of_csv_without_a_format(tmp_path, flags):
+    shard = write(tmp_path / "a.txt", b"1;b\n")
+    for use in (shard.count, shard.schema, lambda options: texts_of(shard, options)):
+        with pytest.raises(BadShard, match=rf"a\.txt: .*--{next(iter(flags))} .*pass --format csv"):
+            use(ReadOptions(**flags))
+    options = ReadOptions(delimiter=";", columns=("id", "text"), format="csv")
+    assert texts_of(shard, options) == ["b"]
+
+
 KINDS = {
     b"PK\x03\x04..xl/workbook.xml": "a zip archive, or a workbook",
     b"\xd0\xcf\x11\xe0\xa1\xb1": "an old Excel workbook",
@@ -207,6 +231,7 @@ KINDS = {
     b"Obj\x01\x04\x14avro.codec": "Avro",
     b"ORC\x0a\x0b": "ORC",
     b"SQLite format 3\0": "an SQLite database",
+    b"a.csv".ljust(257, b"\0") + b"ustar\x0000": "a tar archive",
 }
 
 
@@ -217,6 +242,13 @@ def test_a_file_under_a_wrong_name_is_named_for_what_it_is(tmp_path, extension, 
     for use in (lambda: shard.count(ReadOptions()), lambda: texts_of(shard)):
         with pytest.raises(BadShard, match=rf"a\{extension} is {KINDS[first]}.*, whatever its"):
             use()
+
+
+def test_a_text_that_has_what_tar_archives_have_is_a_text(tmp_path):
+    text = "mustard".rjust(258, "x")
+    content = f"text\n{text}\n".encode()
+    assert content[257:].startswith(b"ustar")
+    assert texts_of(write(tmp_path / "a.csv", content)) == [text]
 
 
 def test_compressed_files_under_a_wrong_name_are_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import pyarrow as pa
 import pytest
@@ -57,7 +58,8 @@ def expected(row: dict, name: str):
     value = row.get(name)
     if name not in row and name == "a.b" and isinstance(row.get("a"), dict):
         value = row["a"].get("b")
-    return value
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return None if is_nan else value
 
 
 def same(read_value: bytes | None, value) -> bool:
@@ -146,6 +148,11 @@ def test_a_field_may_have_another_type_in_each_row():
     assert not bad
 
 
+def test_nan_is_null_as_pandas_writes_missing_values():
+    content = b'{"text":NaN,"id":"NaN"}\n{"text":[NaN],"id":-Infinity}\n'
+    assert read(content, [], ["text", "id"])[0] == {1: [None, b"NaN"], 2: [b"[NaN]", b"-Infinity"]}
+
+
 def test_the_last_of_a_repeated_key_counts():
     content = b'{"a":{"b":1},"a":{"c":2},"text":"x","text":"y"}\n{"a.b":3,"a":{"b":4}}'
     good, _ = read(content, [], ["text", "a.b", "a"])
@@ -186,12 +193,43 @@ def test_half_a_surrogate_pair_is_not_utf8():
 
 
 @pytest.mark.parametrize(
-    "content", [b'[\n{"text":"a"}\n]\n', b'{\n "text": "a"\n}\n', b'[{"a":1}]']
+    "content",
+    [
+        b'[\n{"text":"a"}\n]\n',
+        b'{\n "text": "a"\n}\n',
+        b'[{"a":1}]',
+        b'{ "id": 0,\n "text": "a"\n}\n',
+        b'{"text": "a",\n"id": 0}',
+    ],
 )
 def test_one_json_document_is_refused(content):
     for use in (lambda: read(content, ["text"]), lambda: count(content)):
         with pytest.raises(BadShard, match=r"a\.jsonl is one JSON document, not JSON lines: .* jq"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"id,text,label\n1,good,1\n", r"is it CSV\? Then name it \.csv"),
+        (b"{'text':'a'}\n{'text':'b'}\n", "of the first one, the line is not valid JSON"),
+        (b'{"id":1', "of the first one, the line is not valid JSON: its end is missing"),
+        (b'{"id":1},\n{"id":2},\n', "of the first one, the line is not valid JSON"),
+    ],
+)
+def test_a_file_without_any_object_is_said_to_have_none(content, why):
+    options = ReadOptions(fields=("text",))
+    for use in (count_json_lines, json_lines_schema):
+        with pytest.raises(BadShard, match=rf"a\.jsonl: no line is a JSON object: {why}"):
+            use(pa.BufferReader(content), "a.jsonl", options)
+
+
+def test_malformed_lines_that_name_the_column_are_rows():
+    for content in (b'{"text":"a"', b'{"text":"a",', b'{"text":"a"} x\n{"text":', b'{"text":"a"},'):
+        assert count(content, ["text"]).schema.names == ["text"]
+        good, bad = read(content, ["text"])
+        assert not good
+        assert len(bad) == count(content).rows
 
 
 def test_files_without_rows_lack_no_column():

@@ -226,6 +226,17 @@ def test_other_encodings(tmp_path):
     assert left_out(shard).rejected == {"text is not valid UTF-8": 1}
 
 
+def test_half_a_surrogate_pair_is_told_from_another_encoding(tmp_path):
+    lines = [r'{"label":1,"text":"cut \ud83d"}', '{"label":0,"text":"é"}', '{"label":1,"text":"a"}']
+    shard = write(tmp_path / "a.jsonl", "\n".join(lines).encode("latin-1"))
+    found = left_out(shard)
+    assert found.rejected == {"text is not valid UTF-8": 2}
+    half = "it has half of a surrogate pair, such as a cut emoji"
+    assert found.first[0].endswith(f"row 1: text is not valid UTF-8: {half}")
+    assert found.first[1].endswith("pass --encoding (latin-1, cp1252, ...)")
+    assert len(read(shard)[0]) == 1
+
+
 def test_columns_are_required(tmp_path):
     shard = write(tmp_path / "a.csv", b"label,text\n1,a\n")
     READER.require_columns(shard)

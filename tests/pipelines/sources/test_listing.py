@@ -1,6 +1,7 @@
 """Listing: which files of a directory are shards, and under which paths."""
 
 import errno
+import gzip
 import os
 import time
 
@@ -17,6 +18,8 @@ from sentiment.errors import InputError
 from testing.faulty_files import Faults, faulty
 
 KNOWN = ".csv, .tsv, .json, .jsonl, .jsonlines, .ndjson, .txt, .text, .parquet, .parq, .pq"
+
+TAR = b"a.csv".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0")
 
 
 @pytest.fixture
@@ -160,6 +163,9 @@ def test_the_error_names_the_flag(tree, path, problem):
         ("b.avro", b"Obj\x01\x04", "is Avro: convert it to Parquet"),
         ("b", b"\x1f\x8b\x08", "is gzip: name it so that it ends in .gz"),
         ("b.tar.gz", b"\x1f\x8b\x08", "does not end in any of"),
+        ("c.tar.gz", gzip.compress(TAR), "is a tar archive in gzip: unpack it"),
+        ("c.tgz", gzip.compress(TAR), "is gzip: name it so that it ends in .gz"),
+        ("c.tar", TAR, "is a tar archive: unpack it"),
         ("b.gz", b"Obj\x01\x04", "is Avro: convert it to Parquet"),
         ("b.doc", b"", "does not end in any of"),
     ],
@@ -219,6 +225,26 @@ def test_what_is_no_shard_is_counted_by_kind(tree):
     given = find([str(root)], "--input", has_format=True)
     assert names(root, given.shards) == ["000000_0", "a.csv", "x.json", "y.txt"]
     assert find([str(root / "a.csv")], "--input").remark == ""
+
+
+def test_a_data_set_as_hugging_face_saves_it_is_to_be_converted(tree):
+    root = tree(
+        *("dataset_dict.json", "train/data-00000-of-00001.arrow"),
+        *("train/state.json", "train/dataset_info.json"),
+    )
+    arrow = root / "train" / "data-00000-of-00001.arrow"
+    table = pa.table({"text": ["a"]})
+    with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(InputError) as caught:
+        find_shards([str(root)], "--input")
+    assert str(caught.value) == (
+        f"--input {root} holds no shards: 4 files are no shards and were left aside: 3 document "
+        f"({root}/dataset_dict.json, ...), 1 .arrow ({arrow}); .arrow files are read when "
+        "they are converted to Parquet"
+    )
+    with pytest.raises(InputError, match=r"\.arrow is an Arrow stream, .*: convert it to Parquet"):
+        find_shards([str(arrow)], "--input")
 
 
 def test_a_file_without_extension_is_a_shard_if_it_is_parquet(tree):
