@@ -1,5 +1,6 @@
 """Wait for a condition, and find ports for servers."""
 
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -24,15 +25,19 @@ def wait_until(
 
 
 def free_ports(count: int, offset: int = 0) -> list[int]:
-    """Ports of the loopback interface that no process uses; so too, `offset` above each of them."""
+    """Ports of the loopback interface that no process uses; so too, `offset` above each of them.
+
+    They are below those that Linux gives to connections: until they are used, none takes them. And
+    above those that Ray gives to workers.
+    """
     ports: list[int] = []
     while len(ports) < count:
+        port = 20_000 + secrets.randbelow(12_000 - offset)
         with socket.socket() as low, socket.socket() as high:
-            low.bind(("127.0.0.1", 0))
-            port = low.getsockname()[1]
             try:
+                low.bind(("127.0.0.1", port))
                 high.bind(("127.0.0.1", port + offset if offset else 0))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             if port not in ports:
                 ports.append(port)
