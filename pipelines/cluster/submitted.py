@@ -1,4 +1,4 @@
-"""What a program that runs as a Ray job writes has to outlast the job's copy of the code."""
+"""Outputs of a submitted Ray job: they may not lie in the job's copy of the code."""
 
 from sentiment import storage
 from sentiment.errors import InputError

@@ -53,8 +53,8 @@ MAX_PENDING = 1000
 """Results that are held as Python objects before they become columns."""
 
 
-UNSAID = ("by", "wordless")
-"""Columns of what the file of a part does not say: who reads it again does not know them."""
+NOT_IN_FILE = ("by", "wordless")
+"""Columns that do not follow from the file of a part: who reads it again cannot fill them."""
 
 
 class Manifest:
@@ -178,18 +178,18 @@ def _latest(table: pa.Table) -> pa.Table:
 
 
 def _completed(records: pa.Table, earlier: pa.Table) -> pa.Table:
-    """Records, with what they lack of UNSAID where an earlier record of the same file has it."""
-    for column in UNSAID:
-        known = earlier.filter(earlier[column].is_valid())
-        if not records[column].null_count or not len(known):
+    """Records, with what they lack of NOT_IN_FILE from an earlier record of the same file."""
+    for column in NOT_IN_FILE:
+        with_value = earlier.filter(earlier[column].is_valid())
+        if not records[column].null_count or not len(with_value):
             continue
-        known = _latest(known)
-        at = positions(records["name"].combine_chunks(), known["name"])
+        with_value = _latest(with_value)
+        at = positions(records["name"].combine_chunks(), with_value["name"])
         row = pa.array(at, mask=at < 0)
-        is_same = pc.equal(records["sha256"], known["sha256"].take(row))
-        said = pc.if_else(is_same, known[column].take(row), None)
+        is_same_file = pc.equal(records["sha256"], with_value["sha256"].take(row))
+        value = pc.if_else(is_same_file, with_value[column].take(row), None)
         index = RECORDS.get_field_index(column)
-        completed = pc.coalesce(records[column], said)
+        completed = pc.coalesce(records[column], value)
         records = records.set_column(index, RECORDS.field(column), completed)
     return records
 

@@ -227,8 +227,8 @@ class _PieceReader:
             if text is None:
                 reasons[index] = "the text is null"
                 continue
-            said = self._shard.not_valid(self._reader.options, text)
-            reasons[index] = f"the text {'; '.join(filter(None, said))}"
+            problem, remedy = self._shard.not_valid(self._reader.options, text)
+            reasons[index] = f"the text {'; '.join(filter(None, (problem, remedy)))}"
         columns = self._cast_kept(rows.table, reasons)
         self._reject(rows, texts, reasons)
 

@@ -87,7 +87,7 @@ class RunSummary:
 
 
 class RunRecord:
-    """Counts the parts of a run, and shows its progress.
+    """Counts the parts of a run, and shows its progress; `begin` comes before the first part.
 
     Args:
         config: the flags.
@@ -128,11 +128,11 @@ class RunRecord:
                 f"Scoring {quantity(self._planned_rows - self.done_rows, 'row')} in "
                 f"{quantity(self._missing_parts, 'part')}{done_parts} ..."
             )
+        self._began = time.monotonic()
         self._progress = progress.Progress(progress.rows)
-        self.begin()
 
     def begin(self) -> None:
-        """Begin to take time, once more: what scores has started."""
+        """Begin to take time and to show progress, when what scores has started."""
         self._began = time.monotonic()
         self._progress.start(self._planned_rows, self.done_rows)
 

@@ -156,10 +156,14 @@ class TextFile:
 def has_half_pair(value: bytes) -> bool:
     """Whether bytes are UTF-8, except that they have half of a surrogate pair, as JSON can."""
     try:
-        text = value.decode("utf-8", "surrogatepass")
+        value.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return False
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _keep_invalid(error: UnicodeError) -> tuple[str, int]:

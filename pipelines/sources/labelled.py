@@ -153,13 +153,13 @@ class LabelledReader:
         if len(tokens.invalid):
             invalid = np.flatnonzero(is_used)[tokens.invalid]
             values = _chosen(texts, is_used).take(pa.array(tokens.invalid, pa.int64()))
-            said = [
+            problems = [
                 shard.not_valid(self._options, value)
                 for value in values.cast(pa.large_binary()).to_pylist()
             ]
-            for not_valid, remedy in dict.fromkeys(said):
-                is_said = np.array([one == (not_valid, remedy) for one in said])
-                rejected.add(invalid[is_said], f"{self.text_column} {not_valid}", remedy)
+            for not_valid, remedy in dict.fromkeys(problems):
+                is_so = np.array([problem == (not_valid, remedy) for problem in problems])
+                rejected.add(invalid[is_so], f"{self.text_column} {not_valid}", remedy)
             is_used[invalid] = False
             tokens = tokenize(_chosen(texts, is_used))
         values, used = labels.values, codes[is_used]

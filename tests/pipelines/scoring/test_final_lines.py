@@ -244,6 +244,7 @@ def test_the_rate_is_that_of_parts_since_the_first_was_begun(
     output = Output(str(unfinished.scored))
     mend_here(output)
     record = RunRecord(config(unfinished.scored.parent), output)
+    record.begin()
     counts = PartCounts(rows=200)
     record.add(PartResult("part-000000", counts, answers=[200, 0], seconds=seconds))
     line = capsys.readouterr().out.splitlines()[-1]
